@@ -1,6 +1,6 @@
 """Whether this node leads: checked at each change of Patroni's leader key, and every second.
 
-A change cancels a running check: when the key names another node, this one stops leading at once.
+A change overrides a running check: when the key names another node, this one stops leading at once.
 Clients wait from the moment the key names this node until its PostgreSQL accepts writes, so
 meanwhile PostgreSQL itself is polled.
 """

@@ -66,7 +66,7 @@ async def keep_peers_on(means: LocalMeans) -> None:
     """Power on missing peers until canceled, once a fault has persisted for several looks.
 
     If the store has stopped, power on the nodes whose votes it lacks. If it serves and no node
-    leads, power on the active that ran the task: only that node may have all the data.
+    leads, power on the active that ran the task: it may be the only one with all the data.
     """
     clock = asyncio.get_running_loop().time
     served = led = clock()

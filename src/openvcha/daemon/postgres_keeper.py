@@ -89,7 +89,7 @@ def decide(at: NodeSituation) -> PostgresAction | None:
             return None if out_of_service else PostgresAction.START
         ours = at.sync.leader == at.member and not led_by_another and not at.failover_pending
         return PostgresAction.START if ours else None
-    # While a node may take over, the primary waits for it, and it may become the primary.
+    # While this node may take over, the primary waits for it, and it may become the primary.
     dispensable = led_by_another and at.member not in at.sync.standbys
     replica = at.standby and at.node.replica
     return PostgresAction.STOP if replica and out_of_service and dispensable else None

@@ -1,1 +1,1 @@
-"""What runs inside one node: the supervisor, its parts, identity and addresses."""
+"""The programs of one node: the supervisor and its parts, with identity and addresses."""

@@ -1,4 +1,4 @@
-"""What this machine offers a node: the engines, their limits, and how root is dropped."""
+"""What this machine provides for a node: the engines, their limits, and dropping root."""
 
 import enum
 import os

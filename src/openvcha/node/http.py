@@ -19,9 +19,9 @@ async def ask(
     seconds: float,
     sessions: TlsSessions | None = None,
 ) -> bytes | None:
-    """Return the body of a response, truncated; None without one within ``seconds``.
+    """Return the body of a response, truncated; None if there is none within ``seconds``.
 
-    A caller that repeats its requests keeps ``sessions``.
+    A caller that repeats its requests should keep ``sessions``.
     """
     try:
         async with asyncio.timeout(seconds):

@@ -47,8 +47,8 @@ class StoreLimits(msgspec.Struct, frozen=True, kw_only=True):
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """The identity of a node.
 
-    `member` is unique per incarnation: a rebuilt node never has the name of the one it replaces.
-    It is the name in etcd and Patroni too. Addresses are bare (no prefix, no port).
+    `member` is unique per incarnation: a rebuilt node never reuses the name of the one it replaces.
+    It is also the name in etcd and Patroni. Addresses are bare (no prefix, no port).
     `etcd_initial_cluster` maps member names to peer URLs and is used only at the first start.
     `data_nodes` maps the other data nodes to their HA addresses; it is used until the node has read
     the cluster's configuration.
@@ -80,9 +80,9 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     """The passwords and keys of a cluster; a witness has none of them.
 
-    ``records`` is the key that seals the records in the store; ``records_before`` is still
-    accepted while a rotation reseals them. Only the node that creates the database has
-    ``application``, and only for that.
+    ``records`` is the key that seals the records in the store; ``records_before`` remains accepted
+    while a rotation reseals them. Only the node that creates the database has ``application``, and
+    only for that.
     """
 
     superuser: Secret
@@ -100,7 +100,7 @@ def encode_identity(identity: Identity) -> bytes:
 
 
 def encode_secrets(secrets: Secrets) -> bytes:
-    """Encode secrets, in the clear, as the content of `secrets.json`."""
+    """Encode secrets, in plain text, as the content of `secrets.json`."""
     return msgspec.json.encode(secrets, enc_hook=reveal)
 
 
@@ -127,7 +127,7 @@ def load_secrets(directory: Path) -> Secrets:
 
 
 def save_secrets(directory: Path, secrets: Secrets) -> None:
-    """Replace a node's secrets, readable by its owner only."""
+    """Replace a node's secrets; only its owner can read the file."""
     write_durably(directory / SECRETS, encode_secrets(secrets))
 
 
@@ -137,7 +137,7 @@ def absolute(directory: str | Path) -> Path:
 
 
 def reveal(value: object) -> str:
-    """Encode a secret in the clear (msgspec's hook), for files that only their owner reads."""
+    """Encode a secret in plain text (msgspec's hook), for files that only their owner can read."""
     if isinstance(value, Secret):
         return value.reveal()
     raise NotImplementedError(f"cannot write {type(value).__name__}")

@@ -1,4 +1,4 @@
-"""The directory of a joining node, created so that a crash in between does no harm."""
+"""The directory of a joining node, created so that it survives a crash at any point."""
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -19,12 +19,12 @@ from openvcha.system.durable import write_durably
 JOINING = "joining.json"
 
 
-class JoinRefused(Exception):  # noqa: N818 - reads as what happened
+class JoinRefused(Exception):  # noqa: N818 - named after the outcome
     """The node cannot be created here; the text says why and what to do."""
 
 
 class JoinRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What the node is to become; kept in its directory until it is complete."""
+    """What the node will become; kept in its directory until that is complete."""
 
     server: str
     role: str

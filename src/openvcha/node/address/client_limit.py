@@ -1,4 +1,4 @@
-"""The limit of clients at the public address of the data, and which ones are logging in."""
+"""The limit of clients at the public address of the data, and which of them are logging in."""
 
 import re
 import resource
@@ -29,14 +29,14 @@ def client_limit(layout: Layout) -> Callable[[], int]:
 
 
 def max_clients(connections: int, descriptors: int) -> int:
-    """Return for how many clients there are connections, and descriptors for both sides."""
+    """Return the number of clients for which there are enough connections and descriptors."""
     return max(
         1, min(connections - RESERVED_CONNECTIONS, (descriptors - RESERVED_DESCRIPTORS) // 2)
     )
 
 
 def max_connections(options: Path) -> int:
-    """Read ``max_connections`` of PostgreSQL's last start: Patroni passes it as an option."""
+    """Read ``max_connections`` from PostgreSQL's last start: Patroni passes it as an option."""
     try:
         found = _MAX_CONNECTIONS_OPTION.search(options.read_bytes())
     except OSError:
@@ -49,11 +49,11 @@ def _descriptors() -> int:
 
 
 class Login:
-    """Follows a client's login from outside, by counting messages in each direction.
+    """A client's login, followed from outside by counting messages in each direction.
 
-    TLS hides everything else. A login by SCRAM takes three messages of the client, one more with
-    direct TLS, two more if it requests TLS first; each waits for a reply. A client that trickles
-    may pass as logged in; PostgreSQL's own timeout ends that.
+    TLS hides everything else. A SCRAM login takes three messages of the client, one more with
+    direct TLS, two more if it requests TLS first; each one waits for a reply. A client that sends
+    byte by byte may pass as logged in; PostgreSQL's own timeout ends that connection.
     """
 
     def __init__(self, head: bytes) -> None:

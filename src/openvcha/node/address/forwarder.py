@@ -1,4 +1,4 @@
-"""The public address: where clients reach PostgreSQL, whichever node leads."""
+"""The public address, at which clients reach PostgreSQL whichever node leads."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(eq=False)
 class _Client:
-    """One connection. ``login`` is unset before its first bytes; until then it does not count."""
+    """One connection. ``login`` is None before its first bytes; until then it does not count."""
 
     since: float
     task: asyncio.Task[None] | None = None
@@ -46,20 +46,20 @@ class _Client:
 
     @property
     def is_logging_in(self) -> bool:
-        """Return whether it counts towards the limit and has not logged in."""
+        """Return whether it counts towards the limit and has not logged in yet."""
         return self.login is not None and not self.login.over
 
 
 class Forwarder:
-    """Forwards TCP connections from the public address to PostgreSQL on the HA address.
+    """A forwarder of TCP connections from the public address to PostgreSQL on the HA address.
 
     On one machine two holders exclude each other, because only one of them can bind. The listening
-    socket is its own, not one of asyncio's servers: those lose a connection that is accepted but
-    not yet handed over when they are closed, and its client would wait forever.
+    socket is its own, not one of asyncio's servers: when closed, those lose a connection that is
+    accepted but not yet handed over, and its client would wait forever.
 
     ``max_clients`` returns how many clients the database accepts. Silent clients do not count. At
-    the limit, the client that has been logging in the longest is ended, else the new one is refused
-    as PostgreSQL would: so superusers and replication can always connect.
+    the limit, the client that has been logging in the longest is disconnected; without one, the new
+    client is refused as PostgreSQL would: so superusers and replication can always connect.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Forwarder:
         return int(self._listener.getsockname()[1])
 
     async def acquire(self) -> None:
-        """Acquire the address. Raises OSError while another process holds it: try again."""
+        """Acquire the address. Raises OSError while another process holds it: retry then."""
         if self._listener is None:
             self._listener = _listen(self._listen)
             self._watch(self._listener)
@@ -118,7 +118,7 @@ class Forwarder:
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError:
-            # No descriptors are left: the connection stays in the backlog until there are.
+            # No descriptors are left: the connection stays in the backlog until some are free.
             loop = asyncio.get_running_loop()
             loop.remove_reader(listener)
             loop.call_later(ACCEPT_RETRY_SECONDS, self._watch, listener)
@@ -165,10 +165,10 @@ class Forwarder:
         return self._end_oldest(is_logging_in, 1)
 
     def _end_oldest(self, clients: list[_Client], max_clients: int) -> bool:
-        """End the oldest of the clients if they reach the limit. Return whether one was ended."""
+        """Disconnect the oldest of the clients if they reach the limit; return whether it did."""
         if len(clients) < max_clients:
             return False
-        # It stops counting before its task has ended.
+        # It stops counting at once, before its task has ended.
         oldest = min(clients, key=lambda each: each.since)
         self._clients.discard(oldest)
         if oldest.task:
@@ -183,7 +183,7 @@ class Forwarder:
         return max_clients
 
     def _warn(self, max_clients: int) -> None:
-        """Log that the limit is reached: at once, then at most once a minute."""
+        """Log that the limit is reached: at once, and then at most once a minute."""
         self._unwelcome += 1
         if _now() - self._warned >= WARN_SECONDS:
             _log.warning(
@@ -200,8 +200,8 @@ def _now() -> float:
 
 def _listen(place: tuple[str, int]) -> socket.socket:
     family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
-    # IPPROTO_TCP, else asyncio does not recognize TCP and never sets TCP_NODELAY: a response in
-    # two writes then waits 40 ms for the client's delayed acknowledgement.
+    # IPPROTO_TCP: otherwise asyncio does not recognize TCP and never sets TCP_NODELAY. A response
+    # in two writes would then wait 40 ms for the client's delayed acknowledgement.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,7 +1,7 @@
-"""The public address in its own thread, so that clients' data wait for nothing else.
+"""The public address in its own thread, so that nothing else delays the clients' data.
 
 A node that becomes the active has much to do at once: tasks, the API, observing the whole cluster.
-On the same event loop, a client that connects would wait between any two of its messages.
+On the same event loop, a connecting client would wait between any two of its messages.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ class ForwarderThread:
         return self._forwarder.port
 
     async def acquire(self) -> None:
-        """Acquire the address. Raises OSError while another process holds it: try again."""
+        """Acquire the address. Raises OSError while another process holds it: retry then."""
         await self._in_thread(self._forwarder.acquire())
 
     async def release(self) -> None:

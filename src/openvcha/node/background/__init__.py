@@ -1,1 +1,1 @@
-"""The supervisor's background jobs, beside keeping its processes running."""
+"""The supervisor's background jobs; besides them, it keeps the node's processes running."""

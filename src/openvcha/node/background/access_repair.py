@@ -1,7 +1,7 @@
-"""Keeps a node's access to its own PostgreSQL, and repairs changes of users that would block it.
+"""A node's access to its own PostgreSQL, and the repair of user changes that would block it.
 
-An open session survives when its role may no longer log in. So one is kept open, which restores
-what a new session needs: the roles, their passwords and the database. If PostgreSQL is restarted
+An open session survives when its role may no longer log in. So one session is kept open, and
+restores what a new one needs: the roles, their passwords and the database. If PostgreSQL restarts
 before that, every session is locked out.
 """
 
@@ -49,12 +49,12 @@ class Passwords(Protocol):
     """The part of NodePasswords that is used here."""
 
     def settled(self) -> AbstractAsyncContextManager[Secrets | None]:
-        """Hold the passwords as they are; None while they are changed, or not set yet."""
+        """Hold the current passwords; yield None while they change, or before they are set."""
         ...
 
 
 class NodePasswords:
-    """The cluster's passwords, while the node's directory and PostgreSQL should agree on them."""
+    """The cluster's passwords, while the node's files and its PostgreSQL should agree on them."""
 
     def __init__(self, context: NodeContext) -> None:
         self._context = context
@@ -91,7 +91,7 @@ class NodePasswords:
 
 
 class AccessRepair:
-    """Access to one node's PostgreSQL, with a session that is kept between looks."""
+    """Access to one node's PostgreSQL, with a session that is kept open between looks."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class AccessRepair:
         await self._keep(None)
 
     async def look(self) -> PostgresSurvey:
-        """Read what users have set, through a new session; restore what a new session needs."""
+        """Read what users have set, through a new session; restore what new sessions need."""
         refusal = ""
         for pause in RETRY_PAUSES:
             if refusal:
@@ -153,7 +153,7 @@ class AccessRepair:
             return known is not None and await self._server.accepts(self._host)
 
     async def _restore_access(self) -> None:
-        """Restore what a new session needs, through the kept one, else through another database."""
+        """Restore what a new session needs, through the kept session or another database."""
         try:
             async with asyncio.timeout(SESSION_SECONDS):
                 if self._kept is not None and await _answers(self._kept):

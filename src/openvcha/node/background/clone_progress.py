@@ -1,4 +1,4 @@
-"""Publishes the progress of a copy; a report that failed is replaced by the next one."""
+"""The publisher of a copy's progress; after a failure it writes the next report instead."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,7 +15,7 @@ RETRY_SECONDS = 1.0
 
 
 class CopyPublisher:
-    """Writes the newest report of a node under its key; skips older ones that waited."""
+    """A writer of a node's newest report under its key; it skips older reports in the queue."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class CopyPublisher:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stop; the next start of the node publishes what was left."""
+        """Stop; the node's next start publishes the rest."""
         self._task.cancel()
         await asyncio.wait([self._task])
 

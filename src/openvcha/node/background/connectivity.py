@@ -1,4 +1,4 @@
-"""Observes the cluster from this node, for when no other source is available."""
+"""Observation of the cluster from this node, for when no other source is available."""
 
 import asyncio
 import datetime as dt
@@ -39,7 +39,7 @@ READ_KEYS = (keys.PATRONI_LEADER, keys.PATRONI_SYNC)
 
 
 async def observe_connectivity(context: NodeContext) -> None:
-    """Observe until canceled; act on each observation before showing it."""
+    """Observe until canceled; act on each observation before publishing it."""
     eye, cut_off, keeping = (
         ConnectivityObserver(context),
         IsolationGuard(context.layout, context.events),
@@ -68,7 +68,7 @@ Trace = tuple[str | None, int | None]
 
 
 class ConnectivityObserver:
-    """Observes the cluster from one node, and remembers the last observation."""
+    """An observer of the cluster on one node, which keeps the last observation."""
 
     def __init__(
         self, context: NodeContext, now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
@@ -84,7 +84,7 @@ class ConnectivityObserver:
         data_keys = (*READ_KEYS, keys.PATRONI_CONFIG, own)
         self._names = data_keys if identity.holds_data else READ_KEYS
         self._in_sync: bool | None = None
-        # As last read from the store: the others act on that, and a hung Patroni does not notice.
+        # As last read from the store: other nodes act on that; a hung Patroni does not notice it.
         self._paused: bool | None = None
         self._contact = Contact.STARTING
         self._since = now()
@@ -92,7 +92,7 @@ class ConnectivityObserver:
         self.silent = False
         self._patroni: PatroniNode | None = None
         self._patroni_asked = -math.inf
-        # What the store shows of this node's Patroni: now, and before Patroni was last asked.
+        # What the store shows of this node's Patroni: now, and when Patroni was last asked.
         self._trace: Trace | None = None
         self._asked_trace: Trace | None = None
         self._voters = 0
@@ -101,7 +101,7 @@ class ConnectivityObserver:
         self._health: dict[str, MemberHealth | None] = {}
 
     async def look(self) -> OwnView:
-        """Ask the store; while it is silent, also ask each of its members."""
+        """Ask the store; while it does not respond, also ask each of its members."""
         began = self._clock()
         due = self._patroni_is_due(began)
         heard, _, self._health = await asyncio.gather(
@@ -120,7 +120,7 @@ class ConnectivityObserver:
 
     @property
     def known(self) -> MajorityView | None:
-        """Return what the last look found; None if there was no quorum."""
+        """Return the result of the last look; None if there was no quorum."""
         if self._store is None:
             return None
         own = self._patroni
@@ -170,7 +170,7 @@ class ConnectivityObserver:
         leader, sync, config, patroni = (*found, None, None)[:4]
         self._members = {m.name: m.client_urls[0] for m in members if m.name and m.client_urls}
         self._voters = sum(not member.learner for member in members)
-        # Patroni also keeps using the last configuration that it could read.
+        # Patroni, too, keeps using the last configuration that it could read.
         asked = paused(config.value if config else None)
         self._paused = self._paused if asked is None else asked
         own, state = self._context.identity.member, read_sync(sync.value if sync else None)
@@ -184,7 +184,7 @@ class ConnectivityObserver:
         return own in self._members
 
     async def _ask_members(self) -> dict[str, MemberHealth | None]:
-        """Ask each member of the store for its health, once the store has been silent."""
+        """Ask each member of the store for its health, once the store has stopped responding."""
         if not self.silent:
             return {}
         places = set(self._members.values()) | {client_url(self._context.identity)}
@@ -195,7 +195,7 @@ class ConnectivityObserver:
         return self._health.get(client_url(self._context.identity))
 
     def _unreachable_members(self) -> tuple[str, ...]:
-        """Return the names of the other members that do not respond at all."""
+        """Return the names of the other members that do not respond."""
         own = client_url(self._context.identity)
         return tuple(
             name
@@ -209,7 +209,7 @@ class ConnectivityObserver:
         return silent or now - self._patroni_asked >= PATRONI_SECONDS
 
     async def _update_patroni(self, now: float | None) -> None:
-        """Ask Patroni at a time; None keeps its last answer."""
+        """Ask Patroni, noting the time; None keeps its last reply."""
         if now is not None:
             trace = self._trace
             self._patroni = await self._ask_patroni()

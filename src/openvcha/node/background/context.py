@@ -1,4 +1,4 @@
-"""What a background job works with, and how it acts on its node."""
+"""The context of a background job: its node, its store, and how it acts on its node."""
 
 import asyncio
 import dataclasses
@@ -17,19 +17,19 @@ from openvcha.store.sealing.cluster_store import SealedEtcd
 
 @dataclasses.dataclass(frozen=True)
 class ObservedMembers:
-    """The members of the store, confirmed by a quorum, as of a look that began at ``began``."""
+    """The members of the store, confirmed by a quorum in a look that began at ``began``."""
 
     began: float
     names: frozenset[str]
 
 
 class Control:
-    """How background jobs act on the node. ``ready`` is set when its parts run and it has data.
+    """The controls that jobs have over the node. ``ready`` is set when it has data and parts run.
 
     ``copy`` copies the leader's data and returns whether it succeeded. ``tell`` sets a job's note
     in the node's status; None removes it. ``show`` sets the node's view of the cluster there.
-    ``passwords`` is locked while the passwords of the cluster's roles change. ``members`` are those
-    of the last look that found any.
+    ``passwords`` is locked while the passwords of the cluster's roles change. ``members`` are from
+    the last look that had a result.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Control:
         self.members: ObservedMembers | None = None
 
     async def halt(self, name: str) -> None:
-        """Stop a part until ``begin``; return when its program has ended."""
+        """Stop a part until ``begin``; return when its program has exited."""
         await self._parts[name].halt()
 
     def begin(self, name: str) -> None:
@@ -66,7 +66,7 @@ class Control:
 
 @dataclasses.dataclass(frozen=True)
 class NodeContext:
-    """What a background job works with: its node, and the cluster's store."""
+    """The context of a background job: its node, and the cluster's store."""
 
     identity: Identity
     layout: Layout

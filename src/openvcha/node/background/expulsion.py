@@ -1,7 +1,7 @@
-"""Ends PostgreSQL on a node that is no longer a member of its cluster.
+"""Stopping PostgreSQL on a node that is no longer a member of its cluster.
 
-A node that was frozen while it was replaced wakes with all of its programs. The store has removed
-it, but Patroni and PostgreSQL would continue: to stream, to serve reads, in the end to lead.
+A node that was frozen while it was replaced resumes with all of its programs. The store has removed
+it, but Patroni and PostgreSQL would continue: to stream, to serve reads, and eventually to lead.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ PARTS = ("service", "api", "patroni")
 
 
 async def watch_expulsion(context: NodeContext) -> None:
-    """Watch until canceled. A witness has nothing to end: its member of the store ends itself.
+    """Watch until canceled. A witness has nothing to stop: its etcd member exits by itself.
 
-    Timers keep running while a process is frozen. So the first thing it does after waking is to
-    look, and it was last listed long ago by then.
+    Timers keep running while a process is frozen. So it looks right after it resumes, and by then
+    it was last listed long ago.
     """
     if not context.identity.holds_data:
         await asyncio.Event().wait()
@@ -41,7 +41,7 @@ async def watch_expulsion(context: NodeContext) -> None:
 
 
 async def _look(context: NodeContext, now: float) -> tuple[float, bool | None]:
-    """Return when a look began, and what it found; a look from before a freeze is too old."""
+    """Return when a look began, and its result; a look from before a freeze is too old."""
     seen = context.control.members
     if seen is not None and now - seen.began < MAX_LIST_AGE_SECONDS:
         return seen.began, context.identity.member not in seen.names
@@ -49,9 +49,9 @@ async def _look(context: NodeContext, now: float) -> tuple[float, bool | None]:
 
 
 async def is_expelled(context: NodeContext) -> bool | None:
-    """Return whether a majority does not know this node; None without a majority.
+    """Return whether a majority no longer lists this node; None without a majority.
 
-    One look is enough: the list is what the members agree on.
+    One look is enough: the members agree on the list.
     """
     try:
         members = await context.store.members()
@@ -61,7 +61,7 @@ async def is_expelled(context: NodeContext) -> bool | None:
 
 
 async def _end(context: NodeContext) -> None:
-    """End PostgreSQL at once, then what would restart it, then what that has started."""
+    """Kill PostgreSQL at once, stop the parts that would restart it, then kill what is left."""
     context.control.tell(
         NAME, "this node was removed from its cluster; stopping its database and service"
     )

@@ -1,4 +1,4 @@
-"""Publishes what only the node itself knows: versions, disk, clock, certificates."""
+"""The publication of what only the node itself knows: versions, disk, clock, certificates."""
 
 import asyncio
 import shutil
@@ -42,7 +42,7 @@ class PostgresSurvey:
 
 
 class FactsPublisher:
-    """Publishes a node's facts periodically; ``look`` gathers them (it may block).
+    """The periodic publisher of a node's facts; ``look`` gathers them (it may block).
 
     ``survey`` asks the node's PostgreSQL.
     """
@@ -78,13 +78,13 @@ class FactsPublisher:
             found = msgspec.structs.replace(found, postgres=seen.told, refusal=seen.refusal)
         try:
             await self._publish(found)
-        except StoreError as error:  # how soon it is tried again depends on what was found
+        except StoreError as error:  # the facts found decide how soon to retry
             self._events.debug("cannot publish facts", reason=str(error))
         return TROUBLE_SECONDS if found.trouble or found.refusal else PUBLISH_SECONDS
 
     async def _publish(self, found: NodeFacts) -> None:
         await self._keep_lease()
-        # The clock is read last: the duration of the rest would count as its error.
+        # Read the clock last: otherwise the duration of the rest would count as its error.
         told = msgspec.structs.replace(found, clock=self._clock())
         await self._store.put(self._key, node_facts.encode(told), self._lease)
 
@@ -113,7 +113,7 @@ def gather_facts(identity: Identity, layout: Layout, engines: Engines) -> NodeFa
     )
 
 
-# The version that runs, not one that is installed in the meantime.
+# The running version, not one that was installed since.
 _version = cache(version)
 
 
@@ -130,7 +130,7 @@ def _dotted(parts: tuple[int, ...]) -> str:
 
 
 def _expiry(certificate: Path) -> datetime:
-    # Imported late: it would slow down a node's start.
+    # Imported here: it would slow down a node's start.
     from cryptography import x509  # noqa: PLC0415
 
     return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc

@@ -1,8 +1,8 @@
-"""Ends PostgreSQL of an isolated active that would acknowledge commits alone.
+"""Stopping PostgreSQL on an isolated active that would acknowledge commits alone.
 
-Patroni steps down after it has tried every member of the store in turn, which takes 9 to 19 s, or
-never if it hangs. While commits wait for a standby, nothing is acknowledged in that time. But if
-the passive was out of sync before, commits wait for no standby.
+Patroni demotes it after it has tried every member of the store in turn, which takes 9 to 19 s, or
+never if Patroni hangs. While commits wait for a standby, nothing is acknowledged in that time. But
+if the passive was out of sync before, commits wait for no standby.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ class QuorumState:
     """A node's contact with the quorum.
 
     ``voters`` and ``paused`` (None if never known) are as last read from the store: a hung Patroni
-    does not notice a change of mode, and the others act on the store. ``lacks_quorum``: the node's
-    own member itself reports that it has no quorum; a member that does not respond reports nothing.
+    does not notice a change of mode, and the other nodes act on the store. ``lacks_quorum``: the
+    node's own member reports that it has no quorum; a member that does not respond reports nothing.
     """
 
     voters: int
@@ -35,10 +35,10 @@ class QuorumState:
 
 
 def must_stop_postgres(at: QuorumState) -> bool:
-    """Return whether PostgreSQL must be ended: only if Patroni would end it as well.
+    """Return whether PostgreSQL must be stopped: only if Patroni would stop it as well.
 
     During a pause (MAINTENANCE, DISABLED) no other node may lead, so the active continues. With
-    fewer than three voters the cluster is being deployed or undeployed, or is a single node: there
+    fewer than three voters the cluster is being deployed or undeployed, or is a single node: then
     a restarting member breaks the quorum for a moment, and no other node may lead either.
     """
     cut_off = at.lacks_quorum and at.silent_seconds >= ISOLATED_SECONDS
@@ -46,7 +46,7 @@ def must_stop_postgres(at: QuorumState) -> bool:
 
 
 class IsolationGuard:
-    """Ends PostgreSQL once each time the quorum is lost."""
+    """A guard that kills PostgreSQL once each time the quorum is lost."""
 
     def __init__(self, layout: Layout, events: Logger) -> None:
         self._layout = layout
@@ -54,10 +54,10 @@ class IsolationGuard:
         self._ended = False
 
     async def heed(self, at: QuorumState) -> bool:
-        """Act on the state of the quorum, and return whether PostgreSQL was ended.
+        """Act on the state of the quorum, and return whether PostgreSQL was killed.
 
-        Patroni does not promote it again without a quorum. It may repair the data directory and
-        start it as a standby, which is fine. Raises StillAlive.
+        Patroni does not promote it again without quorum. It may repair the data directory and start
+        it as a standby, which is fine. Raises StillAlive.
         """
         if not at.silent_seconds:
             self._ended = False
@@ -80,4 +80,4 @@ def _acknowledges_alone(pgdata: Path) -> bool:
     except FileNotFoundError:
         if (pgdata / "postmaster.pid").exists():
             raise
-        return False  # the data are in the backup, or do not exist yet: no PostgreSQL runs on them
+        return False  # the data are in the backup, or do not exist yet: no PostgreSQL uses them

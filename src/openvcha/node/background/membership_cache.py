@@ -1,4 +1,4 @@
-"""Keeps what the node knows of its cluster on disk, for when the cluster does not respond."""
+"""The copy on disk of what the node knows of its cluster, for when the cluster is unavailable."""
 
 import asyncio
 import datetime as dt
@@ -26,7 +26,7 @@ ASK_SECONDS = 2.0
 
 
 class MembershipCache:
-    """Writes the newest noted state; a slow disk delays nothing else."""
+    """A writer of the newest state; a slow disk delays nothing else."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class MembershipCache:
         self._shown = ""
 
     def note(self, known: MajorityView) -> None:
-        """Queue what a quorum has just confirmed."""
+        """Queue the state that a quorum has just confirmed."""
         seen = self._now().isoformat(timespec="seconds")
         if known.leader not in {None, self._context.identity.member}:
             self._led = {"last_leader": known.leader, "last_led": seen}
@@ -80,7 +80,7 @@ class MembershipCache:
         self._kept, self._outline, self._written = kept, known.outline, self._clock()
 
     async def _asked(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read the rest; if the store has just fallen silent, keep the last values."""
+        """Read the rest from the store; if it no longer responds, return the last values."""
         store = self._context.store
         before = _store_of(self._kept), known_nodes(self._kept)
         try:

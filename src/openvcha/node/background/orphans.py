@@ -1,9 +1,9 @@
-"""Ends what is left of a PostgreSQL whose postmaster has died.
+"""The removal of backends whose postmaster has died.
 
-A backend notices the death of its postmaster only when it waits for something. One that computes
+A backend notices the death of its postmaster only when it waits for something. If it computes, it
 continues until its query ends, and while it holds the shared memory no PostgreSQL starts on the
 data ("pre-existing shared memory block ... is still in use"), neither as a primary nor for a
-rewind. Ending it loses nothing: the next start recovers all commits, as after a crash.
+rewind. Killing it loses nothing: the next start recovers all commits, as after a crash.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ async def end_orphans(context: NodeContext) -> None:
 
 
 class OrphanReaper:
-    """Ends backends that two looks in a row found without their postmaster."""
+    """A job that kills backends without their postmaster, once two looks in a row found them."""
 
     def __init__(
         self,
@@ -62,9 +62,9 @@ class OrphanReaper:
         await repeat(self.look, LOOK_SECONDS)
 
     async def look(self) -> None:
-        """End the processes that the last look found too; skip those that have ended since."""
+        """Kill the processes that the last look found too; skip those that have exited since."""
         if self._postmaster is not None and is_alive(self._postmaster):
-            # It has left nothing behind. The kernel answers at once; the data's disk may not.
+            # It has no orphans. The kernel answers at once; the disk of the data may not.
             self._seen = frozenset()
             return
         found, self._postmaster = await asyncio.to_thread(self._look_at_data)

@@ -29,7 +29,7 @@ BackgroundJob = Callable[[NodeContext], Awaitable[None]]
 
 
 async def follow_members(context: NodeContext) -> None:
-    """Refresh the store's endpoints: else a node whose peers were replaced knows no live one."""
+    """Refresh the store's endpoints: otherwise a node would know no live one after redeploys."""
 
     async def refresh() -> None:
         await context.store.refresh_endpoints()
@@ -47,7 +47,7 @@ async def publish_facts(context: NodeContext) -> None:
     if not context.identity.holds_data:
         await FactsPublisher(context.store, member, gather, events).run()
         return
-    # Imported late: it would slow down every start of a node.
+    # Imported here: it would slow down every start of a node.
     from openvcha.node.background.access_repair import AccessRepair, NodePasswords  # noqa: PLC0415
     from openvcha.node.postgres.superuser import Superuser  # noqa: PLC0415
 
@@ -76,7 +76,7 @@ ALL_JOBS: Mapping[str, BackgroundJob] = {
 
 
 async def run_jobs(context: NodeContext, jobs: Mapping[str, BackgroundJob] = ALL_JOBS) -> None:
-    """Run all jobs until canceled; one that fails does not affect the others."""
+    """Run all jobs until canceled; a failing job does not affect the others."""
 
     def report_health(name: str, reason: str | None) -> None:
         text = f"was interrupted and is being retried: {reason}"

@@ -1,6 +1,6 @@
-"""Brings a stuck standby back: backs up its data and copies the leader's again.
+"""Repair of a stuck standby: it backs up its data and copies the leader's again.
 
-Patroni rewinds an old primary by itself. What it cannot repair (no rewind possible, WAL that the
+Patroni rewinds a former primary by itself. What it cannot repair (no rewind possible, WAL that the
 primary has removed, corrupt files) it retries forever.
 """
 
@@ -48,7 +48,7 @@ async def rejoin(context: NodeContext) -> None:
 
 
 class Rejoin:
-    """One node's watch. ``free_bytes`` returns the free space of the node's file system."""
+    """The watch of one node. ``free_bytes`` returns the free space of its file system."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Rejoin:
             if look is not None:
                 await self._judge(look, watch.quiet_seconds(look, self._clock()))
             if look is None or self._not_before != before:
-                # Nothing is known, or all that was seen is about data that have been replaced.
+                # Nothing is known, or all observations are of data that have been replaced.
                 watch = StandbyWatch(self._clock())
             await asyncio.sleep(LOOK_SECONDS)
 
@@ -122,7 +122,7 @@ class Rejoin:
         try:
             await asyncio.to_thread(_end_postgres, self._layout)
             again = await self._look()
-            # Ending PostgreSQL took time; the guard must hold right now.
+            # Stopping PostgreSQL took time; the condition must hold right now.
             if again is not None and again.source == source:
                 await self._copy()
         except Exception:
@@ -131,7 +131,7 @@ class Rejoin:
         self._resume()
 
     def _resume(self) -> None:
-        # Without data Patroni would initialize some: then it stays halted.
+        # Without data, Patroni would initialize a new cluster: then it stays stopped.
         if has_data(self._layout):
             self._context.control.begin("patroni")
 
@@ -178,5 +178,5 @@ async def copy_or_restore(layout: Layout, copy: Callable[[], Awaitable[bool]]) -
 
 
 def _end_postgres(layout: Layout) -> None:
-    """End what Patroni could not end of PostgreSQL."""
+    """Kill the PostgreSQL processes that Patroni could not stop."""
     kill_tree(layout.root, which=lambda process: is_postgres(process.argv))

@@ -1,4 +1,4 @@
-"""Runs a rotation of the node's credentials, while the node serves."""
+"""The rotation of the node's credentials while the node serves."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -45,7 +45,7 @@ END_SESSIONS = """
 """
 
 
-class RotationBlocked(Exception):  # noqa: N818 - a state of the world, not a fault of ours
+class RotationBlocked(Exception):  # noqa: N818 - an expected condition, not a defect
     """The rotation cannot continue now; the text says why."""
 
 
@@ -69,7 +69,7 @@ class RotationRunner:
         self._tls = NodeTls(context.layout)
 
     async def carry_out(self, renewal: Rotation) -> None:
-        """Run the steps that are left, waiting as long as necessary."""
+        """Run the remaining steps, and wait as long as necessary."""
         layout = self._context.layout
         if not renewal.entered:
             async with self._context.control.passwords:
@@ -88,7 +88,7 @@ class RotationRunner:
         self._context.events.info("credentials rotated")
 
     async def _until(self, attempt: Attempt) -> None:
-        """Retry until it succeeds; show the obstacle in the node's status."""
+        """Retry until it succeeds; report the obstacle in the node's status."""
         while True:
             try:
                 async with asyncio.timeout(STATEMENT_SECONDS):
@@ -101,14 +101,14 @@ class RotationRunner:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _set_new_credentials(self, new: Secrets) -> None:
-        """Set the new passwords in PostgreSQL, unless an earlier run has done it."""
+        """Set the new passwords in PostgreSQL, unless an earlier run has done so."""
         from psycopg import Error  # noqa: PLC0415 - every start of a node would wait for it
 
         try:
             async with await self._connect(new):
                 return
         except (Error, OSError):
-            pass  # it still has the old ones, or is unreachable: the next attempt shows which
+            pass  # it still has the old ones, or is unreachable: the next attempt tells
         try:
             async with await self._connect(load_secrets(self._context.layout.root)) as connection:
                 await _change_passwords(connection, new)
@@ -118,14 +118,14 @@ class RotationRunner:
             ) from error
 
     async def _add_account(self, new: Account) -> None:
-        """Add the new account to the store, authenticated by the old one; idempotent."""
+        """Add the new account to the store, authenticated with the old one; idempotent."""
         try:
             await self._context.store.accounts.grant_all(new)
         except StoreError as error:
             raise RotationBlocked(f"the store does not accept the new account: {error}") from error
 
     async def _revoke_other_accounts(self, new: Account) -> None:
-        """Revoke all other accounts of the store, whoever may have obtained them."""
+        """Revoke all other accounts of the store, in case they have leaked."""
         try:
             await self._context.store.accounts.revoke_others(new, {})
         except StoreError as error:
@@ -134,7 +134,7 @@ class RotationRunner:
             ) from error
 
     async def _replace_files(self, renewal: Rotation) -> None:
-        """Replace the files while etcd is stopped, so that nothing serves with old certificates."""
+        """Replace the files while etcd is stopped, so that nothing serves old certificates."""
         context = self._context
         await context.control.halt("etcd")
         try:
@@ -149,13 +149,13 @@ class RotationRunner:
         if not await is_healthy(client_url(identity), tls):
             raise RotationBlocked("etcd does not use the new certificate yet")
         place = url(identity.ha_address, identity.ports.patroni)
-        # Repeatedly: it reloads its certificates only if nothing else has changed.
+        # On every attempt: Patroni reloads its certificates only if nothing else has changed.
         self._context.control.reload("patroni")
         if not await ask(place, "/patroni", tls, PROBE_SECONDS):
             raise RotationBlocked("Patroni does not use the new certificate yet")
 
     async def _end_sessions(self) -> None:
-        """End every session that began with the old credentials: it would last forever."""
+        """End all sessions that were opened with the old credentials: they would last forever."""
         from psycopg import Error  # noqa: PLC0415 - as above
 
         users = list(OWN_ROLES)
@@ -166,7 +166,7 @@ class RotationRunner:
             raise RotationBlocked(f"PostgreSQL does not accept the node yet: {error}") from error
 
     async def _reseal(self) -> None:
-        """Seal all records with the new key; after that the old key's seals are invalid."""
+        """Reseal all records with the new key; from then on the old key's seals are invalid."""
         store, layout = self._context.store, self._context.layout
         try:
             for prefix in (*keys.SEALED, keys.PATRONI_CONFIG):
@@ -190,8 +190,8 @@ class RotationRunner:
 
 
 async def _change_passwords(connection: "AsyncConnection[Any]", new: Secrets) -> None:
-    """Change the passwords of all roles, or of none."""
-    # Imported late, as above.
+    """Change the passwords of all roles, or none."""
+    # Imported here, as above.
     from openvcha.node.postgres.own_roles import change_password, passwords  # noqa: PLC0415
 
     row = await (await connection.execute("select pg_is_in_recovery()")).fetchone()

@@ -16,7 +16,7 @@ from openvcha.store.patroni.state import (
 )
 
 STUCK_SECONDS = 30.0
-# After a copy that did not help: another one is unlikely to, and takes space again.
+# After a copy that did not help: another one is unlikely to help, and takes space again.
 RETRY_COPY_SECONDS = 900.0
 WORKING_SECONDS = 900.0
 
@@ -25,8 +25,8 @@ WORKING_SECONDS = 900.0
 class StandbyObservation:
     """One observation. ``source`` is the other node that runs as primary; None if there is none.
 
-    ``places`` describes how far PostgreSQL is, in strings that change only with progress.
-    ``workers`` are pids of processes that may take long: a rewind, a recovery.
+    ``places`` describes PostgreSQL's progress, as strings that change only with it. ``workers`` are
+    the pids of processes that may take long: a rewind, a recovery.
     """
 
     source: str | None
@@ -44,7 +44,7 @@ def observe_standby(
     values = {kv.key: kv.value for kv in found}
     leader = read_leader(values.get(keys.PATRONI_LEADER, b"")) or None
     sync = read_sync(values.get(keys.PATRONI_SYNC))
-    # Unreadable means unknown: then no standby is confirmed.
+    # Unreadable counts as unknown: then no standby is confirmed.
     named = frozenset[str]() if isinstance(sync, Unreadable) else sync.standbys
     confirmed = not isinstance(sync, Unreadable) and leader is not None and sync.leader == leader
     me = _member(values, own)
@@ -60,7 +60,7 @@ def observe_standby(
 
 
 class StandbyWatch:
-    """Remembers observations, to distinguish a slow standby from a stuck one."""
+    """The past observations, which distinguish a slow standby from a stuck one."""
 
     def __init__(self, now: float) -> None:
         self._seen: set[str] = set()

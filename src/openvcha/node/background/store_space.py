@@ -1,7 +1,8 @@
-"""Keeps space in the store: shows how full it is, defragments it, and frees space when it is full.
+"""Space in the store: each data node reports its use, defragments it, and frees space if full.
 
-Each data node does this, so that it works without a leader. One at a time, by a key with a lease;
-a full store grants none, and then it is the turn of the leader, or of the first node by name.
+Every data node does this, so that it works without a leader. A key with a lease ensures that only
+one does it at a time; a full store grants no lease, and then it is the turn of the leader, or of
+the first node by name.
 """
 
 import asyncio
@@ -35,7 +36,7 @@ async def keep_space(context: NodeContext) -> None:
 
 
 class SpaceKeeper:
-    """Watches the space of the store's members from one data node."""
+    """One data node's watch of the space in the store's members."""
 
     def __init__(self, context: NodeContext) -> None:
         self._context = context
@@ -56,7 +57,7 @@ class SpaceKeeper:
                 return False
             await self._free_space(found)
         except StoreFull:
-            return True  # since just now: the next look finds the alarm
+            return True  # it has just become full: the next look finds the alarm
         except StoreError as error:
             self._context.events.info("cannot free space in the store", reason=str(error))
             return self._full_since is not None
@@ -72,7 +73,7 @@ class SpaceKeeper:
         return f"the store uses {size} of {quota} MiB ({percent(largest.size, limit)} %)"
 
     async def _defragment_if_worth(self, found: SpaceReport) -> None:
-        """Defragment one member if that pays off; the next look does the next one."""
+        """Defragment one member if it is worthwhile; the next look handles the next member."""
         worth = [one for one in found.in_order if space.is_worthwhile(one, self._quota)]
         if not worth or found.why_not():
             return
@@ -107,7 +108,7 @@ class SpaceKeeper:
         self._context.events.warning("freed space in the store", full=after.full)
 
     def _is_futile(self, found: SpaceReport) -> bool:
-        """Return whether freeing space has just failed to help: it stops every member in turn."""
+        """Return whether freeing space has just failed to help: it stops each member in turn."""
         if self._futile is None:
             return False
         tried, revision = self._futile

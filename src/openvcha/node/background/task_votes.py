@@ -1,7 +1,7 @@
-"""Keeps on disk which nodes' votes a running task needs, as recorded in the store.
+"""The copy on disk of which nodes' votes a running task needs, as recorded in the store.
 
 The task writes one record before it changes a vote, and waits until the nodes confirm that they
-keep it: then any of them can power on the others if the store has stopped.
+have stored it: then any of them can power on the others if the store has stopped.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ async def keep_votes(context: NodeContext) -> None:
 
 
 class VotesKeeper:
-    """Follows the record, and confirms which revision of it is on disk."""
+    """A job that follows the record, and confirms which revision of it is on disk."""
 
     def __init__(
         self,
@@ -80,12 +80,12 @@ class VotesKeeper:
         self._log = log
         self._now = now
         self._news = asyncio.Event()
-        # The last confirmation of this process; empty if it keeps nothing.
+        # The last confirmation of this process; empty if nothing is stored.
         self._confirmed: bytes | None = None
         self._shown = ""
 
     async def run(self) -> None:
-        """Look at every change, and periodically too: a watch may be stuck."""
+        """Look at every change, and periodically as well: a watch may hang."""
         watching = asyncio.create_task(self._watch(), name="watch of whose votes are needed")
         try:
             while True:
@@ -95,13 +95,13 @@ class VotesKeeper:
                         await self._news.wait()
                 self._news.clear()
                 if watching.done():
-                    watching.result()  # it ends only by an unexpected error
+                    watching.result()  # it ends only with an unexpected error
         finally:
             watching.cancel()
             await asyncio.wait([watching])
 
     async def look(self) -> None:
-        """Look once; an unreadable or unavailable record changes nothing."""
+        """Look once; change nothing if the record is unreadable or unavailable."""
         try:
             async with asyncio.timeout(ASK_SECONDS):
                 await self._apply(await self._store.get(keys.REQUIRED_VOTES))
@@ -112,9 +112,9 @@ class VotesKeeper:
 
     async def _apply(self, found: KeyValue | None) -> None:
         if found is not None and found.value == RESERVED:
-            return  # written just now
+            return  # the key was only just reserved
         required_votes = decode_required_votes(unverified(found.value)) if found else None
-        # A node that is not listed was replaced: it must not act on the list.
+        # A node that is not listed has been replaced: it must not act on the list.
         if required_votes is None or self._member not in required_votes.nodes:
             await self._change_and_confirm(0, b"", self._file.forget)
         elif found is not None:
@@ -126,7 +126,7 @@ class VotesKeeper:
     async def _change_and_confirm(
         self, revision: int, said: bytes, change: Callable[[], None]
     ) -> None:
-        """Change the file, then confirm it, or report why that failed."""
+        """Change the file, then confirm it or report why that failed."""
         try:
             await asyncio.to_thread(change)
         except OSError as error:
@@ -145,7 +145,7 @@ class VotesKeeper:
             self._file.save(required_votes, now)
 
     async def _confirm(self, said: bytes) -> None:
-        """Write the confirmation, only after the change: the task relies on it."""
+        """Write the confirmation; only after the change, since the task relies on it."""
         if said == self._confirmed:
             return
         key = keys.required_vms_seen(self._member)

@@ -26,7 +26,7 @@ def new_data_account() -> Account:
 
 
 def encode_account(account: Account) -> bytes:
-    """Encode an account, in the clear, as the content of `account.json`."""
+    """Encode an account, in plain text, as the content of `account.json`."""
     return msgspec.json.encode(account, enc_hook=reveal)
 
 
@@ -37,12 +37,12 @@ def load_account(directory: Path) -> Account:
 
 
 def save_account(directory: Path, account: Account) -> None:
-    """Replace a node's account, readable by its owner only."""
+    """Replace a node's account; only its owner can read the file."""
     write_durably(directory / ACCOUNT, encode_account(account))
 
 
 class NodeAccount:
-    """Reads the node's account at each call; None if it has none."""
+    """The node's account, read at each call; None if it has none."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

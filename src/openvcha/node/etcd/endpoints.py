@@ -1,10 +1,10 @@
 """The endpoints of the store for a data node: only members that hold data.
 
-A data node shows them its account and trusts their replies. An attacker who has stolen a witness
-can respond at its address. So a witness is never asked, which costs nothing: every majority of
-three includes a data node. Which nodes hold data, and where, comes from the cluster's
-configuration, which is sealed. What members announce of themselves does not count, since each may
-write anything there; it can only remove an endpoint.
+A data node presents its account to them and trusts their replies. An attacker who has stolen a
+witness can respond at its address. So a witness is never asked, which costs nothing: every majority
+of three includes a data node. The cluster's configuration, which is sealed, says which nodes hold
+data, and where. What members announce about themselves does not count, since each may write
+anything there; it can only remove an endpoint.
 """
 
 from collections.abc import Collection, Mapping
@@ -111,9 +111,9 @@ def data_endpoints(
 
 
 def register(layout: Layout, made: Addresses) -> None:
-    """Record, durably, the data nodes that are being created; replace earlier ones.
+    """Record durably the data nodes that are being created; replace earlier ones.
 
-    The configuration names a node only once it is ready; it votes before that. Raises OSError.
+    The configuration names a node only once it is ready, but it votes before that. Raises OSError.
     """
     if made != _registered(layout):
         write_durably(layout.registered, msgspec.json.encode(made))

@@ -1,4 +1,4 @@
-"""How a node runs its etcd member, and which members it knows."""
+"""A node's etcd member: how it runs, and which members it knows."""
 
 import asyncio
 import ssl
@@ -19,7 +19,7 @@ from openvcha.store.http.client import TlsSource
 from openvcha.store.space import WITNESS_QUOTAS
 from openvcha.system.host_port import url
 
-# etcd's defaults, for networks of one site: ten lost heartbeats start an election.
+# etcd's defaults for networks within one site: ten lost heartbeats start an election.
 HEARTBEAT_MS = 100
 ELECTION_MS = 1000
 PROBE_SECONDS = 2.0
@@ -58,14 +58,14 @@ def etcd_argv(binary: Path, identity: Identity, layout: Layout) -> list[str]:
         **{f"peer-{name}": path for name, path in tls.items()},
         "heartbeat-interval": HEARTBEAT_MS,
         "election-timeout": ELECTION_MS,
-        "pre-vote": "true",  # a member that comes back does not disturb the leader
-        "strict-reconfig-check": "false",  # else the second join waits 5 s for the first
+        "pre-vote": "true",  # a member that returns does not disturb the leader
+        "strict-reconfig-check": "false",  # otherwise the second join waits 5 s for the first
         "experimental-initial-corrupt-check": "true",
         "auto-compaction-mode": "periodic",
         "auto-compaction-retention": "1h",
         "quota-backend-bytes": _quota(identity),
         # Passwords here have 192 random bits: slow hashing makes them no safer, and takes half a
-        # second of a busy machine for each login.
+        # second per login on a busy machine.
         "bcrypt-cost": 4,
         "logger": "zap",
         "log-outputs": "stdout",
@@ -81,9 +81,9 @@ def _quota(identity: Identity) -> int:
 def known_endpoints(identity: Identity, layout: Layout) -> list[str]:
     """Return the client URLs of the members that this node asks, its own first.
 
-    A data node asks only members that hold data, since it shows them the account of the data
-    nodes. The initial members count only until a majority has named others: a member that is not
-    among these was removed from the cluster and must not be trusted.
+    A data node asks only members that hold data, since it presents the data nodes' account to them.
+    The initial members count only until a majority has named others: a member that is not among
+    these was removed from the cluster and must not be trusted.
     """
     if identity.holds_data:
         return data_endpoints(identity, layout)
@@ -93,7 +93,7 @@ def known_endpoints(identity: Identity, layout: Layout) -> list[str]:
 def known_members(identity: Identity, layout: Layout) -> dict[str, str]:
     """Return the client URLs of all voting members by name, as this node knows them.
 
-    Any voter may have made them up. So no account is shown there.
+    Any voter may have forged them, so do not present an account there.
     """
     kept = load_kept(layout, identity)
     if kept is not None:
@@ -115,13 +115,13 @@ def client_url_of_peer(peer: str, client_port: int) -> str:
 async def health_of(
     endpoint: str, tls: ssl.SSLContext, seconds: float = PROBE_SECONDS
 ) -> MemberHealth | None:
-    """Return a member's health as it reports it; None without a reply within ``seconds``."""
+    """Return the health that a member reports; None without a reply within ``seconds``."""
     page = await ask(endpoint, HEALTH, tls, seconds)
     return None if page is None else read_health(page)
 
 
 async def is_healthy(endpoint: str, tls: ssl.SSLContext, seconds: float = PROBE_SECONDS) -> bool:
-    """Return whether a member reports that it is healthy, which requires a quorum."""
+    """Return whether a member reports that it is healthy, which requires quorum."""
     return await health_of(endpoint, tls, seconds) is MemberHealth.HEALTHY
 
 
@@ -130,8 +130,8 @@ async def wait_until_admitted(
 ) -> None:
     """Wait until the store responds and this node is a member of it.
 
-    Its own member may be down while the others serve it. But a node that was replaced while it
-    was away must not start its PostgreSQL: the store no longer lists its name.
+    Its own member may be down while the others serve the store. But a node that was replaced while
+    it was away must not start its PostgreSQL: the store no longer lists its name.
     """
     own, *others = known_endpoints(identity, layout)
     account = NodeAccount(layout.root)

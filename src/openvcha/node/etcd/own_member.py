@@ -1,6 +1,6 @@
-"""Detects that this node's own member of the store does not stay up while the others serve.
+"""Detection of a failing member: the node's own etcd does not stay up while the others serve.
 
-The node works with theirs, so the fault would go unnoticed until the next loss stops the cluster.
+The node works with the others, so the fault would go unnoticed until the next loss breaks quorum.
 """
 
 from openvcha.node.process.status import Contact, PartStatus
@@ -11,7 +11,7 @@ MAX_EXITS = 3
 
 
 class OwnMember:
-    """Counts how often the member's program has ended without a long run in between."""
+    """A count of how often the member's program has ended without a long run in between."""
 
     def __init__(self, part: PartStatus) -> None:
         self._restarts = part.restarts

@@ -1,4 +1,4 @@
-"""The current keys of a data node for sealing records."""
+"""The current keys with which a data node seals records."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from openvcha.node.identity import SECRETS, load_secrets
 
 
 class RecordKeys:
-    """Rereads the keys when the file has changed: a rotation replaces it while the node runs."""
+    """The keys, reread when the file changes: a rotation replaces it while the node runs."""
 
     def __init__(self, root: Path) -> None:
         self._path = root / SECRETS
@@ -16,7 +16,7 @@ class RecordKeys:
         self._keys: tuple[Secret, ...] = ()
 
     def __call__(self) -> Sequence[Secret]:
-        """Return the keys, the one to seal with first. Raises OSError, msgspec.DecodeError."""
+        """Return the keys; the first one is for sealing. Raises OSError, msgspec.DecodeError."""
         found = self._path.stat()
         stamp = found.st_mtime_ns, found.st_ino
         if stamp != self._stamp:

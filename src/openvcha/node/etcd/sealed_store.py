@@ -1,4 +1,4 @@
-"""The cluster's store, with the access that a node has."""
+"""The cluster's store, with a node's access rights."""
 
 from collections.abc import Collection
 from functools import partial
@@ -17,7 +17,7 @@ from openvcha.store.sealing.seal import Seals
 def cluster_store(
     identity: Identity, layout: Layout, etcd: Etcd, *, keeps: bool = False
 ) -> Etcd | SealedEtcd:
-    """Return the cluster's store for a node; on a witness without seals, which it cannot verify."""
+    """Return the cluster's store for a node; on a witness without seals: it cannot verify them."""
     if not identity.holds_data:
         return etcd
     return sealed_store(layout, etcd, keeps=keeps)

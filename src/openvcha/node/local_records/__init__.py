@@ -1,1 +1,1 @@
-"""What a node keeps on its own disk, for when the cluster is unavailable."""
+"""The records on a node's own disk, for when the cluster is unavailable."""

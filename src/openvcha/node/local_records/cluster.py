@@ -1,6 +1,6 @@
-"""What a node last knew of its cluster, on its own disk, for when the cluster is unavailable.
+"""A node's last knowledge of its cluster, on its own disk, for when the cluster is unavailable.
 
-`node.json` names only the node's initial peers. After some redeploys all of them are replaced.
+`node.json` names only the node's initial peers, all of which may be replaced by redeploys.
 """
 
 from collections.abc import Mapping
@@ -106,7 +106,7 @@ class MajorityView:
 
     @property
     def outline(self) -> tuple[object, ...]:
-        """Return all but the position in the log: a change of it must be on disk at once."""
+        """Return everything except the WAL position: any change of it must be on disk at once."""
         return (self.members, self.leader, self.standbys, self.paused, self.timeline)
 
 
@@ -143,7 +143,7 @@ def keep(
     configured: Mapping[str, ConfiguredNode],
     **store: Any,
 ) -> KeptCluster:
-    """Return the state to keep; ``store`` are the fields that ``known`` lacks."""
+    """Return the state to keep; ``store`` contains the fields that ``known`` lacks."""
     own = identity.member
     members = tuple(
         _member(identity, one, known, configured.get(one.name)) for one in known.members

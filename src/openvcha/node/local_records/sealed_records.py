@@ -1,4 +1,4 @@
-"""Local copies of the records without which a data node must not continue."""
+"""Local copies of the records that a data node must not continue without."""
 
 from typing import Final
 
@@ -13,11 +13,10 @@ KEPT: Final = {**CONFIGURATIONS, keys.ROLL: ROLL}
 
 
 class KeptRecords:
-    """Keeps the cluster's configuration, Patroni's, and the roll, in files of the node.
+    """Copies of the cluster's configuration, Patroni's, and the roll, in files of the node.
 
     A node that has had one must not start over without it, even if it was deleted in the store. The
-    first line of a file is the revision of its value (for the roll, its number); then the value
-    follows.
+    first line of a file is the revision of its value (for the roll, its number); the value follows.
     """
 
     def __init__(self, layout: Layout, *, writes: bool) -> None:
@@ -48,7 +47,7 @@ class KeptRecords:
             self._values[key] = good
 
     def _stamp(self, key: str) -> tuple[int, int, int] | None:
-        """Return a value that differs for each file that replaces another."""
+        """Return a value that changes whenever the file is replaced."""
         try:
             found = (self._folder / KEPT[key]).stat()
         except FileNotFoundError:

@@ -1,7 +1,7 @@
 """The nodes whose votes a running task needs, kept on each node's own disk.
 
 With two voters both are needed. If one of them loses power the store stops, and with it the task
-that could handle that. So every node that may be the one left writes down beforehand what to do.
+that could handle that. So every node that may be the only one left stores in advance what to do.
 """
 
 import datetime as dt
@@ -25,8 +25,8 @@ class RequiredVotes(msgspec.Struct, frozen=True, kw_only=True):
     """``nodes`` maps each member that may vote while the task ``task`` runs to its VM.
 
     The VM of a node that an operator created is empty. ``active`` is the member that runs the
-    task, ``gone`` the one that it replaces, whose vote does not count in any case. ``seen``
-    (ISO 8601) is the last confirmation by a majority; in the store it is empty.
+    task, ``gone`` the one that it replaces, whose vote never counts. ``seen`` (ISO 8601) is the
+    last confirmation by a majority; in the store it is empty.
     """
 
     task: str
@@ -42,7 +42,7 @@ _UNKEPT = re.compile(rb"\d{1,20} (\d{1,4})")
 
 
 def encode_required_votes(required_votes: RequiredVotes, seen: dt.datetime | None = None) -> bytes:
-    """Encode a list as its record, or, with ``seen``, as its file."""
+    """Encode a list as a record or, with ``seen``, as a file."""
     said = seen.isoformat(timespec="seconds") if seen else required_votes.seen
     return _ENCODER.encode(msgspec.structs.replace(required_votes, seen=said))
 
@@ -53,23 +53,23 @@ def decode_required_votes(value: bytes) -> RequiredVotes:
 
 
 def kept(revision: int) -> bytes:
-    """Return a node's confirmation that it keeps the record of this revision."""
+    """Return a node's confirmation that it has stored the record of this revision."""
     return b"%d" % revision
 
 
 def not_kept_reply(revision: int, error: OSError) -> bytes:
-    """Return a node's report that it cannot keep the record."""
+    """Return a node's report that it cannot store the record."""
     return b"%d %d" % (revision, error.errno or errno.EIO)
 
 
 def not_kept_reason(said: bytes) -> str | None:
-    """Return in words why a node cannot keep the record; None if it does not report that."""
+    """Return why a node cannot store the record; None if it does not report that."""
     found = _UNKEPT.fullmatch(said)
     return os.strerror(int(found[1])) if found else None
 
 
 def save_required_votes(layout: Layout, required_votes: RequiredVotes, seen: dt.datetime) -> None:
-    """Write a list to disk, durably. Raises OSError."""
+    """Write a list to disk durably. Raises OSError."""
     write_durably(layout.required_votes, encode_required_votes(required_votes, seen))
 
 
@@ -82,14 +82,14 @@ def load_required_votes(layout: Layout) -> RequiredVotes | None:
 
 
 def forget_required_votes(layout: Layout) -> None:
-    """Delete the list, durably: from now on VMs that are powered off stay off. Raises OSError."""
+    """Delete the list durably: from now on VMs that are powered off stay off. Raises OSError."""
     if layout.required_votes.exists():
         layout.required_votes.unlink(missing_ok=True)
         sync_directory(layout.root)
 
 
 def is_fresh(required_votes: RequiredVotes, now: dt.datetime) -> bool:
-    """Return whether a list is still valid; one of unknown age, or from the future, is not."""
+    """Return whether a list is still valid; False if its age is unknown or in the future."""
     try:
         age = (now - dt.datetime.fromisoformat(required_votes.seen)).total_seconds()
     except (ValueError, TypeError):
@@ -102,10 +102,10 @@ def vms_to_power_on(
 ) -> tuple[str, ...]:
     """Return the VMs that must be powered on to restore the store's quorum.
 
-    ``voters`` are the members as the node's own etcd knows them, even without quorum; None if
-    unknown. ``off`` are the VMs that are certainly powered off; unknown counts as on. While a
-    majority is powered on, power is not the reason: the node is isolated, or the others are
-    starting, and a VM that is off may be so on purpose.
+    ``voters`` are the members that the node's own etcd knows, even without quorum; None if unknown.
+    ``off`` are the VMs that are known to be powered off; unknown counts as on. While a majority is
+    powered on, power is not the cause: the node is isolated, or the others are starting, and a VM
+    may be powered off on purpose.
     """
     who = tuple(required_votes.nodes) if voters is None else voters
     missing = [

@@ -1,1 +1,1 @@
-"""Processes: starting, supervising, detecting hangs, ending."""
+"""Processes: starting, supervising, detecting hangs, stopping."""

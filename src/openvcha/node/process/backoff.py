@@ -9,7 +9,7 @@ CALM_SECONDS = 30.0
 
 @dataclasses.dataclass
 class Backoff:
-    """Doubles the pause with each failure; resets after a run of ``calm`` seconds."""
+    """A pause that doubles with each failure and resets after a run of ``calm`` seconds."""
 
     first: float = INITIAL_SECONDS
     longest: float = MAX_SECONDS

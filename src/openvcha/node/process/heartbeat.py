@@ -1,9 +1,9 @@
-"""Detects hung programs: they send a heartbeat every second, but silence alone proves nothing.
+"""Detection of hung programs: they send a heartbeat every second, but silence proves nothing.
 
-On a busy machine a program may be silent for long, because it waits for a processor. The kernel
-counts its context switches. If that count does not change either, look after look, the program
-waits for something that does not come (or is stopped). A program in an endless loop cannot be
-distinguished from a starved one, and is left alone.
+On a busy machine a program may be silent for long because it waits for a CPU. The kernel counts its
+context switches. If that count stays the same in look after look as well, the program waits for
+something that never comes (or is stopped). A program in an endless loop cannot be distinguished
+from a starved one, and is left alone.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class HangDetector:
         self._begun = self._heard = True
 
     def hangs(self, thread: ThreadState | None) -> bool:
-        """Return whether the program hangs, given one more look; unknown (None) counts as alive."""
+        """Return whether the program hangs, after one more look; unknown (None) counts as alive."""
         still = thread is not None and thread.state != RUNS and thread == self._last
         self._still = self._still + 1 if still and self._begun and not self._heard else 0
         self._heard, self._last = False, thread
@@ -54,7 +54,7 @@ class HangDetector:
 
 
 def read_thread_state(pid: int, proc: Path = PROC) -> ThreadState | None:
-    """Return the state of a program's first thread; None if it has ended or is not counted."""
+    """Return the state of a program's first thread; None if it has exited or is not counted."""
     found = look(pid, str(proc))
     return ThreadState(*found) if found else None
 

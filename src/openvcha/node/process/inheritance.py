@@ -1,4 +1,4 @@
-"""Resets what child processes inherit, before any is started.
+"""The reset of what child processes inherit, before any is started.
 
 Blocked or ignored signals stay so in every child: under nohup, or in a shell's background job,
 PostgreSQL and etcd would ignore the signals that should stop them.
@@ -9,7 +9,7 @@ import resource
 import signal
 
 PRIVATE_UMASK = 0o077
-# Python ignores these itself, and restores them in its children.
+# Python itself ignores these, and restores them in its children.
 IGNORED_BY_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 
 

@@ -1,4 +1,4 @@
-"""Logs: JSON lines, one file for each part, rotated by size."""
+"""Logs: JSON lines, one file per part, rotated by size."""
 
 import contextlib
 import datetime as dt
@@ -29,9 +29,9 @@ class RotatingLog:
         self._size = os.fstat(self._file).st_size
 
     def write(self, line: bytes) -> None:
-        """Append one line (without its end); count lines lost to a full disk, and log that later.
+        """Append one line (without a newline); count lines lost to a full disk, and log that later.
 
-        An exception here would stop the reading of a program's output, and so the program.
+        An exception here would stop reading the program's output, and so block the program.
         """
         if self.lost:
             line = msgspec.json.encode({"time": utc_now(), "lost_lines": self.lost}) + b"\n" + line
@@ -74,7 +74,7 @@ def utc_now() -> str:
 
 
 def wrap(part: str, line: bytes, now: Callable[[], str] = utc_now) -> bytes:
-    """Return a line of a part as a JSON object; a line that is one already is unchanged."""
+    """Return a line of a part as a JSON object; leave a line that already is one unchanged."""
     if line.startswith(b"{") and _is_json(line):
         return line
     text = line.decode(errors="backslashreplace")
@@ -100,7 +100,7 @@ def logger(log: RotatingLog, part: str) -> Logger:
 class Output:
     """A sink for structlog in a program whose output another program reads.
 
-    Errors are ignored when the reader has gone: a log line must not stop the work.
+    Errors are ignored when the reader is gone: logging must not stop the work.
     """
 
     def __init__(self, file: TextIO) -> None:
@@ -127,7 +127,7 @@ class _Lines:
 
 
 def _json(value: Any, **_: Any) -> str:
-    # Log files are also displayed in terminals.
+    # Log files are displayed in terminals, too.
     return printable_json(msgspec.json.encode(value, enc_hook=str).decode())
 
 

@@ -28,13 +28,13 @@ from openvcha.node.process.supervised_loop import run_forever
 
 @dataclasses.dataclass(frozen=True)
 class PartSpec:
-    """The specification of a part. `stop_seconds` is how long it may take to end after SIGTERM.
+    """The specification of a part. `stop_seconds` is how long it may take to exit after SIGTERM.
 
     A `gated` part loads at once but starts to work at a byte on its standard input (GO), which it
-    gets when etcd responds and the data are there.
-    A `late` part is not even loaded before that: it would compete with the copy for processors.
+    gets once etcd responds and the data exist.
+    A `late` part is not even loaded before that: it would compete with the copy for the CPU.
     Lines that contain a text in `noise` are not logged.
-    A part that `beats` sends heartbeats, and is killed and restarted when it hangs.
+    A part that `beats` sends heartbeats, and is killed and restarted if it hangs.
     A part that `watches` gets heartbeats of this program on its standard input, until GO.
     """
 
@@ -50,7 +50,7 @@ class PartSpec:
 
 
 class Part:
-    """Runs a program, and restarts it until it is stopped."""
+    """A program that is restarted until it is stopped."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Part:
         self.status = PartStatus(name=spec.name, state=PartState.WAITING)
 
     def begin(self) -> None:
-        """Start keeping the program running."""
+        """Start the program, and keep it running."""
         self._stopping = False
         self._task = asyncio.create_task(self._keep(), name=f"part {self.spec.name}")
 
@@ -91,17 +91,17 @@ class Part:
         self._gate.set()
 
     def signal(self, number: signal.Signals) -> None:
-        """Signal the program, if it runs; otherwise it will read its files at its start."""
+        """Signal the program if it runs; otherwise it will read its files when it starts."""
         if self._running:
             self._running.send(number)
 
     async def stop(self) -> None:
-        """End the program for good, as `halt` does."""
+        """Stop the program for good, as `halt` does."""
         await self.halt()
         self._log.close()
 
     async def halt(self) -> None:
-        """End the program: SIGTERM, at the deadline SIGKILL; return when it has ended."""
+        """Stop the program: SIGTERM, then SIGKILL at the deadline; return when it has exited."""
         self._stopping = True
         task, running = self._task, self._running
         if task is None:
@@ -132,7 +132,7 @@ class Part:
             await self._sleep(pause)
 
     async def _run_and_tell(self) -> str:
-        """Run it once and return why it ended; internal errors count, else it would stay down."""
+        """Run it once and return why it ended, even by an internal error: it must be restarted."""
         try:
             return await self._run_once()
         except Exception as error:  # noqa: BLE001 - a node must not lose a part by it
@@ -184,7 +184,7 @@ class Part:
             running.send(signal.SIGKILL)
 
     async def _open(self, gate: io.FileIO | None) -> None:
-        """Write GO when it is time; then the program reads the end of its input."""
+        """Write GO when it is time, and close the pipe so that the program reads end of file."""
         if gate is None:
             return
         if self.spec.watches:
@@ -226,7 +226,7 @@ class Part:
 
 
 def _after_exit(status: PartStatus, reason: str) -> PartStatus:
-    """Return the status after one more end of the program."""
+    """Return the status after the program has exited once more."""
     return PartStatus(
         name=status.name, state=status.state, restarts=status.restarts + 1, last_exit=reason
     )

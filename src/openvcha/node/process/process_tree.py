@@ -1,9 +1,9 @@
-"""Finds and ends the processes of a node, from outside.
+"""Finding and killing the processes of a node, from outside.
 
 A node may run in another user namespace, where /proc shows only `stat` and `cmdline`. So a process
 belongs to a node if its command line, or that of an ancestor, names the node. PostgreSQL's backends
-do not name it; those whose postmaster is dead are recognized by their working directory, if /proc
-shows it.
+do not name it; if their postmaster is dead, they are recognized by their working directory, if
+/proc shows it.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ PAUSE_SECONDS = 0.01
 DEADLINE_SECONDS = 15.0
 
 
-class StillAlive(Exception):  # noqa: N818 - reads as what happened
+class StillAlive(Exception):  # noqa: N818 - named after the outcome
     """Processes survived SIGKILL until the deadline."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Process:
-    """One process; `started`, in clock ticks since boot, distinguishes reused ids."""
+    """One process; `started`, in clock ticks since boot, distinguishes reused pids."""
 
     pid: int
     parent: int
@@ -64,7 +64,7 @@ class NodeProcesses:
 def find_tree(directory: Path, table: Mapping[int, Process] | None = None) -> list[Process]:
     """Return all processes of the node, except the caller and its ancestors.
 
-    ``table`` are all processes, if the caller has just read them.
+    ``table`` contains all processes, if the caller has just read them.
     """
     table = read_table() if table is None else table
     return members(
@@ -84,7 +84,7 @@ def kill_tree(
     sleep: Callable[[float], None] = time.sleep,
     which: Callable[[Process], bool] = lambda _: True,
 ) -> None:
-    """Freeze the whole tree, then kill it, so that no part of it sees another part end.
+    """Freeze the whole tree, then kill it, so that no part of it sees another part exit.
 
     ``which`` filters the tree. Raises StillAlive if a process is left at the deadline (seconds).
     """
@@ -109,7 +109,7 @@ def members(
 ) -> list[Process]:
     """Return a node's processes: those that name it, their descendants, and `orphans`.
 
-    A node that was started from this one is a tree of its own, though its parent may be here.
+    A node that was started from this one is its own tree, even if its parent may be here.
     `also` is a recorded process; it counts only if its start time matches.
     """
     children: dict[int, list[Process]] = {}
@@ -134,7 +134,7 @@ def members(
 
 
 def names_node(argv: tuple[str, ...], directory: Path) -> bool:
-    """Return whether a command line is that of one of the node's own programs."""
+    """Return whether a command line is one of the node's own programs."""
     if not argv:
         return False
     layout = Layout(directory)
@@ -168,7 +168,7 @@ def orphaned(table: Mapping[int, Process], works_here: Callable[[int], bool]) ->
 
 
 def working_in(directory: Path, proc: Path = PROC) -> Callable[[int], bool]:
-    """Return a predicate for pids that work in a directory; hidden ones do not count."""
+    """Return a predicate for pids that work in a directory; False if /proc hides that."""
 
     def works(pid: int) -> bool:
         try:
@@ -180,19 +180,19 @@ def working_in(directory: Path, proc: Path = PROC) -> Callable[[int], bool]:
 
 
 def _holds_memory(argv: tuple[str, ...]) -> bool:
-    # The logger holds no shared memory; it ends by itself when the last process that logs has.
+    # The logger holds no shared memory; it exits by itself after the last process that logs.
     title = argv[0].rstrip() if argv else ""
     return title.startswith("postgres: ") and not title.endswith(": logger")
 
 
 def is_postgres(argv: tuple[str, ...]) -> bool:
-    """Return whether a command line or title is PostgreSQL's or one of its tools'."""
+    """Return whether a command line or title belongs to PostgreSQL or one of its tools."""
     name = program(argv)
     return name in {"postgres", "initdb"} or name.startswith("pg_")
 
 
 def program(argv: tuple[str, ...]) -> str:
-    """Return the program of a command line, also from a server process's title."""
+    """Return the program of a command line, or of a server process's title."""
     # PostgreSQL's processes set the title "postgres: CLUSTER: activity".
     return Path(argv[0].partition(": ")[0]).name if argv else ""
 
@@ -219,13 +219,13 @@ def ancestors(table: Mapping[int, Process], pid: int) -> frozenset[int]:
 
 
 def read_table(proc: Path = PROC) -> dict[int, Process]:
-    """Return all live processes by pid; skip those that end meanwhile."""
+    """Return all live processes by pid; skip those that exit meanwhile."""
     read = (read_process(int(entry.name), proc) for entry in proc.iterdir() if entry.name.isdigit())
     return {process.pid: process for process in read if process}
 
 
 def read_process(pid: int, proc: Path = PROC) -> Process | None:
-    """Return one process; None if it has ended (also a zombie)."""
+    """Return one process; None if it has exited (or is a zombie)."""
     stat = read_stat(pid, proc)
     if stat is None or stat.ended:
         return None
@@ -234,7 +234,7 @@ def read_process(pid: int, proc: Path = PROC) -> Process | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     if stat.name == WAITS:
-        command = b""  # it has the command line of a node, but is not one
+        command = b""  # it has a node's command line, but is not one
     argv = (
         tuple(os.fsdecode(word) for word in command.rstrip(b"\0").split(b"\0")) if command else ()
     )
@@ -242,7 +242,7 @@ def read_process(pid: int, proc: Path = PROC) -> Process | None:
 
 
 def is_alive(process: Process) -> bool:
-    """Return whether this very process still runs."""
+    """Return whether this very process is still running."""
     now = read_process(process.pid)
     return now is not None and now.started == process.started
 

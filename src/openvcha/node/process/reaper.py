@@ -1,13 +1,14 @@
-"""Ends a node's programs when its supervisor has died, since they are not restarted or fenced.
+"""The reaper, which stops a node's programs when its supervisor has died.
 
-Left alone they would half work: Patroni renews the leader key, so no other node takes over, while
-etcd ends at the first log line that it cannot write. So the death of a supervisor ends the node.
-So does a hang: the programs' output is not read, and each of them blocks forever once its pipe is
-full, etcd with a vote and Patroni with the lead. A hung supervisor is killed.
+Without a supervisor they are neither restarted nor fenced. Left alone they would half work: Patroni
+renews the leader key, so no other node takes over, while etcd exits at the first log line that it
+cannot write. So the death of a supervisor ends the node. So does a hang: nothing reads the
+programs' output, and each of them blocks forever once its pipe is full, etcd with a vote and
+Patroni with the leader key. A hung supervisor is killed.
 
 `supervisor_watch.py` waits for that, and then becomes this program. It ignores the signals that a
-service manager sends to everything left: PostgreSQL would take SIGTERM as a request to wait for its
-clients.
+service manager sends to all remaining processes: PostgreSQL would take SIGTERM as a smart shutdown,
+and wait for its clients.
 """
 
 import os
@@ -43,11 +44,11 @@ ProcessSignal = tuple[Process, signal.Signals]
 
 
 def main() -> None:
-    """End the node of a directory whose supervisor (pid) has died or hangs."""
+    """Stop the node of a directory whose supervisor (pid) has died or hangs."""
     directory, supervisor, how = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     if how == HANGS and os.getppid() == supervisor:
         os.kill(supervisor, signal.SIGKILL)
-    # In parallel: the disk for which the supervisor waits may be that of the logs.
+    # In parallel: the supervisor may be waiting for the disk that also holds the logs.
     telling = threading.Thread(target=_tell, args=(directory, supervisor, how), daemon=True)
     telling.start()
     left = Reaper(directory, supervisor).end()
@@ -69,7 +70,7 @@ def signals_for(processes: Iterable[Process]) -> Iterator[ProcessSignal]:
     """Yield the signal for each process of a node without a supervisor.
 
     Patroni stops its PostgreSQL and releases the leader key. For that it needs the store, so etcd
-    is signaled when both have ended. A PostgreSQL without Patroni gets a fast shutdown.
+    is signaled when both have exited. A PostgreSQL without Patroni gets a fast shutdown.
     """
     tree = [process for process in processes if not is_supervisor(process)]
     patroni = any(PATRONI in process.argv for process in tree)
@@ -91,7 +92,7 @@ def is_supervisor(process: Process) -> bool:
 
 
 class Reaper:
-    """Ends what a supervisor has left, at first in order; stops when there is a new supervisor.
+    """The shutdown of a supervisor's leftovers, in order; a new supervisor takes over from it.
 
     A process never gets the same signal twice: PostgreSQL would interpret the second differently.
     """
@@ -118,7 +119,7 @@ class Reaper:
         self._known: dict[tuple[int, int], Process] = {}
 
     def end(self) -> list[Process]:
-        """End all processes; return those that had to be killed. Raises StillAlive."""
+        """Stop all processes; return those that had to be killed. Raises StillAlive."""
         deadline = self._clock() + GRACEFUL_SECONDS
         while self._clock() < deadline:
             left = self._look()
@@ -136,14 +137,14 @@ class Reaper:
         return left
 
     def _look(self) -> list[Process]:
-        """Return what is left, including processes identified only by a parent that has ended."""
+        """Return the remaining processes, even those identified only by an exited parent."""
         for process in self._find(self._directory):
             if not is_supervisor(process):
                 self._known[process.pid, process.started] = process
         return [process for process in self._known.values() if is_alive(process)]
 
     def _replaced(self) -> bool:
-        """Return whether another supervisor runs the node; by then it has cleaned up."""
+        """Return whether another supervisor runs the node; if so, it has cleaned up."""
         try:
             pid = int(Layout(self._directory).supervisor_pid.read_text())
         except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Starts a program, reads its output and waits for its end."""
+"""Programs: starting one, reading its output and waiting for its exit."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ MAX_LINE_BYTES = 64 << 10
 DRAIN_SECONDS = 0.2
 PIPE_BYTES = 1 << 20
 """What a program can log before the reaper detects that its output is not read."""
-# A node's programs are configured only by their arguments and files.
+# Only arguments and files configure a node's programs.
 FOREIGN_SETTINGS = ("PG", "ETCD_", "PATRONI_")
 LOCALE = {"LC_ALL": "C.UTF-8"}
 
@@ -30,14 +30,14 @@ class Running(Protocol):
         """Return the process id."""
 
     async def wait(self) -> int:
-        """Wait until it ends, and return the exit code, negative for a signal."""
+        """Wait until it exits, and return the exit code, negative for a signal."""
 
     def send(self, number: signal.Signals) -> None:
-        """Signal it; nothing happens when it has ended."""
+        """Signal it; do nothing if it has exited."""
 
 
 class Launch(Protocol):
-    """Starts programs; tests replace it."""
+    """A function that starts programs; tests replace it."""
 
     async def __call__(
         self,
@@ -50,7 +50,7 @@ class Launch(Protocol):
 
 
 class Child:
-    """A child process. Its output may stay open after its end: PostgreSQL inherits Patroni's."""
+    """A child process. Its output may stay open after its exit: PostgreSQL inherits Patroni's."""
 
     def __init__(self, process: asyncio.subprocess.Process, pump: asyncio.Task[None]) -> None:
         self._process = process
@@ -62,14 +62,14 @@ class Child:
         return self._process.pid
 
     async def wait(self) -> int:
-        """Wait until it ends, and return the exit code, negative for a signal."""
+        """Wait until it exits, and return the exit code, negative for a signal."""
         code = await self._process.wait()
         await asyncio.wait([self._pump], timeout=DRAIN_SECONDS)
         self._pump.cancel()
         return code
 
     def send(self, number: signal.Signals) -> None:
-        """Signal it; nothing happens when it has ended."""
+        """Signal it; do nothing if it has exited."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
 
@@ -85,7 +85,7 @@ async def launch(
     with contextlib.suppress(OSError):  # each account has a quota of pipe memory
         fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     try:
-        # With asyncio's own pipes wait() would last until every holder of the output has closed it.
+        # With asyncio's own pipes, wait() would last until every holder of the output closes it.
         process = await asyncio.create_subprocess_exec(
             *argv,
             env=environment,
@@ -129,7 +129,7 @@ def engine_environment(
 
 
 def describe_exit(code: int) -> str:
-    """Return in words how a program ended."""
+    """Return a description of how a program ended."""
     if code >= 0:
         return f"exit code {code}"
     try:

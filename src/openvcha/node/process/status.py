@@ -42,7 +42,7 @@ class Role(enum.StrEnum):
 class Contact(enum.StrEnum):
     """Whether the node is in contact with a majority of the cluster."""
 
-    STARTING = "STARTING"  # never so far
+    STARTING = "STARTING"  # not yet since its start
     CONNECTED = "CONNECTED"
     ISOLATED = "ISOLATED"
 
@@ -51,8 +51,8 @@ class OwnView(msgspec.Struct, frozen=True, kw_only=True):
     """The node's view of itself; ``role`` is the last one that the cluster confirmed.
 
     ``since`` (ISO 8601) is when ``contact`` last changed. ``writable`` is None if unknown.
-    ``waits_for`` are the members that do not respond while there is no quorum. ``in_sync`` is
-    whether the cluster last confirmed that the node has every acknowledged row.
+    ``waits_for`` are the members that do not respond while there is no quorum. ``in_sync``: whether
+    the cluster last confirmed that the node has every acknowledged row.
     """
 
     role: Role
@@ -66,7 +66,7 @@ class OwnView(msgspec.Struct, frozen=True, kw_only=True):
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The status of a node; `pid` and `started` (clock ticks since boot) are the supervisor's.
 
-    `notes` are sentences of the background jobs, by job: what they do or what blocks them.
+    `notes` are messages of the background jobs, by job: what they do or what blocks them.
     """
 
     member: str

@@ -1,7 +1,7 @@
 """Background work that runs forever: restarted whenever it ends, and never silently.
 
-A background task that raises ends silently: asyncio reports it only when the task is awaited,
-which does not happen while the program runs.
+A background task that raises ends silently: asyncio reports the exception only when the task is
+awaited, which does not happen while the program runs.
 """
 
 import asyncio
@@ -19,14 +19,14 @@ HealthReporter = Callable[[str, str | None], None]
 
 
 class BackgroundFailures:
-    """The failing background work of a program, by name, and of another program."""
+    """The failing background jobs of a program, by name, and those of another program."""
 
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}
         self._others: dict[str, str] = {}
 
     def __call__(self, name: str, reason: str | None) -> None:
-        """Record that work is failing, or runs well (None)."""
+        """Record that a job fails, or runs well (None)."""
         if reason is None:
             self._reasons.pop(name, None)
         else:
@@ -59,7 +59,7 @@ async def run_forever(
 
     Any exception is a failure, even one that ends a program, or a cancellation that did not come
     from this task; returning is a failure too. Each kind of failure is logged once until the work
-    has run for ``backoff.calm`` seconds, and ``report_health`` gets the last reason until then.
+    has run for ``backoff.calm`` seconds, and ``report_health`` has the last reason until then.
     """
     pauses, shown, failing = backoff or Backoff(), set[object](), False
     clock = asyncio.get_running_loop().time
@@ -87,7 +87,7 @@ async def run_forever(
         await asyncio.sleep(pauses.pause(clock() - began))
 
 
-class UnexpectedEnd(Exception):  # noqa: N818 - says what happened
+class UnexpectedEnd(Exception):  # noqa: N818 - named after the outcome
     """Work that should run forever has returned."""
 
 
@@ -107,7 +107,7 @@ async def _outcome(work: Work) -> BaseException:
 
 
 def _kind(failure: BaseException) -> object:
-    """Return the type and place of a failure, by which failures are logged once."""
+    """Return the type and location of a failure, by which failures are logged only once."""
     trace = failure.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

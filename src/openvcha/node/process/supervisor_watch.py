@@ -1,15 +1,16 @@
-"""Waits until the supervisor dismisses it, dies or hangs; in the latter cases becomes the reaper.
+"""The watch of the supervisor until it dismisses this program, dies or hangs.
 
-It is a separate program, which Python runs by its path and with only its core (``-I -S``): it waits
-as long as the node runs. So it imports nothing of openvcha, and little else.
+If it dies or hangs, this program becomes the reaper. It is separate, and Python runs it by its path
+and with only its core (``-I -S``), since it waits as long as the node runs. So it imports nothing
+of openvcha, and little else.
 
 Its standard input is a pipe whose other end only the supervisor holds. The supervisor's event loop
-sends heartbeats there. One byte (DISMISS) dismisses this program, and the end of the input without
-it means that the supervisor died. Silence alone proves nothing, as in `heartbeat.py`: a silent
-supervisor hangs if it did not run either, look after look. Looks are counted, not seconds: after a
-freeze of the whole machine the supervisor has time to send heartbeats again.
+sends heartbeats there. One byte (DISMISS) dismisses this program; an end of file without that byte
+means that the supervisor died. Silence alone proves nothing, as in `heartbeat.py`: a silent
+supervisor hangs if it did not run either, in look after look. Looks are counted, not seconds: after
+a freeze of the whole machine the supervisor has time to send heartbeats again.
 
-It ignores the signals that end a whole service at once: a service manager sends them to everything
+It ignores the signals that stop a whole service at once: a service manager sends them to everything
 that a dead supervisor has left. So does the reaper.
 """
 
@@ -32,7 +33,7 @@ MAX_READ_BYTES = 4096
 
 
 def main(arguments: list[str]) -> None:
-    """Wait; then run the module that the arguments name, and pass it what happened.
+    """Wait; then run the module that the arguments name, and pass it the result.
 
     The arguments are the module, the node's directory, the supervisor's pid and the seconds between
     two looks.
@@ -69,7 +70,7 @@ class Silence:
         self._last: tuple[str, int] | None = None
 
     def hangs(self, sight: tuple[str, int] | None) -> bool:
-        """Return whether it hangs, given one more look; unknown (None) counts as alive."""
+        """Return whether it hangs, after one more look; unknown (None) counts as alive."""
         still = sight is not None and sight[0] != RUNS and sight == self._last
         self._still = self._still + 1 if still else 0
         self._last = sight
@@ -79,7 +80,7 @@ class Silence:
 def look(pid: int, proc: str = "/proc") -> tuple[str, int] | None:
     """Return the state of a program's first thread and its context switches.
 
-    None if it has ended or is not counted.
+    None if it has exited or is not counted.
     """
     try:
         with open(f"{proc}/{pid}/task/{pid}/status", "rb") as file:  # noqa: PTH123 - costs a megabyte

@@ -1,1 +1,1 @@
-"""Making a node stand-alone, after asking all other nodes."""
+"""Making a node stand-alone after asking all other nodes."""

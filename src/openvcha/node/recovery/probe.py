@@ -1,4 +1,4 @@
-"""Probes an address of the cluster: whether it is silent, responds, or refuses us."""
+"""A probe of an address of the cluster: whether it is silent, responds, or refuses us."""
 
 import asyncio
 import contextlib
@@ -10,10 +10,10 @@ from openvcha.node.http import body_of, read_bounded
 
 
 class ReplyKind(enum.StrEnum):
-    """How an address reacted. Only SILENT is no reaction at all."""
+    """How an address responded. Only SILENT is no response at all."""
 
     SILENT = "SILENT"  # no connection: it is off or unreachable
-    MUTE = "MUTE"  # accepts the connection and sends nothing: it hangs, or is just starting
+    MUTE = "MUTE"  # accepts the connection but sends nothing: it hangs, or is still starting
     REFUSES = "REFUSES"  # one side does not trust the other's certificate
     ANSWERS = "ANSWERS"
 

@@ -1,7 +1,7 @@
 """Recovery requests to a node without quorum, and how its supervisor runs them.
 
-A request is a file: a command writes it, the supervisor acts on it before the node's parts start,
-and deletes it only when all is done. So it is run again after a crash at any point.
+A request is a file: a command writes it, and the supervisor acts on it before the node's parts
+start, and deletes it only when everything is done. So it runs again after a crash at any point.
 """
 
 import asyncio
@@ -55,8 +55,8 @@ class RequestKind(enum.StrEnum):
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """A request; ``id`` distinguishes its outcome from earlier ones.
 
-    ``begun``: the store was separated from the other members, or may have been. Only if it was is
-    there no way back; otherwise the others are asked again, since they may have come back.
+    ``begun``: the store was, or may have been, separated from the other members. Only once it is
+    separated is there no way back; until then the others are asked again: they may have returned.
     """
 
     wish: RequestKind
@@ -71,8 +71,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
-class RecoveryFailed(Exception):  # noqa: N818 - the outcome of a request, not an accident
-    """A request failed; nothing that serves was changed."""
+class RecoveryFailed(Exception):  # noqa: N818 - the outcome of a request, not a defect
+    """A request failed; nothing that is in use was changed."""
 
 
 def request_path(layout: Layout) -> Path:
@@ -107,7 +107,7 @@ def load_outcome(layout: Layout) -> Outcome | None:
 
 
 def set_unreadable_aside(layout: Layout) -> None:
-    """Rename an unreadable request, which would stop the node at each start."""
+    """Rename an unreadable request, which would prevent every start of the node."""
     path = request_path(layout)
     path.replace(path.with_suffix(".unreadable"))
 
@@ -119,7 +119,7 @@ async def wait_for_request(layout: Layout) -> None:
 
 @dataclass(frozen=True)
 class Recovery:
-    """Runs requests on a node none of whose parts runs.
+    """The execution of requests on a node with no running parts.
 
     ``etcd_with`` returns the part that runs etcd, with extra flags.
     """
@@ -140,7 +140,7 @@ class Recovery:
         write_private(outcome_path(self.layout), msgspec.json.encode(outcome))
         newer = load_request(self.layout)
         if newer is not None and newer.id != request.id:
-            # There is a newer request, which waits for its own outcome.
+            # There is a newer request, and its sender waits for its own outcome.
             return await self.carry_out(newer)
         request_path(self.layout).unlink(missing_ok=True)
         sync_directory(self.layout.root)
@@ -153,22 +153,22 @@ class Recovery:
             await self._require_alone(begun=request.begun)
         await asyncio.to_thread(self._restore)
         if request.wish is RequestKind.STANDALONE:
-            # Else VMs that are gone for good would be powered on while the store is down.
+            # Otherwise VMs that are gone for good would be powered on while the store is down.
             forget_required_votes(self.layout)
             self._mark_begun(request)
             await self._stand_alone()
 
     def _mark_begun(self, request: Request) -> None:
-        # There is a newer request: it gets the outcome.
+        # If there is a newer request, it gets the outcome.
         newest = load_request(self.layout) or request
         begun = msgspec.structs.replace(newest, wish=request.wish, begun=True)
         write_request(self.layout, begun)
 
     async def _require_alone(self, *, begun: bool) -> None:
-        """Require that no other node responds: some may have come back since the command asked.
+        """Require that no other node responds: some may have returned since the command asked.
 
-        The node's own etcd runs meanwhile, unchanged: it names the members it remembers, and finds
-        a quorum if there is one. Once it is separated it has a quorum of its own, and stopping
+        The node's own etcd runs meanwhile, unchanged: it names the members that it knows, and finds
+        a quorum if there is one. Once it is separated it has its own quorum, and stopping here
         would leave a single node with the records of a larger cluster.
         """
         self._require_store()
@@ -185,7 +185,7 @@ class Recovery:
             raise RecoveryFailed(reason)
 
     async def _settled(self, tls: NodeTls, seconds: float) -> None:
-        """Wait for the node's own member to find a quorum; a broken one never does."""
+        """Wait until the node's own member finds a quorum, within a limit; it may be broken."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not await is_healthy(client_url(self.identity), tls()):  # noqa: ASYNC110 - it is another program's state
@@ -215,7 +215,7 @@ class Recovery:
             ) from error
         finally:
             await part.stop()
-        # Else the node would keep asking members that it has left.
+        # Otherwise the node would keep asking members that it has left.
         alone = {self.identity.member: peer_url(self.identity)}
         identity = msgspec.structs.replace(self.identity, etcd_initial_cluster=alone, data_nodes={})
         save_identity(self.layout.root, identity)

@@ -19,9 +19,9 @@ GIVEN_UP_SECONDS = 15.0
 
 
 def standalone_refusal(found: Survey) -> str | None:
-    """Return why the node must not be made stand-alone; None if nothing known forbids it.
+    """Return why the node must not become stand-alone; None if there is no known reason.
 
-    Any reply of another member forbids it, whatever it says; a silent one may still be alive.
+    Any reply of another member is a reason, whatever it says; a silent member may still be alive.
     """
     if found.identity.kind == "witness":
         return WITNESS
@@ -35,12 +35,12 @@ def standalone_refusal(found: Survey) -> str | None:
 
 
 def has_own_quorum(found: Survey) -> bool:
-    """Return whether the store that answers is the node's own, of one member."""
+    """Return whether the store that responds is the node's own, with one member."""
     return found.quorum is not None and found.quorum.members == {found.identity.member}
 
 
 def is_separated(found: Survey) -> bool:
-    """Return whether the node's own running etcd remembers no member but itself."""
+    """Return whether the node's own running etcd knows no member but itself."""
     return found.listed is not None and set(found.listed.values()) == {found.identity.member}
 
 
@@ -84,10 +84,10 @@ def rows_lost(name: str, kept: KeptCluster | None) -> str:
 
 
 def must_ask_public(view: OwnView | None, now: dt.datetime) -> bool:
-    """Return whether a response at the public address must be another node's.
+    """Return whether a response at the public address must come from another node.
 
-    ``view`` None: the node is off. While the node itself may hold the address, a response proves
-    nothing.
+    ``view`` is None if the node is off. While the node itself may hold the address, a response
+    proves nothing.
     """
     if view is None:
         return True
@@ -112,7 +112,7 @@ def _replacement(found: Survey) -> str | None:
 
 
 def _served(found: Survey, quorum: Quorum) -> str:
-    """Return why a store of several members forbids it, whether the node is one or not."""
+    """Return why a store with several members is a refusal, whether or not it lists the node."""
     own, kept = found.identity.member, found.kept
     if own in quorum.members:
         return "the store has a quorum; replace lost nodes with redeploy"
@@ -160,7 +160,7 @@ def _ago(seen: str, now: dt.datetime) -> str:
 
 
 def explained(identity: Identity, kept: KeptCluster | None) -> tuple[str, ...]:
-    """Return what may be lost if the node is made stand-alone."""
+    """Return what may be lost if the node becomes stand-alone."""
     return (
         rows_lost(identity.name, kept),
         "whatever the others acknowledged without this node, if they kept running.",

@@ -1,4 +1,4 @@
-"""Asks every node that this one has ever known, before it is made stand-alone."""
+"""The survey of every node that this one has ever known, before it becomes stand-alone."""
 
 import asyncio
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ class Place:
 
 @dataclass(frozen=True)
 class PlaceReply:
-    """The replies of a place: a description for each part that replied; empty if it is silent."""
+    """The replies of a place: a description of each part that replied; empty if it is silent."""
 
     place: Place
     words: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ class Quorum:
 
 @dataclass(frozen=True)
 class Survey:
-    """All that was found out. ``listed`` is what the node's own etcd remembers, if it runs."""
+    """All results. ``listed`` is the list of members of the node's own etcd, if it runs."""
 
     identity: Identity
     kept: KeptCluster | None
@@ -75,7 +75,7 @@ async def survey(identity: Identity, layout: Layout, tls: TlsSource, *, public: 
     asking = [_ask(identity, place, tls) for place in found]
     if public and identity.public_address:
         asking.append(_ask_api(identity, tls))
-    # A place that was only found in a reply gets no account: it may be an attacker's.
+    # Do not present an account to a place found only in a reply: it may be an attacker's.
     endpoints, account = known_endpoints(identity, layout), NodeAccount(layout.root)
     quorum, said = await asyncio.gather(_quorum(endpoints, tls, account), asyncio.gather(*asking))
     return Survey(identity, kept, listed, quorum, tuple(said))
@@ -84,7 +84,7 @@ async def survey(identity: Identity, layout: Layout, tls: TlsSource, *, public: 
 def places(
     identity: Identity, kept: KeptCluster | None, listed: Listed | None
 ) -> tuple[Place, ...]:
-    """Return where others may be: from the identity, the local copy and the node's etcd."""
+    """Return where other nodes may be, from the identity, the local copy and the node's etcd."""
     found: dict[str, str] = {}
     for name, peer in identity.etcd_initial_cluster.items():
         found[_host(peer)] = name
@@ -121,7 +121,7 @@ async def _probe(place: Place, port: int, path: str, tls: TlsSource) -> ProbeRep
 
 
 def describe_etcd(health: ProbeReply, peers: ProbeReply) -> tuple[str, ...]:
-    """Return the state of an etcd, by its replies to clients and to peers.
+    """Return the state of an etcd, from its replies to clients and to peers.
 
     It replies to peers, but not to clients, while it waits for its first quorum.
     """
@@ -145,7 +145,7 @@ def describe_patroni(found: ProbeReply) -> tuple[str, ...]:
 
 
 def sanitize(text: object) -> str:
-    """Return a text from elsewhere in a form for a terminal: short and printable."""
+    """Return foreign text for display in a terminal: short and printable."""
     return "".join(one if one.isprintable() else "?" for one in str(text)[:PLAIN_LENGTH])
 
 

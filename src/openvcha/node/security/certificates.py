@@ -27,9 +27,9 @@ class KeyPair:
 
 @dataclasses.dataclass(frozen=True)
 class Authorities:
-    """The CA for ``nodes``, and the one for ``service``, which clients of API and data trust.
+    """The CA for ``nodes``, and the one for ``service``, which clients of the API and data trust.
 
-    They are separate so that the nodes' CA can be rotated without any effect on clients.
+    They are separate so that rotating the nodes' CA does not affect clients.
     """
 
     nodes: KeyPair
@@ -167,7 +167,7 @@ def certified_key(certificate: bytes) -> bytes:
 
 
 def certify(authority: KeyPair, member: str, ha_address: str, public_key: bytes) -> bytes:
-    """Return the node certificate (PEM) of a key that stays with its owner. Raises TypeError."""
+    """Return the node certificate (PEM) for a key that stays on its node. Raises TypeError."""
     made = _signed(authority, member, _node_names(ha_address), _elliptic(public_key))
     return made.public_bytes(serialization.Encoding.PEM)
 
@@ -175,7 +175,7 @@ def certify(authority: KeyPair, member: str, ha_address: str, public_key: bytes)
 def node_certificate(authority: KeyPair, member: str, ha_address: str) -> KeyPair:
     """Return a new certificate for a node's programs, as servers and clients of other nodes.
 
-    Connections inside one machine come from 127.0.0.1, and etcd compares that with the names.
+    Connections within one machine come from 127.0.0.1, and etcd compares that with the names.
     """
     return issue(authority, member, _node_names(ha_address))
 

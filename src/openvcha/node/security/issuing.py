@@ -1,4 +1,4 @@
-"""The files that a new node gets before its first start."""
+"""The files that a new node receives before its first start."""
 
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def joining_files(
     api: KeyPair | None = None,
     account: Account | None = None,
 ) -> dict[str, bytes]:
-    """Return the files for a node that has created its key itself and never reveals it."""
+    """Return the files for a node that has created its own key and never reveals it."""
     certificate = certify(authorities.nodes, identity.member, identity.ha_address, public_key)
     return _files(identity, authorities, certificate, secrets, api) | _account(account)
 

@@ -1,10 +1,10 @@
-"""Rotation of a stand-alone node's credentials: those of removed nodes become useless.
+"""Rotation of a stand-alone node's credentials, which makes those of removed nodes useless.
 
 The new credentials are first written to one file. Then PostgreSQL gets the new passwords and the
-store a new account, then the files are replaced, then etcd restarts and Patroni and PostgreSQL
-reload them. The file is deleted when the node can log in everywhere with the new credentials, and
-the store has deleted the old account. So a rotation continues after a crash at any point: with the
-old credentials until PostgreSQL has the new passwords, with the new ones from then on.
+store a new account, the files are replaced, etcd restarts, and Patroni and PostgreSQL reload them.
+The file is deleted once the node can log in everywhere with the new credentials and the store has
+deleted the old account. So a rotation continues after a crash at any point: with the old
+credentials until PostgreSQL has the new passwords, with the new ones from then on.
 """
 
 from pathlib import Path
@@ -60,12 +60,12 @@ def load(layout: Layout) -> Rotation | None:
 
 
 def save(layout: Layout, rotation: Rotation) -> None:
-    """Write the pending rotation, readable only by its owner."""
+    """Write the pending rotation; only the file's owner can read it."""
     write_durably(rotation_path(layout), msgspec.json.encode(rotation, enc_hook=reveal))
 
 
 def finish(layout: Layout) -> None:
-    """Delete the pending rotation: it is complete."""
+    """Delete the pending rotation, which is complete."""
     rotation_path(layout).unlink(missing_ok=True)
     sync_directory(layout.root)
 

@@ -1,4 +1,4 @@
-"""Requests a rotation of a node's credentials, and prepares its files."""
+"""The request to rotate a node's credentials, and the preparation of its files."""
 
 import asyncio
 import secrets
@@ -25,7 +25,7 @@ ROTATED_SECRETS = ("superuser", "replication", "rewind", "patroni_rest", "record
 
 
 class OwnCredentials:
-    """The credentials of a node, for operations that request their rotation."""
+    """The credentials of a node, for operations that request a rotation."""
 
     def __init__(self, layout: Layout, identity: Identity) -> None:
         self._layout = layout
@@ -36,11 +36,11 @@ class OwnCredentials:
         return thumbprint_sha256(self._layout.ca.read_bytes())
 
     def pending(self) -> bool:
-        """Return whether a rotation was requested and is not complete."""
+        """Return whether a rotation was requested and is not complete yet."""
         return rotation_path(self._layout).exists()
 
     def obstacle(self) -> str | None:
-        """Return what blocks the rotation, by the supervisor's status, if anything."""
+        """Return what blocks the rotation according to the supervisor's status, if anything."""
         status = load_status(self._layout.root)
         return status.notes.get(FILE_NAME) if status else None
 
@@ -63,7 +63,7 @@ def prepare_rotation(layout: Layout, identity: Identity) -> Rotation:
     both = Authorities(nodes=authority, service=load_authorities(layout.root).service)
     new = {name: Secret(secrets.token_urlsafe(PASSWORD_BYTES)) for name in ROTATED_SECRETS}
     old = load_secrets(layout.root)
-    # Records in the store have seals of the old key until they are resealed.
+    # Records in the store have the old key's seals until they are resealed.
     changed = msgspec.structs.replace(old, **new, records_before=old.records)
     made = {
         tls_files.CA_CERTIFICATE: authority.certificate,

@@ -9,14 +9,14 @@ Stamp = tuple[tuple[int, int], ...]
 
 
 class NodeTls:
-    """Returns the context; a new one after the node's certificates were replaced.
+    """The TLS context, replaced when the node's certificates are replaced.
 
     While the files do not match (they are being replaced), the last valid context is used.
     """
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        # Each request looks at them: making their names would take longer than the looks.
+        # Every request checks them: building their names would take longer than the check.
         self._paths = tuple(map(os.fspath, (layout.ca, layout.certificate, layout.key)))
         self._stamp: Stamp = ()
         self._context: ssl.SSLContext | None = None

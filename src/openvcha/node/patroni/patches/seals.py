@@ -205,7 +205,7 @@ class Sealing:
 
 
 def _read(store: Any) -> dict[str, Any] | None:
-    """Read the configuration from etcd itself: a seal covers the revisions of its next value."""
+    """Read the configuration from etcd itself: a seal covers the version of the new value."""
     key = {"key": b64encode(store.config_path.encode()).decode()}
     found = ask(store._client, "/kv/range", key).get("kvs", [])  # noqa: SLF001 - as above
     return dict(found[0]) if found else None
