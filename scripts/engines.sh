@@ -1,4 +1,4 @@
-# Which PostgreSQL and etcd the machine has: looks where openvcha.node.engines looks. Sourced by ./dev.
+# Finds the machine's PostgreSQL and etcd, as openvcha.node.engines does. Sourced by ./dev.
 
 # at_least FOUND WANTED: compares dotted version numbers.
 at_least() { [ "$(printf '%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }

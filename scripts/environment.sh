@@ -1,4 +1,4 @@
-# The environment in .venv: made once, then only compared with what it was made from. Sourced by ./dev.
+# The environment in .venv: created once, and updated when its sources change. Sourced by ./dev.
 
 # Prints the first Python that is new enough and has venv.
 find_python() {
@@ -27,8 +27,8 @@ make_venv() {
   fi
 }
 
-# Debian keeps ensurepip in a package of its own. pip is taken from Debian's package of it, unpacked
-# in the environment, so that nothing is installed on the machine.
+# Debian has a separate package for ensurepip. This unpacks pip from Debian's package in the
+# environment, so that nothing is installed on the machine.
 add_pip() {
   local parts=$venv/pip-package wheel
   command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 1
@@ -39,15 +39,15 @@ add_pip() {
   rm -rf "$parts"
 }
 
-# True when .venv works and was made at this place: scripts in it hold its path.
+# True if .venv works and was created at this path: its scripts contain the path.
 venv_works() {
   [ -x "$venv/bin/python" ] &&
     [ "$("$venv/bin/python" -c 'import pip, sys; print(sys.prefix)' 2>/dev/null)" = "$venv" ] &&
     head -n 2 "$venv/bin/pip" | grep -qF "$venv/bin/"
 }
 
-# A slow registry is waited for, a broken transfer is tried again. Settings of the machine's own
-# that would lead the installation out of the environment are switched off.
+# Waits for a slow registry and retries a failed transfer. Overrides settings of the machine that
+# would install outside the environment.
 pip_install() {
   local try
   for try in 1 2 3; do
@@ -61,7 +61,7 @@ pip_install() {
   die "pip could not install: see above"
 }
 
-# What an environment was made from: the place, the project file and the locks.
+# The sources of an environment: its path, the project file and the locks.
 fingerprint() {
   { echo "$root" && cd "$root" && cat pyproject.toml locks/build.txt "locks/$1.txt"; } |
     sha256sum | cut -d ' ' -f 1
@@ -73,7 +73,7 @@ fresh() { [ -x "$venv/bin/python" ] && [ -x "$venv/bin/vcha" ] && stamped "$1"; 
 
 build() {
   local python
-  # A second ./dev at the same time waits here, and then finds the work done.
+  # A concurrent ./dev waits here, and then finds the work done.
   flock 9
   if fresh "$1"; then return; fi
   if ! venv_works; then
@@ -88,7 +88,7 @@ build() {
   fingerprint "$1" >"$venv/stamp-$1"
 }
 
-# ensure runtime|embedded|sdk|test: each holds what runtime holds, and test what all of them hold.
+# ensure runtime|embedded|sdk|test: each includes runtime, and test includes all of them.
 ensure() {
   if fresh "$1" || fresh test; then return; fi
   if [ "$1" = runtime ] && { fresh embedded || fresh sdk; }; then return; fi

@@ -1,6 +1,6 @@
 # The locks. Sourced by ./dev.
 
-# compile NAME ARGUMENT...: one lock, without the addresses and paths of this machine.
+# compile NAME ARGUMENT...: writes one lock, without this machine's addresses and paths.
 compile() {
   local lock=locks/$1.txt
   shift
@@ -11,7 +11,7 @@ compile() {
   sed -i '1i # Made by ./dev lock: not edited by hand.' "$lock"
 }
 
-# group NAME: writes the requirements of a dependency group to NAME.in; pip-compile knows no groups.
+# group NAME: writes a dependency group's requirements to NAME.in; pip-compile supports no groups.
 group() {
   "$tools/bin/python" - "$1" >"$1.in" <<'END'
 import sys
@@ -30,8 +30,8 @@ print("\n".join(flat(sys.argv[1])))
 END
 }
 
-# The oldest Python resolves, since it needs the most packages. Everything is resolved once, together;
-# the other locks are cut out of that, so that no two locks differ in a version.
+# Resolves with the oldest Python, since it needs the most packages. Everything is resolved once,
+# together; the other locks are subsets of that, so that no two locks differ in a version.
 run_lock() {
   local name tools=$root/.venv-lock
   work=$(mktemp -d)
@@ -44,7 +44,7 @@ run_lock() {
   group test
   group sdk
   compile test pyproject.toml test.in --extra embedded "$@"
-  # pip-compile keeps the hashes that it finds, and need not fetch each file for them.
+  # pip-compile keeps existing hashes, so it need not fetch each file for them.
   for name in embedded runtime sdk; do cp locks/test.txt "locks/$name.txt"; done
   compile embedded pyproject.toml --extra embedded --constraint locks/test.txt
   compile runtime pyproject.toml --constraint locks/test.txt

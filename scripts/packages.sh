@@ -15,8 +15,8 @@ missing_packages() {
 
 can_install() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
 
-# apt-get itself waits for dpkg's lock, but not for that of its lists: an automatic update has it
-# for minutes on a machine that was just started.
+# apt-get itself waits for dpkg's lock, but not for that of its lists, which an automatic update
+# holds for minutes on a newly started machine.
 APT_SECONDS=${APT_SECONDS:-600}
 patient_apt_get() {
   local end=$((SECONDS + APT_SECONDS)) code out
@@ -33,8 +33,8 @@ patient_apt_get() {
   done
 }
 
-# Installs packages so that nothing of them is started, now or at the next boot, and no database
-# cluster is made. What is changed for that on the machine is put back, also after a failure.
+# Installs packages without starting their services, now or at the next boot, and without creating a
+# database cluster. Restores the settings that it changes for that, even after a failure.
 install_packages() (
   policy=/usr/sbin/policy-rc.d
   saved=$policy.before-openvcha
@@ -44,7 +44,7 @@ install_packages() (
     if [ -e "$saved" ]; then mv "$saved" "$policy"; fi
     if [ -n "$made" ]; then rmdir --ignore-fail-on-non-empty "$made"; fi
   }
-  # A file that a killed run has saved is the machine's own: it is not overwritten.
+  # A file that a killed run saved is the machine's original: do not overwrite it.
   if [ -e "$policy" ] && [ ! -e "$saved" ]; then mv "$policy" "$saved"; fi
   made=$(dirname "$clusters")
   if [ -d "$made" ]; then made=; fi
@@ -59,7 +59,7 @@ install_packages() (
   patient_apt_get update
   packages=()
   for package in "$@"; do
-    # Other releases carry another major version; postgresql is the release's own.
+    # Other releases have another major version; postgresql is the default one of each release.
     case $package in postgresql-*) apt-cache show "$package" >/dev/null 2>&1 || package=postgresql ;; esac
     packages+=("$package")
   done

@@ -1,7 +1,7 @@
-"""Runs commands as the account that owns a lab or a node.
+"""Running commands as the account that owns a lab or a node.
 
-A command that changes a lab first drops root. One that only reads it, or works on a node, continues
-as the account that controls the directory: root does not follow links of other accounts.
+A command that changes a lab first drops root. A command that only reads it, or works on a node,
+continues as the account that controls the directory: root does not follow links of other accounts.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Turns command line arguments into a REST call."""
+"""Conversion of command line arguments into a REST call."""
 
 import json
 import sys
@@ -79,7 +79,7 @@ def _read_body(text: str | None) -> Any:
 
 
 def _set(body: Any, leaf: Leaf, text: str) -> Any:
-    """Set one value, creating the objects around it; repeated names append to a list."""
+    """Set one value, and create the objects around it; repeated names append to a list."""
     root = {} if body is None else body
     *around, last = leaf.name.split(".")
     place = root
@@ -95,7 +95,7 @@ def _set(body: Any, leaf: Leaf, text: str) -> Any:
 
 
 def _value(leaf: Leaf, text: str) -> Any:
-    """Return a text as the type's JSON value; the server validates the rest."""
+    """Return a text as a JSON value of the type; the server validates the rest."""
     if isinstance(leaf.type, SecretType):
         raise CommandError(
             f"{leaf.name} is a secret, which other users could see on a command line; pass"

@@ -1,6 +1,6 @@
-"""Commands that other programs start, without the machinery of a command line.
+"""Commands that other programs start, without the command line framework.
 
-typer and pydantic take a quarter of a second of each start, and 10 MB of a node as long as it runs.
+typer and pydantic take a quarter of a second of each start, and 10 MB of a node's memory.
 """
 
 import sys
@@ -20,7 +20,7 @@ def is_node_run(arguments: Sequence[str]) -> bool:
 
 
 def run(directory: Path) -> None:
-    """Run a node as `vcha node run` does. Raises SystemExit if it cannot be run."""
+    """Run a node as `vcha node run` does. Raises SystemExit if it cannot run."""
     from openvcha.cli.running import NodeCannotRun, run_node  # noqa: PLC0415 - for this command only
 
     log_to_stderr()

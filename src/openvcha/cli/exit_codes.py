@@ -8,8 +8,8 @@ class Code(IntEnum):
 
     OK = 0
     FAILED = 1  # refused, failed, or not HEALTHY
-    USAGE = 2  # by typer itself
-    DOWN = 3  # the lab is down, or there is none
+    USAGE = 2  # raised by typer itself
+    DOWN = 3  # the lab is down or does not exist
     INTERRUPTED = 130
 
 

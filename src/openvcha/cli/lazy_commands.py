@@ -13,7 +13,7 @@ from openvcha.cli.exit_codes import EPILOG
 
 @dataclass(frozen=True)
 class LazyCommand:
-    """A command: ``target`` is `module:name` of a function or of a Typer app.
+    """A command: ``target`` is the `module:name` of a function or a Typer app.
 
     ``help`` is the first line of its help, for the list of commands.
     """
@@ -42,9 +42,9 @@ class LazyCommand:
 def lazy_group(
     table: Mapping[str, LazyCommand], base: type[TyperGroup] = TyperGroup
 ) -> type[TyperGroup]:
-    """Return the class of a group that has the commands of the table besides its own.
+    """Return the class of a group that has the table's commands besides its own.
 
-    Listing them imports none: all of them together take a second.
+    Listing them imports none of them: importing all takes a second.
     """
 
     class Lazy(base):  # type: ignore[misc, valid-type]  # the base is chosen by the caller

@@ -1,4 +1,4 @@
-"""`vcha`, the one command."""
+"""`vcha`, the only command."""
 
 import typer
 

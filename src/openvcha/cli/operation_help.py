@@ -35,7 +35,7 @@ _WORDS: dict[type[Type], str] = {
 
 @dataclass(frozen=True)
 class Leaf:
-    """A scalar or list argument: ``name`` is its path with dots."""
+    """A scalar or list argument: ``name`` is its dotted path."""
 
     name: str
     type: Type
@@ -49,14 +49,14 @@ def short_name(operation: Operation) -> str:
 
 
 def find_operations(text: str) -> list[Operation]:
-    """Return the operations whose id is, or ends with, this name."""
+    """Return the operations whose id is this name or ends with it."""
     wanted = text.casefold()
     exact = [op for op in OPERATIONS if wanted in (op.id.casefold(), short_name(op).casefold())]
     return exact or [op for op in OPERATIONS if op.id.casefold().endswith(f".{wanted}")]
 
 
 def method_and_path(operation: Operation) -> str:
-    """Return method and path on /api."""
+    """Return the method, and the path below /api."""
     verbs = [f"action={operation.action}"] if operation.action else []
     verbs += ["vmw-task=true"] if operation.task else []
     return f"{operation.method} {operation.path}" + ("?" + "&".join(verbs) if verbs else "")
@@ -73,7 +73,7 @@ def query_leaves(operation: Operation) -> list[Leaf]:
 
 
 def body_leaves(operation: Operation) -> list[Leaf]:
-    """Return the leaves of a body; of several parameters each is prefixed by its name."""
+    """Return the leaves of a body; with several parameters, prefix each by its parameter's name."""
     if operation.body_is_spec:
         return list(_inside("", operation.body_parameters[0].type))
     return [leaf for p in operation.body_parameters for leaf in _of(p)]

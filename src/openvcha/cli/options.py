@@ -1,4 +1,4 @@
-"""Options of many commands."""
+"""Options that many commands share."""
 
 import os
 from pathlib import Path
@@ -28,11 +28,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def command(words: str, name: str = DEFAULT_NAME, base: Path | None = None) -> str:
-    """Return one of our commands as one types it here, for the same lab."""
+    """Return one of our commands as a user would type it here, for the same lab."""
     named = f" --name {name}" if name != DEFAULT_NAME else ""
     return f"{program()} {words}{lab_options(Lab(base / name)) if base else named}"
 
 
 def program() -> str:
-    """Return what one types for `vcha` here; `./dev` sets it."""
+    """Return what a user types for `vcha` here; `./dev` sets it."""
     return os.environ.get(PROGRAM) or "vcha"

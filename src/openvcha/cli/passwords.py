@@ -15,7 +15,7 @@ MAX_BYTES = 1 << 16
 def read_password(
     file: Path | None, prompt: str, *, new: bool = False, what: str = "password"
 ) -> Secret:
-    """Read a password from the file (`-`: standard input), else from a prompt.
+    """Read a password from the file (`-`: standard input), otherwise from a prompt.
 
     ``what`` names it in an error. Raises CommandError if there is none.
     """
@@ -30,7 +30,7 @@ def read_password(
 def _first_line(stream: TextIO, source: str, what: str) -> Secret:
     try:
         line = stream.readline(MAX_BYTES + 1)
-    except UnicodeDecodeError:  # its text would quote the bytes
+    except UnicodeDecodeError:  # its text would quote the bytes of the password
         raise CommandError(f"{source} is not text, so it holds no {what}") from None
     found = line.removesuffix("\n").removesuffix("\r")
     if not found:

@@ -1,4 +1,4 @@
-"""Runs a node until it is told to stop: `vcha node run`, without the command line."""
+"""Running a node until it is told to stop: `vcha node run`, without the command line."""
 
 import asyncio
 import signal
@@ -26,14 +26,14 @@ from openvcha.system.privileges import CannotDropRoot, drop_root, own_command_li
 VOTES_SECONDS = 1.0
 
 
-class NodeCannotRun(Exception):  # noqa: N818 - a state of the world, not a fault of ours
+class NodeCannotRun(Exception):  # noqa: N818 - an expected condition, not a defect
     """The node cannot be run; the text says why."""
 
 
 def run_node(directory: Path, *, service: bool = True) -> None:
     """Run a node, on a data node with or without its service. Raises NodeCannotRun."""
     try:
-        (directory / IDENTITY).lstat()  # only a node's directory may change its owner
+        (directory / IDENTITY).lstat()  # change the owner only of a node's directory
         drop_root(own_command_line(), directory)
         directory = absolute(directory)
         reset_inherited_state()
@@ -71,7 +71,7 @@ async def _peers(directory: Path) -> None:
 
 
 async def _stand_alone(own: AccountSource, store: StoreWithAccounts, identity: Identity) -> None:
-    # Imported on demand, which is rare: it loads tasks and the whole contract.
+    # Imported on demand, which is rare: it loads the tasks and the whole contract.
     from openvcha.daemon.recovery.standalone import stand_alone  # noqa: PLC0415
 
     await stand_alone(store, identity, own)

@@ -1,4 +1,4 @@
-"""The API that a command uses: a lab's, or any other."""
+"""The API that a command calls: a lab's, or any other."""
 
 import contextlib
 import dataclasses
@@ -82,7 +82,7 @@ class Target:
             yield found
 
     def become_reader(self) -> None:
-        """Become the account that may read the lab, before standard input is read."""
+        """Become the account that may read the lab, before reading standard input."""
         if self.server is None:
             with contextlib.suppress(CommandError):  # reported when the lab is used
                 readable_lab(self.name, self.base)

@@ -1,1 +1,1 @@
-"""A client of the API, for any server: what the command line and the lab use."""
+"""A client of the API of any server, for the command line and the lab."""

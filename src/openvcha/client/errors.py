@@ -1,4 +1,4 @@
-"""Errors of a client; their texts are for people and say what to do."""
+"""Errors of a client; their texts are for users and say what to do."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ class CommandError(Exception):
     """A command failed; the text says why and what to do."""
 
 
-class LabNotFound(CommandError):  # noqa: N818 - reads as what happened
+class LabNotFound(CommandError):  # noqa: N818 - named after the condition
     """The lab does not exist."""
 
 
-class RequestRefused(Exception):  # noqa: N818 - the answer of the other side, not an accident of ours
+class RequestRefused(Exception):  # noqa: N818 - the server's answer, not a defect
     """The API responded with an error; ``body`` is the standard error structure."""
 
     def __init__(self, status: int, body: Any) -> None:
@@ -21,13 +21,13 @@ class RequestRefused(Exception):  # noqa: N818 - the answer of the other side, n
 
     @property
     def text(self) -> str:
-        """Return the error's type and all of its messages, for people."""
+        """Return the error's type and all of its messages, for users."""
         if not isinstance(self.body, dict):
             return f"HTTP {self.status}"
         return error_text(self.body) or f"HTTP {self.status}"
 
 
-class ServerUnreachable(Exception):  # noqa: N818 - a state of the world, not a fault of ours
+class ServerUnreachable(Exception):  # noqa: N818 - an expected condition, not a defect
     """The API did not respond; the text says where and why."""
 
 
@@ -36,7 +36,7 @@ class ServerUntrusted(ServerUnreachable):
 
 
 def error_text(body: dict[str, Any]) -> str:
-    """Return a standard error for people: its type, its messages, a certificate's thumbprint."""
+    """Return a standard error for users: its type, its messages, a certificate's thumbprint."""
     messages = [m.get("default_message", "") for m in body.get("messages") or []]
     data = body.get("data")
     if isinstance(data, dict) and "ssl_thumbprint" in data:

@@ -1,4 +1,4 @@
-"""Progress reports of long work, for a terminal, a log or a test."""
+"""Progress reports of long operations, for a terminal, a log or a test."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 
 class Narrator(Protocol):
-    """Receives the steps of work, the progress of tasks, and messages."""
+    """A receiver of an operation's steps, the progress of its tasks, and messages."""
 
     def step(self, text: str) -> AbstractContextManager[None]:
         """Show a step during a block; steps are not nested."""
@@ -21,5 +21,5 @@ class Narrator(Protocol):
         ...
 
     def code(self, text: str) -> None:
-        """Show a command as one would type it."""
+        """Show a command as a user would type it."""
         ...

@@ -139,7 +139,7 @@ class ApiClient:
             raise _unreachable(self.server, error) from error
 
     async def _log_out(self) -> None:
-        """End the session; one that cannot be ended now expires."""
+        """End the session; if that fails now, the session expires."""
         try:
             await self._send("DELETE", "/session")
         except ServerUnreachable:

@@ -1,4 +1,4 @@
-"""TLS contexts by which a client verifies the server."""
+"""TLS contexts with which a client verifies the server."""
 
 import asyncio
 import contextlib
@@ -39,7 +39,7 @@ async def tls_by_thumbprint(host: str, port: int, thumbprint: str) -> ssl.SSLCon
         shown = digest.digest().hex(":").upper()
         raise CommandError(f"{host}:{port} presented another certificate, with thumbprint {shown}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False  # the certificate itself is trusted, whatever names it has
+    context.check_hostname = False  # the certificate itself is trusted, whatever names it contains
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.load_verify_locations(cadata=met)
     return context

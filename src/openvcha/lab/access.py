@@ -87,7 +87,7 @@ def load_vm_identity(vm: Vm) -> Identity | None:
         return None
     except msgspec.DecodeError:
         if (Path(vm.directory) / IDENTITY).stat().st_size == 0:
-            return None  # an undeploy has kept the VM and emptied its disk
+            return None  # an undeploy kept the VM but emptied its disk
         raise
 
 

@@ -1,4 +1,4 @@
-"""The addresses of a lab: it has its own second octet of 127.x.y.z."""
+"""The addresses of a lab, which has its own second octet of 127.x.y.z."""
 
 import errno
 import os
@@ -38,8 +38,8 @@ def choose_octet(
 ) -> tuple[int, socket.socket]:
     """Choose an octet that no known lab uses and where nothing responds.
 
-    Return it with a socket that claims it against concurrent choices; keep that open until the lab
-    runs. Raises CommandError if none is free.
+    Return it with a socket that claims it against concurrent choices; keep the socket open until
+    the lab runs. Raises CommandError if no octet is free.
     """
     known = frozenset(taken)
     for octet in (*range(first, LAST_OCTET + 1), *range(FIRST_OCTET, first)):
@@ -63,7 +63,7 @@ def choose_octet(
 
 
 def claim_octet(octet: int) -> socket.socket | None:
-    """Bind an address of this octet that no node uses; None if another process has it."""
+    """Bind an address of this octet that no node uses; None if another process holds it."""
     holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         holder.bind((f"127.{octet}.1.{CLAIM_HOST}", Ports().api))
@@ -76,6 +76,6 @@ def claim_octet(octet: int) -> socket.socket | None:
 
 
 def addresses(octet: int) -> tuple[str, ...]:
-    """Return all addresses of a lab: the public one and three HA addresses."""
+    """Return all addresses of a lab: the public address and three HA addresses."""
     state = LabState(name="", octet=octet, cluster_id="")
     return state.public_address, *(state.ha_address(number) for number in (1, 2, 3))

@@ -57,7 +57,7 @@ async def run_demo(lab: Lab, narrator: Narrator, filling: int, environment: str)
 
 
 class _Demo:
-    """The steps of the demo, in order."""
+    """The demo's steps, in order."""
 
     def __init__(self, lab: Lab, api: ApiClient, narrator: Narrator, environment: str) -> None:
         self._lab = lab
@@ -87,7 +87,7 @@ class _Demo:
             await writer.clean_up()
 
     async def _introduce(self) -> bool:
-        """Show the roles, and return whether the passive is already lost. Raises CommandError."""
+        """Show the roles; return whether the passive is already lost. Raises CommandError."""
         info = await cluster(self._api)
         names = {_role(info[key]): _name(info[key]) for key in NODES if key in info}
         lost = names.get("PASSIVE") is None
@@ -172,7 +172,7 @@ class _Demo:
 
 @asynccontextmanager
 async def _writing(writer: Writer) -> AsyncIterator[None]:
-    """Run the writer during a block; wait for its last row at the end."""
+    """Run the writer during a block; at the end, wait for its last row."""
     stop = asyncio.Event()
     writing = asyncio.create_task(writer.run(stop), name="writer")
     try:

@@ -15,15 +15,15 @@ GET = "/vcenter/vcha/cluster?action=get"
 
 
 async def cluster(api: ApiClient, *, partial: bool = False) -> dict[str, Any]:
-    """Return the cluster's info; with ``partial``, without the placements."""
+    """Return the cluster's info; if ``partial``, without the placements."""
     info: dict[str, Any] = await api.call("POST", GET, {"partial": partial})
     return info
 
 
 async def deploy(api: ApiClient, state: LabState, inventory: Inventory, active: str) -> str:
-    """Call deploy for the node whose HA address is ``active``, and return the task's id.
+    """Call deploy with the HA address ``active`` of the active node; return the task's id.
 
-    The others get the first unused names and addresses: an undeploy may have kept some VMs.
+    The other nodes get the first unused names and addresses: an undeploy may have kept some VMs.
     """
     folder = vm_folder(inventory)
     numbers = free_numbers(state, inventory)
@@ -43,7 +43,7 @@ async def deploy(api: ApiClient, state: LabState, inventory: Inventory, active: 
 
 
 def free_numbers(state: LabState, inventory: Inventory) -> Iterator[int]:
-    """Yield numbers of nodes whose name and HA address no VM has."""
+    """Yield numbers of nodes whose name and HA address no VM uses."""
     names = {vm.name.casefold() for vm in inventory.vms}
     addresses = {address for vm in inventory.vms for address in vm.addresses}
     for number in count(1):

@@ -30,7 +30,7 @@ def first_node_made(lab: Lab) -> bool:
 async def make_first_node(
     lab: Lab, infrastructure: Infrastructure, limits: StoreLimits | None = None
 ) -> Vm:
-    """Create the first node's VM with its identity, powered off. It resumes after a crash.
+    """Create the first node's VM with its identity, powered off; continue after a crash.
 
     ``limits`` are those of the cluster's store; later nodes inherit them.
     """

@@ -46,7 +46,7 @@ def base_for_new_lab(
 
 
 def reachable(path: Path, uid: int, gid: int) -> bool:
-    """Return whether an account may enter all existing folders on the way."""
+    """Return whether an account may enter all existing folders of a path."""
     for folder in (path, *path.parents):
         try:
             found = folder.stat()
@@ -81,7 +81,7 @@ def find(name: str, given: Path | None = None) -> Lab:
 
 
 def lab_options(lab: Lab) -> str:
-    """Return the options that select this lab, each with a leading space."""
+    """Return the options that select this lab, each preceded by a space."""
     name, base = lab.directory.name, lab.directory.parent
     named = f" --name {name}" if name != DEFAULT_NAME else ""
     return named + ("" if _usual(name, base) else f" --dir {shlex.quote(str(base))}")
@@ -115,7 +115,7 @@ def check_name(name: str) -> None:
 
 
 def check_directory(directory: Path) -> None:
-    """Raise CommandError for a directory that is not a lab's: a lab deletes all that is in it."""
+    """Raise CommandError if a directory is not a lab's: a lab deletes everything in it."""
     if directory.is_symlink():
         raise CommandError(f"{directory} is a symbolic link; a lab needs a directory of its own")
     if not directory.exists():
@@ -123,7 +123,7 @@ def check_directory(directory: Path) -> None:
     if not directory.is_dir():
         raise CommandError(f"{directory} is not a directory")
     lab = Lab(directory)
-    # The first file of a lab, while another command writes it, or after a crash.
+    # A lab's first file, while another command writes it or after a crash.
     begun = f".{lab.passwords_file.name}.new"
     others = [path for path in directory.iterdir() if path.name != begun]
     if others and not (lab.exists or lab.passwords_file.exists()):

@@ -1,4 +1,4 @@
-"""VMs that the cluster does not need, left by failed operations."""
+"""VMs left behind by failed operations, which the cluster does not need."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ def why_needed(
 ) -> str | None:
     """Return why the VM ``vm`` must stay, and what to do instead; None if it may be deleted.
 
-    ``member`` is the node's name in the store, ``running`` the running task.
+    ``member`` is the node's name in the store, ``running`` is the running task.
     """
     if any(node.vm == vm for node in config.nodes):
         return (

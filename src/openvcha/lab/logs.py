@@ -1,4 +1,4 @@
-"""The logs of a node: one file for each part, in three formats, as one stream of lines."""
+"""The logs of a node: one file per part, in three formats, merged into one stream of lines."""
 
 import asyncio
 import datetime as dt
@@ -32,7 +32,7 @@ class Line:
 
 
 def parts(logs: Path) -> list[str]:
-    """Return the parts of which a node has logs."""
+    """Return the parts for which a node has logs."""
     return sorted({_part(path) for path in _files(logs)})
 
 
@@ -55,7 +55,7 @@ async def follow(logs: Path, part: str | None) -> AsyncIterator[Line]:
 
 
 class _Reading:
-    """Reads a file from where it stopped, even if the file was replaced."""
+    """A position in a file, from which reading continues even if the file was replaced."""
 
     def __init__(self, path: Path, position: int) -> None:
         self._path = path
@@ -72,7 +72,7 @@ class _Reading:
                 file.seek(self._position)
                 data = file.read()
         except FileNotFoundError:
-            return []  # it is being rotated; the next call reads the new one
+            return []  # the file is being rotated; the next call reads the new one
         self._position += len(data)
         *whole, self._rest = (self._rest + data).split(b"\n")
         return list(_parsed(_part(self._path), whole, found.st_mtime))

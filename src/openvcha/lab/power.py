@@ -1,4 +1,4 @@
-"""Killing nodes on purpose, and stopping a lab in order."""
+"""Power loss on purpose, and the orderly shutdown of a lab."""
 
 import asyncio
 import contextlib
@@ -31,16 +31,16 @@ async def find(lab: Lab, node: str) -> Vm:
 
 
 async def kill(lab: Lab, node: str) -> tuple[Vm, bool]:
-    """Cut the power of a node; return its VM, and whether it was on. Raises CommandError."""
+    """Cut a node's power; return its VM, and whether it was on. Raises CommandError."""
     vm = await find(lab, node)
     await lab_infrastructure(lab).power_off(vm.id)
     return vm, is_on(vm)
 
 
 async def destroy(lab: Lab, node: str) -> Vm:
-    """Kill a node and delete it with its data, like a lost host. Raises CommandError.
+    """Kill a node and delete it with its data, like the loss of a host. Raises CommandError.
 
-    A node of the cluster must be named by its role; by name, only a VM that it does not need.
+    Name a node of the cluster by its role. A name selects only a VM that the cluster does not need.
     """
     if node == ACTIVE:
         raise CommandError("the active cannot be destroyed: the API cannot replace it")
@@ -52,9 +52,9 @@ async def destroy(lab: Lab, node: str) -> Vm:
 
 
 async def down(lab: Lab, narrator: Narrator) -> int:
-    """Stop all nodes in order, the active after the passive, and return how many ran.
+    """Stop all nodes in order, the active after the passive, and return how many were running.
 
-    So there is no takeover, and the active will come back as the active.
+    So there is no takeover, and the same node will be the active again.
     """
     async with hold(
         lab.directory, lambda: narrator.say("Waiting for another vcha that is using this lab")

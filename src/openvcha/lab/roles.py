@@ -1,4 +1,4 @@
-"""The current roles of the nodes, by the cluster's own records."""
+"""The current roles of the nodes, from the cluster's own records."""
 
 import asyncio
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Roles:
 
 
 async def find_roles(inventory: Inventory) -> Roles:
-    """Return the roles: from the store, else from Patroni, else from the nodes' kinds."""
+    """Return the roles: from the store, otherwise from Patroni, otherwise from the nodes' kinds."""
     nodes = data_nodes(inventory)
     first = next((vm for vm, _ in nodes if is_on(vm)), None)
     if first and (found := await _by_records(Path(first.directory), inventory)):
@@ -91,7 +91,7 @@ def _assigned(config: ClusterConfig, leader: str, inventory: Inventory) -> dict[
 
 
 async def _primary(nodes: list[tuple[Vm, Identity]]) -> str | None:
-    """Ask each Patroni whether it has the primary; a single data node is the primary anyway."""
+    """Return the VM whose Patroni reports the primary; a single data node is always the primary."""
     for vm, identity in nodes:
         if is_on(vm) and await _leads(Path(vm.directory), identity):
             return vm.id
@@ -110,7 +110,7 @@ async def _leads(directory: Path, identity: Identity) -> bool:
 
 
 def _by_kind(inventory: Inventory, primary: str | None) -> Roles:
-    """Return the roles by the identities; without a primary those of data nodes are unknown."""
+    """Return the roles by identity; without a primary, those of the data nodes are unknown."""
     found: dict[str, str | None] = {}
     for vm in inventory.vms:
         identity = load_vm_identity(vm)

@@ -1,4 +1,4 @@
-"""The status of a lab: through its API, and what is known without it."""
+"""The status of a lab, from its API and from what is known without it."""
 
 import asyncio
 from enum import StrEnum
@@ -24,8 +24,8 @@ class Overall(StrEnum):
     HEALTHY = "HEALTHY"
     DEGRADED = "DEGRADED"
     ISOLATED = "ISOLATED"
-    SINGLE = "SINGLE"  # one node, nothing deployed yet
-    INVALID = "INVALID"  # one node, and the remains of a failed deployment
+    SINGLE = "SINGLE"  # one node; not deployed yet
+    INVALID = "INVALID"  # one node, and the remnants of a failed deployment
     UNKNOWN = "UNKNOWN"  # nodes run, but the API does not respond
     DOWN = "DOWN"
 
@@ -62,7 +62,7 @@ class RunningTask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LabStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The status of a lab; ``api_problem`` says why the API could not be asked."""
+    """The status of a lab; ``api_problem`` says why the API could not be queried."""
 
     name: str
     directory: str
@@ -105,7 +105,7 @@ async def _asked(base: LabStatus, lab: Lab, inventory: Inventory) -> LabStatus:
         info = await api.call("POST", "/vcenter/vcha/cluster?action=get")
         task = await running_task(api)
     state = _overall(info)
-    # Else the status would not show which of them to keep.
+    # Otherwise the status would not show which of them to keep.
     known = await find_roles(inventory) if state is Overall.INVALID else Roles({})
     warnings = tuple(
         Warning_(error=_text(w["error"]) or "", recommendation=_text(w.get("recommendation")))

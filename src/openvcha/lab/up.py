@@ -1,4 +1,4 @@
-"""Brings a lab up, doing only what is not done yet."""
+"""Bringing a lab up: only the steps that are not done yet."""
 
 import asyncio
 import socket
@@ -48,9 +48,9 @@ async def up(
 ) -> bool:
     """Bring the lab up, wait until it is HEALTHY, and return whether it is.
 
-    It does not replace a destroyed node: that is a redeploy, so False is returned. With
-    ``active_only`` an undeployed lab is left so, for a manual deployment. ``limits`` are those of
-    the store of a new lab. Raises CommandError, RequestRefused, ServerUnreachable and ApiError.
+    It does not replace a destroyed node, which takes a redeploy: then it returns False. With
+    ``active_only`` an undeployed lab stays undeployed, for a manual deployment. ``limits`` are
+    those of a new lab's store. Raises CommandError, RequestRefused, ServerUnreachable and ApiError.
     """
     async with hold(
         lab.directory, lambda: narrator.say("Waiting for another vcha that is using this lab")
@@ -94,7 +94,7 @@ async def _up(
             late = asyncio.get_running_loop().time() > deadline
             if late or (isinstance(error, RequestRefused) and error.status != UNAVAILABLE):
                 raise
-        # An active that was isolated until just now steps down before it leads again.
+        # An active that was isolated until now steps down before it leads again.
         narrator.say("The API is gone again")
         await asyncio.sleep(RETRY_SECONDS)
 
@@ -106,9 +106,9 @@ async def _finish(lab: Lab, narrator: Narrator, *, active_only: bool) -> bool:
 
 
 async def _finish_running(lab: Lab, narrator: Narrator) -> None:
-    """Wait for a running task first: a redeploy must find the old node as it left it.
+    """Wait for a running task first: a redeploy must find the old node as it was.
 
-    An active that continues alone responds, but runs no tasks until the others are back.
+    An active that continues alone responds, but runs no tasks until the others return.
     """
     async with client(lab) as api:
         if not await api.answers():
@@ -122,7 +122,7 @@ async def _finish_running(lab: Lab, narrator: Narrator) -> None:
 
 
 async def _finish_tasks(api: ApiClient, narrator: Narrator) -> None:
-    """Follow the running operation of an earlier call; only report its failure."""
+    """Follow the running operation of an earlier call; if it fails, only report that."""
     while running := await running_task(api):
         task, info = running
         with narrator.step(f"Following the running task: {info['description']['default_message']}"):
@@ -161,7 +161,7 @@ async def _addresses_free(
 
 
 async def _answering(lab: Lab) -> None:
-    """Wait for the API; meanwhile create the users, for which the store is enough."""
+    """Wait for the API; meanwhile create the users, which needs only the store."""
     nodes = data_nodes(await lab_inventory(lab))
     if not nodes:
         raise CommandError(
@@ -187,7 +187,7 @@ async def _deployed(lab: Lab, api: ApiClient, narrator: Narrator, *, active_only
     state = (await cluster(api, partial=True))["config_state"]
     if state == "PREPARED" or (state != "CONFIGURED" and active_only):
         return True
-    # INVALID too: the remains of a failed deployment do not block the next one.
+    # INVALID as well: the remnants of a failed deployment do not block the next one.
     if state != "CONFIGURED":
         with narrator.step("Deploying the passive and the witness through the API"):
             inventory = await lab_inventory(lab)
@@ -208,7 +208,7 @@ async def _active(inventory: Inventory) -> Identity:
 
 
 async def _healthy(api: ApiClient) -> bool:
-    """Wait for HEALTHY, unless a node is missing: then it would never come."""
+    """Wait for HEALTHY, unless a node is missing: then that would take forever."""
     try:
         async with asyncio.timeout(HEALTHY_SECONDS):
             while True:
@@ -221,7 +221,7 @@ async def _healthy(api: ApiClient) -> bool:
 
 
 async def _cluster_or_none(api: ApiClient) -> dict[str, Any] | None:
-    """Return the cluster's info; None while the active changes: no response, or 503."""
+    """Return the cluster's info; None while the active changes: no response, or a 503."""
     try:
         return await cluster(api)
     except ServerUnreachable:

@@ -15,9 +15,9 @@ POLL_SECONDS = 0.05
 
 
 async def make_users(lab: Lab, node: Path) -> None:
-    """Add the lab's users once the store responds, unless that was done before.
+    """Add the lab's users once the store responds, unless that has been done.
 
-    The administrator comes last and marks that it was done: users removed since stay removed.
+    The administrator is added last and marks completion: users that were removed stay removed.
     """
     async with open_store(node) as store:
         users = Users(store)

@@ -22,7 +22,7 @@ class RowLedger:
     """The outcome of each row, by number. A pause is the time between two acknowledgements.
 
     A row is acknowledged if its commit succeeded without a warning. If the commit was canceled,
-    warned about or got no response, the row is unknown: it may exist or not.
+    succeeded with a warning or got no response, the row is unknown: it may exist or not.
     """
 
     acknowledged: set[int] = field(default_factory=set)
@@ -32,7 +32,7 @@ class RowLedger:
 
 
 class Writer:
-    """Inserts rows one by one into its own table, despite interruptions."""
+    """A client that inserts rows one by one into its own table, despite interruptions."""
 
     def __init__(
         self,
@@ -115,6 +115,6 @@ class Writer:
         return connection
 
     def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
-        """Record a warning: a commit that is not on the standby succeeds with one."""
+        """Record a warning: PostgreSQL sends one for a commit that is not on the standby."""
         if diagnostic.severity_nonlocalized == "WARNING":
             self._warned = True

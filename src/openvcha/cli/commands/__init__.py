@@ -1,1 +1,1 @@
-"""The commands of `vcha` that ask the API: a file for each."""
+"""The commands of `vcha` that call the API, one file for each."""

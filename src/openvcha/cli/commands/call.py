@@ -44,7 +44,7 @@ Follow = Annotated[
 
 
 class Operations(TyperGroup):
-    """The operations as commands, created on demand."""
+    """The operations as commands, which are created on demand."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of all operations."""
@@ -52,7 +52,7 @@ class Operations(TyperGroup):
         return [short_name(operation) for operation in OPERATIONS]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return an operation by its id or the end of it. Raises BadParameter if ambiguous."""
+        """Return an operation by its id or the end of its id. Raises BadParameter if ambiguous."""
         del ctx
         found = find_operations(cmd_name)
         if len(found) > 1:
@@ -97,7 +97,7 @@ def _list() -> Rows:
 
 
 def _command(operation: Operation) -> Any:
-    """Return the command of one operation."""
+    """Return the command for one operation."""
 
     def plain(body: Body = None, *, param: Params = None, target: Target) -> None:
         asyncio.run(_call(target, build(operation, body, param or ()), follow=False))

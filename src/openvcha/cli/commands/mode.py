@@ -1,4 +1,4 @@
-"""`vcha mode`: whether the cluster fails over by itself, and whether it replicates."""
+"""`vcha mode`: whether the cluster fails over automatically, and whether it replicates."""
 
 import asyncio
 from typing import Annotated

@@ -107,7 +107,7 @@ def check(
 async def _chosen(
     api: ApiClient, name: str | None, folder: str | None, wanted: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the placement with what the API requires and can be chosen. Raises CommandError."""
+    """Return the placement, with required fields filled in if possible. Raises CommandError."""
     folder = folder or await redeploying.choose_folder(api)
     if folder is None:
         raise CommandError(
@@ -118,7 +118,7 @@ async def _chosen(
 
 
 def _commands(role: str) -> typer.Typer:
-    """Return the commands of one role, which they read from their context."""
+    """Return the commands for one role, which they read from their context."""
     app = typer.Typer(epilog=EPILOG, no_args_is_help=True)
 
     @app.callback(help=f"The {role} node.", epilog=EPILOG)

@@ -132,7 +132,7 @@ def role(
 
 
 def _become_owner(name: str, base: Path | None, node: Path | None) -> None:
-    """Become the account in control, before standard input is read."""
+    """Become the account in control before reading standard input."""
     if node:
         node_directory(node)
     else:
@@ -155,7 +155,7 @@ def _with_users(
             if change is None:
                 return await users
             done = await _audited(AuditLog(services.store), change, users)
-            # Only now the serving API is certain to know of it.
+            # Only now is the serving API certain to know of it.
             await asyncio.sleep(FRESH_SECONDS)
             return done
 
@@ -173,13 +173,13 @@ def _with_users(
 def _save_in_lab(
     name: str, base: Path | None, node: Path | None, user: str, password: Secret
 ) -> str:
-    """Save the new password of one of a lab's own users in the lab."""
+    """Save the new password in the lab if the user is one of the lab's own."""
     kept = node is None and readable_lab(name, base).update_password(user, password)
     return "; the lab keeps the password too" if kept else ""
 
 
 async def _audited(audit: AuditLog, change: Change, work: Awaitable[T]) -> T:
-    """Audit a change, by the local user."""
+    """Audit a change, as made by the local user."""
     error: ApiError | None = None
     try:
         return await work

@@ -60,7 +60,7 @@ def up(
     ] = StoreLimits().quota_bytes,
 ) -> None:
     """Bring the lab up; what is already there stays as it is."""
-    # Imported late: no other command of a lab creates certificates, users and nodes.
+    # Imported here: no other lab command creates certificates, users and nodes.
     from openvcha.cli.lab.summary import summary  # noqa: PLC0415
     from openvcha.lab.up import up as bring_up  # noqa: PLC0415
 

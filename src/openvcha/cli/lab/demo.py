@@ -66,7 +66,7 @@ def _times(report: Report) -> Table:
 
 def _show(out: Console, report: Report) -> None:
     ledger = report.ledger
-    if not out.is_terminal:  # there, each step already shows its time
+    if not out.is_terminal:  # on a terminal, each step already shows its time
         out.print(_times(report))
     gone = sum(seconds for name, seconds in report.steps if name in REPAIR)
     out.print()

@@ -1,4 +1,4 @@
-"""Printing the status of a lab."""
+"""Output of the status of a lab."""
 
 from collections.abc import Callable, Sequence
 
@@ -48,7 +48,7 @@ class LabRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def row(lab: Lab) -> LabRow:
-    """Return a lab's row: what runs, and where, without its API."""
+    """Return a lab's row: what runs, and where, without calling its API."""
     vms = (await lab_inventory(lab)).vms
     state = lab.state()
     return LabRow(
@@ -125,7 +125,7 @@ def _print_task(out: Console, found: LabStatus) -> None:
 
 
 def colored(word: str) -> tuple[str, str]:
-    """Return a state with its color."""
+    """Return a state and its color."""
     return word, _STYLES.get(word, "")
 
 

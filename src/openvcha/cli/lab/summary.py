@@ -1,4 +1,4 @@
-"""The summary of a lab, printed when it is up."""
+"""The summary of a lab, printed once it is up."""
 
 import shlex
 

@@ -48,7 +48,7 @@ COMMANDS = {
 }
 
 app = typer.Typer(
-    # The service is a large program: the supervisor does not load it.
+    # The service is a large program, which the supervisor does not load.
     cls=lazy_group(COMMANDS),
     help="One node of the cluster.",
     no_args_is_help=True,

@@ -81,7 +81,7 @@ def create(
     parse_server(join)
     if ca and thumbprint:
         raise CommandError("use --ca or --thumbprint, not both")
-    act_as_owner(directory)  # before anything of standard input is read
+    act_as_owner(directory)  # before reading anything from standard input
     if not thumbprint:
         trust.tls_by_authority(ca)
     secret = _read_token(token_file)
@@ -116,7 +116,7 @@ async def _token(role: Role, as_json: bool, target: Target) -> None:
 async def _join(
     wanted: JoinRequest, secret: Secret, request: str, ca: Path | None, thumbprint: str | None
 ) -> dict[str, Any]:
-    """Request to join; retry while another operation runs or the API does not respond."""
+    """Send the join request; retry while another operation runs or the API does not respond."""
     body = {
         "token": secret.reveal(),
         "role": wanted.role.upper(),
@@ -160,12 +160,12 @@ def _read_token(file: Path | None) -> Secret:
 
 
 def _require_address(address: str) -> None:
-    """Raise JoinRefused if no program of this machine could listen at the address."""
+    """Raise JoinRefused if no program on this machine could listen at the address."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family) as probe:
             probe.bind((address, 0))
     except OSError as error:
         raise JoinRefused(f"this machine cannot use {address}: {error.strerror}") from error
-    except (ValueError, TypeError) as error:  # no name can be encoded like that
+    except (ValueError, TypeError) as error:  # a name that cannot be encoded
         raise JoinRefused(f"{address!r} is not an IP address") from error

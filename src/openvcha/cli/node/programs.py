@@ -48,7 +48,7 @@ def api(directory: Directory) -> None:
 
 
 def _begin(directory: Path) -> Path:
-    """Set up a part of the node, as the supervisor starts it; return the real directory."""
+    """Set up a part of the node that the supervisor starts; return the real directory."""
     drop_root(own_command_line(), directory)
     directory = absolute(directory)
     reset_inherited_state()

@@ -1,4 +1,4 @@
-"""`vcha node make-standalone` and `vcha node promote`: for when the cluster cannot help itself."""
+"""`vcha node make-standalone` and `vcha node promote`, for a cluster that cannot recover itself."""
 
 import asyncio
 import datetime as dt
@@ -163,7 +163,7 @@ def _ask_supervisor(layout: Layout, wish: RequestKind, identity: Identity) -> No
 async def _observed(
     layout: Layout, identity: Identity
 ) -> tuple[Observation, PatroniKeys, tuple[NonMember, ...]]:
-    """Observe the cluster, its last leader's position, and the nodes outside of it."""
+    """Observe the cluster, its last leader's position, and the nodes outside it."""
     try:
         async with asyncio.timeout(ASK_SECONDS), open_services(layout.root) as services:
             found = await promoting.patroni_keys(services.store)

@@ -1,4 +1,4 @@
-"""`vcha node store`: what cannot be read in the cluster's store, and how it gets out of the way."""
+"""`vcha node store`: repairing records in the cluster's store, and its space."""
 
 import asyncio
 import getpass

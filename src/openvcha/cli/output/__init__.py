@@ -1,1 +1,1 @@
-"""What commands print: lines, tables, progress, errors, logs."""
+"""The output of commands: lines, tables, progress, errors, logs."""

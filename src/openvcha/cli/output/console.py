@@ -1,6 +1,6 @@
 """Output in color on a terminal, and as plain lines elsewhere.
 
-Text from elsewhere is displayed, never interpreted: it stays inside its line or table cell.
+Foreign text is displayed, never interpreted: it stays inside its line or table cell.
 """
 
 import sys
@@ -38,7 +38,7 @@ class Screen(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Render; the contents of tables and the like pass here too."""
+        """Render; the contents of tables and other renderables pass through here as well."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else _shown(segment)
 
@@ -71,9 +71,9 @@ def _shown(segment: Segment) -> Segment:
 
 
 def console() -> Screen:
-    """Return the console for results; without a terminal, nothing is truncated."""
+    """Return the console for results; outside a terminal, it truncates nothing."""
     wide = None if sys.stdout.isatty() else PLAIN_WIDTH
-    # No markup: to rich, ":CD:" in a thumbprint is an emoji, "[x]" in a name a style.
+    # No markup: to rich, ":CD:" in a thumbprint is an emoji and "[x]" in a name is a style.
     return Screen(highlight=False, emoji=False, markup=False, width=wide)
 
 
@@ -84,7 +84,7 @@ def narrator(clock: Clock = time.monotonic) -> Narrator:
 
 
 def simple_table(*columns: str) -> Rows:
-    """Return a table without lines, as most commands print."""
+    """Return a table without lines, as printed by most commands."""
     table = Rows(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -111,7 +111,7 @@ def progress_of(info: Mapping[str, Any]) -> tuple[int, int, str]:
 
 
 class TerminalNarrator:
-    """Shows steps with a spinner, tasks with a bar, and a line for each finished step."""
+    """A narrator with a spinner for steps, a bar for tasks, and a line for each finished step."""
 
     def __init__(self, out: Console, clock: Clock) -> None:
         self._out = out
@@ -122,7 +122,7 @@ class TerminalNarrator:
     def step(self, text: str) -> Iterator[None]:
         """Show a step while it runs, then how long it took."""
         running = self._running = _Running(text, self._clock)
-        mark, style = "left", "yellow"  # by Ctrl-C
+        mark, style = "left", "yellow"  # interrupted by Ctrl-C
         try:
             with Live(running, console=self._out, transient=True):
                 yield
@@ -181,7 +181,7 @@ class _Running:
 
 
 class PlainNarrator:
-    """Prints a line for each step and each change of a task, with the seconds since the start."""
+    """A narrator with a line for each step and each change of a task, and the elapsed seconds."""
 
     def __init__(self, out: Console, clock: Clock) -> None:
         self._out = out
@@ -200,7 +200,7 @@ class PlainNarrator:
         completed, total, message = progress_of(info)
         percent = 100 * completed // total
         words, last = self._shown
-        # Numbers in a message change all the time: compare the rest.
+        # Numbers in a message change constantly: compare the rest.
         kind = "".join(letter for letter in message if letter.isalpha())
         if kind != words or percent >= last + PLAIN_STEP:
             self._shown = (kind, percent)

@@ -95,7 +95,7 @@ def _text(error: Exception) -> str:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Return whether it is an ApiError; imported late, since that loads the whole contract."""
+    """Return whether it is an ApiError; import it here, since that loads the whole contract."""
     from openvcha.api.errors import ApiError  # noqa: PLC0415 - see above
 
     return isinstance(error, ApiError)

@@ -1,4 +1,4 @@
-"""Follows a task on the screen."""
+"""Following a task on the screen."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
 """Logging of commands: only warnings and errors, on stderr.
 
-By default structlog prints everything on stdout, unescaped: between the lines that a program reads,
-with control characters.
+By default structlog prints everything to stdout, unescaped: between lines that a program may parse,
+and with control characters.
 """
 
 import logging
@@ -13,7 +13,7 @@ from openvcha.store.structlog_light import structlog
 
 
 def log_to_stderr() -> None:
-    """Log warnings and errors of this process to stderr, in one line each."""
+    """Log this process's warnings and errors to stderr, each on one line."""
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, _say],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),

@@ -1,4 +1,4 @@
-"""Printing lines to a terminal or a pipe, without control characters.
+"""Lines for a terminal or a pipe, without control characters.
 
 All output of `vcha` goes through here or through ``console``: nothing else calls ``typer.echo``.
 """
@@ -18,7 +18,7 @@ def say(text: str = "", *, err: bool = False) -> None:
 
 
 def say_lines(text: str, *, err: bool = False) -> None:
-    """Print a text of several lines: those after the first are indented."""
+    """Print a text of several lines; indent those after the first."""
     typer.echo("\n    ".join(map(printable, text.split("\n"))), err=err)
 
 
@@ -31,7 +31,7 @@ def say_json(value: Any, *, indent: int = 0) -> None:
 
 
 def say_exactly(text: str) -> None:
-    """Print a text unchanged for a program; on a terminal, as a line like others."""
+    """Print a text unchanged for a program; on a terminal, as a line like any other."""
     typer.echo(printable(text) if sys.stdout.isatty() else text)
 
 
