@@ -11,7 +11,7 @@ import httpx2
 from bench.edge_attacks import ATTEMPT_SECONDS, PACE_SECONDS, SESSION, client
 
 OFFICE = "127.0.0.9"
-"""Another source than that of the attackers."""
+"""A source address that the attackers do not use."""
 LOG_IN_SECONDS = 2.0
 PATH = "/api/vcenter/vcha/cluster/mode"
 

@@ -50,10 +50,10 @@ class Figures:
     p99: float
     rate: float
     failed: int
-    """Answers that were no 200, and connections that the server closed."""
+    """Responses other than 200, and connections that the server closed."""
 
 
-class Failed(Exception):  # noqa: N818 - reads as what happened
+class Failed(Exception):  # noqa: N818 - named after the outcome
     """A response is not 200, or the server closed the connection."""
 
 

@@ -26,7 +26,7 @@ MADE = "made"
 RUN_SECONDS = 90 * 60.0
 COMMAND_SECONDS = 600.0
 LEAVE_SECONDS = 20.0
-"""How long what a run has started may take to end after it."""
+"""How long the processes of a run may take to end after it."""
 CLOSING = re.compile(r"^(=+ )?\d+ \w+.* in [\d.]+s")
 BURN = """
 import os, sys, time

@@ -33,8 +33,8 @@ from openvcha.store.structlog_light import structlog
 
 LOOK_SECONDS = 4.0
 MISSED_LOOK_SECONDS = 1.0
-"""While a node has missed a look and its state is not certain yet: that takes 5 s on average, as
-if all looks were two seconds apart."""
+"""Used while a node has missed a look and its state is not certain yet: that takes 5 s on average,
+as if all looks were two seconds apart."""
 FIRST_LOOK_SECONDS, FIRST_STANDBY_LOOK_SECONDS = 0.5, 2.0
 STANDBY_LOOK_SECONDS = 10.0
 """Keeps a standby informed, so that after a takeover one missed look does not count as down."""

@@ -120,7 +120,7 @@ class ApiLink:
         self._writer: asyncio.StreamWriter | None = None
         self._process: Process | None = None
         self._may_serve: Process | None = None
-        """Was told to serve and has not reported a stop since; kept when its connection is lost."""
+        """Ordered to serve, and has reported no stop since; kept when its connection is lost."""
         self._unanswered = 0
         self._connections: set[asyncio.Task[object]] = set()
         self._failing: Mapping[str, str] = {}

@@ -57,7 +57,7 @@ class LocalMeans:
     leaderless: Callable[[], Awaitable[bool]]
     """Whether no node leads, read while the store serves; False if that cannot be found out."""
     voters: Callable[[], Awaitable[Sequence[str] | None]]
-    """The voters as the node's own etcd knows them, even without quorum; None if unknown."""
+    """The voters that the node's own etcd knows, even without quorum; None if unknown."""
     inventory: Callable[[], Awaitable[Inventory]]
     power_on: Callable[[str], Awaitable[None]]
 

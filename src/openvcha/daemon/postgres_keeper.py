@@ -108,7 +108,7 @@ class PostgresKeeper:
         self._address = address
 
     async def run(self) -> None:
-        """Look and act until canceled; retry failures."""
+        """Check and act until canceled; retry after failures."""
 
         async def look() -> float:
             return LOOK_SECONDS if await self.look() else IDLE_SECONDS

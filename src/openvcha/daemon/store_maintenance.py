@@ -20,7 +20,7 @@ EVERYTHING = (keys.ROOT,)
 """Includes the sessions, the events and the audit."""
 
 
-class AcceptRefused(Exception):  # noqa: N818 - reads as what happened
+class AcceptRefused(Exception):  # noqa: N818 - named after the outcome
     """Nothing was changed; the text gives the reason."""
 
 

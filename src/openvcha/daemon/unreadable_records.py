@@ -193,7 +193,7 @@ class RecordInspection:
         self._found: tuple[str, ...] = ()
 
     async def run(self) -> None:
-        """Look until canceled; log new ones, with the reason."""
+        """Scan until canceled; log new ones with their reasons."""
 
         def failed(reason: str) -> None:
             _log.info("cannot check the records now", reason=reason)
@@ -201,7 +201,7 @@ class RecordInspection:
         await repeat(self.look, LOOK_SECONDS, transient=(StoreUnavailable,), failed=failed)
 
     async def look(self) -> None:
-        """Look once. Raises StoreUnavailable."""
+        """Scan once. Raises StoreUnavailable."""
         found = await find_unreadable(self._store)
         for one in found:
             if one.key not in self._found:
@@ -221,7 +221,7 @@ class SetAsideRecord(msgspec.Struct, frozen=True, kw_only=True):
     value: bytes
 
 
-class SetAsideRefused(Exception):  # noqa: N818 - reads as what happened
+class SetAsideRefused(Exception):  # noqa: N818 - named after the outcome
     """Nothing was changed; the text gives the reason."""
 
 

@@ -74,7 +74,7 @@ def find(name: str, given: Path | None = None) -> Lab:
     check_name(name)
     bases = [given] if given else [user_base(), SHARED]
     for base in bases:
-        if os.path.isfile(base / name / "lab.json"):  # noqa: PTH113 - Path's raises when it may not look
+        if os.path.isfile(base / name / "lab.json"):  # noqa: PTH113 - Path's raises without permission
             return Lab(base / name)
     makes = shell_command(Lab(bases[0] / name), "lab up")
     raise LabNotFound(f"there is no lab {name!r} in {bases[0]}; {makes} creates one")

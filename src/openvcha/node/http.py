@@ -7,7 +7,7 @@ from typing import Final
 from openvcha.store.http.tls_sessions import TlsSessions
 
 MAX_RESPONSE_BYTES: Final = 1 << 20
-"""The most that is read of a response, which may be endless."""
+"""The maximum that is read of a response, which may be endless."""
 
 _FAILED = (OSError, TimeoutError, ssl.SSLError, asyncio.IncompleteReadError)
 

@@ -41,7 +41,7 @@ class Role(StrEnum):
 
 
 MIN_QUOTA_BYTES = 16 << 20
-"""A lab writes some megabytes while it is deployed."""
+"""A lab writes a few megabytes while it is deployed."""
 
 
 @app.command(epilog=EPILOG)

@@ -21,7 +21,7 @@ def log_to_stderr() -> None:
 
 
 def _say(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
-    from openvcha.cli.output.plain import say_lines  # noqa: PLC0415 - it brings typer
+    from openvcha.cli.output.plain import say_lines  # noqa: PLC0415 - it imports typer
 
     text = event.pop("event", "")
     failure = event.pop("exc_info", None)

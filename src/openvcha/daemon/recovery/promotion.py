@@ -49,7 +49,7 @@ class Outcome(Enum):
 
     LEADS = auto()
     CHANGED = auto()
-    """Nothing was done: who may lead has changed in the meantime; look again."""
+    """Nothing was done: the nodes that may lead have changed in the meantime; check again."""
     PATRONI_SILENT = auto()
     """Nothing was done: the node's own Patroni does not respond, or is not in the store."""
     UNCHANGED = auto()

@@ -26,7 +26,7 @@ from openvcha.store.errors import StoreError
 
 SESSION_SECONDS = 10.0
 RETRY_PAUSES = (0.0, 0.0, 1.0, 2.0)
-"""Seconds before each attempt: the active may just be repairing the reason of a refusal."""
+"""Seconds before each attempt: the active may be repairing the cause of a refusal."""
 HOME_DATABASE, FALLBACK_DATABASE = "postgres", "template1"
 MAX_REFUSAL_LENGTH = 300
 

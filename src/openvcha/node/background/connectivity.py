@@ -30,8 +30,8 @@ SILENT_SECONDS = 0.5
 ASK_SECONDS = 2.0
 PROBE_SECONDS = 2.0
 PATRONI_SECONDS = 5.0
-"""Patroni is asked again after this time, or as soon as it has written something else to the store,
-at most once a look: its response costs as much as all else that a look asks for."""
+"""Time after which to ask Patroni again; earlier if it has written something else to the store, but
+at most once per look: its response costs as much as the rest of a look."""
 # If the node's own member of the store does not respond either: it may be restarting.
 UNSURE_SECONDS = 10.0
 READ_KEYS = (keys.PATRONI_LEADER, keys.PATRONI_SYNC)

@@ -58,7 +58,7 @@ class OrphanReaper:
         self._seen: frozenset[Process] = frozenset()
 
     async def run(self) -> None:
-        """Look periodically until canceled."""
+        """Check periodically until canceled."""
         await repeat(self.look, LOOK_SECONDS)
 
     async def look(self) -> None:

@@ -63,7 +63,7 @@ class Rejoin:
         self._not_before = self._clock()
 
     async def run(self) -> None:
-        """Look until canceled, and act if the standby is stuck."""
+        """Watch until canceled, and act if the standby is stuck."""
         watch = StandbyWatch(self._clock())
         while True:
             look, before = await self._look(), self._not_before

@@ -18,13 +18,13 @@ LOOK_SECONDS = 30.0
 FULL_SECONDS = 5.0
 TURN_SECONDS = 30.0
 FUTILE_SECONDS = 600.0
-"""The pause after freeing space left the store full, while nothing has changed since."""
+"""The pause after a futile attempt to free space, while nothing has changed since."""
 LOCK_SECONDS = 15
 MIB = 1 << 20
 
 
 async def keep_space(context: NodeContext) -> None:
-    """Look until canceled, and free space when needed."""
+    """Watch the store until canceled, and free space when needed."""
     if not context.identity.holds_data:
         await asyncio.Event().wait()
     keeper = SpaceKeeper(context)
@@ -47,7 +47,7 @@ class SpaceKeeper:
         """When the store stayed full after freeing space, and its revision then."""
 
     async def look(self) -> bool:
-        """Look once, act, and return whether the store is full."""
+        """Check once, act, and return whether the store is full."""
         try:
             found = await space.measure(self._context.store)
             self._context.control.tell("room", self._describe(found))

@@ -85,7 +85,7 @@ class VotesKeeper:
         self._shown = ""
 
     async def run(self) -> None:
-        """Look at every change, and periodically as well: a watch may hang."""
+        """Check at every change, and periodically as well: a watch may hang."""
         watching = asyncio.create_task(self._watch(), name="watch of whose votes are needed")
         try:
             while True:
@@ -101,7 +101,7 @@ class VotesKeeper:
             await asyncio.wait([watching])
 
     async def look(self) -> None:
-        """Look once; change nothing if the record is unreadable or unavailable."""
+        """Check once; change nothing if the record is unreadable or unavailable."""
         try:
             async with asyncio.timeout(ASK_SECONDS):
                 await self._apply(await self._store.get(keys.REQUIRED_VOTES))

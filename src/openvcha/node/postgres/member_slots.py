@@ -1,4 +1,4 @@
-"""Recognizes the replication slots of members of the cluster."""
+"""Recognition of the replication slots that belong to members of the cluster."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Creates the application's role and database; Patroni runs this once in a cluster's life.
+"""The creation of the application's role and database; Patroni runs this once in a cluster's life.
 
 Arguments: the node's directory, and a connection string of the superuser without the password,
 which libpq reads from the password file that Patroni names.

@@ -1,4 +1,4 @@
-"""Verifies a password against PostgreSQL's stored verifier (SCRAM-SHA-256, RFC 5803)."""
+"""Verification of a password against PostgreSQL's stored verifier (SCRAM-SHA-256, RFC 5803)."""
 
 import base64
 import hashlib

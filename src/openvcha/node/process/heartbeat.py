@@ -62,7 +62,7 @@ def read_thread_state(pid: int, proc: Path = PROC) -> ThreadState | None:
 async def wait_until_hung(
     detector: HangDetector, look: Callable[[], ThreadState | None], sleep: Sleep = asyncio.sleep
 ) -> None:
-    """Look repeatedly; return when the program hangs.
+    """Poll the program, and return when it hangs.
 
     Looks are counted, not seconds: an observer that was suspended has not read any heartbeats.
     """

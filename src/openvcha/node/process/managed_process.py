@@ -135,7 +135,7 @@ class Part:
         """Run it once and return why it ended, even by an internal error: it must be restarted."""
         try:
             return await self._run_once()
-        except Exception as error:  # noqa: BLE001 - a node must not lose a part by it
+        except Exception as error:  # noqa: BLE001 - a node must not lose a part because of it
             self._events.exception("cannot supervise a part", program=self.spec.name)
             if self._running:
                 self._running.send(signal.SIGKILL)

@@ -101,7 +101,7 @@ async def _outcome(work: Work) -> BaseException:
         if (task := asyncio.current_task()) and task.cancelling():
             raise
         return error
-    except BaseException as error:  # noqa: BLE001 - even what ends a program is reported
+    except BaseException as error:  # noqa: BLE001 - report even an exception that ends a program
         return error
     return UnexpectedEnd("it ended")
 

@@ -24,10 +24,10 @@ PROBE_SECONDS = 2.0
 ASK_SECONDS = 5.0
 PLAIN_LENGTH = 64
 MAX_MEMBERS = 64
-"""The most members taken from a reply: each address that it names is asked."""
+"""The maximum number of members taken from a reply: each of their addresses is queried."""
 PUBLIC = "the holder of the public address"
 Listed = Mapping[str, str]
-"""Members as an etcd remembers them, even without quorum: names by peer URL."""
+"""The members that an etcd knows, even without quorum: names by peer URL."""
 
 
 @dataclass(frozen=True)

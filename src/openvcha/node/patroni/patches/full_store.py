@@ -41,7 +41,7 @@ def without_lease_if_full(original: CreateLease, refusal: type[Exception]) -> Cr
             if FULL in str(error):
                 _log.warning("the store is full; starting without a lease")
                 return
-        except Exception:  # noqa: BLE001 - the original meets it again, and knows what to do
+        except Exception:  # noqa: BLE001 - the original raises it again, and handles it
             _log.debug("no lease yet", exc_info=True)
         original(self)
 

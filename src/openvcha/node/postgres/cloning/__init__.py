@@ -1,1 +1,1 @@
-"""The copy of the data that makes a node a standby, and the old data that it replaces."""
+"""The copy of the data that turns a node into a standby, and the old data that it replaces."""
