@@ -161,7 +161,7 @@ async def sweep_forever(*sweeps: Callable[[], Awaitable[int]]) -> None:
 
 
 async def _repeat_while_available(work: Callable[[], Awaitable[None]], seconds: float) -> None:
-    """Repeat ``work``; only log it if the store is unavailable, or was for too long."""
+    """Repeat ``work``; if the store is unavailable, or was for too long, only log that."""
 
     def failed(reason: str) -> None:
         _log.info("cannot record events now", reason=reason)

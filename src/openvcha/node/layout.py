@@ -29,7 +29,7 @@ class Layout:
 
     @property
     def copy_untold(self) -> Path:
-        """The mark that the end of the node's first copy has not been reported yet."""
+        """The marker of a first copy whose end has not been reported yet."""
         return self.root / "copy.untold"
 
     @property
@@ -59,7 +59,7 @@ class Layout:
 
     @property
     def kept_records(self) -> Path:
-        """The last valid records of the store that a data node must remember."""
+        """The last valid records of the store that a data node must keep."""
         return self.root / "records"
 
     @property

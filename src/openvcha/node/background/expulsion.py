@@ -23,8 +23,8 @@ PARTS = ("service", "api", "patroni")
 async def watch_expulsion(context: NodeContext) -> None:
     """Watch until canceled. A witness has nothing to stop: its etcd member exits by itself.
 
-    Timers keep running while a process is frozen. So it looks right after it resumes, and by then
-    it was last listed long ago.
+    Timers keep running while a process is frozen. So this checks right after a resume, when the
+    last list with this node is already too old.
     """
     if not context.identity.holds_data:
         await asyncio.Event().wait()

@@ -108,7 +108,7 @@ class RotationRunner:
             async with await self._connect(new):
                 return
         except (Error, OSError):
-            pass  # it still has the old ones, or is unreachable: the next attempt tells
+            pass  # it still has the old ones, or is unreachable: the next attempt shows which
         try:
             async with await self._connect(load_secrets(self._context.layout.root)) as connection:
                 await _change_passwords(connection, new)

@@ -106,7 +106,7 @@ class MajorityView:
 
     @property
     def outline(self) -> tuple[object, ...]:
-        """Return everything except the WAL position: any change of it must be on disk at once."""
+        """Return all but the WAL position: the fields whose changes must be on disk at once."""
         return (self.members, self.leader, self.standbys, self.paused, self.timeline)
 
 

@@ -109,7 +109,7 @@ def members(
 ) -> list[Process]:
     """Return a node's processes: those that name it, their descendants, and `orphans`.
 
-    A node that was started from this one is its own tree, even if its parent may be here.
+    A node that was started from this one is its own tree, even if its parent is in this one.
     `also` is a recorded process; it counts only if its start time matches.
     """
     children: dict[int, list[Process]] = {}

@@ -92,7 +92,7 @@ def is_supervisor(process: Process) -> bool:
 
 
 class Reaper:
-    """The shutdown of a supervisor's leftovers, in order; a new supervisor takes over from it.
+    """The shutdown of a dead supervisor's programs, in order; it stops for a new supervisor.
 
     A process never gets the same signal twice: PostgreSQL would interpret the second differently.
     """

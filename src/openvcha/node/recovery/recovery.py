@@ -185,7 +185,7 @@ class Recovery:
             raise RecoveryFailed(reason)
 
     async def _settled(self, tls: NodeTls, seconds: float) -> None:
-        """Wait until the node's own member finds a quorum, within a limit; it may be broken."""
+        """Wait until the node's own member finds a quorum, for a limited time: it may be broken."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not await is_healthy(client_url(self.identity), tls()):  # noqa: ASYNC110 - it is another program's state

@@ -112,7 +112,7 @@ def _replacement(found: Survey) -> str | None:
 
 
 def _served(found: Survey, quorum: Quorum) -> str:
-    """Return why a store with several members is a refusal, whether or not it lists the node."""
+    """Return why a store of several members forbids it, whether or not the node is one of them."""
     own, kept = found.identity.member, found.kept
     if own in quorum.members:
         return "the store has a quorum; replace lost nodes with redeploy"
