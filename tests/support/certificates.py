@@ -1,4 +1,4 @@
-"""Who a node is, and its secrets, for tests of what it is issued."""
+"""A node's identity and secrets, for tests of the certificates it is issued."""
 
 from openvcha.api.secret import Secret
 from openvcha.node.identity import (
@@ -17,7 +17,7 @@ SECRETS = Secrets(
 
 
 def identity(kind: str = "data") -> Identity:
-    """An identity of this kind."""
+    """Return an identity of this kind."""
     return Identity(
         cluster_id="c",
         cluster_name="lab",

@@ -1,4 +1,4 @@
-"""The whole API over a simulated cluster: its users, its certificates, its clients."""
+"""The whole API over a simulated cluster, with its users, certificates and clients."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -72,7 +72,7 @@ BEGINNING = datetime(2026, 11, 23, 7, 30, tzinfo=UTC)
 
 
 class Clock:
-    """Time that passes when told to."""
+    """A clock that advances when told to."""
 
     def __init__(self) -> None:
         self.time = BEGINNING
@@ -88,7 +88,7 @@ class Clock:
 
 
 def example(tp: Any) -> Any:
-    """A value of this Python type with everything set that may be set together."""
+    """Return a value of this Python type with every field set that may be set together."""
     return _example(descriptor(tp), ())
 
 
@@ -141,7 +141,7 @@ def _structure(type_: StructType, inside: tuple[type, ...]) -> Any:
 
 @dataclass
 class Simulated:
-    """A SIMULATED dispatcher: answers an example of each output, or what a test has set."""
+    """A SIMULATED dispatcher: returns an example of each output, or what a test has set."""
 
     answers: dict[str, Any] = field(default_factory=dict)
     calls: list[tuple[Operation, Mapping[str, Any], Caller]] = field(default_factory=list)
@@ -174,23 +174,23 @@ class Edge:
     client: httpx2.AsyncClient
 
     async def token(self, name: str = ADMINISTRATOR) -> str:
-        """Begin a session of a user."""
+        """Open a session for a user."""
         user = await self.users.find(name)
         assert user is not None
         return (await self.sessions.create(user)).reveal()
 
     async def headers(self, name: str = ADMINISTRATOR) -> dict[str, str]:
-        """The header of a new session."""
+        """Return the header of a new session."""
         return {"vmware-api-session-id": await self.token(name)}
 
 
 def cheap_passwords() -> Passwords:
-    """argon2id with the smallest costs there are."""
+    """Return argon2id with the lowest possible cost."""
     return Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
 
 
 async def make_edge(store: MemoryStore | None = None) -> Edge:
-    """An edge over a store; a second one over the same store is the API after a restart."""
+    """Create an edge over a store; a second one over the same store is the API after a restart."""
     clock, new, store = Clock(), store is None, store or MemoryStore()
     verified = CredentialCache(monotonic=clock.seconds)
     users = Users(store, clock=clock, passwords=cheap_passwords(), credential_cache=verified)
@@ -211,7 +211,7 @@ async def make_edge(store: MemoryStore | None = None) -> Edge:
 
 @dataclass(frozen=True)
 class TlsFiles:
-    """PEM files of an authority and of a server's certificate for loopback."""
+    """The PEM files of an authority and of a server certificate for loopback."""
 
     authority: Path
     certificate: Path
@@ -219,7 +219,7 @@ class TlsFiles:
 
 
 def make_tls(directory: Path) -> TlsFiles:
-    """Make another authority, and a certificate by it."""
+    """Create a new authority and a certificate issued by it."""
     authority = new_authority()
     pair = api_certificate(authority, "127.0.0.1", "localhost")
     files = TlsFiles(*(directory / name for name in ("ca.crt", "api.crt", "api.key")))

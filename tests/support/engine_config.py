@@ -1,4 +1,4 @@
-"""A data node's directory and engines, as values, for tests of what its programs are told."""
+"""A data node's directory and engines, as values, for tests of its programs' configuration."""
 
 from pathlib import Path
 

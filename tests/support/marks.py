@@ -1,4 +1,4 @@
-"""Looking for secrets where none may be: in files, processes, answers, in every common form."""
+"""Searching for leaked secrets in files, processes and answers, in every common encoding."""
 
 import base64
 import hashlib
@@ -22,10 +22,10 @@ HOLDERS = re.compile(
 
 
 def forms(secret: bytes) -> Iterator[bytes]:
-    """Yield a secret as it is, quoted for URLs, in hexadecimal, and within base64 text.
+    """Yield a secret as it is, URL-quoted, in hexadecimal, and within base64 text.
 
-    In base64 it looks different at each of three distances from the beginning: the letters that
-    only the secret decides are given.
+    Base64 encodes it differently at each of three offsets from the beginning: only the characters
+    that depend on the secret alone are yielded.
     """
     text = secret.decode("latin-1")
     yield from {secret, quote(text, safe="").encode(), text.encode("utf-16-le")}
@@ -41,7 +41,7 @@ URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 @dataclass
 class Marks:
-    """What is looked for: names of secrets, with their values."""
+    """The secrets to search for: their names and values."""
 
     known: dict[bytes, str] = field(default_factory=dict)
 
@@ -52,18 +52,18 @@ class Marks:
             self.known.setdefault(form, name)
 
     def add_key(self, name: str, pem: str) -> None:
-        """Add a private key: each of its lines, and what they stand for."""
+        """Add a private key: each of its lines, and the bytes they encode."""
         lines = [line for line in pem.splitlines() if line and "-----" not in line]
         self.add(name, lines[1] if len(lines) > 1 else lines[0])
         self.add(name, base64.b64decode("".join(lines))[40:])
 
     def found(self, data: bytes) -> set[str]:
-        """Name the secrets that are somewhere in the data."""
+        """Return the names of the secrets that occur in the data."""
         return {name for form, name in self.known.items() if form in data}
 
 
 class Sampler:
-    """Keeps what all processes of this machine show of themselves, for the length of a block."""
+    """Records what all processes of this machine expose of themselves, during a block."""
 
     def __init__(self) -> None:
         self.seen: dict[bytes, bytes] = {}
@@ -92,7 +92,7 @@ class Sampler:
         try:
             data = path.read_bytes()
         except OSError:
-            return  # it has ended, or is the kernel's
+            return  # the process has ended, or is the kernel's
         self.seen.setdefault(hashlib.sha256(data).digest(), data)
 
     def leaks(self, marks: Marks) -> set[str]:
@@ -101,9 +101,10 @@ class Sampler:
 
 
 def file_leaks(marks: Marks, tops: Iterable[Path], *, since: float = 0.0) -> set[str]:
-    """Name the secrets in files outside of those that hold them, and holders that others may read.
+    """Return the secrets found outside the files that may hold them, and holders others can read.
 
-    A name counts as well as the content. Files older than ``since`` (seconds) are left out.
+    Names of files are searched as well as their content. Files older than ``since`` (seconds) are
+    skipped.
     """
     found: set[str] = set()
     files = {path for top in tops for path in _below(top)}
@@ -117,7 +118,7 @@ def file_leaks(marks: Marks, tops: Iterable[Path], *, since: float = 0.0) -> set
             if path in suspects:
                 secrets |= marks.found(path.read_bytes())
         except OSError:
-            continue  # gone meanwhile
+            continue  # deleted meanwhile
         if not HOLDERS.fullmatch(path.name):
             found |= {f"{name} in {path}" for name in secrets}
         elif secrets and state.st_mode & 0o077:
@@ -126,9 +127,9 @@ def file_leaks(marks: Marks, tops: Iterable[Path], *, since: float = 0.0) -> set
 
 
 def _with_any(marks: Marks, files: Iterable[Path]) -> set[Path]:
-    """Select the files that hold anything that is looked for: one pass over each, by grep.
+    """Return the files that contain any of the secrets, with one grep pass over each file.
 
-    A form with a line feed is looked for by its longest part without one.
+    A form with a line feed is searched for by its longest part without one.
     """
     parts = {max(form.split(b"\n"), key=len) for form in marks.known}
     assert all(len(part) >= SHORTEST // 2 for part in parts)

@@ -1,4 +1,4 @@
-"""Real nodes of this machine on loopback addresses."""
+"""Real nodes on loopback addresses of this machine."""
 
 import asyncio
 import contextlib
@@ -40,12 +40,12 @@ UNTIL_SECONDS = 120.0
 
 
 def until(condition: Callable[[], Any], seconds: float = UNTIL_SECONDS) -> Any:
-    """Wait for a condition and return what it gave; fails at the deadline."""
+    """Wait for a condition and return its value; fail at the deadline."""
     return waiting.until(condition, seconds, pause=0.05)
 
 
 def complete(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine in a thread of its own, apart from the event loops that pytest keeps."""
+    """Run a coroutine in its own thread, apart from the event loops that pytest keeps."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
 
@@ -63,7 +63,7 @@ class Node:
         return Layout(self.directory)
 
     def start(self, **left: Any) -> None:
-        """Start it; `left` is what its starter leaves to it, as subprocess.Popen takes it."""
+        """Start it; `left` is what its parent hands down, as arguments of subprocess.Popen."""
         command = [sys.executable, "-m", "openvcha", "node", "run", "--no-service"]
         self.process = subprocess.Popen([*command, str(self.directory)], **left)
 
@@ -108,7 +108,7 @@ class Node:
         return False
 
     def etcd(self, ask: Callable[[Etcd], Any]) -> Any:
-        """Ask this node's etcd; the coroutine that `ask` gives is awaited."""
+        """Query this node's etcd; the coroutine that `ask` returns is awaited."""
 
         async def asked() -> Any:
             endpoint = f"https://{self.identity.ha_address}:2379"
@@ -123,7 +123,7 @@ def _api(lab: "Lab") -> KeyPair:
 
 
 class Lab:
-    """Makes nodes of one cluster and ends them all."""
+    """Creates the nodes of one cluster and stops them all."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

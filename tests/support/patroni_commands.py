@@ -1,4 +1,4 @@
-"""What Patroni's dynamic configuration can name that runs a program, loads one, or opens a door."""
+"""Settings of Patroni's dynamic configuration that run a program, load code, or open access."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ MARKER = "/tmp/openvcha-was-here"
 
 
 def command(marker: str) -> str:
-    """A program that shows that it ran."""
+    """Return a program that shows that it ran."""
     return f"touch {marker}"
 
 
 def parameters(marker: str) -> dict[str, str]:
-    """Settings of PostgreSQL that run, load, read or write what a thief names."""
+    """Return the PostgreSQL settings that run, load, read or write what a thief names."""
     run = command(marker)
     return {
         "archive_mode": "on",
@@ -53,7 +53,7 @@ def parameters(marker: str) -> dict[str, str]:
 
 
 def settings(marker: str = MARKER) -> dict[str, Any]:
-    """The same of Patroni itself, by its dotted name."""
+    """Return the same for Patroni itself, by dotted name."""
     run = command(marker)
     postgresql = {
         "callbacks": dict.fromkeys(
@@ -106,7 +106,7 @@ def settings(marker: str = MARKER) -> dict[str, Any]:
 
 
 def names(fields: dict[str, Any]) -> set[str]:
-    """Name every setting above as it is told."""
+    """Return the name of every setting above, as it is reported."""
     own = {name for name in fields if name != "postgresql"}
     inner = {f"postgresql.{name}" for name in fields["postgresql"] if name != "parameters"}
     last = {f"postgresql.parameters.{name}" for name in fields["postgresql"]["parameters"]}

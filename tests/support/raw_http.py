@@ -10,7 +10,7 @@ from tests.support.edge import Served
 
 @contextlib.asynccontextmanager
 async def raw(served: Served) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A bare TLS connection."""
+    """Return a bare TLS connection."""
     context = ssl.create_default_context(cafile=str(served.tls.authority))
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port, ssl=context)
     try:
@@ -22,7 +22,7 @@ async def raw(served: Served) -> AsyncIterator[tuple[asyncio.StreamReader, async
 
 
 async def rest_of(reader: asyncio.StreamReader) -> bytes:
-    """What comes until the server closes or resets the connection."""
+    """Return what arrives until the server closes or resets the connection."""
     try:
         return await reader.read()
     except ConnectionError:

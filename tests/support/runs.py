@@ -1,4 +1,4 @@
-"""Runs of pytest inside of a test, with this project's hooks, on files that it has written."""
+"""pytest runs inside a test, with this project's hooks, on files that the test has written."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def running(folder: Path, *arguments: str, **variables: str) -> Iterator[subproc
     command += ["-c", os.devnull, f"--rootdir={folder}", f"--basetemp={folder / 'made'}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     environment |= variables
-    # A run inside of a worker is none of that worker's.
+    # A run inside a worker does not belong to that worker.
     for name in [name for name in environment if name.startswith("PYTEST_XDIST")]:
         del environment[name]
     with (
@@ -40,7 +40,7 @@ def running(folder: Path, *arguments: str, **variables: str) -> Iterator[subproc
             stderr=log,
             text=True,
             start_new_session=True,
-            # Whoever runs the tests in the background ignores it, and so would this one.
+            # A test run in the background ignores the signal, and this one would inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no thread of ours holds a lock
         ) as process,
     ):

@@ -1,4 +1,4 @@
-"""Whether a value fits a schema of the OpenAPI, as a validator of the field judges it."""
+"""Whether a value matches a schema of the OpenAPI, according to a standard validator."""
 
 import json
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ def _bare(type_: Type) -> Type:
 
 
 def set_only(type_: Type, value: Any) -> Any:
-    """Take out of a value each optional that is null, or empty in its own kind."""
+    """Remove from a value each optional that is null, or empty for its type."""
     match _bare(type_):
         case StructType() as structure if isinstance(value, dict):
             types = {field.name: field.type for field in structure.fields}

@@ -1,4 +1,4 @@
-"""What a process is connected with, as the kernel tells it."""
+"""A process's connections, as the kernel reports them."""
 
 import ipaddress
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ class Connection:
 
 
 def connections(pid: int) -> list[Connection]:
-    """Return the connections of a process. Raises OSError when it has ended."""
+    """Return the connections of a process. Raise OSError when it has ended."""
     own = set(_targets(pid))
     found = []
     for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
@@ -30,13 +30,13 @@ def connections(pid: int) -> list[Connection]:
 
 
 def descriptors(pid: int) -> int:
-    """Count the open descriptors of a process. Raises OSError when it has ended."""
+    """Return the number of open descriptors of a process. Raise OSError when it has ended."""
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def _targets(pid: int) -> Iterator[str]:
     for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # it may be closed meanwhile
+        with suppress(FileNotFoundError):  # it may have been closed meanwhile
             yield str(entry.readlink())
 
 
@@ -45,5 +45,5 @@ def _port(place: str) -> int:
 
 
 def _address(place: str) -> str:
-    number = int(place.partition(":")[0], 16).to_bytes(4, "little")  # as the kernel keeps it
+    number = int(place.partition(":")[0], 16).to_bytes(4, "little")  # as the kernel formats it
     return str(ipaddress.IPv4Address(number))

@@ -1,4 +1,4 @@
-"""Waiting in tests: for a condition, until a deadline, with what was seen last in the failure."""
+"""Waiting in tests: for a condition, until a deadline; a failure shows the last value seen."""
 
 import asyncio
 import inspect
@@ -17,10 +17,10 @@ def until(
     absent: tuple[type[Exception], ...] = (),
     pause: float = PAUSE_SECONDS,
 ) -> Any:
-    """Look until it gives something true, and return that; fails at the deadline.
+    """Poll until the result is true, and return it; fail at the deadline.
 
-    An error of the kinds in ``absent`` counts as nothing. The failure shows what the last look gave
-    or raised, and what ``seen`` gives at the deadline.
+    An error of the kinds in ``absent`` counts as nothing. The failure shows the last result or
+    error, and what ``seen`` returns at the deadline.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -41,9 +41,9 @@ async def until_async(
     seen: Callable[[], object] | None = None,
     pause: float = PAUSE_SECONDS,
 ) -> Any:
-    """Do the same in an event loop, by its clock; what ``look`` gives may be awaitable.
+    """Do the same in an event loop, by its clock; the result of ``look`` may be awaitable.
 
-    A look that hangs ends at the deadline too.
+    A ``look`` that hangs is cancelled at the deadline too.
     """
     last: object = "no look has ended"
     try:
@@ -52,7 +52,7 @@ async def until_async(
                 await asyncio.sleep(pause)
     except TimeoutError:
         if not limit.expired():
-            raise  # it is the look's own
+            raise  # the error is the look's own
         raise AssertionError(_late(seconds, last, seen)) from None
     return last
 

@@ -1,4 +1,4 @@
-"""What is asked of each operation: arguments as plain JSON by the names of the parameters."""
+"""The request for each operation: its arguments as plain JSON, by parameter name."""
 
 from collections.abc import Callable
 from typing import Any
@@ -63,7 +63,7 @@ def always(arguments: Arguments) -> Made:
     return lambda _stage, _held: arguments
 
 
-#: By the operation's id: arguments that would be accepted in the state that is beside them.
+#: By operation id: arguments that are accepted in the state given beside them.
 ASKED: dict[str, tuple[Begin, Made]] = {
     f"{TASKS}.get": (single, of_task),
     f"{TASKS}.list": (single, tasks_of),
@@ -88,7 +88,7 @@ def asked(operation: Operation) -> tuple[Begin, Made]:
 
 
 def with_peer(operation: Operation, **where: Any) -> Made:
-    """The same request with a ``vc_spec``: the stage itself, but for what is given here."""
+    """Return the same request with a ``vc_spec``: the stage itself, but with the values given."""
     arguments = asked(operation)[1]
 
     def made(stage: Stage, held: Any) -> Arguments:

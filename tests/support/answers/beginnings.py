@@ -1,4 +1,4 @@
-"""How a cluster on a stage begins, and what is asked of it: arguments as plain JSON."""
+"""The initial states of a cluster on a stage, and the requests made of it, as plain JSON."""
 
 import asyncio
 from typing import Any
@@ -53,14 +53,14 @@ async def witness_lost(scene: Scene) -> None:
 
 
 async def prepared(scene: Scene) -> None:
-    """A manual deployment that awaits both nodes."""
+    """A manual deployment that waits for both nodes."""
     await scene.single()
     await scene.deploy(decode_rest(DeploySpec, deploy_spec(manual=True)))
     await scene.carry()
 
 
 async def failing_over(scene: Scene) -> None:
-    """A failover in the step that must not be interrupted, and does not get on."""
+    """A failover that is stuck in the step that must not be interrupted."""
     await scene.healthy()
     scene.world.faults.add("refuses")
     scene.task = await fail_over(scene.process().services, CALLER, planned=True)
@@ -69,7 +69,7 @@ async def failing_over(scene: Scene) -> None:
 
 
 async def given_up(scene: Scene) -> None:
-    """A manual deployment for which a token was asked, undeployed before it was used."""
+    """A manual deployment that was undeployed before its join token was used."""
     await prepared(scene)
     scene.token = await ask_token(scene)
     await scene.undeploy()
@@ -77,6 +77,6 @@ async def given_up(scene: Scene) -> None:
 
 
 async def ask_token(scene: Scene) -> str:
-    """Ask for the token with which the passive may join."""
+    """Request the token with which the passive may join."""
     wanted = JoinTokenSpec(role=JoinRole.PASSIVE)
     return (await issue_token(scene.process().services, CALLER, wanted)).token.reveal()

@@ -1,4 +1,4 @@
-"""What brings about each error of each operation: real causes in a simulated cluster."""
+"""The causes of each error of each operation, reproduced in a simulated cluster."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -61,10 +61,10 @@ WRONG_THUMBPRINT = ":".join(["AA"] * 32)
 
 @dataclass(frozen=True)
 class Cause:
-    """One way to an error.
+    """One way to provoke an error.
 
-    ``holds`` is so during the call; what it gives is for ``arguments``, with the stage.
-    ``says`` is the id of a message. ``user`` empty: nobody has logged in.
+    ``holds`` is active during the call; ``arguments`` gets the stage and what ``holds`` yields.
+    ``says`` is the id of a message. With an empty ``user`` nobody is logged in.
     """
 
     says: str
@@ -77,7 +77,7 @@ class Cause:
 
 
 def _common(operation: Operation) -> Iterator[tuple[ErrorType, Cause]]:
-    """Yield those that every operation has for the same reason, as far as it declares them."""
+    """Yield the causes that all operations share, for the errors that this one declares."""
     begin, arguments = asked(operation)
     user = "" if not operation.authenticated else ADMINISTRATOR
 
@@ -95,7 +95,7 @@ def _common(operation: Operation) -> Iterator[tuple[ErrorType, Cause]]:
 
 
 def _needed(operation: Operation) -> str:
-    """What the operation cannot do without, in the store."""
+    """Return the key in the store that the operation cannot do without."""
     if operation.id == f"{JOINING}.join":
         return keys.join("passive")
     own = operation.service.startswith((VCHA, JOINING))
@@ -103,7 +103,7 @@ def _needed(operation: Operation) -> str:
 
 
 def _peer(operation: Operation) -> Iterator[tuple[ErrorType, Cause]]:
-    """Yield those of the vCenter that the call names."""
+    """Yield the errors of the vCenter that the call names."""
     begin = asked(operation)[0]
 
     def cause(says: str, holds: Holding = nothing, **where: Any) -> Cause:
@@ -126,7 +126,7 @@ def _inventory(kind: str, most: int) -> Iterator[tuple[ErrorType, Cause]]:
         yield E.INVALID_ARGUMENT, Cause("decode.enum", healthy, arguments=wrong)
 
 
-#: The field of each filter that takes names of a fixed set only.
+#: The field of each filter whose names come from a fixed set.
 _ENUMERATED = {
     "folder": "type",
     "host": "connection_states",
@@ -213,7 +213,7 @@ def _takes_peer(operation: Operation) -> bool:
     return E.UNVERIFIED_PEER in operation.errors
 
 
-#: By operation and error. The general ones first; what an operation has of its own goes before.
+#: By operation and error. General causes come first; an operation's own take precedence.
 CAUSES: dict[tuple[str, ErrorType], Cause] = {}
 for _operation in OPERATIONS:
     CAUSES |= _declared(_operation, _common(_operation))

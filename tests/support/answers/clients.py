@@ -1,6 +1,6 @@
-"""The three ways to call an operation, alike for a test: REST, legacy REST, the official SDK.
+"""The three ways to call an operation, with one interface for tests: REST, legacy REST, the SDK.
 
-Arguments are plain JSON by the names of the parameters.
+Arguments are plain JSON, by parameter name.
 """
 
 import warnings
@@ -19,7 +19,7 @@ from openvcha.api.operations import OPERATIONS, Operation, by_id
 from openvcha.api.structures import TaskInfo
 from openvcha.api_server.routes import LEGACY_SESSION
 
-# The SDK reads its own messages in a way that Python has deprecated; that is not our warning.
+# The SDK reads its own messages in a way that Python has deprecated; that warning is not ours.
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     from com.vmware import cis_client, vcenter_client
@@ -39,7 +39,7 @@ UNFINISHED = {"PENDING", "RUNNING"}
 TASK_SECONDS = 60.0
 LOOK_SECONDS = 0.02
 
-#: Those of vCenter; the official SDK has no bindings for those of our own.
+#: vCenter's own errors; the official SDK has no bindings for ours.
 OF_THE_SDK = [each for each in OPERATIONS if not each.service.startswith(OWN)]
 SDK_SERVICES = {
     cls._VAPI_SERVICE_ID: cls
@@ -51,7 +51,7 @@ SDK_SERVICES = {
 
 @dataclass(frozen=True)
 class Identification:
-    """Who calls: by a session's token, by name and password, or nobody."""
+    """The caller's identity: a session token, a name and password, or none."""
 
     token: str = ""
     user: str = ""
@@ -59,7 +59,7 @@ class Identification:
 
 
 class Refused(Exception):  # noqa: N818 - says what is
-    """What a client got instead of a result. ``status`` None: the protocol has no such thing."""
+    """What a client got instead of a result. ``status`` is None where the protocol has none."""
 
     def __init__(self, error: ApiError, status: int | None) -> None:
         super().__init__(str(error))
@@ -68,17 +68,17 @@ class Refused(Exception):  # noqa: N818 - says what is
 
 
 class Client(Protocol):
-    """One of the three ways."""
+    """One of the three ways to call an operation."""
 
     def call(
         self, stage: Stage, operation: Operation, arguments: dict[str, Any], who: Identification
     ) -> Any:
-        """Return the result. Raises Refused."""
+        """Return the result. Raise Refused."""
 
 
 @dataclass(frozen=True)
 class RestClient:
-    """/api or /rest, as any HTTP library speaks it."""
+    """A client of /api or /rest, as any HTTP library speaks it."""
 
     prefix: str
 
@@ -93,7 +93,7 @@ class RestClient:
     def call(
         self, stage: Stage, operation: Operation, arguments: dict[str, Any], who: Identification
     ) -> Any:
-        """Return the result as our structures. Raises Refused."""
+        """Return the result as our structures. Raise Refused."""
         reply = stage.http.request(
             operation.method,
             self.prefix + self._path(operation, arguments),
@@ -140,12 +140,12 @@ class RestClient:
 
 
 class SdkClient:
-    """The official SDK, unchanged; what it raises has to be the class of the error."""
+    """A client with the unmodified official SDK; what it raises must be the class of the error."""
 
     def call(
         self, stage: Stage, operation: Operation, arguments: dict[str, Any], who: Identification
     ) -> Any:
-        """Return the result as the SDK's own structures. Raises Refused."""
+        """Return the result as the SDK's own structures. Raise Refused."""
         service = SDK_SERVICES[operation.service](sdk_configuration(stage, who))
         known = service._api_interface._operations[operation.wire_name]["input_type"]
         given = {name: theirs(known.get_field(name), value) for name, value in arguments.items()}
@@ -161,7 +161,7 @@ CLIENTS: Mapping[str, Client] = {"rest": API, "legacy": LEGACY, "sdk": SDK}
 
 
 def sdk_configuration(stage: Stage, who: Identification) -> Any:
-    """Return what the SDK's services are made with."""
+    """Return the configuration for the SDK's services."""
     url = f"https://{stage.where}/api"
     connector = get_requests_connector(stage.requests, url=url, msg_protocol="json")
     if who.token:
@@ -173,7 +173,7 @@ def sdk_configuration(stage: Stage, who: Identification) -> Any:
 
 
 def theirs(kind: Any, value: Any) -> Any:
-    """Make plain JSON what the SDK's bindings take."""
+    """Convert plain JSON to what the SDK's bindings take."""
     while isinstance(kind, bound.ReferenceType | bound.OptionalType):
         reference = isinstance(kind, bound.ReferenceType)
         kind = kind.resolved_type if reference else kind.element_type
@@ -196,7 +196,7 @@ def class_of(kind: ErrorType) -> Any:
 
 
 def error_of(info: Any, kind: ErrorType) -> ApiError:
-    """Return the error of a failed task, which has to be of this kind."""
+    """Return the error of a failed task, which must be of this kind."""
     error = (
         info.error if isinstance(info, TaskInfo) else ours(info.error.convert_to(class_of(kind)))
     )
@@ -205,7 +205,7 @@ def error_of(info: Any, kind: ErrorType) -> ApiError:
 
 
 def ours(error: Any) -> ApiError:
-    """Read what the SDK raised; its class must be that of the error's type."""
+    """Convert what the SDK raised; its class must be that of the error's type."""
     kind = ErrorType(str(error.error_type))
     assert type(error) is class_of(kind)
     read = [
@@ -220,7 +220,7 @@ def ours(error: Any) -> ApiError:
 
 
 def ended(client: Client, stage: Stage, result: Any) -> Any:
-    """Follow the task that a call has begun, by the same protocol; return its info at the end."""
+    """Poll the task that a call started, by the same protocol; return its info when it ends."""
     task = getattr(result, "get_task_id", lambda: result)()
     who = Identification(token=stage.tokens[ADMINISTRATOR])
     infos: list[Any] = []

@@ -1,6 +1,6 @@
-"""What may be so during a call.
+"""Conditions that hold during a call.
 
-Each gives, while it holds, what the arguments of the call are made of.
+Each yields, while it holds, the values that the call's arguments are made of.
 """
 
 import contextlib
@@ -29,13 +29,13 @@ Holding = Callable[[Stage], AbstractContextManager[Any]]
 
 @contextlib.contextmanager
 def nothing(stage: Stage) -> Iterator[None]:
-    """Everything is as it began."""
+    """Change nothing: the initial state."""
     del stage
     yield
 
 
 def fault(name: str) -> Holding:
-    """Let something not work in the simulated world."""
+    """Inject a fault into the simulated world."""
 
     @contextlib.contextmanager
     def holds(stage: Stage) -> Iterator[None]:
@@ -49,7 +49,7 @@ def fault(name: str) -> Holding:
 
 
 def unreadable(key: str) -> Holding:
-    """Let a stored value be one that this version cannot read."""
+    """Make a stored value unreadable for this version."""
     return fault(f"unreadable {key}")
 
 
@@ -57,7 +57,7 @@ def unreadable(key: str) -> Holding:
 def busy(
     stage: Stage, service: str = CLUSTER, name: str = "failover$task", **more: Any
 ) -> Iterator[str]:
-    """Let an operation be accepted that nobody carries out yet, and return its task."""
+    """Start an operation that no process carries out yet, and yield its task."""
     task = stage.run(
         stage.process.services.journal.create(
             service=service,
@@ -76,7 +76,7 @@ def busy(
 
 @contextlib.contextmanager
 def busy_without_space(stage: Stage) -> Iterator[str]:
-    """Let a task run while the store has no room to note that it is to stop."""
+    """Keep a task running while the store has no room for the request to cancel it."""
     with busy(stage) as task, fault("no space")(stage):
         yield task
 
@@ -89,7 +89,7 @@ def unreadable_task(stage: Stage) -> Iterator[str]:
 
 @contextlib.contextmanager
 def ended_task(stage: Stage) -> Iterator[str]:
-    """A task that nobody knows how to carry out has ended at once."""
+    """Let a task end at once because no process knows how to carry it out."""
     with busy(stage, name="unheard-of$task") as task:
         stage.scene.task = task
         stage.run(stage.scene.carry())
@@ -98,7 +98,7 @@ def ended_task(stage: Stage) -> Iterator[str]:
 
 @contextlib.contextmanager
 def many_tasks(stage: Stage) -> Iterator[str]:
-    """More tasks than a list may have, of one service."""
+    """Store more tasks of one service than a list may return."""
     with busy(stage) as task:
         record = stage.run(stage.process.services.journal.read(task))
         more = [
@@ -113,13 +113,13 @@ def many_tasks(stage: Stage) -> Iterator[str]:
 
 @contextlib.contextmanager
 def running_task(stage: Stage) -> Iterator[str]:
-    """The task with which the stage began."""
+    """Yield the task that was running when the stage began."""
     yield stage.scene.task
 
 
 @contextlib.contextmanager
 def join_runs(stage: Stage) -> Iterator[str]:
-    """A node joins as the passive already."""
+    """Let a node join as the passive before the call."""
     wanted = JoinArguments(role="passive", name="somebody", digest="-")
     with busy(stage, service=JOINING, name="join", arguments=wanted) as task:
         yield task
@@ -127,7 +127,7 @@ def join_runs(stage: Stage) -> Iterator[str]:
 
 @contextlib.contextmanager
 def token(stage: Stage) -> Iterator[str]:
-    """A token for the passive, as a person has asked for it."""
+    """Yield a join token for the passive, requested as a person does."""
     yield stage.run(ask_token(stage.scene))
 
 
@@ -139,12 +139,12 @@ def token_while_busy(stage: Stage) -> Iterator[str]:
 
 @contextlib.contextmanager
 def early_token(stage: Stage) -> Iterator[str]:
-    """The token of a deployment that was given up."""
+    """Yield the join token of a deployment that was undeployed."""
     yield stage.scene.token
 
 
 def many(kind: str, most: int) -> Holding:
-    """Let the inventory have more of a kind than its list may answer."""
+    """Let the inventory hold more objects of a kind than its list may return."""
 
     @contextlib.contextmanager
     def holds(stage: Stage) -> Iterator[None]:
@@ -168,7 +168,7 @@ _ATTRIBUTES = {kind: f"{kind}s" for kind in LISTS} | {"VM": "vms"}
 
 @contextlib.contextmanager
 def nobody_listens(stage: Stage) -> Iterator[Arguments]:
-    """A port that was free a moment ago."""
+    """Yield a port that was free a moment ago."""
     del stage
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
@@ -177,7 +177,7 @@ def nobody_listens(stage: Stage) -> Iterator[Arguments]:
 
 @contextlib.contextmanager
 def stranger(stage: Stage) -> Iterator[Arguments]:
-    """Another vCenter, with the same users and a certificate of its own, without a cluster."""
+    """Yield another vCenter, with the same users and its own certificate, without a cluster."""
     other = stage.others.stranger(single)
     thumbprint = thumbprint_sha256(other.tls.certificate.read_bytes())
     yield {"port": other.port, "ssl_thumbprint": thumbprint}

@@ -1,4 +1,4 @@
-"""The described API, with a session."""
+"""The API's description, as schemathesis reads it, with a session."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ HEADER = "vmware-api-session-id"
 
 
 def hold(stage: Stage, examples: int, *options: str) -> None:
-    """Let schemathesis ask, and pass on what it has found."""
+    """Run schemathesis, and pass on what it found."""
     where = f"https://{stage.where}"
     command = [sys.executable, "-m", "schemathesis.cli"]
     command += ["--config-file", str(CONFIGURATION), "run", f"{where}/openapi.json"]
@@ -39,6 +39,6 @@ def hold(stage: Stage, examples: int, *options: str) -> None:
 
 
 def by_session(stage: Stage, who: str, examples: int) -> None:
-    """Ask for everything but sessions, which would end the one that is used."""
+    """Call everything except sessions, which would end the one in use."""
     session = ["--header", f"{HEADER}:{stage.tokens[who]}"] if who else []
     hold(stage, examples, "--exclude-path", "/session", *session)

@@ -1,6 +1,6 @@
-"""What schemathesis' own checks do not know of this API: its errors, and what counts as unset.
+"""Checks that schemathesis lacks for this API: its errors, and what counts as unset.
 
-It is loaded by schemathesis, in a process of its own (``hooks`` in ``schemathesis.toml``).
+Schemathesis loads this in its own process (``hooks`` in ``schemathesis.toml``).
 """
 
 import re
@@ -35,7 +35,7 @@ def is_positive(case: schemathesis.Case[Any]) -> bool:
 
 @schemathesis.check
 def declared_error(ctx: CheckContext, response: Response, case: schemathesis.Case[Any]) -> None:
-    """Hold a refusal against the standard form, and what the operation declares for its status."""
+    """Check a refusal against the standard form, and against the errors declared for its status."""
     del ctx
     if response.status_code < 400:
         return
@@ -53,7 +53,7 @@ def declared_error(ctx: CheckContext, response: Response, case: schemathesis.Cas
 def right_form_accepted(
     ctx: CheckContext, response: Response, case: schemathesis.Case[Any]
 ) -> None:
-    """What the description lets through may be refused, but not for its form."""
+    """Check that a request the description allows is never refused for its form."""
     del ctx
     if response.status_code != 400 or not is_positive(case):
         return
@@ -65,7 +65,7 @@ def right_form_accepted(
 def filter_failure(
     context: HookContext, failure: Failure, case: schemathesis.Case[Any], response: Response
 ) -> bool:
-    """Leave out that a request was taken in which only an optional was empty: it is unset."""
+    """Ignore an accepted request in which only an optional was empty: that counts as unset."""
     del context, response
     if not isinstance(failure, AcceptedNegativeData):
         return True

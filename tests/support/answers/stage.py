@@ -1,7 +1,8 @@
 """A SIMULATED cluster behind the real operations, protocols and TLS socket.
 
-It lives in an event loop of another thread, so that a test may call it as any client does, the
-official SDK among them. ``speed`` makes time pass faster there; ``works``: tasks are carried out.
+It runs in the event loop of another thread, so that a test can call it as any client does,
+including with the official SDK. ``speed`` makes time pass faster there; with ``works`` tasks are
+carried out.
 """
 
 import asyncio
@@ -55,7 +56,7 @@ PATIENT = Limits(keep_alive_seconds=3600, handshake_seconds=600, request_seconds
 
 
 class _Selector(selectors.DefaultSelector):
-    """Waits for a part of the time that it is told to."""
+    """A selector that waits for only a fraction of the requested time."""
 
     def __init__(self, speed: int) -> None:
         super().__init__()
@@ -66,7 +67,7 @@ class _Selector(selectors.DefaultSelector):
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """An event loop whose clock is faster than the world's, with real input and output."""
+    """An event loop with real I/O whose clock runs faster than real time."""
 
     def __init__(self, speed: int) -> None:
         super().__init__(_Selector(speed))
@@ -77,7 +78,7 @@ class _Loop(asyncio.SelectorEventLoop):
 
 
 class Stage:
-    """A cluster that is served; ``scene`` is what is behind the curtain."""
+    """A cluster behind a server; ``scene`` is the simulation itself."""
 
     def __init__(
         self, others: "Stages", tls: TlsFiles, *, speed: int = 1, works: bool = False
@@ -100,15 +101,15 @@ class Stage:
 
     @cached_property
     def http(self) -> httpx2.Client:
-        """What speaks to it as any HTTP library would."""
+        """Return a client that speaks to it as any HTTP library would."""
         trust = ssl.create_default_context(cafile=self.tls.authority)
         return httpx2.Client(base_url=f"https://{self.where}", verify=trust, timeout=None)
 
     @cached_property
     def requests(self) -> requests.Session:
-        """What the official SDK speaks through."""
+        """Return the requests session that the official SDK uses."""
         session = requests.Session()
-        session.trust_env = False  # or REQUESTS_CA_BUNDLE would go before `verify`
+        session.trust_env = False  # or REQUESTS_CA_BUNDLE would override `verify`
         session.verify = str(self.tls.authority)
         return session
 
@@ -117,11 +118,11 @@ class Stage:
         return self._process
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do something in the loop of the cluster."""
+        """Run a coroutine in the cluster's loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(ANSWER_SECONDS)
 
     def open(self, begin: Begin) -> None:
-        """Let the cluster begin, and serve it."""
+        """Start the cluster and its server."""
         self._thread.start()
         try:
             self.run(self._open(begin))
@@ -130,7 +131,7 @@ class Stage:
             raise
 
     def close(self) -> None:
-        """End all of it."""
+        """Stop everything."""
         self.http.close()
         self.requests.close()
         self.run(self._close())
@@ -189,12 +190,12 @@ class Stage:
 
     @property
     def store(self) -> Store:
-        """What is really stored, whatever does not work on the way to it."""
+        """Return the store itself, unaffected by injected faults."""
         return self.scene.world.store
 
 
 class Stages:
-    """The stages of a module: one for each beginning, kept until the end."""
+    """The stages of a module: one for each initial state, kept until the module ends."""
 
     def __init__(self, directory: Path, tls: TlsFiles) -> None:
         self._directory = directory
@@ -202,11 +203,11 @@ class Stages:
         self._open: dict[tuple[Begin, TlsFiles], Stage] = {}
 
     def __call__(self, begin: Begin) -> Stage:
-        """Return the stage that began so."""
+        """Return the stage with this initial state."""
         return self._kept(begin, self._tls)
 
     def stranger(self, begin: Begin) -> Stage:
-        """Return one that has a certificate of its own."""
+        """Return a stage with its own certificate."""
         directory = self._directory / "stranger"
         if not directory.exists():
             directory.mkdir()
@@ -215,7 +216,7 @@ class Stages:
 
     @contextlib.contextmanager
     def working(self, begin: Begin) -> Iterator[Stage]:
-        """Return one for a single test, which carries tasks out, and quickly."""
+        """Return a stage for a single test that carries tasks out, quickly."""
         stage = Stage(self, self._tls, speed=SPEED, works=True)
         stage.open(begin)
         try:
@@ -228,7 +229,7 @@ class Stages:
             stage.close()
 
     def directory_of(self, tls: TlsFiles) -> Path:
-        """Return a node's directory with what its service reads there."""
+        """Return a node's directory with the files that its service reads."""
         directory = self._directory / f"node with {tls.certificate.parent.name}"
         for name, source in (
             (tls_files.SERVICE_CA_CERTIFICATE, tls.authority),

@@ -1,4 +1,4 @@
-"""What each operation answers when nothing is in its way, and what is so afterwards."""
+"""What each operation returns on success, and the state afterwards."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -34,16 +34,16 @@ from openvcha.store import keys
 
 
 def anything(stage: Stage, held: Any) -> bool:
-    """Nothing else is asked for."""
+    """Check nothing."""
     del stage, held
     return True
 
 
 @dataclass(frozen=True)
 class Success:
-    """``shows`` judges the result, which has the same names as our structure and as the SDK's.
+    """``shows`` checks the result, which has the same names as our structure and the SDK's.
 
-    ``then`` judges the cluster afterwards: of a task, when it has ended.
+    ``then`` checks the cluster afterwards; for a task, once it has ended.
     """
 
     shows: Callable[[Any, Any], bool]
@@ -65,7 +65,7 @@ class Success:
         return (self.arguments or asked(by_id(name))[1])(stage, held)
 
 
-# --- what may be there before
+# --- what may exist before the call
 
 
 @contextlib.contextmanager
@@ -81,7 +81,7 @@ def a_login(stage: Stage) -> Iterator[None]:
     yield
 
 
-# --- what is so
+# --- what must hold afterwards
 
 
 def config(stage: Stage) -> ClusterConfig:
@@ -98,7 +98,7 @@ def is_a_task(result: Any, held: Any) -> bool:
 
 
 def named(attribute: str, expected: Any) -> Callable[[Any, Any], bool]:
-    """Judge by an attribute of the result, as ``a.b.c``."""
+    """Check an attribute of the result, given as ``a.b.c``."""
 
     def shows(result: Any, held: Any) -> bool:
         del held
@@ -118,7 +118,7 @@ def task(then: Callable[[Stage], bool]) -> Success:
 
 
 def clean(result: Any, held: Any) -> bool:
-    """Judge the result of a check that has found nothing."""
+    """Check that the result of a check has no findings."""
     del held
     return (list(result.errors), list(result.warnings)) == ([], [])
 

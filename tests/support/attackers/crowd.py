@@ -1,9 +1,9 @@
-"""A process of its own that opens connections and keeps them, without a word.
+"""A process that opens connections and keeps them open, silently.
 
-    python crowd.py PORT SILENT TLS
+python crowd.py PORT SILENT TLS
 
-The first SILENT ones do not even begin TLS. It writes a line when all were begun, and ends when
-its input does, or after some minutes.
+The first SILENT connections do not even begin TLS. It writes a line once all were started, and ends
+when its standard input does, or after some minutes.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ LONGEST_SECONDS = 300
 
 
 def main(port: int, silent: int, tls: int) -> None:
-    """Open them one after the other; who is thrown out is not replaced."""
+    """Open the connections one after the other; those that are closed are not replaced."""
     signal.alarm(LONGEST_SECONDS)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,4 +1,4 @@
-"""A terminal whose bytes are looked at, and answers that try to take it over."""
+"""A terminal whose bytes are inspected, and answers that try to take it over."""
 
 import os
 import pty
@@ -18,12 +18,12 @@ HOSTILE = (
     "\x9b77;7H\x85\x00\x08\x7f\u202e\u2066\u200b\u2028\ufeff\u3164\U000e0041\rFORGED\nFORGED"
 )
 MARK = b"SHOWN"
-# What rich itself writes: colours, the cursor hidden and shown, lines cleared and left.
+# Escapes that rich itself writes: colours, hiding and showing the cursor, clearing lines.
 OF_RICH = re.compile(rb"\x1b\[(?:\?25[lh]|[0-9;]*m|2K|1A|[0-9]*G)")
 
 
 class Terminal:
-    """What has been written to a pseudo terminal."""
+    """The output written to a pseudo terminal."""
 
     def __init__(self) -> None:
         self.seen = b""
@@ -39,7 +39,7 @@ class Terminal:
 
 @contextmanager
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
-    """Make standard output and error a terminal, and read what comes out at its other end."""
+    """Make standard output and error a terminal, and read what arrives at its other end."""
     master, slave = pty.openpty()
     found = Terminal()
 
@@ -66,7 +66,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
 
 
 def hostile(value: Any, *kept: str) -> Any:
-    """Replace each text in a structure, keys apart; those of the names in ``kept`` stay."""
+    """Replace each text in a structure, except keys; the fields named in ``kept`` stay."""
     if isinstance(value, dict):
         return {key: each if key in kept else hostile(each, *kept) for key, each in value.items()}
     if isinstance(value, list):
@@ -116,7 +116,7 @@ ANSWERS: dict[str, Any] = {
 
 
 class Api:
-    """An API whose every answer is a hostile text."""
+    """An API that fills every answer with a hostile text."""
 
     async def call(
         self, method: str, path: str, body: Any = None, query: Sequence[tuple[str, str]] = ()

@@ -1,4 +1,4 @@
-"""A man in the middle: he passes connections on, or answers them with a certificate of his own."""
+"""A man in the middle: he forwards connections, or answers them with his own certificate."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ ANSWER = (
 
 
 class Middle:
-    """Listens on loopback; ``plan`` says what is done with each connection, the last for all more.
+    """Listens on loopback; ``plan`` has an action for each connection, the last one for all others.
 
     What he could read in the clear is in ``read``.
     """
@@ -64,14 +64,14 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 async def middle(
     target: int, plan: tuple[str, ...], tls: ssl.SSLContext
 ) -> AsyncIterator[tuple[Middle, int]]:
-    """Sit before a port of 127.0.0.1, and return the man and the port that he listens on."""
+    """Listen in front of a port of 127.0.0.1; return the man and his port."""
     man = Middle(target, plan, tls)
     async with await asyncio.start_server(man.meet, "127.0.0.1", 0) as listener:
         yield man, listener.sockets[0].getsockname()[1]
 
 
 def own_certificate(directory: Path) -> KeyPair:
-    """Make what he shows: the right names, by an authority that nobody trusts."""
+    """Create his certificate: the right names, by an authority that no client trusts."""
     pair = api_certificate(new_authority(), "127.0.0.1", "localhost")
     for name, data in (("crt", pair.certificate), ("key", pair.key)):
         (directory / f"middle.{name}").write_bytes(data)
@@ -79,7 +79,7 @@ def own_certificate(directory: Path) -> KeyPair:
 
 
 def server_tls(directory: Path, name: str = "middle") -> ssl.SSLContext:
-    """Return the context with which he answers."""
+    """Return the TLS context with which he answers."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(directory / f"{name}.crt", directory / f"{name}.key")
     return tls

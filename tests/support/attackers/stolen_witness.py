@@ -1,4 +1,4 @@
-"""What a thief of a witness has."""
+"""The files that a thief of a witness has."""
 
 import subprocess
 from pathlib import Path

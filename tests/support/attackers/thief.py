@@ -1,4 +1,4 @@
-"""Somebody who has copied a node's directory while the node was one, and what it still opens."""
+"""A thief who copied a node's directory while it was a member, and what the copy still opens."""
 
 import shutil
 import ssl
@@ -29,7 +29,7 @@ KEPT = ("node.json", "secrets.json", ACCOUNT, "tls")
 
 @dataclass(frozen=True)
 class Thief:
-    """Goes to the active at ``target`` with a copy of another node's files."""
+    """Connects to the active at ``target`` with a copy of another node's files."""
 
     layout: Layout
     target: Identity
@@ -39,7 +39,7 @@ class Thief:
         return load_identity(self.layout.root).holds_data
 
     async def opened(self) -> list[str]:
-        """Name what lets the thief in."""
+        """Return the names of what lets the thief in."""
         doors = {"etcd": await self.etcd(), "patroni": self.patroni()}
         if self.data:
             doors |= {user: self.postgres(user) for user in ("postgres", REWIND_USER)}
@@ -48,9 +48,9 @@ class Thief:
         return sorted(name for name, open_ in doors.items() if open_)
 
     async def etcd(self, *, forged: bool = False) -> bool:
-        """Read a key, also with a certificate that was made by the stolen authority just now."""
+        """Read a key, also with a certificate just issued by the stolen authority."""
         tls = self.forged() if forged else NodeTls(self.layout)()
-        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE  # a thief trusts anybody
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE  # a thief verifies nothing
         endpoint = url(self.target.ha_address, self.target.ports.etcd_client)
         try:
             account = NodeAccount(self.layout.root)
@@ -84,7 +84,7 @@ class Thief:
             return False
 
     def session(self, user: str = "postgres", **changes: Any) -> psycopg.Connection[Any]:
-        """Open a session of one of the cluster's own users. Raises psycopg.Error."""
+        """Open a session as one of the cluster's own users. Raise psycopg.Error."""
         secrets = load_secrets(self.layout.root)
         known = {"postgres": secrets.superuser, REWIND_USER: secrets.rewind}
         password = known.get(user, secrets.replication).reveal()
@@ -92,7 +92,7 @@ class Thief:
         port = self.target.ports.postgres
         place = superuser_conninfo(self.target.ha_address, port, self.layout, secrets, postgres)
         sslmode = {"sslmode": "require", "sslrootcert": ""} if postgres.has_tls else {}
-        # Without the options of a superuser's session, which others may not have.
+        # Without the options of a superuser's session, which other users may not set.
         settings = {"options": "", **sslmode, **changes}
         return psycopg.connect(place, user=user, password=password, **settings)
 
@@ -105,7 +105,7 @@ class Thief:
 
 
 def copied(source: Path, target: Path, active: Identity) -> Thief:
-    """Copy what makes a node one."""
+    """Copy the files that make a node a member."""
     target.mkdir()
     for name in KEPT:
         found = source / name
@@ -117,6 +117,6 @@ def copied(source: Path, target: Path, active: Identity) -> Thief:
 
 
 def everything(data: bool) -> Sequence[str]:
-    """Name what a copy of a node opens while the node is one."""
+    """Return the names of everything that a copy opens while its node is a member."""
     doors = ["etcd", "patroni"]
     return sorted([*doors, "forged", "postgres", "replication", REWIND_USER] if data else doors)

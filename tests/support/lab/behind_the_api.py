@@ -1,4 +1,4 @@
-"""Looking behind the API: what etcd, Patroni and PostgreSQL themselves say."""
+"""What etcd, Patroni and PostgreSQL themselves say, bypassing the API."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ SLOTS_SECONDS = 60.0
 @asynccontextmanager
 async def behind(running: RunningLab) -> AsyncIterator[Services]:
     """Open the stores with the certificates of the active node."""
-    # Also one that is alone is active, and tells it so.
+    # A single node is active too, and says so.
     active = running.admin.call("POST", "/vcenter/vcha/cluster/active?action=get", {})
     async with open_services(running.directory(active["placement"]["vm_name"])) as services:
         yield services
@@ -40,13 +40,13 @@ async def sync_names(running: RunningLab) -> frozenset[str]:
 
 
 async def members(running: RunningLab) -> list[Member]:
-    """Give etcd's members."""
+    """Return etcd's members."""
     async with behind(running) as services:
         return await services.store.members()
 
 
 async def answering_members(running: RunningLab) -> int:
-    """Count the members of etcd that answer."""
+    """Return the number of etcd members that answer."""
     async with behind(running) as services:
         return sum(
             [
@@ -57,7 +57,7 @@ async def answering_members(running: RunningLab) -> int:
 
 
 async def until_told_beyond_now(running: RunningLab) -> None:
-    """Wait until the active has told the store of a place in its log that lies ahead of now's."""
+    """Wait until the active has stored a log position that is ahead of the current one."""
     root = running.directory(running.name_of("ACTIVE"))
     now = await open_superuser(load_identity(root), root).position(load_identity(root).ha_address)
     async with behind(running) as services:
@@ -71,7 +71,7 @@ async def until_told_beyond_now(running: RunningLab) -> None:
 
 
 async def slots(running: RunningLab, role: str) -> frozenset[str]:
-    """Return the replication slots that a data node's PostgreSQL has."""
+    """Return the replication slots of a data node's PostgreSQL."""
     root = running.directory(running.name_of(role))
     identity = load_identity(root)
     async with await open_superuser(identity, root).connect(identity.ha_address) as connection:
@@ -80,7 +80,7 @@ async def slots(running: RunningLab, role: str) -> frozenset[str]:
 
 
 async def until_slots_are_of_members(running: RunningLab) -> None:
-    """Wait until neither data node has a slot of a node that was removed: it holds WAL back."""
+    """Wait until neither data node has a slot of a removed node, which would retain WAL."""
     theirs = {member.name.replace("-", "_") for member in await members(running)}
     left: dict[str, frozenset[str]] = {}
 
@@ -93,7 +93,7 @@ async def until_slots_are_of_members(running: RunningLab) -> None:
 
 
 def refusals(running: RunningLab, role: str) -> list[str]:
-    """Return what a data node's Patroni has logged of a store that refuses to name its members."""
+    """Return the lines a data node's Patroni logged of a store that refuses to list its members."""
     logs = (running.layout(running.name_of(role)).root / "logs").glob("patroni.jsonl*")
     lines = [line for log in logs for line in log.read_text().splitlines()]
     assert any("following a leader" in line or "the leader with the lock" in line for line in lines)
@@ -102,7 +102,7 @@ def refusals(running: RunningLab, role: str) -> list[str]:
 
 
 def verify_checksums(running: RunningLab, name: str) -> None:
-    """Read every page of a node's data with its checksum; PostgreSQL itself does it."""
+    """Verify the checksum of every page of a node's data with PostgreSQL's own tool."""
     layout = running.layout(name)
     identity, passwords = load_identity(layout.root), load_secrets(layout.root)
     program = find_engines().postgres.bin_dir / "pg_basebackup"

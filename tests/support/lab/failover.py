@@ -1,4 +1,4 @@
-"""Waiting for a lab's next active node, and what it tells."""
+"""Waiting for a lab's next active node, and reading its events."""
 
 import os
 
@@ -15,7 +15,7 @@ TAKE_OVER_SECONDS = 240.0
 
 
 def wait_for_successor(running: RunningLab, old: str) -> None:
-    """Wait until another node serves the API, to the session that was there before."""
+    """Wait until another node serves the API and accepts the session opened before."""
     until(lambda: running.name_of("ACTIVE") != old, TAKE_OVER_SECONDS, absent=NO_ACTIVE)
 
 
@@ -25,14 +25,14 @@ def warnings(running: RunningLab) -> set[str]:
 
 
 def told(running: RunningLab) -> list[str]:
-    """The events so far: the end of each one's type, and its node."""
+    """Return the events so far: the end of each type, and its node."""
     events = running.reader.call("GET", "/openvcha/events")
     ends = [".".join(event["type"].split(".")[-2:]) for event in events]
     return [f"{end} {e.get('node', '')}".strip() for end, e in zip(ends, events, strict=True)]
 
 
 def superuser(running: RunningLab, role: str) -> psycopg.Connection:
-    """Connect to a data node's own PostgreSQL as a person does, with the defaults that are set."""
+    """Connect to a data node's own PostgreSQL as a person does, with its default settings."""
     layout = running.layout(running.name_of(role))
     identity, secrets = load_identity(layout.root), load_secrets(layout.root)
     postgres = find_postgres(os.environ, postgres_major(layout.pgdata))

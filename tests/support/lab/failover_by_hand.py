@@ -14,7 +14,7 @@ PATH = "/vcenter/vcha/cluster?action=failover&vmw-task=true"
 
 @contextmanager
 def unattended(running: RunningLab, name: str) -> Iterator[None]:
-    """Stop Patroni of a node, so that nobody ends its PostgreSQL."""
+    """Stop Patroni of a node, so that nothing stops its PostgreSQL."""
     found = [p for p in find_tree(running.directory(name)) if LAUNCHER in p.argv]
     for process in found:
         send(process, signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""Labs whose programs are played."""
+"""Labs with stand-in programs."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ NAME = "tried"
 SECONDS = 600.0
 
 
-# Whoever is root gives it up for these by starting anew, which a test's process cannot.
+# As root, the commands drop privileges by re-executing, which a test's process cannot do.
 ACTING = frozenset({"up", "down", "kill", "destroy", "reset", "demo"})
 
 
@@ -29,7 +29,7 @@ KILLED_AT = " %  "
 
 @dataclass
 class Labs:
-    """A folder of labs, and how vcha is called for them."""
+    """A folder of labs, and how to call vcha for them."""
 
     base: Path
     name: str = NAME
@@ -53,7 +53,7 @@ class Labs:
         )
 
     def run(self, *words: str, code: int = 0, stdin: str = "", name: str = NAME) -> str:
-        """Run a command to its end, which must have the code, and return all that it printed."""
+        """Run a command to its end, check its exit code, and return all its output."""
         if not set(words[:2]) & ACTING:
             return self.ask(*words, code=code, stdin=stdin, name=name)
         process = self.start(*words, name=name)
@@ -62,7 +62,7 @@ class Labs:
         return out
 
     def ask(self, *words: str, code: int | None = 0, stdin: str = "", name: str = NAME) -> str:
-        """Run a command that needs no process of its own in this one; None allows any code."""
+        """Run a command that needs no process of its own in this one; None allows any exit code."""
         line = [*words, "--name", name]
         done = CliRunner().invoke(app, line, prog_name="vcha", input=stdin, env=self.environment)
         assert code in (None, done.exit_code), done.output
@@ -70,7 +70,7 @@ class Labs:
 
     @property
     def state(self) -> str:
-        """The one word for how the lab is."""
+        """Return the lab's state in one word."""
         return str(json.loads(self.ask("lab", "status", "--json", code=None))["state"])
 
     def until(self, condition: Callable[[], bool]) -> None:

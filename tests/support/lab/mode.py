@@ -9,7 +9,7 @@ SET = f"{MODE}?vmw-task=true"
 
 
 def change(running: RunningLab, mode: str) -> None:
-    """Change the mode and wait for the end of it."""
+    """Change the mode and wait until the task has ended."""
     task = running.admin.call("PUT", SET, {"mode": mode}, 202)
     info = running.admin.finished(task)
     assert info["status"] == "SUCCEEDED", info
@@ -18,7 +18,7 @@ def change(running: RunningLab, mode: str) -> None:
 
 
 def enabled(running: RunningLab) -> None:
-    """Begin where every change but one begins, however the last test ended."""
+    """Return the lab to ENABLED and HEALTHY, where all but one change starts, after any test."""
     if running.admin.call("GET", MODE) != {"mode": "ENABLED"}:
         change(running, "ENABLED")
     running.until(running.healthy)

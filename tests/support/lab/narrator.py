@@ -1,8 +1,8 @@
-"""What a lab tells while it works, recorded."""
+"""A recorder of the lab's progress messages."""
 
 
 class Narrator:
-    """Keeps what it is told."""
+    """Records the progress messages."""
 
     def __init__(self) -> None:
         self.said: list[str] = []

@@ -1,4 +1,4 @@
-"""What a node of a lab says of itself."""
+"""A lab node's own status."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ from tests.support.lab.running_lab import RunningLab, run_vcha
 
 
 def node_status(running: RunningLab, name: str) -> dict[str, Any]:
-    """What `vcha node status` says on the node itself."""
+    """Return what `vcha node status` prints on the node itself."""
     done = run_vcha(["node", "status", "--json", str(running.directory(name))], check=False)
     return dict(json.loads(done.stdout))
 
@@ -17,4 +17,4 @@ def answers_healthy(running: RunningLab) -> bool:
     try:
         return running.healthy()
     except (httpx2.TransportError, AssertionError):
-        return False  # nobody serves yet
+        return False  # no node serves yet

@@ -6,7 +6,7 @@ from openvcha.node.process.process_tree import read_table
 
 
 def pid_of(directory: Path, part: str) -> int:
-    """Find one part's process by its command line."""
+    """Return the process of one part, found by its command line."""
     return next(
         process.pid
         for process in read_table().values()

@@ -1,4 +1,4 @@
-"""Switching nodes of a lab off and on, and waiting for what comes of it."""
+"""Powering nodes of a lab off and on, and waiting for the outcome."""
 
 import asyncio
 from typing import Any
@@ -11,14 +11,14 @@ from openvcha.lab.access import lab_infrastructure
 
 
 def power(running: RunningLab, name: str, *, on: bool) -> None:
-    """Switch a node on or off, whatever its role is."""
+    """Power a node on or off, whatever its role."""
     vm = next(vm for vm in running.vms() if vm.name == name)
     infrastructure = lab_infrastructure(running.lab)
     asyncio.run((infrastructure.power_on if on else infrastructure.power_off)(vm.id))
 
 
 def patiently(running: RunningLab, condition: Any, seconds: float = 300) -> None:
-    """Wait while nobody may serve the API."""
+    """Retry while no node may be serving the API."""
 
     def states() -> dict[str, Any]:
         return {vm.name: node_status(running, vm.name) for vm in running.vms()}

@@ -1,6 +1,6 @@
-"""A walk through the states of a real cluster, asking in each what it allows and why not the rest.
+"""A walk through the states of a real cluster, checking in each what it refuses and why.
 
-In an order in which each state is little more than one loss away from the one before.
+The order keeps each state little more than one loss away from the previous one.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,11 +19,11 @@ SAME = "mode.same"
 
 
 def deploy_spec(running: RunningLab, deployment: str = "AUTO") -> dict[str, Any]:
-    """Ask for the two nodes that the lab itself would ask for."""
+    """Return the same two nodes that the lab itself would request."""
     known = running.admin.call("POST", f"{CLUSTER}/active?action=get", {"partial": True})
     own = known["ha"]["ipv4"]["address"]
     known_addresses = (running.lab.state().ha_address(number) for number in (1, 2, 3))
-    # The active has an address of its own where it came with a redeploy.
+    # The active has its own address where a redeploy created it.
     others = [address for address in known_addresses if address != own][:2]
     active, passive, witness = (
         {"ha_ip": {"ip_family": "IPV4", "ipv4": {"address": address, "prefix": 24}}}
@@ -36,7 +36,7 @@ def deploy_spec(running: RunningLab, deployment: str = "AUTO") -> dict[str, Any]
 
 
 def asks(running: RunningLab) -> dict[str, tuple[str, str, Any]]:
-    """Give method, path and body of each operation of the table, and of each mode."""
+    """Return the method, path and body of each operation in the table, and of each mode."""
     placed = {"placement": {"name": "never", "folder": running.folder}}
     return {
         "deploy": ("POST", DEPLOY, deploy_spec(running)),
@@ -49,15 +49,15 @@ def asks(running: RunningLab) -> dict[str, tuple[str, str, Any]]:
 
 
 def disabled(running: RunningLab) -> set[str]:
-    """Return what the cluster itself says that it would refuse."""
+    """Return which operations the cluster itself reports as disabled."""
     found = running.admin.call("GET", "/vcenter/vcha/operations")
     return set(found["disabled"]) & {*OPERATIONS.values(), SET_MODE}
 
 
 def assert_rules(running: RunningLab, state: str, mode: str = "") -> None:
-    """Hold the table's row against the cluster, which may still be on its way into the state.
+    """Check the cluster against the table's row; it may still be on its way into the state.
 
-    What is refused is really called; what is allowed is not.
+    Operations that must be refused are really called; allowed ones are not.
     """
     row = expected(state, mode)
     reasons = dict(zip([*OPERATIONS, *MODES], row, strict=True))
@@ -100,7 +100,7 @@ def lose(role: str) -> Go:
 
 
 def back(running: RunningLab) -> None:
-    """Start what is off."""
+    """Power on the nodes that are off."""
     running.vcha("lab", "up")
     running.until(running.healthy)
 
@@ -122,7 +122,7 @@ def _succeed(running: RunningLab, method: str, path: str, body: object) -> None:
     assert info["status"] == "SUCCEEDED", info
 
 
-#: Ways and where they lead: the state, and the mode where there is one. It begins HEALTHY, ENABLED.
+#: Steps and where they lead: the state, and the mode where there is one. Starts HEALTHY, ENABLED.
 WALK: tuple[tuple[Iterable[Go], str, str], ...] = (
     ((), "healthy", "enabled"),
     ((lose("passive"),), "passive lost", "enabled"),

@@ -22,8 +22,8 @@ from openvcha.node.layout import Layout
 NAME = "e2e"
 
 
-# Bounds of what has to come, not measures: with both cores taken by others, a command of a second
-# takes a minute.
+# Upper bounds for what must happen, not measurements: with both cores busy, a command that takes a
+# second takes a minute.
 HEALTHY_SECONDS = 240.0
 
 
@@ -47,7 +47,7 @@ NO_ACTIVE = (httpx2.TransportError, AssertionError, StopIteration)
 
 
 class Rest:
-    """A plain client of /api, as any HTTP library would be one."""
+    """A plain client of /api, like any HTTP library."""
 
     def __init__(self, base: str, ca: Path, user: str, password: str) -> None:
         self.http = httpx2.Client(base_url=f"{base}/api", verify=trust(ca), timeout=120.0)
@@ -72,7 +72,7 @@ class Rest:
         return self.call("POST", path, spec, status)
 
     def patiently(self, task: str) -> dict[str, Any]:
-        """Look at a task, through a time in which nobody serves the API."""
+        """Poll a task, also while no node serves the API."""
         replies: list[httpx2.Response] = []
 
         def served() -> bool:
@@ -86,7 +86,7 @@ class Rest:
         return dict(reply.json())
 
     def finished(self, task: str) -> dict[str, Any]:
-        """Wait for a task's end; its progress never falls on the way."""
+        """Wait until a task has ended; its progress must never decrease."""
         highest = 0
         deadline = time.monotonic() + TASK_SECONDS
         while (info := self.patiently(task))["status"] in {"PENDING", "RUNNING"}:
@@ -130,7 +130,7 @@ class RunningLab:
         return list(msgspec.json.decode(path.read_bytes(), type=State).inventory.vms)
 
     def directory(self, name: str) -> Path:
-        """Find the directory of a node by its VM's name."""
+        """Return the directory of a node, found by its VM's name."""
         vm = next(vm for vm in self.vms() if vm.name == name)
         return Path(self.lab.infrastructure / vm.directory)
 
@@ -146,7 +146,7 @@ class RunningLab:
         return str(self.role(role)["runtime"]["placement"]["vm_name"])
 
     def active_name(self, seconds: float = AWAY_SECONDS) -> str:
-        """Wait until somebody serves the API and leads; the address may be about to move."""
+        """Wait until a node serves the API and leads; the address may be about to move."""
         return str(until(lambda: self.name_of("ACTIVE"), seconds, absent=NO_ACTIVE))
 
     def lose_passive(self) -> None:
@@ -161,7 +161,7 @@ class RunningLab:
         return self.admin.cluster(partial=True).get("health_state") == "HEALTHY"
 
     def repair(self, name: str) -> None:
-        """Bring the cluster back to HEALTHY and ENABLED, however the last test left it."""
+        """Restore the cluster to HEALTHY and ENABLED, however the last test left it."""
         if not self.healthy():
             task = self.admin.redeploy({"placement": {"name": name, "folder": self.folder}})
             assert self.admin.finished(task)["status"] == "SUCCEEDED"
@@ -178,7 +178,8 @@ def run_vcha(arguments: Sequence[str], *, check: bool) -> subprocess.CompletedPr
         timeout=COMMAND_SECONDS,
         check=False,
         stdin=subprocess.DEVNULL,
-        # Once in hundreds of runs on a busy machine a command ended by SIGSEGV: it shall say where.
+        # In hundreds of runs on a busy machine one command crashed with SIGSEGV: print a traceback
+        # then.
         env={**os.environ, "COLUMNS": "120", "PYTHONFAULTHANDLER": "1"},
     )
     assert not check or done.returncode == 0, done.stdout + done.stderr
@@ -187,7 +188,7 @@ def run_vcha(arguments: Sequence[str], *, check: bool) -> subprocess.CompletedPr
 
 @contextmanager
 def lab_up(base: Path, *options: str) -> Iterator[RunningLab]:
-    """A HEALTHY lab; taken down with all its files at the end."""
+    """Yield a HEALTHY lab; delete it with all its files at the end."""
     run_vcha(["lab", "up", "--name", NAME, "--dir", str(base), *options], check=True)
     lab = Lab(base / NAME)
     api = f"https://{lab.state().public_address}:8443"
@@ -198,7 +199,7 @@ def lab_up(base: Path, *options: str) -> Iterator[RunningLab]:
     try:
         yield running
     finally:
-        for user in (*users, running.admin, running.reader):  # a test may have put others there
+        for user in (*users, running.admin, running.reader):  # a test may have put other labs there
             user.http.close()
         run_vcha(["lab", "reset", "--yes", "--name", NAME, "--dir", str(base)], check=False)
 

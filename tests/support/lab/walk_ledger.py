@@ -1,21 +1,21 @@
-"""Who wrote what, and what became of it: a writer whose rows can be counted while it writes."""
+"""A writer whose rows can be counted while it writes, to tell what became of each."""
 
 import psycopg
 from tests.support.lab.writer import Writer
 
 
 class Ledger(Writer):
-    """A writer that tells which acknowledged rows are missing, without an end to its writing."""
+    """A writer that reports missing acknowledged rows without having to stop writing."""
 
     def begin(self) -> None:
-        """Make the tables and begin to write."""
+        """Create the tables and begin to write."""
         with psycopg.connect(self._dsn) as connection:
             connection.execute("CREATE TABLE IF NOT EXISTS probed (at timestamptz)")
         self.__enter__()
 
     def lost(self) -> set[int] | None:
-        """Give acknowledged rows that are not there; None when nobody can be asked now."""
-        acknowledged = set(self.acknowledged)  # before the look: what comes later is not missed
+        """Return the acknowledged rows that are missing; None when no node can be asked now."""
+        acknowledged = set(self.acknowledged)  # before the query: later rows are not missing
         try:
             with psycopg.connect(self._dsn) as connection:
                 there = {row[0] for row in connection.execute("SELECT id FROM written")}

@@ -1,4 +1,4 @@
-"""The lab as the walk sees it: what is really there, beside what the API says of it."""
+"""The lab as the walk sees it: the actual state, beside what the API says of it."""
 
 import json
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ CONNECT_SECONDS = 2
 
 @dataclass(frozen=True)
 class Machine:
-    """One node's VM, judged by its processes and its PostgreSQL alone."""
+    """One node's VM, judged only by its processes and its PostgreSQL."""
 
     name: str
     directory: Path
@@ -32,7 +32,7 @@ class Machine:
     on: bool
 
     def writable(self) -> bool:
-        """Return whether this PostgreSQL acknowledges a write to who connects to it directly."""
+        """Return whether this PostgreSQL acknowledges a write over a direct connection."""
         if not (self.on and self.identity.holds_data):
             return False
         layout = Layout(self.directory)
@@ -58,7 +58,7 @@ class Machine:
 
 
 class World:
-    """A lab with a writer, and the questions that the walk asks."""
+    """A lab with a writer, and the queries that the walk needs."""
 
     def __init__(self, running: RunningLab) -> None:
         self.running = running
@@ -78,7 +78,7 @@ class World:
         return found
 
     def cluster(self) -> dict[str, Any] | None:
-        """Ask the API; None when nobody answers with a cluster."""
+        """Return the API's answer; None when no node answers with a cluster."""
         try:
             reply = self.running.admin.http.post(
                 "/vcenter/vcha/cluster?action=get", json={"partial": False}
@@ -91,7 +91,7 @@ class World:
         return dict(reply.json())
 
     def roles(self) -> dict[str, str]:
-        """Return the VM's name of each role that the API knows now."""
+        """Return the VM name of each role that the API knows now."""
         info = self.cluster() or {}
         found = {}
         for key in ("node1", "node2", "witness"):
@@ -101,11 +101,11 @@ class World:
         return found
 
     def off(self) -> list[str]:
-        """Name the nodes without power."""
+        """Return the names of the nodes that are powered off."""
         return [machine.name for machine in self.machines() if not machine.on]
 
     def until(self, condition: Any, what: str, seconds: float = SETTLE_SECONDS) -> None:
-        """Wait for a condition; a failure names it and shows what the cluster says."""
+        """Wait for a condition; on failure name it and show what the cluster says."""
         until(
             condition,
             seconds,
@@ -114,20 +114,20 @@ class World:
         )
 
     def health(self) -> str | None:
-        """Return the health that the API tells."""
+        """Return the health that the API reports."""
         return (self.cluster() or {}).get("health_state")
 
     def kill(self, name: str) -> None:
-        """Take a node's power: all of its processes at once."""
+        """Cut a node's power: kill all of its processes at once."""
         kill_tree(next(m for m in self.machines() if m.name == name).directory)
 
     def power_on(self) -> None:
-        """Start every node that is off, and wait as `vcha lab up` does."""
+        """Power on every node that is off, and wait as `vcha lab up` does."""
         done = self.running.vcha("lab", "up", check=False)
         self.brought_up = (done.returncode, done.stdout[-2000:], done.stderr[-2000:])
 
     def call(self, method: str, path: str, body: dict[str, Any]) -> httpx2.Response:
-        """Call an operation that the walk may call; an answer is due."""
+        """Call an operation that must be answered."""
         return self.running.admin.http.request(method, path, json=body)
 
     def task(self, reply: httpx2.Response) -> str:

@@ -16,7 +16,7 @@ CONNECT_SECONDS = 3
 
 
 class Writer:
-    """Inserts one row after the other through the public address, in one session or in several.
+    """Inserts rows through the public address, one at a time, in one session or in several.
 
     A row counts as acknowledged only when its commit was answered with success and without a
     warning: a commit whose wait for the standby was canceled answers with WARNING 01000.
@@ -64,7 +64,7 @@ class Writer:
         self.stop()
 
     def connect(self, address: str) -> "psycopg.Connection[object]":
-        """Open a session of the same user; the caller closes it."""
+        """Open a session as the same user; the caller closes it."""
         return psycopg.connect(self._dsn, host=address, autocommit=True)
 
     def stop(self) -> None:
@@ -73,13 +73,13 @@ class Writer:
             thread.join(timeout=30)
 
     def missing(self) -> set[int]:
-        """Stop, read back, and give the acknowledged rows that are not there."""
+        """Stop, read the rows back, and return the acknowledged ones that are missing."""
         self.stop()
         assert len(self.acknowledged) > 20, "too little was written to prove anything"
         return self.acknowledged - self.rows()
 
     def rows(self) -> set[int]:
-        """Read back what is there."""
+        """Return the rows that the database has."""
         with psycopg.connect(self._dsn) as connection:
             return {row[0] for row in connection.execute("SELECT id FROM written")}
 
@@ -103,7 +103,7 @@ class Writer:
                 self._stop.wait(PAUSE_SECONDS)
 
     def _insert(self, connection: "psycopg.Connection[object]", warned: threading.Event) -> bool:
-        """Insert the next row; return whether it was acknowledged. Raises psycopg.Error."""
+        """Insert the next row; return whether it was acknowledged. Raise psycopg.Error."""
         row = next(self._rows)
         warned.clear()
         try:

@@ -1,4 +1,4 @@
-"""Time that tests wind: a clock, or an event loop in which it passes at once."""
+"""Time under a test's control: a clock, or an event loop in which sleeps take no time."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +14,7 @@ By default looptime turns 42 times before, so that a socket may bring something 
 
 
 class Time:
-    """Simulated: time that passes in sleeps only."""
+    """Simulated time that passes only in sleeps."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -27,7 +27,7 @@ class Time:
 
 
 class AtOnce(ThreadPoolExecutor):
-    """Simulated: no thread. It works when it is asked to, so that no real time passes."""
+    """A simulated thread that works when asked to, so that no real time passes."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         done: Future[Any] = Future()

@@ -1,7 +1,7 @@
-"""A SIMULATED world: etcd's members and quorum, VMs with nodes in them, who leads and who may.
+"""A SIMULATED world: etcd members and quorum, VMs with nodes, who leads and who may.
 
 The store's keys and the pure parts of the local inventory are the real ones. The world outlives the
-processes that act upon it, and notes every violation of what must always hold.
+processes that act on it, and records every violation of an invariant.
 """
 
 import asyncio
@@ -67,7 +67,7 @@ def client_url(peer_url: str) -> str:
 
 @cache
 def _identity(content: bytes) -> Identity:
-    """Decode a file that each look at a simulated machine reads, and few write."""
+    """Decode a file that is read on each look at a simulated machine and rarely written."""
     return msgspec.json.decode(content, type=Identity)
 
 
@@ -102,7 +102,7 @@ class Machine:
 
     @property
     def required_votes(self) -> RequiredVotes | None:
-        """On its disk: whose votes a task needs."""
+        """Return the voters that a task needs, as the machine's disk has them."""
         kept = self.files.get(REQUIRED_VOTES)
         return decode_required_votes(kept) if kept else None
 
@@ -116,7 +116,7 @@ class Machine:
 
 
 class Reached:
-    """The store as any node reaches it, by whichever member: with a majority, or not at all."""
+    """The store as a node reaches it, by any member: with a majority, or not at all."""
 
     def __init__(self, world: "World") -> None:
         self._world = world
@@ -143,7 +143,7 @@ BROKEN = 'could not access file "timescaledb": No such file or directory'
 
 
 class World:
-    """Everything that is there. ``faults`` names what does not work in it."""
+    """The whole simulated world. ``faults`` names what does not work in it."""
 
     def __init__(self) -> None:
         self.store = MemoryStore()
@@ -185,10 +185,10 @@ class World:
         self._led = 0.0
         self._ids = count(100)
 
-    # --- how it begins
+    # --- initial state
 
     async def found(self, name: str, number: int, *, witness: bool = False) -> NodeConfig:
-        """Put a node there that has always been there, on."""
+        """Add a node that has always been there, powered on."""
         member = f"{name}-old"
         self.founded.add(name)
         vm = self.add_vm(
@@ -255,7 +255,7 @@ class World:
         await self.store.put(keys.PATRONI_CONFIG, json.dumps(fields).encode())
         await self.lead(nodes[0].member)
 
-    # --- looking
+    # --- queries
 
     def vm(self, vm_id: str) -> Vm:
         found = self.state.inventory.vm(vm_id)
@@ -284,7 +284,7 @@ class World:
     def at(self, address: str) -> Machine | None:
         """Return the machine that answers at an HA address."""
         found = [m for m in self.machines.values() if m.on and m.identity.ha_address == address]
-        # Of two at one address, the one that has the ports.
+        # Of two at one address, the one that holds the ports.
         return max(found, key=lambda m: (m.etcd, m.postgres), default=None)
 
     def quorum(self) -> bool:
@@ -313,7 +313,7 @@ class World:
         found = await self.store.get(keys.PATRONI_SYNC)
         return parse_sync(found.value if found else b"").standbys
 
-    # --- what a person or fate does
+    # --- what a person does, or chance
 
     def power_on(self, vm_id: str) -> None:
         machine = self.machines[vm_id]
@@ -362,7 +362,7 @@ class World:
         return msgspec.structs.replace(vm, power_state=state)
 
     async def _validate_power(self, vm: str, by: str) -> None:
-        """Note who is powered on that must not be: without a task, removed, or off on purpose."""
+        """Record a violation if a VM must not be on: without a task, removed, or off on purpose."""
         member = self.machines[vm].identity.member
         self.powered.append((by, member))
         if await self.store.get(keys.OPERATION) is None:
@@ -380,7 +380,7 @@ class World:
         self._elect()
 
     def _elect(self) -> None:
-        """Let another voter lead the store when the one that did is gone."""
+        """Let another voter lead the store when the previous leader is gone."""
         able = [
             member.name
             for member in self.members
@@ -394,7 +394,7 @@ class World:
         self.power_off(self.machine(member).identity.vm)
 
     def join(self, files: dict[str, bytes]) -> str:
-        """Put a node there that a person made and started; it is in no inventory."""
+        """Add a node that a person created and started; it is in no inventory."""
         machine = Machine(files=files)
         key = f"by hand: {machine.identity.member}"
         self.machines[key] = machine
@@ -402,7 +402,7 @@ class World:
         return key
 
     async def lead(self, member: str) -> None:
-        """Make a member the leader, as Patroni does once nobody else is."""
+        """Make a member the leader, as Patroni does once the leader key is free."""
         if self.machine(member).written < self.acknowledged:
             self.violations.append(f"{member} leads without an acknowledged write")
         self.machine(member).postgres = "primary"
@@ -411,9 +411,9 @@ class World:
         await self._write_sync(member, None)
 
     async def lose_leader(self) -> bool:
-        """Cut the leader's power; unless they are paused a standby in sync takes over.
+        """Cut the leader's power; unless paused, a standby in sync takes over.
 
-        Tells whether one did.
+        Return whether one did.
         """
         leader = await self.leader() or self.leads
         self.kill(leader)
@@ -433,10 +433,10 @@ class World:
         machines = self.machines.values()
         return tuple(m.identity.member for m in machines if m.on and m.postgres == "streaming")
 
-    # --- what goes on by itself
+    # --- what happens by itself
 
     async def patroni(self) -> None:
-        """Write, replicate, and keep ``/sync`` as Patroni's leader does. Never returns."""
+        """Write, replicate, and maintain ``/sync`` as Patroni's leader does. Never returns."""
         while True:
             await self._go_by_settings()
             if self.heals and self.quorum():
@@ -450,7 +450,7 @@ class World:
                 continue
 
     async def _go_by_settings(self) -> None:
-        """Let each living Patroni and keeper of a data node do as the mode's settings say."""
+        """Let each running Patroni, and each data node's keeper, follow the mode's settings."""
         for machine in list(self.machines.values()):
             if not machine.on or machine.written < 0 or not machine.postgres:
                 continue
@@ -493,7 +493,7 @@ class World:
             primary.written += 1
             self.acknowledged = primary.written
             for name, machine in standbys.items():
-                # Who is not waited for stays behind, as far as that can be.
+                # A standby that commits do not wait for stays behind as far as possible.
                 if name in named or await self.synchronous():
                     machine.written = primary.written
         willing = [name for name in standbys if keys.DETACHED not in self.going_by.get(name, ())]
@@ -513,7 +513,7 @@ class World:
         self.waited_for = frozenset([wanted] if wanted else [])
 
     async def _expire(self) -> None:
-        """End the right to lead of who is off; then who has all that was acknowledged leads."""
+        """Expire the leader key of a node that is off; a node with all acknowledged rows leads."""
         now, last = asyncio.get_running_loop().time(), self.machine_of(self.leads)
         if last and last.on and await self.leader():
             self._led = now
@@ -526,7 +526,7 @@ class World:
                 await self.lead(heirs[0])
 
     async def _renew(self, leader: str, primary: Machine) -> None:
-        """Keep the key of the failsafe mode as Patroni does; renew what the supervisor is to."""
+        """Maintain the failsafe key as Patroni does, and renew what the supervisor is to."""
         found = await self.store.get(keys.PATRONI_CONFIG)
         safe = found is not None and json.loads(found.value).get(patroni_client.FAILSAFE)
         known = await patroni_client.failsafe_members(self.store)
@@ -546,13 +546,13 @@ class World:
         self.woken.set()
 
     async def _validate_start_timeout(self, fields: dict[str, Any]) -> None:
-        """Note when a standby may take over although nobody has said yet who has everything."""
+        """Record a violation if a standby may take over before it is known who has every row."""
         unsaid = await self.store.get(keys.PATRONI_SYNC) is None
         if fields.get("primary_start_timeout") == 0 and unsaid and self.streaming():
             self.violations.append("a standby may lead without what was acknowledged")
 
     async def _switch(self) -> None:
-        """Do as Patroni does when it is asked to, or finds the leader key handed over."""
+        """Do as Patroni does when asked to switch over, or when the leader key was handed over."""
         leader = await self.leader()
         old, new = self.machine_of(self.leads), self.machine_of(leader or "")
         for machine in self.machines.values():
@@ -597,7 +597,7 @@ class World:
         await self.store.put(keys.PATRONI_SYNC, json.dumps(value).encode())
 
     async def _live(self, vm_id: str) -> None:
-        """Be a node: etcd first; then data, copied where there are none; then PostgreSQL."""
+        """Run a node: etcd first; then the data, copied where there are none; then PostgreSQL."""
         machine = self.machines[vm_id]
         identity = machine.identity
         await asyncio.sleep(0.1)
@@ -624,7 +624,7 @@ class World:
         await asyncio.Event().wait()
 
     async def _fail_to_start(self, identity: Identity) -> None:
-        """Report it under a lease, as a node does, until the node ends."""
+        """Report the failure under a lease, as a node does, until the node ends."""
         for times in count(1):
             told = node_facts.NodeFacts(
                 versions={},
@@ -641,7 +641,7 @@ class World:
             await asyncio.sleep(4)
 
     def _join_etcd(self, machine: Machine, identity: Identity) -> bool:
-        """Learn the own id, once: it is kept on the disk for ever."""
+        """Learn the own member id once: it is kept on the disk for ever."""
         if "etcd never starts" in self.faults and identity.etcd_state == "existing":
             return False
         peer = url(identity.ha_address, identity.ports.etcd_peer)
@@ -653,7 +653,7 @@ class World:
         return bool(machine.member_id)
 
     def _publish(self, machine: Machine, identity: Identity) -> bool:
-        """Show the own name; a member that was removed never gets so far."""
+        """Publish the own name; a removed member never gets that far."""
         for at, member in enumerate(self.members):
             if member.id == machine.member_id:
                 self.members[at] = replace(member, name=identity.member)

@@ -1,4 +1,4 @@
-"""A node that looks at a simulated cluster."""
+"""A node that observes a simulated cluster."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A deployment of the simulated cluster, as a caller begins it."""
+"""A deployment of the simulated cluster, as a caller starts it."""
 
 from tests.support.simulated.observations import ip
 from tests.support.simulated.scenes import NEW_WITNESS, Scene, placement

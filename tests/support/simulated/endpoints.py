@@ -10,7 +10,7 @@ from openvcha.store.etcd.client import Etcd
 
 
 class Request(NamedTuple):
-    """What a simulated endpoint was asked, and the connection to answer on."""
+    """A request to a simulated endpoint, and the connection to answer on."""
 
     path: str
     body: bytes
@@ -24,7 +24,7 @@ Behaviour = Callable[[Request], Awaitable[None]]
 
 @asynccontextmanager
 async def endpoint(behave: Behaviour) -> AsyncIterator[str]:
-    """Serve HTTP as ``behave`` says, one request a connection."""
+    """Serve HTTP as ``behave`` says, one request per connection."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -51,7 +51,7 @@ async def endpoint(behave: Behaviour) -> AsyncIterator[str]:
 
 
 def answer(status: int, body: dict[str, Any]) -> Behaviour:
-    """Answer always the same."""
+    """Return the same answer to every request."""
 
     async def behave(request: Request) -> None:
         data = json.dumps(body).encode()
@@ -69,7 +69,7 @@ def refuse(code: int, message: str, status: int = 503) -> Behaviour:
 
 @asynccontextmanager
 async def client(*behaviours: Behaviour | str, patience: float = 1.0) -> AsyncIterator[Etcd]:
-    """Return a client of endpoints that behave so; a string is taken as a URL."""
+    """Return a client of endpoints with these behaviours; a string is taken as a URL."""
     async with AsyncExitStack() as stack:
         urls = [
             one if isinstance(one, str) else await stack.enter_async_context(endpoint(one))

@@ -1,6 +1,6 @@
-"""Somebody who has a witness's files answers at its address, and keeps all that he is shown.
+"""A thief with a witness's files who answers at its address, and records all that he is shown.
 
-He lets everybody in, says that he is well, and reads out what he has copied from the store.
+He lets every client in, claims to be healthy, and returns what he copied from the store.
 """
 
 import json
@@ -19,9 +19,9 @@ TOKEN = "his.1"
 
 @dataclass
 class FakeStore:
-    """``paths`` are the requests; ``shown`` is what of an account came with them.
+    """``paths`` are the requests; ``shown`` is the part of an account that came with them.
 
-    ``copied`` are key-value pairs of the store, as its gateway writes them, by their keys.
+    ``copied`` are key-value pairs of the store, in its gateway's form, by key.
     """
 
     paths: list[str] = field(default_factory=list)
@@ -29,7 +29,7 @@ class FakeStore:
     copied: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def answer(self, path: str, token: str | None, body: dict[str, Any]) -> dict[str, Any]:
-        """Answer as an etcd that has a majority."""
+        """Answer as an etcd with a majority."""
         self.paths.append(path)
         if token:
             self.shown.append(token)
@@ -54,7 +54,7 @@ def _handler(store: FakeStore) -> type[BaseHTTPRequestHandler]:
         timeout = 10
 
         def log_message(self, *_: object) -> None:
-            """Write nothing to the terminal."""
+            """Log nothing to the terminal."""
 
         def do_GET(self) -> None:
             self.give(store.answer(self.path, self.headers.get("authorization"), {}))
@@ -81,13 +81,13 @@ def _handler(store: FakeStore) -> type[BaseHTTPRequestHandler]:
 
 @contextmanager
 def posing_as(stolen: Layout, address: str, port: int) -> Iterator[FakeStore]:
-    """Serve at a witness's address with what is stolen of it, until the context ends."""
+    """Serve at a witness's address with its stolen files, until the context ends."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(stolen.ca))
     context.load_cert_chain(stolen.certificate, stolen.key)
     store = FakeStore()
     server = ThreadingHTTPServer((address, port), _handler(store))
     server.daemon_threads = True
-    # A handshake in the accepting thread would let one silent client hold up all others.
+    # A handshake in the accepting thread would let one silent client block all others.
     server.socket = context.wrap_socket(
         server.socket, server_side=True, do_handshake_on_connect=False
     )

@@ -1,4 +1,4 @@
-"""What a node knows of its cluster, built in a line."""
+"""What a node knows of its cluster, built in one line."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Nodes that a person makes, in the simulated cluster."""
+"""Nodes that a person creates, in the simulated cluster."""
 
 import asyncio
 from typing import Any
@@ -53,7 +53,7 @@ def spec(passive: bool = False, witness: bool = False) -> DeploySpec:
 
 
 class Hand:
-    """A person who makes one node: asks for a token, joins, starts it."""
+    """A person who creates one node: requests a token, joins it, starts it."""
 
     def __init__(self, scene: Scene, role: JoinRole, name: str = "") -> None:
         self.scene = scene
@@ -79,7 +79,7 @@ class Hand:
         )
 
     async def call(self, **changes: Any) -> JoinInfo:
-        """Ask once more while a lost node has to be silent for long enough, as the command does."""
+        """Retry while a lost node must stay silent for long enough, as the command does."""
         services, wish = self.scene.process().services, self.wish(**changes)
         for _ in range(3):
             try:
@@ -105,7 +105,7 @@ class Hand:
         return machine
 
     async def carried(self, life: Life | None = None) -> None:
-        """Carry out the task that this call begins."""
+        """Carry out the task that this call starts."""
         async with asyncio.timeout(60):
             while await self.scene.world.store.get(keys.OPERATION) is None:  # noqa: ASYNC110 - the journal's
                 await asyncio.sleep(0.01)

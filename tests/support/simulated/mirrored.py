@@ -1,4 +1,4 @@
-"""A copy of a store, with what it was told and what it was asked."""
+"""A mirror of a store, with the events it received and the requests it made."""
 
 import asyncio
 import random
@@ -17,7 +17,7 @@ from openvcha.store.mirror import (
 
 
 class Remote(MemoryStore):
-    """A simulated store some way off: requests and events take their time; reads are counted."""
+    """A distant simulated store: requests and events take time; reads are counted."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Remote(MemoryStore):
     ) -> AsyncGenerator[list[Event], None]:
         async with aclosing(super().watch(target, start_revision)) as changes:
             async for events in changes:
-                # Whole revisions, as etcd gives them, in as many parts as it likes.
+                # Whole revisions, as etcd sends them, in as many parts as it likes.
                 for revision in sorted({event.kv.mod_revision for event in events}):
                     await asyncio.sleep(self.lag)
                     await self._trip()
@@ -83,7 +83,7 @@ class Remote(MemoryStore):
 async def mirrored(
     store: Store, names: Sequence[str] = MIRRORED, root: str = keys.ROOT
 ) -> AsyncIterator[Mirror]:
-    """Follow a store, as a program does; what ends is begun again."""
+    """Mirror a store, as a program does; restart whatever ends."""
     mirror = Mirror(store, names, root, clock=asyncio.get_running_loop().time)
 
     async def always() -> None:

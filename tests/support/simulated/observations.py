@@ -1,4 +1,4 @@
-"""A cluster as an observer sees it, built in a line, for tests of pure judgements."""
+"""A cluster as an observer sees it, built in one line, for tests of pure decisions."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -96,7 +96,7 @@ class World:
         self.hear(member, facts=msgspec.structs.replace(FACTS, **facts))
 
     def lose(self, member: str) -> None:
-        """As after a power loss, once Patroni has noticed."""
+        """Lose a node, as after a power loss once Patroni has noticed."""
         self.node(member, etcd_answers=False, patroni=None)
         self.seen = replace(self.seen, sync=SyncState("a-1", frozenset()))
 
@@ -104,7 +104,7 @@ class World:
         self.seen = replace(self.seen, **changes)  # type: ignore[arg-type]  # as above
 
     def refuse(self, *names: str) -> None:
-        """As when somebody has written into Patroni's configuration what no Patroni takes."""
+        """Put settings into Patroni's configuration that no Patroni accepts."""
         self.seen = replace(self.seen, refused=names)
 
     def configure(self, **changes: object) -> None:

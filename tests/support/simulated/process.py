@@ -71,7 +71,7 @@ SWEPT = pytest.mark.parametrize(
 
 
 class Life:
-    """One process: it dies at its n-th moment, before or after what it does there."""
+    """One process: it dies at its n-th moment, before or after its action there."""
 
     def __init__(self, dies_at: int | None = None, *, after: bool = False) -> None:
         self._dies_at = dies_at
@@ -146,7 +146,7 @@ class SeenStore:
             raise StoreUnavailable("no quorum")
 
     def _need_space(self) -> None:
-        """Refuse as etcd does once its database is full; what deletes goes on."""
+        """Refuse as etcd does once its database is full; deletes still work."""
         if "no space" in self.world.faults:
             raise StoreError("etcdserver: mvcc: database space exceeded", 8)
 
@@ -399,7 +399,7 @@ class SeenPatroni:
 
 
 def garbled(found: KeyValue | None) -> KeyValue | None:
-    """Return what a version finds there that does not know the form."""
+    """Return what a version reads that does not know the record's form."""
     return dataclasses.replace(found, value=b"?") if found else None
 
 
@@ -409,7 +409,7 @@ def _host(endpoint: str) -> str:
 
 @dataclass
 class SeenCredentials:
-    """What lets the serving node in, as its process sees it; the world renews it."""
+    """The serving node's credentials, as its process sees them; the world renews them."""
 
     machine: Machine
     life: Life
@@ -434,7 +434,7 @@ class SeenCredentials:
 
 @dataclass
 class SeenPostgres:
-    """The PostgreSQLs as one process sees them: a PostgresAccess."""
+    """The PostgreSQL servers as one process sees them: a PostgresAccess."""
 
     world: World
     life: Life
@@ -550,7 +550,7 @@ class Process:
 
 
 async def files_of(services: Services, node: NewNode) -> dict[str, bytes]:
-    """Stand in for the real one, which makes keys and certificates: the identity alone."""
+    """Stand in for the real one, which creates keys and certificates: return the identity alone."""
     assert node.vm is not None
     own = services.identity
     changes: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""A redeploy in the simulated cluster, as a caller begins it."""
+"""A redeploy in the simulated cluster, as a caller starts it."""
 
 from tests.support.simulated.scenes import Scene
 

@@ -11,7 +11,7 @@ from openvcha.store.memory import MemoryStore
 
 @dataclass
 class Simulated:
-    """A SIMULATED store of members with sizes; counts who is away at the same time."""
+    """A SIMULATED store of members with sizes; counts how many are away at the same time."""
 
     statuses: dict[str, EndpointStatus]
     left: int = 0

@@ -1,4 +1,4 @@
-"""A simulated cluster with a caller of its operations, and the placements that callers ask for."""
+"""A simulated cluster with a caller of its operations, and the placements that callers request."""
 
 import asyncio
 from collections.abc import Callable
@@ -48,7 +48,7 @@ def placement(name: str = NEW) -> PlacementSpec:
 
 
 class Scene:
-    """A world, and the task that is carried out in it."""
+    """A world, and the task carried out in it."""
 
     def __init__(self) -> None:
         self.world = World()
@@ -61,7 +61,7 @@ class Scene:
         self._replicating: asyncio.Task[None] | None = None
 
     async def cluster(self, lost: str = "vcha-2") -> None:
-        """Begin with a cluster of three of which one has just lost its power."""
+        """Begin with a cluster of three, one of which has just lost its power."""
         world = self.world
         a, b = await world.found("vcha-1", 1), await world.found("vcha-2", 2)
         w = await world.found("vcha-3", 3, witness=True)
@@ -81,7 +81,7 @@ class Scene:
             await asyncio.wait([self._replicating])
 
     def process(self, life: Life | None = None) -> Process:
-        """Return the service of whichever node leads."""
+        """Return the service of the node that leads."""
         return Process(self.world, self._identity(), life, self.wrap, self._held)
 
     def _identity(self) -> Identity:
@@ -90,7 +90,7 @@ class Scene:
         return found.identity
 
     async def look_on(self) -> None:
-        """Have been looking for some time, as a service that has run for longer has."""
+        """Have observed the cluster for some time, like a service that has run for longer."""
         self._held = SilenceDetector(asyncio.get_running_loop().time)
         for _ in range(MIN_MISSED):
             await asyncio.sleep(MIN_SILENCE_SECONDS / 2)
@@ -136,7 +136,7 @@ class Scene:
             await asyncio.wait(works)
 
     async def carry_along(self, life: Life | None = None) -> None:
-        """Let whoever leads carry the task out: a node that stops leading stops working."""
+        """Let each leader in turn carry the task out: a node that stops leading stops working."""
         while not (await self.record()).finished:
             await self.primary()
             process = self.process(life)
@@ -150,14 +150,14 @@ class Scene:
                 return
 
     async def _leads_on(self, process: Process) -> None:
-        """Return when the leader key names another than the node of this process, or nobody."""
+        """Return when the leader key is gone or names another node than this process's."""
         member = process.services.identity.member
         async for _ in self.world.store.watch(keys.PATRONI_LEADER):
             if await self.world.leader() != member:
                 return
 
     async def until(self, step: str, process: Process | None = None) -> asyncio.Task[None]:
-        """Begin to carry the task out, and return when this step has begun; it goes on."""
+        """Start to carry the task out, and return when this step has begun; the task continues."""
         carrying = asyncio.create_task(self.carry(process), name="carry")
         async with asyncio.timeout(VERY_LONG):
             async for record in self.journal.watch(self.task):
@@ -166,7 +166,7 @@ class Scene:
         raise AssertionError(f"the task ended without step {step}")
 
     async def die_in(self, step: str) -> None:
-        """Begin to carry the task out, and let the process die when this step has begun."""
+        """Start to carry the task out, and kill the process when this step has begun."""
         life = Life()
         carrying = await self.until(step, self.process(life))
         life.died.set()
@@ -196,7 +196,7 @@ class Scene:
             pass
 
     async def validate(self, status: TaskStatus) -> None:
-        """Check how it ended, and that nothing is left behind that nobody knows of."""
+        """Check how the task ended, and that it left nothing behind that no record names."""
         record = await self.record()
         assert record.status is status, record.error
         assert self.world.violations == []

@@ -1,4 +1,4 @@
-"""A store that holds sealed records, with everybody who may write there."""
+"""A store that holds sealed records, with everyone who may write there."""
 
 import msgspec
 
@@ -20,7 +20,7 @@ OLD, NEW = Secret("a key of the data nodes"), Secret("another key")
 
 
 class Thing(msgspec.Struct, frozen=True):
-    """What the tests store."""
+    """The record that the tests store."""
 
     text: str
 
@@ -54,7 +54,7 @@ class Stage:
         self.store = self.again()
 
     def again(self) -> SealedStore:
-        """Another process of a data node."""
+        """Return another process of a data node."""
         return SealedStore(self.raw, Seals(lambda: self.known), self.kept, lambda: self.now)
 
     def record(self, key: str = KEY) -> Record[Thing]:

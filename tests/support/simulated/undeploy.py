@@ -1,4 +1,4 @@
-"""An undeploy of the simulated cluster, as a caller begins it."""
+"""An undeploy of the simulated cluster, as a caller starts it."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ OTHERS = ("vcha-2", "vcha-3")
 
 
 def arm(scene: Scene) -> None:
-    """Give each node what a real one has."""
+    """Give each node the files that a real one has."""
     for machine in scene.world.machines.values():
         machine.files.update({path: b"secret" for path in NODE_FILES if path != IDENTITY})
 
@@ -33,7 +33,7 @@ async def begin(scene: Scene, spec: UndeploySpec | None = None) -> None:
 
 
 async def validate_alone(scene: Scene, *, kept: bool) -> None:
-    """One node, one vote, everything acknowledged; nothing that could pass for another node."""
+    """Check for one node, one vote, every acknowledged row, and no credentials of another node."""
     world = scene.world
     record = await scene.record()
     assert record.status is TaskStatus.SUCCEEDED, record.error
@@ -57,7 +57,7 @@ async def validate_alone(scene: Scene, *, kept: bool) -> None:
 
 
 def validate_renewed(scene: Scene) -> None:
-    """Once: the next authority could not be told from one that somebody else made."""
+    """Check that they were renewed exactly once: a second authority could be an attacker's."""
     own = scene.world.machine(ACTIVE)
     assert (own.authority, own.renewing) == (1, False)
 

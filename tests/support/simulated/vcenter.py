@@ -1,4 +1,4 @@
-"""A vCenter that is played: it answers the few calls by which a peer is checked."""
+"""A stand-in for a vCenter: it answers the few calls with which a peer is checked."""
 
 import asyncio
 import base64
@@ -30,7 +30,7 @@ BIOS = "bios-of-the-active"
 
 
 class StandInVcenter:
-    """A vCenter with the few calls that the check makes; it remembers which sessions stay open."""
+    """A vCenter with the few calls that the check makes; it records which sessions stay open."""
 
     def __init__(self) -> None:
         self.open: set[str] = set()
@@ -101,7 +101,7 @@ class Peer:
         return caught.value
 
     async def check(self, trust: Path | None = None, /, **changes: object) -> None:
-        """Check it, as far as its ``patience`` (seconds) goes."""
+        """Run the check, for at most its ``patience`` (seconds)."""
         active = ActiveNode(api_certificate=b"another", bios_uuid=BIOS, trust=trust)
         await verify_peer(self.spec(**changes), active, seconds=self.patience)
         assert not self.vcenter.open, "a session was left behind"
