@@ -1,7 +1,7 @@
-"""A man between the nodes, who has what an undeployed data node had: he reads no password.
+"""A man between the nodes, with the files of an undeployed data node: he reads no password.
 
-Its certificate for PostgreSQL is good for ever: what clients trust only they can take back. He
-answers at the primary's address with it, and asks for the password as it is, or for none.
+Its certificate for PostgreSQL never expires: only clients can withdraw their trust. He answers at
+the primary's address with it, and asks for the password in the clear, or for none.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ SECONDS = 30.0
 
 @dataclass
 class Thief:
-    """He answers as a PostgreSQL; ``heard`` is what he was told after he had asked."""
+    """A thief who answers as a PostgreSQL; ``heard`` is what he was sent after he had asked."""
 
     tls: ssl.SSLContext
     asks: bytes
@@ -69,7 +69,7 @@ class Thief:
 
 @dataclass
 class Scene:
-    """A data node's directory, and who answers where it looks for the primary."""
+    """A data node's directory, and the server that answers where it looks for the primary."""
 
     layout: Layout
     identity: Identity
@@ -119,7 +119,7 @@ async def superuser(scene: Scene) -> None:
 
 
 def by_patroni(section: str) -> Callable[[Scene], Awaitable[None]]:
-    """Connect by what Patroni is told: it makes primary_conninfo and a rewind of the same."""
+    """Connect with Patroni's own settings, which primary_conninfo and a rewind are built from."""
 
     async def connect(scene: Scene) -> None:
         made = json.loads(
@@ -159,7 +159,7 @@ async def copy(scene: Scene) -> None:
 async def test_a_session_tells_him_nothing(
     connect: Callable[[Scene], Awaitable[None]], asks: bytes, tmp_path: Path
 ) -> None:
-    """Who does not prove that he knows the password himself, for this certificate, hears none."""
+    """A server that does not prove for this certificate that it knows the password is sent none."""
     async with between(tmp_path, asks) as scene, asyncio.timeout(SECONDS):
         await connect(scene)
         assert scene.thief.connections == 1
@@ -169,7 +169,7 @@ async def test_a_session_tells_him_nothing(
 @pytest.mark.engines
 @pytest.mark.parametrize("asks", [CLEARTEXT, NOTHING], ids=["the password", "nothing"])
 async def test_a_copy_tells_him_nothing(asks: bytes, tmp_path: Path) -> None:
-    """By pg_basebackup of a PostgreSQL that has TLS."""
+    """The same for pg_basebackup, from a PostgreSQL that has TLS."""
     async with between(tmp_path, asks) as scene, asyncio.timeout(SECONDS):
         await copy(scene)
         assert scene.thief.connections == 1

@@ -1,7 +1,7 @@
-"""Answers of peers that are made to hurt: endless, packed, or of very many levels.
+"""Hostile answers of peers: endless, compressed, or deeply nested.
 
-A certificate of the cluster proves that somebody is a member, not that he means well: the files of
-a stolen witness let their thief answer as one.
+A certificate of the cluster proves membership, not good intentions: with the files of a stolen
+witness its thief can answer as a member.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ PATIENCE = 60.0
 
 @dataclass
 class Liar:
-    """A server whose every answer is the same; ``taken``: the most, in bytes, on one connection."""
+    """A server that always sends the same; ``taken``: the most bytes it sent on one connection."""
 
     files: TlsFiles
     head: bytes = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -72,7 +72,7 @@ class Liar:
             for sent in range(0, 0 if self.body else ENDLESS, len(PIECE)):
                 writer.write(PIECE)
                 await writer.drain()
-                # Over TLS neither says that the reader has gone before the loop has run.
+                # Over TLS neither reports that the reader has gone before the loop has run.
                 await asyncio.sleep(0)
                 self.taken = max(self.taken, sent + len(PIECE))
         writer.transport.abort() if self.body is None else writer.close()
@@ -80,7 +80,7 @@ class Liar:
 
 @contextlib.asynccontextmanager
 async def lying(files: TlsFiles, **how: Any) -> AsyncIterator[Liar]:
-    """Serve lies for the length of a block."""
+    """Serve hostile answers for the length of a block."""
     liar = Liar(files, **how)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.certificate, files.key)
@@ -123,7 +123,7 @@ async def write(liar: Liar) -> None:
 
 
 async def watch(liar: Liar) -> None:
-    """A watch goes on elsewhere for ever: it ends with the first endpoint that it has left."""
+    """Watch: a watch moves on to other endpoints for ever, so stop at the first one it leaves."""
     context = liar.trusted()
     async with Etcd([liar.url, "https://127.0.0.1:1"], lambda: context) as store:
         changes = store.watch("/x")
@@ -163,7 +163,7 @@ PACKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding
 @READERS
 @pytest.mark.parametrize("head", [Liar.head, REFUSAL], ids=["answer", "refusal"])
 async def test_an_endless_answer_is_left(files: TlsFiles, reader: Reader, head: bytes) -> None:
-    """Its reader takes what an honest answer may be, and closes the connection."""
+    """The reader accepts as much as an honest answer may have, then closes the connection."""
     async with lying(files, head=head) as liar:
         async with asyncio.timeout(PATIENCE):
             await reader(liar)
@@ -175,7 +175,7 @@ async def test_an_endless_answer_is_left(files: TlsFiles, reader: Reader, head: 
 async def test_levels_without_end_are_no_answer(
     files: TlsFiles, reader: Reader, body: bytes
 ) -> None:
-    """Not one reader fails with RecursionError."""
+    """No reader fails with RecursionError."""
     async with lying(files, body=body) as liar:
         async with asyncio.timeout(PATIENCE):
             await reader(liar)
@@ -183,7 +183,7 @@ async def test_levels_without_end_are_no_answer(
 
 @pytest.mark.parametrize("reader", [read, write, watch, patroni])
 async def test_a_packed_answer_is_not_unpacked(files: TlsFiles, reader: Reader) -> None:
-    """Nobody has asked for one, and 50 kB may be 50 MB."""
+    """We never ask for compression, and 50 kB may become 50 MB."""
     body = gzip.compress(b'{"x":"' + b"x" * (50 << 20) + b'"}')
     async with lying(files, head=PACKED, body=body) as liar:
         async with asyncio.timeout(PATIENCE):
@@ -192,7 +192,7 @@ async def test_a_packed_answer_is_not_unpacked(files: TlsFiles, reader: Reader) 
 
 @pytest.mark.parametrize("value", [DEEP, OBJECT], ids=["list", "object"])
 def test_what_the_store_brings_of_patroni_is_unknown_then(value: bytes) -> None:
-    """Nobody is confirmed, and nobody has an address."""
+    """No member is confirmed, and none has an address."""
     assert isinstance(read_sync(value), Unreadable)
     with pytest.raises(ValueError, match="cannot be read"):
         parse_member_address(value)
@@ -203,7 +203,7 @@ def test_what_the_store_brings_of_patroni_is_unknown_then(value: bytes) -> None:
 async def test_a_node_sees_on_whatever_its_patroni_says(
     monkeypatch: pytest.MonkeyPatch, value: bytes
 ) -> None:
-    """What cannot be read is not known."""
+    """What cannot be read is unknown."""
     stage = Stage(monkeypatch)
     stage.patroni = value
     seen = await stage.eye.look()
@@ -214,13 +214,13 @@ async def test_a_node_sees_on_whatever_its_patroni_says(
 
 @pytest.mark.parametrize("body", [DEEP, OBJECT, b"[]"])
 def test_a_survey_goes_on(body: bytes) -> None:
-    """Something answers there; what it says is not known."""
+    """Something answers there; its state is unknown."""
     assert describe_patroni(ProbeReply(ReplyKind.ANSWERS, body)) == ("Patroni",)
     assert listed(ProbeReply(ReplyKind.ANSWERS, body)) in (None, {})
 
 
 def test_a_liar_names_no_crowd() -> None:
-    """Each place that he names is asked, three times: some members are believed, not a thousand."""
+    """Each endpoint he names is asked three times: some are believed, not a thousand."""
     crowd = [
         {"name": "x", "peerURLs": [f"https://192.0.2.{n}:{m}"]} for n in range(250) for m in (1, 2)
     ]

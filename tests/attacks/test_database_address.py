@@ -1,4 +1,4 @@
-"""Strangers at the public address of the database: they cost nobody a place for long."""
+"""Strangers at the database's public address never hold a client's slot for long."""
 
 import asyncio
 import struct
@@ -24,7 +24,7 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Database:
-    """SIMULATED: answers each message with one byte, and counts who is there."""
+    """SIMULATED: answers each message with one byte, and counts its clients."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -66,7 +66,7 @@ async def forwarder(database: Database) -> AsyncIterator[Forwarder]:
 
 @asynccontextmanager
 async def clients(forwarder: Forwarder, number: int, *sent: bytes) -> AsyncIterator[list[Streams]]:
-    """Connect as many; each sends its messages and waits for the answer to each."""
+    """Connect this many; each sends its messages and waits for the answer to each."""
     found: list[Streams] = []
     try:
         for _ in range(number):
@@ -84,7 +84,7 @@ async def clients(forwarder: Forwarder, number: int, *sent: bytes) -> AsyncItera
 
 
 async def answer(forwarder: Forwarder, *sent: bytes) -> bytes:
-    """Return what one more client is answered to its first message."""
+    """Return the answer to the first message of one more client."""
     reader, writer = await asyncio.open_connection(HOST, forwarder.port)
     try:
         async with asyncio.timeout(LATEST):
@@ -97,7 +97,7 @@ async def answer(forwarder: Forwarder, *sent: bytes) -> bytes:
 async def test_520_silent_clients_cost_neither_a_place_nor_descriptors(
     forwarder: Forwarder, database: Database
 ) -> None:
-    """The oldest of them go; the database hears of none."""
+    """The oldest of them are closed; the database never sees them."""
     async with clients(forwarder, 520):
         assert await answer(forwarder, START) == b"!"
         held = accepted(forwarder.port)
@@ -110,7 +110,7 @@ async def test_520_silent_clients_cost_neither_a_place_nor_descriptors(
 async def test_a_silent_client_is_ended_soon(
     forwarder: Forwarder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also one that has begun its first message."""
+    """Even one that has begun its first message."""
     monkeypatch.setattr(address, "START_SECONDS", 0.1)
     for sent in (b"", START[:-1]):
         reader, writer = await asyncio.open_connection(HOST, forwarder.port)
@@ -123,13 +123,13 @@ async def test_a_silent_client_is_ended_soon(
 async def test_195_stuck_log_ins_keep_nobody_out(
     forwarder: Forwarder, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever is stuck longest makes room, and never a client that has logged in."""
+    """The client stuck longest makes room, never one that has logged in."""
     monkeypatch.setattr(address, "LOGIN_SECONDS", 0.0)
     async with (
         clients(forwarder, 3, START, b"one", b"two") as served,
         clients(forwarder, 195, TLS, b"hello"),
     ):
-        assert database.most <= PLACES + 1  # who makes room goes while the next one comes
+        assert database.most <= PLACES + 1  # the evicted client leaves while the next one arrives
         assert await answer(forwarder, START) == b"!"
         for reader, writer in served:
             writer.write(b"query")
@@ -139,7 +139,7 @@ async def test_195_stuck_log_ins_keep_nobody_out(
 async def test_when_all_have_logged_in_the_next_is_refused_as_postgresql_does(
     forwarder: Forwarder, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A request to cancel a statement goes through still; one warning tells of all."""
+    """A request to cancel a statement still gets through; one warning covers all refusals."""
     monkeypatch.setattr(address, "LOGIN_SECONDS", 0.0)
     with structlog.testing.capture_logs() as logs:
         async with clients(forwarder, PLACES, START, b"one", b"two") as served:
@@ -158,7 +158,7 @@ async def test_when_all_have_logged_in_the_next_is_refused_as_postgresql_does(
 async def test_a_log_in_that_has_just_begun_is_left_alone(
     forwarder: Forwarder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Many that come at once, as after a failover, do not push each other out."""
+    """Many that arrive at once, as after a failover, do not evict each other."""
     monkeypatch.setattr(address, "LOGIN_SECONDS", LATEST)
     async with clients(forwarder, PLACES, TLS) as young:
         assert b"C53300\0" in await answer(forwarder, TLS)

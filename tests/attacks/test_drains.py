@@ -1,4 +1,4 @@
-"""Bodies that are too large, again and again: letting them end takes a part of the API's time."""
+"""Oversized bodies, sent repeatedly: draining them takes a bounded share of the API's time."""
 
 import asyncio
 
@@ -36,7 +36,7 @@ async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
 
 @pytest.mark.looptime
 async def test_what_nobody_reads_is_let_in_slowly() -> None:
-    """Of all clients together; each hears its answer first."""
+    """The limit covers all clients together; each gets its answer first."""
     read, answers = 0, list[int]()
     front = EdgeMiddleware(refuse, internal=lambda failure: pytest.fail(str(failure)))
     scope = posted(1 << 30)
@@ -62,7 +62,7 @@ async def test_what_nobody_reads_is_let_in_slowly() -> None:
 
 @pytest.mark.looptime
 async def test_one_body_is_let_in_at_once() -> None:
-    """A client that made a mistake does not wait."""
+    """A client that made one mistake does not wait."""
     left = 1 << 20
     front = EdgeMiddleware(refuse, internal=lambda failure: pytest.fail(str(failure)))
     scope = posted(left)
@@ -73,7 +73,7 @@ async def test_one_body_is_let_in_at_once() -> None:
         return {"type": "http.request", "body": bytes(PIECE), "more_body": left > 0}
 
     async def send(message: Message) -> None:
-        """Take the answer."""
+        """Accept the answer."""
 
     begun = asyncio.get_running_loop().time()
     await front(scope, receive, send)

@@ -1,6 +1,6 @@
 """Each command of `vcha` on a terminal, with escapes in every text that others may have written.
 
-``DRIVEN`` is the table: a new command fails until it says by which words it is driven there.
+``DRIVEN`` is the table: a new command fails until it has an entry with its arguments there.
 """
 
 import os
@@ -112,7 +112,7 @@ ASKS_A_SERVER = (
 
 
 def commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield the commands below a group; groups print their help, which is their own."""
+    """Yield the commands of a group; groups print only their own help."""
     context = typer.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
@@ -123,12 +123,12 @@ def commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[str]:
 
 
 def test_every_command_is_driven() -> None:
-    """Add a new one to the table, with what it shows of others."""
+    """Add a new command to the table, with what it shows of others' text."""
     assert sorted(commands(typer.main.get_command(app))) == sorted(DRIVEN)
 
 
 def giving(value: Any) -> Callable[..., Any]:
-    """Return what stands for any coroutine function that returns this."""
+    """Return a coroutine function that always returns this."""
 
     async def given(*_: Any, **__: Any) -> Any:
         return value
@@ -137,7 +137,7 @@ def giving(value: Any) -> Callable[..., Any]:
 
 
 async def narrated(_: Lab, out: Narrator, *__: Any, **___: Any) -> Report:
-    """Stand for any long work on a lab."""
+    """Stand in for any long work on a lab."""
     with out.step(HOSTILE):
         out.say(HOSTILE)
         out.code(HOSTILE)
@@ -159,7 +159,7 @@ def identity() -> Identity:
 
 @pytest.fixture
 def labs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let there be one lab, whatever it is called, of which all is another's text."""
+    """Let one lab exist, under any name, with hostile text everywhere."""
     lab = Lab(tmp_path / WORD)
     lab.make(LabState(name=HOSTILE, octet=83, cluster_id=HOSTILE))
     vm: Any = SimpleNamespace(name=HOSTILE, id=HOSTILE, directory=HOSTILE)
@@ -191,14 +191,14 @@ def labs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every answer of a server be another's text, and so the store's users."""
+    """Make every answer of a server hostile text, and so the store's users."""
 
     @asynccontextmanager
     async def opened(_: Target) -> AsyncIterator[Api]:
         yield Api()
 
     class Server:
-        """The one that a new node is to join: nobody first, then one who refuses."""
+        """The server that a new node is to join: first unreachable, then refusing."""
 
         calls = 0
 
@@ -234,7 +234,7 @@ def refusal() -> RequestRefused:
 
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a node's directory in which all is another's text."""
+    """Create a node's directory with hostile text everywhere."""
     made = Layout(tmp_path / f"node{WORD}")
     for path in (made.run, made.etcd_data / "member", made.pgdata):
         path.mkdir(parents=True)
@@ -290,7 +290,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def records(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the store hold keys and members whose names are another's text."""
+    """Fill the store with keys and members whose names are hostile text."""
 
     made: Any = SimpleNamespace(differing=giving([HOSTILE]))
     member = MemberSpace(1, HOSTILE, HOSTILE, 1, 1)
@@ -310,7 +310,7 @@ def records(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def words(tmp_path: Path, node: Path) -> Mapping[str, Path]:
-    """Make what the command lines of the table name."""
+    """Create what the command lines of the table name."""
     file, empty = tmp_path / "file", tmp_path / f"empty{WORD}"
     file.write_text("a-secret-of-somebody\n")
     empty.mkdir()
@@ -318,7 +318,7 @@ def words(tmp_path: Path, node: Path) -> Mapping[str, Path]:
 
 
 def shown(line: str, words: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """Run a command and return what the terminal has got."""
+    """Run a command and return what the terminal received."""
     with terminal(monkeypatch) as seen, pytest.raises(SystemExit):
         app([str(words.get(word, word)) for word in line.split(" ")], prog_name="vcha")
     return seen
@@ -352,7 +352,7 @@ def test_what_others_wrote_is_text(
 def test_a_servers_refusal_is_text(
     line: str, words: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of each command that asks one."""
+    """For each command that calls a server."""
 
     @asynccontextmanager
     async def opened(_: Target) -> AsyncIterator[Api]:

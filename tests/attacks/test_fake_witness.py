@@ -1,7 +1,7 @@
-"""A thief of a witness answers at its address: no data node shows him an account or believes him.
+"""A thief of a witness answers at its address: no data node shows him an account or trusts him.
 
-Three real etcds, with the command lines of their nodes. The witness's is ended, and a server that
-has its certificate takes its place; the store still names it as a member.
+Three real etcds run with the command lines of their nodes. The witness's is stopped, and a server
+with its certificate takes its place; the store still names it as a member.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ START_SECONDS = 60
 
 @dataclass
 class Trio:
-    """Three nodes, of which the witness is the thief's; ``fake`` is what answers in its place."""
+    """Three nodes, the witness in the thief's hands; ``fake`` is the server in its place."""
 
     identities: dict[str, Identity]
     layouts: dict[str, Layout]
@@ -81,11 +81,11 @@ class Trio:
         return client_url(self.identities[WITNESS])
 
     def store(self, **more: Any) -> SealedEtcd:
-        """Open the store as the programs of a data node do."""
+        """Open the store as a data node's programs do."""
         return opened(self.own, self.layout, **more)
 
     def silence(self) -> None:
-        """Nothing but the thief answers: the etcds of the data nodes hang."""
+        """Freeze the etcds of the data nodes, so that only the thief answers."""
         for member in (ACTIVE, PASSIVE):
             self.processes[member].send_signal(signal.SIGSTOP)
 
@@ -145,7 +145,7 @@ def made(root: Path) -> tuple[dict[str, Identity], dict[str, Layout]]:
 
 
 async def settled(store: SealedEtcd, identities: dict[str, Identity], layout: Layout) -> None:
-    """Leave the store as a cluster that was deployed does, with what its node keeps."""
+    """Leave the store in the state after a deployment, with what its node keeps."""
     own = NodeAccount(layout.root)()
     assert own is not None
     async with asyncio.timeout(START_SECONDS):
@@ -198,14 +198,14 @@ async def elected(identities: dict[str, Identity], layouts: dict[str, Layout]) -
 
 
 class NoPatroni:
-    """No Patroni answers."""
+    """A Patroni that does not answer."""
 
     async def node(self, address: str) -> Any:
         raise PatroniUnreachable(address)
 
 
 async def test_our_client_shows_him_nothing(trio: Trio) -> None:
-    """Whatever is asked of it, also for a place that the store's members announce."""
+    """For every call, and also for an endpoint that the store's members announce."""
     async with trio.store() as store:
         await store.put("/openvcha/any", b"1")
         assert set(await store.refresh_endpoints()) == {
@@ -230,7 +230,7 @@ async def test_our_client_shows_him_nothing(trio: Trio) -> None:
 
 
 async def test_a_watch_does_not_turn_to_him(trio: Trio) -> None:
-    """It goes on with the next endpoint where its own falls silent."""
+    """It moves on to the next endpoint when its own goes silent."""
     async with (
         trio.store() as store,
         contextlib.aclosing(store.watch("/openvcha/any", 1)) as changes,
@@ -243,7 +243,7 @@ async def test_a_watch_does_not_turn_to_him(trio: Trio) -> None:
 
 
 async def test_he_answers_no_read(trio: Trio) -> None:
-    """He has copied the record of a user who was removed since; it was good where it stood."""
+    """He copied the record of a user who was since removed; the record was valid then."""
     async with trio.store() as store:
         users = Users(store, passwords=cheap_passwords())
         await users.add("root", Secret("another password"), Role.ADMINISTRATOR)
@@ -275,7 +275,7 @@ async def test_the_observer_shows_him_nothing(trio: Trio) -> None:
 
 
 async def test_the_survey_shows_him_nothing(trio: Trio) -> None:
-    """Also where he alone answers; that he does forbids to stand alone, as any answer."""
+    """Even where only he answers; like any answer, his forbids standing alone."""
     tls = NodeTls(trio.layout)
     assert (await survey(trio.own, trio.layout, tls, public=False)).quorum is not None
     trio.silence()
@@ -287,16 +287,16 @@ async def test_the_survey_shows_him_nothing(trio: Trio) -> None:
 
 
 def refuse_to_wait(_: float) -> None:
-    """Patroni would wait for ever for a store that does not take it."""
+    """Raise an error instead of waiting: Patroni waits for ever for a store that refuses it."""
     raise AssertionError("Patroni's client could not be made")
 
 
 def patroni_client(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Make the real client of Patroni, with the file and the changes that a node starts it with."""
+    """Return the real client of Patroni, with the file and patches that a node starts it with."""
     etcd, etcd3 = import_module("patroni.dcs.etcd"), import_module("patroni.dcs.etcd3")
     base = etcd.AbstractEtcdClientWithFailover
     for name in ("_get_machines_list", "_get_machines_cache_from_config"):
-        monkeypatch.setattr(base, name, getattr(base, name))  # put back afterwards
+        monkeypatch.setattr(base, name, getattr(base, name))  # restored afterwards
     connections = import_module("urllib3.util.connection")
     monkeypatch.setattr(connections, "create_connection", connections.create_connection)
     with contextlib.suppress(ModuleNotFoundError):
@@ -320,7 +320,7 @@ def patroni_client(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def patience() -> Any:
-    """Ask again for 4 s."""
+    """Retry for 4 s."""
     return import_module("patroni.utils").Retry(deadline=4, max_delay=1, max_tries=-1)
 
 
@@ -333,7 +333,7 @@ def test_the_client_of_patroni_is_the_one_that_is_limited() -> None:
 
 
 async def test_patroni_shows_him_nothing(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither after it has asked who is a member, nor when nobody else answers."""
+    """Neither after it has asked for the members, nor when no other endpoint answers."""
     client = await asyncio.to_thread(patroni_client, trio, monkeypatch)
     wanted = [client_url(trio.identities[member]) for member in (ACTIVE, PASSIVE)]
     await asyncio.to_thread(client._refresh_machines_cache)

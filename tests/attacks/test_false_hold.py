@@ -1,4 +1,4 @@
-"""A thief with a vote holds the keys by which data nodes agree who works: nobody waits for him."""
+"""A thief with a vote forges the keys by which data nodes agree who works: no node waits for it."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ HELD = pytest.mark.parametrize("key", [keys.RUNNER, keys.DEFRAGMENTATION])
 
 
 class Stage:
-    """The store as a thief writes into it, and as a data node does."""
+    """The store as a thief writes to it, and as a data node does."""
 
     def __init__(self) -> None:
         self.raw = MemoryStore()
@@ -29,7 +29,7 @@ class Stage:
         return SealedStore(self.raw, Seals(lambda: [Secret("a key of the data nodes")]))
 
     async def kept_alive(self) -> int:
-        """Grant a lease that does not end, as long as the thief is there."""
+        """Grant a lease that does not expire as long as the thief renews it."""
         return await self.raw.lease_grant(1 << 30)
 
     async def held(self, key: str) -> LeaseLock:
@@ -46,7 +46,7 @@ class Stage:
 @pytest.mark.parametrize("value", [b"thief", b"a-1", b"", b"\xff", b"openvcha-seal reserved"])
 @pytest.mark.parametrize("leased", [False, True])
 async def test_a_false_hold_is_none(key: str, value: bytes, leased: bool) -> None:
-    """Whatever it says, and with a lease that he keeps alive as well."""
+    """Whatever its value is, and also with a lease that he keeps alive."""
     stage = Stage()
     await stage.raw.put(key, value, await stage.kept_alive() if leased else 0)
     hold = await stage.held(key)
@@ -59,7 +59,7 @@ async def test_a_false_hold_is_none(key: str, value: bytes, leased: bool) -> Non
 @HELD
 @pytest.mark.parametrize("written", [b"thief", None, RESERVED])
 async def test_who_is_written_over_lets_go_and_goes_on(key: str, written: bytes | None) -> None:
-    """With his own words, with those that stood there, or as if it were only reserved."""
+    """Overwritten with his own value, with the one found there, or with a mere reservation."""
     stage = Stage()
     first = await stage.held(key)
     found = await stage.raw.get(key)
@@ -76,7 +76,7 @@ async def test_who_is_written_over_lets_go_and_goes_on(key: str, written: bytes 
 
 @HELD
 async def test_who_takes_it_over_at_once_fences_off_who_held_it(key: str) -> None:
-    """Though the thief makes it look as if it were only reserved."""
+    """Although the thief makes it look like a mere reservation."""
     stage = Stage()
     first = await stage.held(key)
     await stage.raw.put(key, RESERVED, await stage.kept_alive())
@@ -89,7 +89,7 @@ async def test_who_takes_it_over_at_once_fences_off_who_held_it(key: str) -> Non
 
 @HELD
 async def test_who_waits_hears_of_it_though_nothing_is_deleted(key: str) -> None:
-    """The holder's lease no longer takes the key away."""
+    """The overwrite detached the key from the holder's lease, whose end no longer deletes it."""
     stage = Stage()
     first = await stage.held(key)
     waiting = asyncio.create_task(campaign(stage.node(), key, b"b-2", TTL))
@@ -105,7 +105,7 @@ async def test_who_waits_hears_of_it_though_nothing_is_deleted(key: str) -> None
 
 @HELD
 async def test_a_true_hold_is_respected(key: str) -> None:
-    """By another data node, for as long as it is kept."""
+    """One of another data node, for as long as its lease is renewed."""
     stage = Stage()
     first = await stage.held(key)
     await asyncio.sleep(5 * TTL)

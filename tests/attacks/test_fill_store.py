@@ -1,4 +1,4 @@
-"""Whoever may call the API tries to fill the store, or to push out what is kept of others."""
+"""Callers of the API try to fill the store, or to push out other users' records."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -35,7 +35,7 @@ LARGEST_RECORD = 8 * 1024
 
 @pytest.fixture
 async def edge() -> AsyncIterator[Edge]:
-    """Make an edge with an administrator, a reader and a user who may do nothing."""
+    """Return an edge with an administrator, a reader and a user without access."""
     made = await make_edge()
     async with made.client:
         yield made
@@ -46,13 +46,13 @@ async def bytes_kept(store: MemoryStore, prefix: str = keys.ROOT) -> int:
 
 
 def bytes_written(store: MemoryStore) -> int:
-    """Measure all that was written: so much a store takes until it is compacted."""
+    """Return the bytes of all writes: a store takes that much until it is compacted."""
     puts = [event.kv for event in store._history if event.type is EventType.PUT]
     return sum(len(kv.key) + len(kv.value) for kv in puts)
 
 
 def strangers_bodies() -> Iterator[Any]:
-    """Each quotes something of its own in the error."""
+    """Return bodies, each of which gets its own text quoted in the error."""
     yield {HUGE: 1}
     yield {"token": {HUGE: 1}}
     yield {"role": HUGE}
@@ -62,7 +62,7 @@ def strangers_bodies() -> Iterator[Any]:
 
 @pytest.mark.parametrize("path", [JOINS, "/rest/openvcha/joins"])
 async def test_a_refused_call_leaves_little_behind(edge: Edge, path: str) -> None:
-    """However long the names are that its error quotes; that they are cut is marked."""
+    """Long names in its error are cut, and the cut is marked."""
     before = bytes_written(edge.store)
     for number, body in enumerate(strangers_bodies(), 1):
         reply = await edge.client.post(path, json=body)
@@ -71,7 +71,7 @@ async def test_a_refused_call_leaves_little_behind(edge: Edge, path: str) -> Non
 
 
 async def test_that_a_text_was_cut_is_marked(edge: Edge) -> None:
-    """The reason in the audit, and the answer to the caller."""
+    """In the audit's reason, and in the answer to the caller."""
     reply = await edge.client.post(JOINS, json={HUGE[:10_000]: 1})
     assert ELLIPSIS in reply.json()["messages"][0]["default_message"]
     (record,) = await edge.audit.list()
@@ -81,7 +81,7 @@ async def test_that_a_text_was_cut_is_marked(edge: Edge) -> None:
 
 
 def long_message() -> LocalizableMessage:
-    """Make a message past the catalogue, as another node's record may hold one."""
+    """Return a message that the catalogue would not produce; another node's record may hold one."""
     return LocalizableMessage(id="x", default_message=HUGE, args=(HUGE,) * 100)
 
 
@@ -109,13 +109,13 @@ def test_messages_are_cut_wherever_they_stand(record: object) -> None:
 
 
 def test_what_is_short_is_kept_as_it_is() -> None:
-    """Also the very object."""
+    """Even the very same object."""
     record = {"a": [message("users.unknown", "u")], "b": (1, None), "c": HUGE}
     assert truncated(record) is record
 
 
 async def test_events_and_errors_of_tasks_are_cut(edge: Edge) -> None:
-    """An event that quotes a peer's words; the error of a task with many causes."""
+    """An event that quotes a peer; the error of a task with many causes."""
     await EventLog(edge.store).add(
         EventDraft(type="t", severity=EventSeverity.ERROR, message=long_message())
     )
@@ -128,7 +128,7 @@ HOSTILE = 10_000
 
 
 def knocks(origins: Callable[[int], str], user: str | None = None) -> Iterator[AuditInfo]:
-    """Make the records of hostile calls, each as long as one may be."""
+    """Return the records of hostile calls, each as long as one may be."""
     reason = truncated(long_message())
     for number in range(HOSTILE):
         yield AuditInfo(
@@ -156,7 +156,7 @@ def knocks(origins: Callable[[int], str], user: str | None = None) -> Iterator[A
     ids=["stranger", "many addresses", "one network", "NoAccess"],
 )
 async def test_ten_thousand_refused_calls(origins: Callable[[int], str], user: str | None) -> None:
-    """Within a minute, or spread over a day: they take a bounded part, and nobody's record."""
+    """Within a minute or over a day: they take bounded space and push out no user's record."""
     store = MemoryStore()
     log = AuditLog(store, monotonic=asyncio.get_running_loop().time)
     victims = [replace(next(knocks(lambda _: "198.51.100.7")), user=name) for name in ("a", "b")]
@@ -179,7 +179,7 @@ async def test_ten_thousand_refused_calls(origins: Callable[[int], str], user: s
 
 @pytest.mark.looptime
 async def test_many_logins_of_one_user() -> None:
-    """They take no login of another's out of the audit."""
+    """They push no login of another user out of the audit."""
     store = MemoryStore()
     log = AuditLog(store, monotonic=asyncio.get_running_loop().time)
     login = replace(next(knocks(lambda _: "192.0.2.1", "anna")), result="OK", reason=None)
@@ -193,7 +193,7 @@ async def test_many_logins_of_one_user() -> None:
 
 
 async def test_what_a_stranger_is_refused_pushes_out_no_change(edge: Edge) -> None:
-    """By the real way in: a call that needs no session is a stranger's until something lets in."""
+    """Through the real entry point: before authentication every call is a stranger's."""
     await edge.client.post(JOINS, json={"x": 1})
     headers = await edge.headers()
     await edge.client.post("/api/cis/tasks/t-1?action=cancel", headers=headers)
@@ -202,7 +202,7 @@ async def test_what_a_stranger_is_refused_pushes_out_no_change(edge: Edge) -> No
 
 
 async def logs_in(edge: Edge, name: str, times: int) -> list[str]:
-    """Log in so often, a second apart, and return the tokens, the oldest first."""
+    """Log in this many times, a second apart, and return the tokens, oldest first."""
     user = await edge.users.find(name)
     assert user is not None
     tokens = []
@@ -218,11 +218,11 @@ async def alive(edge: Edge, token: str) -> bool:
 
 
 async def test_a_user_has_so_many_sessions(edge: Edge) -> None:
-    """The one goes that was not used for the longest; nobody else's does."""
+    """The session unused for longest is ended; no other user's is."""
     (other,) = await logs_in(edge, ADMINISTRATOR, 1)
     first, second, *_ = await logs_in(edge, NOBODY, MAX_PER_USER)
     edge.clock.advance(minutes=1)
-    assert await alive(edge, first)  # and so it is used again
+    assert await alive(edge, first)  # which counts as a use
     (newest,) = await logs_in(edge, NOBODY, 1)
     assert [await alive(edge, each) for each in (first, second, newest, other)] == [
         True,
@@ -235,7 +235,7 @@ async def test_a_user_has_so_many_sessions(edge: Edge) -> None:
 
 
 async def test_a_user_begins_so_many_sessions_a_minute(edge: Edge) -> None:
-    """More fill the store although they end at once; another user's are not hindered."""
+    """More would fill the store although they end at once; another user's are not affected."""
     user = await edge.users.find(NOBODY)
     assert user is not None
     sessions = Sessions(
@@ -255,7 +255,7 @@ async def test_a_user_begins_so_many_sessions_a_minute(edge: Edge) -> None:
 
 
 class FullStore(MemoryStore):
-    """Takes no writes but deletes while it is ``full``, as etcd does."""
+    """Refuses writes except deletes while it is ``full``, as etcd does."""
 
     full = False
 
@@ -276,7 +276,7 @@ class FullStore(MemoryStore):
 
 
 async def test_a_full_store_is_told_and_hinders_no_read() -> None:
-    """A log-in gets the reason and what to do; sessions, passwords and log-outs work on."""
+    """A login fails with the reason and what to do; sessions, passwords and logouts still work."""
     store = FullStore()
     edge = await make_edge(store)
     await edge.users.add(ADMINISTRATOR, Secret(PASSWORD), Role.ADMINISTRATOR)

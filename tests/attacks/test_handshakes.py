@@ -1,4 +1,4 @@
-"""Storms of new connections: their handshakes take a part of the API's time, and nobody's turn."""
+"""Storms of new connections: handshakes take a bounded share of the API's time, fair by source."""
 
 import asyncio
 import socket
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.looptime
 
 
 class Storm:
-    """Connections that were accepted; ``begun`` has the sources whose TLS has begun, in turn."""
+    """Accepted connections; ``begun`` has the sources whose TLS has begun, in order."""
 
     def __init__(self) -> None:
         self.limiter = ConnectionLimiter(MOST)
@@ -35,7 +35,7 @@ class Storm:
         self.begun.append(client.source if client.is_open and accepted.fileno() >= 0 else "nobody")
 
     def come(self, source: str, count: int = 1) -> list[ClientConnection]:
-        """Have so many connections come from a source."""
+        """Accept this many connections from a source."""
         clients = [self.limiter.admit(source) for _ in range(count)]
         for client in clients:
             assert client is not None
@@ -54,7 +54,7 @@ async def storm() -> AsyncIterator[Storm]:
 
 
 async def test_handshakes_take_a_part_of_the_time(storm: Storm) -> None:
-    """However many come at once."""
+    """However many arrive at once."""
     storm.come(CROWD, MOST // 2)
     assert len(storm.begun) <= BURST + 1
     await asyncio.sleep(1)
@@ -64,7 +64,7 @@ async def test_handshakes_take_a_part_of_the_time(storm: Storm) -> None:
 
 
 async def test_slow_handshakes_are_begun_less_often(storm: Storm) -> None:
-    """As where others take the processor."""
+    """As where other programs take the CPU."""
     for _ in range(200):
         storm.handshakes.note_duration(10 * INITIAL_ESTIMATE_SECONDS)
     storm.come(CROWD, MOST // 2)
@@ -73,7 +73,7 @@ async def test_slow_handshakes_are_begun_less_often(storm: Storm) -> None:
 
 
 async def test_a_storm_from_one_source_holds_no_other_up(storm: Storm) -> None:
-    """Who comes last from elsewhere is next."""
+    """A newcomer from elsewhere is next."""
     storm.come(CROWD, MOST // 2)
     before = len(storm.begun)
     storm.come(OFFICE)
@@ -82,7 +82,7 @@ async def test_a_storm_from_one_source_holds_no_other_up(storm: Storm) -> None:
 
 
 async def test_a_storm_from_everywhere_holds_nobody_up_who_was_there_before(storm: Storm) -> None:
-    """Each source of the storm is as good as any other, but not as one that showed a session."""
+    """The storm's sources are equal to any other, except to one that has presented a session."""
     storm.come(OFFICE)[0].mark_recognized()
     for number in range(MOST // 2):
         storm.come(f"10.0.{number // 256}.{number % 256}")
@@ -93,7 +93,7 @@ async def test_a_storm_from_everywhere_holds_nobody_up_who_was_there_before(stor
 
 
 async def test_a_storm_from_where_somebody_is_known_holds_no_stranger_up(storm: Storm) -> None:
-    """Such as a greedy reader with a session, or one beside whom somebody works."""
+    """For example a greedy reader with a session, or an attacker behind a user's address."""
     storm.come(CROWD)[0].mark_recognized()
     storm.come(CROWD, MOST // 4)
     before = len(storm.begun)
@@ -103,7 +103,7 @@ async def test_a_storm_from_where_somebody_is_known_holds_no_stranger_up(storm: 
 
 
 async def test_who_makes_room_before_his_turn_is_closed(storm: Storm) -> None:
-    """His handshake is never begun."""
+    """Its handshake is never begun."""
     waiting = storm.come(CROWD, 2 * BURST)
     begun = len(storm.begun)
     while storm.limiter.evict_idle():
@@ -114,7 +114,7 @@ async def test_who_makes_room_before_his_turn_is_closed(storm: Storm) -> None:
 
 
 async def test_who_waits_is_closed_with_the_server(storm: Storm) -> None:
-    """Nobody is begun after that, and nobody counts any more."""
+    """No handshake begins after that, and none is counted any more."""
     storm.come(CROWD, 2 * BURST)
     begun = len(storm.begun)
     storm.handshakes.close()

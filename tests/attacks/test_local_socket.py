@@ -1,4 +1,4 @@
-"""The socket between a node's own programs, and another account of the machine that finds it."""
+"""The socket between a node's own programs, when another account of the machine finds it."""
 
 import asyncio
 import os
@@ -43,7 +43,7 @@ with socket.socket(socket.AF_UNIX) as service:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A folder into which everybody may go, unlike a node's."""
+    """A folder that every account may enter, unlike a node's."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
         yield Path(folder) / "api.sock"
@@ -51,7 +51,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 async def told(place: Path) -> AsyncIterator[list[str]]:
-    """What the service takes from whoever connects."""
+    """Return what the service accepts from a client."""
     reasons: list[str] = []
     link = ApiLink(place, lambda serve: Orders(serve=serve), reasons.extend)
     running = asyncio.create_task(link.run())
@@ -65,7 +65,7 @@ async def told(place: Path) -> AsyncIterator[list[str]]:
 
 
 async def test_another_account_is_told_nothing_and_not_heard(place: Path, told: list[str]) -> None:
-    """Even where the rights of the file let it connect."""
+    """Even where the file's permissions let it connect."""
     await asyncio.to_thread(place.chmod, 0o777)
     caller = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", CALLER, str(place), str(ACCOUNT.pw_uid)),
@@ -78,7 +78,7 @@ async def test_another_account_is_told_nothing_and_not_heard(place: Path, told: 
 
 
 async def test_another_account_is_obeyed_by_no_api(place: Path) -> None:
-    """One that got to the place first, and may order nobody to serve."""
+    """One that created the socket first must not be able to order the API to stop serving."""
     impostor = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", IMPOSTOR, str(place), str(ACCOUNT.pw_uid)),
         stdin=subprocess.PIPE,
@@ -92,7 +92,7 @@ async def test_another_account_is_obeyed_by_no_api(place: Path) -> None:
 
 
 def test_the_socket_is_made_for_nobody_else(place: Path) -> None:
-    """Whatever the process leaves to the files it makes."""
+    """Whatever the process's umask is."""
     before = os.umask(0)
     try:
         with listen(place):

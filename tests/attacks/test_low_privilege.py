@@ -1,4 +1,4 @@
-"""Users of low privilege, and strangers: nothing that they may not do happens, by any protocol."""
+"""Users of low privilege, and strangers, can do nothing that they may not, by any protocol."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,13 +11,13 @@ from openvcha.api.operations import OPERATIONS, Operation
 from openvcha.api.secret import Secret
 from openvcha.api_server.auth.user_roles import Role
 
-# Written down here on purpose, and not read from the table that is tried.
+# Written out here on purpose, not read from the table under test.
 FOR_ALL = {
     "com.vmware.cis.session.create",
     "com.vmware.cis.session.get",
     "com.vmware.cis.session.delete",
 }
-WITHOUT_SESSION = {"org.openvcha.joining.join"}  # the token in its body is what lets in
+WITHOUT_SESSION = {"org.openvcha.joining.join"}  # authenticated by the token in its body
 FOR_READERS = {
     "com.vmware.cis.tasks.get",
     "com.vmware.cis.tasks.list",
@@ -48,7 +48,7 @@ SESSION = "vmware-api-session-id"
 
 @pytest.fixture
 async def edge() -> AsyncIterator[Edge]:
-    """Make an edge with an administrator, a reader and a user who may do nothing."""
+    """Return an edge with an administrator, a reader and a user without access."""
     made = await make_edge()
     async with made.client:
         yield made
@@ -80,7 +80,7 @@ def happened(edge: Edge) -> list[str]:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_a_stranger_calls_nothing(edge: Edge, protocol: str) -> None:
-    """Without a session, with an invented one, with a wrong password; nobody learns who exists."""
+    """Without a session, with an invented one, with a wrong password; none reveals who exists."""
     for headers in ({}, {SESSION: "0" * 64}, {SESSION: "x"}, {"cookie": f"{SESSION}={'0' * 64}"}):
         for operation in PROTECTED:
             assert await call(edge, operation, protocol, headers) == 401, operation.id
@@ -98,7 +98,7 @@ async def test_no_access_is_none(edge: Edge, protocol: str) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_a_reader_changes_nothing(edge: Edge, protocol: str) -> None:
-    """He reads what a reader may, everybody's tasks too; not the audit, no join token."""
+    """He reads what a reader may, including all tasks, but not the audit; he gets no join token."""
     headers = await edge.headers(READER)
     for operation in PROTECTED:
         permitted = operation.id in FOR_READERS
@@ -113,7 +113,7 @@ async def test_a_reader_changes_nothing(edge: Edge, protocol: str) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_a_reader_gets_no_more_by_asking_for_less(edge: Edge, protocol: str) -> None:
-    """`partial` opens a part; the credentials of a vCenter with it open no more."""
+    """`partial` grants a part; a vCenter's credentials with it grant no more."""
     headers = await edge.headers(READER)
     for operation in OPERATIONS:
         if operation.id in PARTIAL:
@@ -125,7 +125,7 @@ async def test_a_reader_gets_no_more_by_asking_for_less(edge: Edge, protocol: st
 
 
 async def test_each_other_way_in_has_the_same_door(edge: Edge) -> None:
-    """Basic on each request, the cookie, and the stream of events."""
+    """Basic on each request, the cookie, and the event stream."""
     change = "/api/vcenter/vcha/cluster/passive?action=redeploy&vmw-task=true"
     body = {"placement": {"name": "x", "folder": "f"}}
     for user in (READER, NOBODY):
@@ -151,7 +151,7 @@ async def test_what_was_refused_is_in_the_audit_without_its_secrets(edge: Edge) 
 
 
 async def test_no_one_makes_himself_more(edge: Edge) -> None:
-    """A new role counts in sessions that run; a removed user's session is over, on each node."""
+    """A new role applies to open sessions; a removed user's session ends, on each node."""
     await edge.users.add("other", Secret(PASSWORD), Role.ADMINISTRATOR)
     headers = await edge.headers("other")
     (mode,) = (o for o in OPERATIONS if o.id.endswith("cluster.mode.set"))

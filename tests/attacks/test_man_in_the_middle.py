@@ -1,4 +1,4 @@
-"""A man in the middle lets some connections pass and answers others: he never sees a password."""
+"""A man in the middle forwards some connections and answers others: he never sees a password."""
 
 import asyncio
 import base64
@@ -39,13 +39,13 @@ KINDS = ("trust", "sha1", "sha256", "pem")
 
 @dataclass
 class Scene:
-    """The real peer, and where its authority and the man's certificate are."""
+    """The real peer, and the files of its authority and of the man's certificate."""
 
     peer: Peer
     directory: Path
 
     def known_by(self, kind: str) -> dict[str, Any]:
-        """Return the fields of vc_spec that say which certificate is right."""
+        """Return the fields of vc_spec that identify the right certificate."""
         der = self.peer.certificate.certificate
         given: dict[str, dict[str, Any]] = {
             "trust": {"ssl_thumbprint": None},
@@ -80,7 +80,7 @@ def assert_blind(man: Middle) -> None:
 async def test_the_password_of_vc_spec_goes_to_the_verified_peer_only(
     scene: Scene, kind: str
 ) -> None:
-    """Whichever of the connections he answers himself, and however the certificate is known."""
+    """Whichever connections he answers himself, and however the certificate is verified."""
     for plan in PLANS:
         async with scene.man(*plan) as (man, port):
             with contextlib.suppress(ApiError):
@@ -90,7 +90,7 @@ async def test_the_password_of_vc_spec_goes_to_the_verified_peer_only(
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_who_answers_the_first_connection_himself_is_told(scene: Scene, kind: str) -> None:
-    """The check does not just fail: the caller learns whose certificate was met."""
+    """The check does not just fail: the caller learns whose certificate was presented."""
     async with scene.man(OWN) as (man, port):
         with pytest.raises(ApiError) as caught:
             await scene.check(**scene.known_by(kind), port=port)
@@ -102,7 +102,7 @@ async def test_who_answers_the_first_connection_himself_is_told(scene: Scene, ki
 async def test_a_session_goes_to_no_one_else_when_a_connection_ends(
     scene: Scene, kind: str
 ) -> None:
-    """A connection that must be made again, with the session's token, is verified again."""
+    """A connection that is reopened with the session's token is verified again."""
     scene.peer.vcenter.closes = True
     async with scene.man(PASS, OWN) as (man, port):
         with pytest.raises(ApiError) as caught:
@@ -113,7 +113,7 @@ async def test_a_session_goes_to_no_one_else_when_a_connection_ends(
 
 
 async def test_a_later_connection_shows_what_the_first_one_showed(scene: Scene) -> None:
-    """Also where his certificate would be trusted too: one of the same authority, say."""
+    """Even where his certificate would be trusted too, e.g. one of the same authority."""
     scene.peer.vcenter.closes = True
     trusting = Trust(lambda _: True, None)
     async with scene.man(PASS, OWN) as (man, port):
@@ -128,7 +128,7 @@ async def test_a_later_connection_shows_what_the_first_one_showed(scene: Scene) 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_who_only_passes_on_changes_nothing(scene: Scene, kind: str) -> None:
-    """The attacks above fail for the certificate, not because nothing gets through."""
+    """The attacks above fail because of the certificate, not because nothing gets through."""
     async with scene.man(PASS) as (man, port):
         await scene.check(**scene.known_by(kind), port=port)
         assert man.connections == 1, "one connection is checked and used"
@@ -147,7 +147,7 @@ async def test_no_redirect_takes_the_password_along(scene: Scene) -> None:
 async def test_no_proxy_of_the_environment_sees_it(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The service goes to the peer itself, whatever its environment says."""
+    """The service connects to the peer directly, whatever its environment says."""
     async with middle(0, (OWN,), server_tls(scene.directory)) as (man, port):
         for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
@@ -187,7 +187,7 @@ async def test_the_command_line_logs_in_with_the_verified_server_only(
 async def test_a_join_token_goes_to_the_verified_server_only(
     scene: Scene, thumbprint: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`vcha node create` sends its token as carefully as a password."""
+    """`vcha node create` protects its token as carefully as a password."""
     monkeypatch.setattr(join, "RETRY_LIMIT_SECONDS", 0.0)
     right = thumbprint_sha256(scene.peer.certificate.certificate) if thumbprint else None
     for plan in PLANS:
@@ -202,7 +202,7 @@ async def test_a_join_token_goes_to_the_verified_server_only(
 
 
 async def test_he_does_read_what_an_unverified_client_sends(scene: Scene) -> None:
-    """The man is a real one: whoever does not verify loses the password to him."""
+    """The man is a real one: a client that does not verify loses the password to him."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
     async with scene.man(OWN) as (man, port):

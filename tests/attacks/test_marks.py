@@ -1,4 +1,4 @@
-"""The search for secrets does find them: in every form, in files, their names and processes."""
+"""The search for secrets does find them: in every encoding, in files, their names and processes."""
 
 import base64
 import os
@@ -36,7 +36,7 @@ def test_a_planted_secret_is_found_in_every_form(written: str, tmp_path: Path) -
 
 
 def test_a_holder_is_for_its_owner_only(tmp_path: Path) -> None:
-    """The few files that may hold secrets are no place for others to look."""
+    """The few files that may hold secrets must not be readable by others."""
     marks = Marks()
     marks.add("it", SECRET)
     holder = tmp_path / "secrets.json"
@@ -48,7 +48,7 @@ def test_a_holder_is_for_its_owner_only(tmp_path: Path) -> None:
 
 
 def test_what_processes_show_is_seen() -> None:
-    """In the environment and on the command line of one that is there only for a moment."""
+    """In the environment and on the command line of a process that lives only for a moment."""
     marks = Marks()
     marks.add("it", SECRET)
     wait = "import time; print(flush=True); time.sleep(600)"

@@ -1,4 +1,4 @@
-"""Strangers at Patroni's API, and a thief of a witness: they keep no node from it."""
+"""Strangers at Patroni's API, and a thief of a witness, cannot keep a node from it."""
 
 import contextlib
 import http.client
@@ -47,7 +47,7 @@ class Api:
         return context
 
     def ask(self) -> str:
-        """Ask as a node does. Raises OSError where nobody answers."""
+        """Ask as a node does. Raise OSError where nothing answers."""
         http_ = http.client.HTTPSConnection(
             *self.place, context=self.context("node"), timeout=LATEST
         )
@@ -76,7 +76,7 @@ Start = Callable[..., Api]
 
 @pytest.fixture
 def start(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    """Start Patroni's server, with what a node sets for it; it is ended with the test."""
+    """Start Patroni's server, with a node's settings; it is stopped with the test."""
     api: Any = import_module("patroni.api")
     monkeypatch.setattr(
         api.RestApiHandler, "do_GET", lambda handler: handler.write_response(200, "here")
@@ -85,7 +85,7 @@ def start(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
 
     def begin(entrance: HandshakeThread | None = None) -> Api:
         class Server(api.RestApiServer):  # type: ignore[misc]  # it has no types
-            """Of its own, so that what is put into it goes with the test."""
+            """A subclass, so that what is patched into it goes away with the test."""
 
         guard(Server, entrance)
         files = {"certfile": "node.crt", "keyfile": "node.key", "cafile": "ca.crt"}
@@ -117,7 +117,7 @@ def silent(api: Api) -> socket.socket:
 
 
 def half(api: Api) -> socket.socket:
-    """Begin a record of TLS, and leave it at that."""
+    """Begin a TLS record and never finish it."""
     made = silent(api)
     made.sendall(b"\x16\x03\x01\x02\x00")
     return made
@@ -128,7 +128,7 @@ def without_a_certificate(api: Api) -> socket.socket:
 
 
 def of_the_witness(api: Api) -> socket.socket:
-    """Get in, and say nothing."""
+    """Connect with the witness's certificate, and say nothing."""
     return api.context("witness").wrap_socket(silent(api), server_hostname=HOST)
 
 
@@ -152,7 +152,7 @@ def in_the_middle_of_a_request(api: Api) -> socket.socket:
 def test_a_node_is_answered(
     start: Start, connect: Callable[[Api], socket.socket], number: int
 ) -> None:
-    """And Patroni can end all the same, which the fixture looks at."""
+    """Patroni can also stop, which the fixture checks."""
     api = start(HandshakeThread(seconds=2 * LATEST))
     with contextlib.ExitStack() as stack:
         for _ in range(number):
@@ -161,7 +161,7 @@ def test_a_node_is_answered(
 
 
 def test_who_says_nothing_is_let_go(start: Start) -> None:
-    """So that a descriptor is free again."""
+    """This frees a descriptor."""
     api = start(HandshakeThread(seconds=HASTY))
     with contextlib.closing(silent(api)) as stranger:
         stranger.settimeout(LATEST)
@@ -179,7 +179,7 @@ def test_one_too_many_costs_the_oldest_its_place(start: Start) -> None:
 
 
 def test_many_questions_of_one_node_are_all_answered(start: Start) -> None:
-    """Those beyond its share in their turn."""
+    """Those beyond its share wait for their turn."""
     api = start()
     said: list[str] = []
     asking = [threading.Thread(target=lambda: said.append(api.ask())) for _ in range(24)]

@@ -75,7 +75,7 @@ BAD = [
 
 @pytest.fixture
 def patroni(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The real Patroni; what is put into it goes with the test."""
+    """The real Patroni; what is patched into it goes away with the test."""
     etcd3, ha = (import_module(name) for name in ("patroni.dcs.etcd3", "patroni.ha"))
     monkeypatch.setattr(etcd3, "base64_decode", etcd3.base64_decode)
     monkeypatch.setattr(ha.Ha, "load_cluster_from_dcs", ha.Ha.load_cluster_from_dcs)
@@ -87,7 +87,7 @@ def nodes(values: dict[str, str]) -> dict[str, dict[str, Any]]:
 
 
 def seen(values: dict[str, str]) -> Any:
-    """What the real Patroni makes of what is in the store."""
+    """Return what the real Patroni makes of the content of the store."""
     store: Any = object.__new__(import_module("patroni.dcs.etcd3").Etcd3)
     store._name, store._ctl, store._lease = "a-1", False, None
     found = nodes(values)
@@ -99,14 +99,14 @@ def seen(values: dict[str, str]) -> Any:
 
 @pytest.mark.parametrize(("name", "value"), [*SOUND.items(), *FURTHER])
 def test_what_patroni_writes_passes(name: str, value: str) -> None:
-    """As it is."""
+    """Unchanged."""
     assert is_formed(name, value)
     assert Sealing(SEALS).checked(nodes({name: value})) == nodes({name: value})
 
 
 @pytest.mark.parametrize(("name", "value"), BAD, ids=lambda text: text[:40])
 def test_what_it_cannot_read_never_gets_to_it(name: str, value: str) -> None:
-    """All else does."""
+    """Everything else does."""
     good = {key: one for key, one in SOUND.items() if key != name}
     checked = Sealing(SEALS).checked(nodes({**good, name: value}))
     instead = {"initialize": "", "sync": EMPTY_SYNC}.get(name)
@@ -118,7 +118,7 @@ def test_what_it_cannot_read_never_gets_to_it(name: str, value: str) -> None:
 
 @pytest.mark.parametrize(("name", "value"), BAD, ids=lambda text: text[:40])
 def test_its_cluster_can_be_gone_through(name: str, value: str) -> None:
-    """By all that its loop looks at: names are names, places are numbers."""
+    """By all that its loop reads: names are names, log positions are numbers."""
     cluster = seen({**SOUND, name: value})
     assert not cluster.sync.matches("x")
     assert set(cluster.slots or {}) <= {"b_2", "a_1"}
@@ -128,14 +128,14 @@ def test_its_cluster_can_be_gone_through(name: str, value: str) -> None:
 
 
 def test_a_sync_that_is_none_can_be_written_anew() -> None:
-    """Its revision stays known, so the leader's next write is the one after it."""
+    """Its revision stays known, so the leader's next write can be conditional on it."""
     cluster = seen({**SOUND, "sync": "\ufffd"})
     assert cluster.sync.is_empty
     assert cluster.sync.version == "5"
 
 
 def test_bytes_that_are_no_text_are_read(patroni: Any) -> None:
-    """One such value ended every look of Patroni at the store."""
+    """Unpatched, one such value makes every read of the store fail."""
     store: Any = object.__new__(patroni.etcd3.PatroniEtcd3Client)
     kv = {"key": _encoded(b"/x/sync"), "value": _encoded(b"\xff\xfe\x00")}
     store._kv_cache = SimpleNamespace(condition=threading.Condition(), copy=lambda: [dict(kv)])
@@ -165,7 +165,7 @@ def _encoded(value: bytes) -> str:
 def test_another_system_s_identifier_is_none(
     own: str, named: str | None, expected: str | None
 ) -> None:
-    """Patroni would end, on every node, for as long as it stands there."""
+    """Otherwise Patroni would exit, on every node, for as long as the key exists."""
     ha = import_module("patroni.ha").Ha
     cluster = seen({**SOUND, "initialize": named} if named else {"leader": "a-1"})
     self_: Any = SimpleNamespace(
@@ -181,7 +181,7 @@ def test_another_system_s_identifier_is_none(
 
 
 def test_this_patroni_has_the_places(patroni: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another one is refused at its start."""
+    """Another version is refused at start."""
     install()
     monkeypatch.delattr(patroni.ha, "load_cluster_from_dcs")
     with pytest.raises(AttributeError):
@@ -193,7 +193,7 @@ def test_this_patroni_has_the_places(patroni: Any, monkeypatch: pytest.MonkeyPat
     [b"\xff", b"7", b'{"sync_standby":{"b-2":1}}', b'{"sync_standby":["b-2"]}', b"{}"],
 )
 def test_a_node_s_own_looks_go_on(sync: bytes) -> None:
-    """Nobody is confirmed by it, and no look ends by it."""
+    """It confirms no member, and no observation fails on it."""
     kept = KeyValue(keys.PATRONI_SYNC, sync, 1, 1, 1)
     leader = KeyValue(keys.PATRONI_LEADER, b"\xff", 1, 1, 1)
     assert not observe_standby("b-2", [kept, leader], []).in_sync

@@ -1,4 +1,4 @@
-"""A thief writes Patroni's dynamic configuration: the real Patroni takes no command from it."""
+"""A thief writes Patroni's dynamic configuration: the real Patroni runs no command from it."""
 
 import json
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def patroni(layout: Layout) -> Any:
-    """The configuration of a Patroni that is just being started."""
+    """The configuration of a Patroni that is starting."""
     return import_module("patroni.config").Config(str(layout.patroni_config), validator=_valid)
 
 
@@ -66,7 +66,7 @@ def _valid(_: dict[str, Any]) -> list[str]:
 
 
 def stored(fields: dict[str, Any]) -> Any:
-    """What Patroni reads from etcd."""
+    """Return what Patroni reads from etcd."""
     return import_module("patroni.dcs").ClusterConfig.from_node("7", json.dumps(fields))
 
 
@@ -75,7 +75,7 @@ def local(layout: Layout) -> dict[str, Any]:
 
 
 def effect(found: Any, layout: Layout) -> list[str]:
-    """Name what a thief's configuration has changed in what Patroni goes by."""
+    """Return which of the effective settings a thief's configuration has changed."""
     untouched = patroni(layout)
     untouched.set_dynamic_configuration({**local(layout)["bootstrap"]["dcs"]})
     before, after = untouched.copy(), found.copy()
@@ -87,10 +87,10 @@ def effect(found: Any, layout: Layout) -> list[str]:
 
 
 def test_without_the_guard_a_thief_has_his_way(layout: Layout) -> None:
-    """Shows that the tests below would see it, and why the guard is there at all."""
+    """Proves that the tests below would detect the attack, and why the guard exists."""
     found = patroni(layout)
     fields = patroni_commands.settings()
-    del fields["ttl"]  # Patroni itself refuses everything for it
+    del fields["ttl"]  # Patroni itself rejects the whole configuration for it
     found.set_dynamic_configuration(stored(fields))
     changed = effect(found, layout)
     assert {"callbacks", "create_replica_methods", "pre_promote", "before_stop"} <= set(changed)
@@ -101,7 +101,7 @@ def test_without_the_guard_a_thief_has_his_way(layout: Layout) -> None:
 
 @pytest.mark.usefixtures("guarded")
 def test_no_command_of_the_store_is_taken(layout: Layout) -> None:
-    """All at once beside what is right: what is right counts, and nothing else does."""
+    """All at once beside valid settings: only the valid ones take effect."""
     right = local(layout)["bootstrap"]["dcs"]
     wrong = patroni_commands.settings()
     both = {**wrong, **right, "postgresql": {**wrong["postgresql"], **right["postgresql"]}}
@@ -116,7 +116,7 @@ def test_no_command_of_the_store_is_taken(layout: Layout) -> None:
 
 @pytest.mark.usefixtures("guarded")
 def test_no_command_comes_by_the_copy_beside_the_data(layout: Layout) -> None:
-    """`patroni.dynamic.json` is read at each start, before anything of the store."""
+    """`patroni.dynamic.json` is read at each start, before anything from the store."""
     cache = layout.pgdata / "patroni.dynamic.json"
     right = local(layout)["bootstrap"]["dcs"]
     wrong = patroni_commands.settings()["postgresql"]
@@ -126,7 +126,7 @@ def test_no_command_comes_by_the_copy_beside_the_data(layout: Layout) -> None:
 
 @pytest.mark.usefixtures("guarded")
 def test_what_is_no_object_is_nothing(layout: Layout) -> None:
-    """Patroni then goes on with what it has."""
+    """Patroni then keeps the configuration it has."""
     found = patroni(layout)
     for value in ("[]", "7", "{", '"x"', "null", '{"postgresql": 1}', '{"postgresql": [1]}'):
         read = import_module("patroni.dcs").ClusterConfig.from_node("7", value)
@@ -135,7 +135,7 @@ def test_what_is_no_object_is_nothing(layout: Layout) -> None:
 
 
 def test_each_single_one_is_refused_by_its_name() -> None:
-    """And told, so that a person hears of it."""
+    """And reported, so that a person learns of it."""
     fields = patroni_commands.settings()
     for name in patroni_commands.names(fields):
         value, single = _single(fields, name)

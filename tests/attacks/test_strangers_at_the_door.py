@@ -1,4 +1,4 @@
-"""Strangers at the API's door: what they hold and send keeps nobody out who works there."""
+"""Strangers at the API: whatever they hold open or send, no user is locked out."""
 
 import asyncio
 import contextlib
@@ -56,7 +56,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
 
 @pytest.fixture
 async def edge() -> AsyncIterator[Edge]:
-    """Make an edge with an administrator, a reader and a user who may do nothing."""
+    """Return an edge with an administrator, a reader and a user without access."""
     made = await make_edge()
     async with made.client:
         yield made
@@ -64,7 +64,7 @@ async def edge() -> AsyncIterator[Edge]:
 
 @pytest.fixture
 async def served(edge: Edge, tls: TlsFiles) -> AsyncIterator[Served]:
-    """Serve it with the bounds that a cluster has, but for patience."""
+    """Serve it with a cluster's limits, except for the timeouts."""
     limits = Limits(request_seconds=300, keep_alive_seconds=300, handshake_seconds=300)
     server = HttpsServer(edge.app, tls.certificate, tls.key, limits=limits)
     _, port = await server.start("127.0.0.1", 0)
@@ -73,7 +73,7 @@ async def served(edge: Edge, tls: TlsFiles) -> AsyncIterator[Served]:
 
 
 def client(served: Served, source: str = "127.0.0.1") -> httpx2.AsyncClient:
-    """Return a client with a connection of its own, from an address of its own."""
+    """Return a client with its own connection, from its own address."""
     context = ssl.create_default_context(cafile=str(served.tls.authority))
     transport = httpx2.AsyncHTTPTransport(verify=context, limits=KEPT, local_address=source)
     url = f"https://{served.where}"
@@ -82,7 +82,7 @@ def client(served: Served, source: str = "127.0.0.1") -> httpx2.AsyncClient:
 
 @asynccontextmanager
 async def crowded(port: int) -> AsyncIterator[None]:
-    """Have a crowd of idle connections during a block."""
+    """Keep a crowd of idle connections open during a block."""
     attack = await asyncio.create_subprocess_exec(
         *(sys.executable, crowd.__file__, str(port), *map(str, CROWD)),
         stdin=asyncio.subprocess.PIPE,
@@ -99,9 +99,9 @@ async def crowded(port: int) -> AsyncIterator[None]:
 
 
 async def test_a_crowd_of_idle_connections_keeps_nobody_out(served: Served) -> None:
-    """Neither who is there already, nor who comes, also from the crowd's own address.
+    """Neither a connected client nor a new one, even from the crowd's own address.
 
-    What one of the crowd costs is measured by what the whole process grows.
+    The cost of one such connection is measured by the growth of the whole process.
     """
     headers, most = await served.edge.headers(), within_descriptor_limit(Limits().connections) // 2
     async with client(served) as old, client(served, OFFICE) as new:
@@ -127,9 +127,9 @@ async def logged_in_from_there(served: Served) -> int:
 
 
 async def test_large_bodies_of_strangers_are_not_parsed(served: Served) -> None:
-    """16 connections send 1 MiB each, again and again, while somebody works here.
+    """16 connections send 1 MiB each, repeatedly, while a user works.
 
-    Such a body takes seconds to parse: each key of each object is there twice.
+    Such a body takes seconds to parse: each key of each object occurs twice.
     """
     body = b"[" + b",".join([b'{"a":1,"a":1}'] * (MEGABYTE // 14)) + b"]"
     headers, at_work = await served.edge.headers(), asyncio.Event()
@@ -152,7 +152,7 @@ async def test_large_bodies_of_strangers_are_not_parsed(served: Served) -> None:
 
 
 async def test_wrong_log_ins_keep_nobody_waiting(served: Served) -> None:
-    """40 at once, again and again, each of which costs what a password costs in a cluster."""
+    """40 at once, repeatedly, each of which costs what a password costs in a cluster."""
     served.edge.users._passwords = Passwords()
     await served.edge.users.add("new@vsphere.local", Secret(PASSWORD), Role.READ_ONLY)
     headers, at_work = await served.edge.headers(), asyncio.Event()
@@ -176,7 +176,7 @@ async def test_wrong_log_ins_keep_nobody_waiting(served: Served) -> None:
         while not at_work.is_set():
             assert (await worker.get(SESSION, headers=headers)).status_code == 200
         while (answer := await new.post(SESSION, auth=("new@vsphere.local", PASSWORD))).is_error:
-            # On a machine that does much else his turn may not come in time: he asks again.
+            # On a busy machine his turn may not come in time: he retries.
             assert answer.status_code == 503
             await asyncio.sleep(int(answer.headers["retry-after"]))
         assert answer.status_code == 201
@@ -184,7 +184,7 @@ async def test_wrong_log_ins_keep_nobody_waiting(served: Served) -> None:
 
 
 async def test_a_greedy_reader_keeps_nobody_waiting(served: Served) -> None:
-    """64 connections ask for what takes long, again and again; many of them at once are refused."""
+    """64 connections call slow operations repeatedly; too many at once are refused."""
     dispatcher, inside = served.edge.dispatcher, Counter[str]()
     most = 0
 
@@ -213,7 +213,7 @@ async def test_a_greedy_reader_keeps_nobody_waiting(served: Served) -> None:
 
 
 def peers(port: int) -> set[int]:
-    """Return the ports of the clients that are connected."""
+    """Return the ports of the connected clients."""
     connections = accepted(port)
     try:
         return {connection.getpeername()[1] for connection in connections}
@@ -223,5 +223,5 @@ def peers(port: int) -> set[int]:
 
 
 def resident() -> int:
-    """Return the bytes that this process has in memory."""
+    """Return this process's resident memory in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

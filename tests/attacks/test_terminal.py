@@ -1,6 +1,6 @@
-"""Text of others reaches a terminal as text: it moves no cursor, sets no title, forges no line.
+"""Others' text reaches a terminal as text: it moves no cursor, sets no title, forges no line.
 
-`test_every_command.py` drives each command; here are the ways by which all of them print.
+`test_every_command.py` drives each command; this covers the functions with which all of them print.
 """
 
 import ast
@@ -44,7 +44,7 @@ WORD = HOSTILE.replace(" ", "")
     [WORD, f"--{WORD}", f"events --{WORD}", f"call {WORD}", f"lab status --name {WORD}"],
 )
 def test_wrong_usage_is_text(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A script may put together a command line of what others wrote."""
+    """A script may build a command line from others' text."""
     with terminal(monkeypatch) as seen:
         run(*words.split(" "))
     seen.assert_harmless()
@@ -62,7 +62,7 @@ LINES = [
 
 @pytest.mark.parametrize("raw", [False, True])
 def test_log_lines_are_text(raw: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of every format that is understood, and as they are in the files."""
+    """In every format that is recognized, and as stored in the files."""
     (tmp_path / "etcd.jsonl").write_text("\n".join(LINES) + "\n")
 
     async def folder(*_: object) -> Path:
@@ -94,7 +94,7 @@ ERROR = ApiError(
 )
 @pytest.mark.parametrize("traced", ["", "1"])
 def test_errors_are_text(error: Exception, traced: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever wrote what they quote, with the traceback too."""
+    """Whoever wrote the text they quote, including in the traceback."""
     monkeypatch.setenv("OPENVCHA_TRACEBACK", traced)
 
     async def refused(_: Lab) -> LabStatus:
@@ -142,7 +142,7 @@ def test_each_way_to_print_shows_text_as_text(
 def test_the_look_at_the_bytes_does_see_an_escape(
     text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is printed past these ways is met."""
+    """Output that bypasses these functions is detected."""
     with terminal(monkeypatch) as seen:
         typer.echo("SHOWN" + (text or "\x1b"), color=True)
     with pytest.raises(AssertionError):
@@ -150,7 +150,7 @@ def test_the_look_at_the_bytes_does_see_an_escape(
 
 
 def test_nothing_is_printed_past_them() -> None:
-    """`typer.echo`, `print` and consoles are in the two modules that make text harmless."""
+    """`typer.echo`, `print` and consoles occur only in the two modules that make text harmless."""
     ways = {"echo", "secho", "confirm", "prompt", "print_exc", "Console", "print"}
     met = []
     room = Path(openvcha.cli.__file__).parent
@@ -163,7 +163,7 @@ def test_nothing_is_printed_past_them() -> None:
 
 
 def _bare(function: ast.expr) -> str:
-    """Name a function of typer's or of Python's own; methods of screens do not count."""
+    """Return the name of a function of typer's or Python's own; methods of screens do not count."""
     if isinstance(function, ast.Attribute) and ast.unparse(function.value) in {
         "typer",
         "click",
@@ -178,13 +178,13 @@ def _bare(function: ast.expr) -> str:
 
 
 def test_log_files_hold_no_control_characters() -> None:
-    """Whoever looks at them with `cat` is as safe."""
+    """Reading them with `cat` is safe too."""
     line = wrap("part", HOSTILE.replace("\n", "").encode()).decode()
     assert [letter for letter in line if not is_visible(letter)] == []
 
 
 def test_json_says_the_same() -> None:
-    """An escape of JSON is no other text."""
+    """An escape in JSON does not change the text."""
     data = msgspec.json.encode({HOSTILE: [HOSTILE]}).decode()
     assert msgspec.json.decode(printable_json(data)) == {HOSTILE: [HOSTILE]}
 

@@ -1,6 +1,6 @@
-"""Answers of the store in valid JSON of a wrong form: a stolen witness's etcd may say anything.
+"""Valid JSON of a wrong form from the store: a stolen witness's etcd may say anything.
 
-Whoever asks gets StoreError with what was wrong, and never another exception: those end loops.
+The caller gets StoreError with the reason, and never another exception: those end loops.
 """
 
 import asyncio
@@ -122,7 +122,7 @@ ANYTHING = st.recursive(
 
 @st.composite
 def lies(draw: st.DrawFn, honest: Any = HONEST) -> Any:
-    """Put something else in one place of what an honest member answers, or in all of them."""
+    """Replace one value in an honest member's answer with something else, or all of them."""
     if not isinstance(honest, dict | list) or not honest or draw(st.integers(0, 3)) == 0:
         return draw(ANYTHING)
     if isinstance(honest, list):
@@ -134,7 +134,7 @@ def lies(draw: st.DrawFn, honest: Any = HONEST) -> Any:
 
 
 class Wire:
-    """Stands in for the connections: whatever is asked, this is answered."""
+    """A stand-in for the connections: every request gets this answer."""
 
     def __init__(self, said: Any, status: int = 200) -> None:
         self.reply = Reply(status, json.dumps(said).encode())
@@ -147,7 +147,7 @@ class Wire:
 
 
 def asked(name: str, said: Any, status: int = 200) -> object:
-    """Call one method of a client to which this is answered."""
+    """Call one method of a client that gets this answer."""
 
     async def work() -> object:
         async with Etcd([PLACE], None, timeout=0.001, account=lambda: WHO) as etcd:
@@ -158,20 +158,20 @@ def asked(name: str, said: Any, status: int = 200) -> object:
 
 
 def typed(value: object) -> None:
-    """Hold what is returned against its own types."""
+    """Check what is returned against its own types."""
     for each in value if isinstance(value, list | tuple | frozenset) else [value]:
         if dataclasses.is_dataclass(each) and not isinstance(each, type):
             msgspec.convert(dataclasses.asdict(each), type(each))
 
 
 def short(error: StoreError) -> None:
-    """Hold a refusal against a bound: others keep it, and print it."""
+    """Check the length of a refusal: others store it and print it."""
     assert len(str(error)) < 2000
 
 
 @pytest.mark.parametrize("name", ["get", "get_many", "get_many_and_members"])
 def test_the_record_of_another_key_is_no_answer(name: str) -> None:
-    """Its seal is good, for its own place: one user's record must not be taken for another's."""
+    """Its seal is valid for its own key: one user's record must not be taken for another's."""
     other = VALUE | {"key": b64encode(b"/b").decode()}
     said = HONEST | {"kvs": [other], "responses": [{"response_range": {"kvs": [other]}}] * 2}
     with pytest.raises(StoreUnavailable, match="the key that was asked for"):
@@ -181,7 +181,7 @@ def test_the_record_of_another_key_is_no_answer(name: str) -> None:
 
 
 def test_every_method_is_here() -> None:
-    """A new one that reads what etcd answers belongs in the list."""
+    """A new one that reads etcd's answers belongs in the list."""
     found = {name for name, _ in inspect.getmembers(Etcd, inspect.iscoroutinefunction)}
     theirs = {name for name, _ in inspect.getmembers(EtcdAccounts, inspect.iscoroutinefunction)}
     known = {name for name in found if name[0] != "_"} - {"close"}
@@ -191,8 +191,8 @@ def test_every_method_is_here() -> None:
 
 @pytest.mark.parametrize("name", sorted(CALLS))
 def test_an_honest_answer_is_read(name: str) -> None:
-    """What the lies begin with is right for each of them."""
-    if name != "accounts.enable_auth":  # it asks on until nobody has to show anything
+    """The answer that the lies are derived from is valid for each of them."""
+    if name != "accounts.enable_auth":  # it retries until no endpoint demands a login
         typed(asked(name, HONEST))
 
 
@@ -200,7 +200,7 @@ def test_an_honest_answer_is_read(name: str) -> None:
 @settings(max_examples=25, deadline=None)
 @given(said=lies(), status=st.sampled_from([200, 200, 200, 400, 503]))
 def test_a_lie_is_an_error_of_the_store(name: str, said: Any, status: int) -> None:
-    """Or it is taken for what it says, where its form is right."""
+    """Unless the form is valid: then its content is believed."""
     try:
         typed(asked(name, said, status))
     except StoreError as error:
@@ -210,7 +210,7 @@ def test_a_lie_is_an_error_of_the_store(name: str, said: Any, status: int) -> No
 @settings(max_examples=100, deadline=None)
 @given(said=lies())
 def test_a_lie_ends_a_line_of_a_watch_only(said: Any) -> None:
-    """A watch leaves the endpoint then; that is an error of the store."""
+    """The watch then leaves the endpoint, with an error of the store."""
     watch = Watch(Etcd([PLACE], None)._gateway, "/a", 0, 1.0)
     try:
         typed(watch._take(json.dumps(said).encode()))
@@ -221,7 +221,7 @@ def test_a_lie_ends_a_line_of_a_watch_only(said: Any) -> None:
 @settings(max_examples=50, deadline=None)
 @given(said=lies())
 def test_a_lie_leaves_patroni_what_it_knew(said: Any) -> None:
-    """Its loop goes on: who the voters are is as it was said last."""
+    """Its loop goes on: the voters are those that were reported last."""
 
     class Dcs:
         def __init__(self) -> None:
@@ -249,7 +249,7 @@ async def test_the_next_endpoint_is_asked() -> None:
 
 
 async def test_a_watch_goes_on_elsewhere() -> None:
-    """It does not end its reader."""
+    """Its reader goes on."""
     event = {"kv": {**VALUE, "mod_revision": "5"}}
 
     async def liar(request: Request) -> None:
@@ -269,7 +269,7 @@ async def test_a_watch_goes_on_elsewhere() -> None:
     ["https://[x", "https://a\0b", f"https://{'a' * 70}.x", "https://a:99999", "nothing", ""],
 )
 async def test_a_place_that_is_none_is_unavailable(place: str) -> None:
-    """Members announce where they are asked."""
+    """Members announce their own client URLs."""
     async with Etcd([PLACE], None, timeout=0.2) as etcd:
         with pytest.raises(StoreUnavailable):
             await etcd.status(place)

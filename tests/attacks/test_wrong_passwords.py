@@ -1,4 +1,4 @@
-"""Wrong passwords: whoever tries them keeps no one else out, and costs a bounded part."""
+"""Wrong passwords: trying them locks out no other user, and costs a bounded share."""
 
 import asyncio
 import os
@@ -43,7 +43,7 @@ PATIENCE = 60.0
 
 @pytest.fixture
 async def edge() -> AsyncIterator[Edge]:
-    """Make an edge with an administrator, a reader and a user who may do nothing."""
+    """Return an edge with an administrator, a reader and a user without access."""
     made = await make_edge()
     async with made.client:
         yield made
@@ -57,7 +57,7 @@ async def refused(edge: Edge, name: str, origin: str) -> ApiError:
 
 @pytest.mark.parametrize("network", [ATTACKER, "2001:db8:1:2::{}"])
 async def test_nobody_is_kept_out_from_elsewhere(edge: Edge, network: str) -> None:
-    """Also by one who goes on for ever; an attacker's IPv6 network is one source."""
+    """Not even by an attacker who never stops; his IPv6 network counts as one source."""
     for number in range(20):
         error = await refused(edge, ADMINISTRATOR, network.format(number))
     assert error.messages[1].id.endswith("users.throttled")
@@ -65,7 +65,7 @@ async def test_nobody_is_kept_out_from_elsewhere(edge: Edge, network: str) -> No
 
 
 async def test_who_has_logged_in_from_there_is_held_up_by_no_other(edge: Edge) -> None:
-    """Although all of them come from one address, and try all the names there are."""
+    """Although all share one address and try every name there is."""
     await edge.users.verify(ADMINISTRATOR, RIGHT, OFFICE)
     edge.clock.advance(minutes=2)
     for number in range(1000):
@@ -76,7 +76,7 @@ async def test_who_has_logged_in_from_there_is_held_up_by_no_other(edge: Edge) -
 
 
 async def test_the_wait_is_told_in_the_answer(edge: Edge) -> None:
-    """As the standard error, and as the header that HTTP has for it; by JSON-RPC too."""
+    """As the standard error, and as HTTP's own header; by JSON-RPC too."""
     for _ in range(5):
         assert (await edge.client.get(READ, auth=(READER, "wrong"))).status_code == 401
     reply = await edge.client.get(READ, auth=(READER, PASSWORD))
@@ -123,7 +123,7 @@ def test_the_table_has_a_bound() -> None:
 
 
 async def test_more_names_bring_no_more_tries(edge: Edge) -> None:
-    """Made-up names push no count out: of one source they share counts with the real ones."""
+    """Made-up names evict no count: within one source they share counts with the real names."""
     for _ in range(5):
         await refused(edge, ADMINISTRATOR, ATTACKER)
     for number in range(2000):
@@ -133,7 +133,7 @@ async def test_more_names_bring_no_more_tries(edge: Edge) -> None:
 
 @pytest.mark.looptime
 async def test_one_source_takes_not_all_the_places() -> None:
-    """Of a thousand some wait, the others are told to come back; who is known goes first."""
+    """Of a thousand some wait, the others are told to come back; known sources go first."""
     turns, order = PasswordQueue(), list[str]()
     go_on = asyncio.Event()
 
@@ -164,7 +164,7 @@ async def test_one_source_takes_not_all_the_places() -> None:
 
 @pytest.mark.looptime
 async def test_a_place_is_given_back_by_who_goes_away() -> None:
-    """Before and after his turn has come."""
+    """Before and after its turn has come."""
     turns = PasswordQueue()
     async with turns.slot("a"):
         waits = [asyncio.create_task(turns.slot(name).__aenter__()) for name in "cd"]
@@ -177,7 +177,7 @@ async def test_a_place_is_given_back_by_who_goes_away() -> None:
 
 
 async def test_who_hangs_up_keeps_his_place_until_the_look_has_ended() -> None:
-    """A thread cannot be stopped: else whoever hangs up has any number of them run at once."""
+    """A thread cannot be stopped: otherwise disconnecting would allow any number to run at once."""
     running, most, go_on = set[int](), list[int](), threading.Event()
     begun, loop = asyncio.Semaphore(0), asyncio.get_running_loop()
 
@@ -195,7 +195,7 @@ async def test_who_hangs_up_keeps_his_place_until_the_look_has_ended() -> None:
     for _ in range(MAX_CONCURRENT):
         await begun.acquire()
     for call in calls:
-        for _ in range(3):  # whoever stops waiting for somebody may do so again
+        for _ in range(3):  # a waiting caller may be cancelled more than once
             call.cancel()
             await asyncio.sleep(0)
     known = asyncio.create_task(passwords.verify("x", "y"))
@@ -209,12 +209,12 @@ async def test_who_hangs_up_keeps_his_place_until_the_look_has_ended() -> None:
 
 
 def is_free(turns: PasswordQueue) -> bool:
-    """Return whether nobody has a place, and nobody waits."""
+    """Return whether no slot is taken and no caller waits."""
     return (turns._free, turns._unknown, turns._fair_queue._queues) == (MAX_CONCURRENT, 0, {})
 
 
 async def test_looking_at_a_password_gives_way_to_all_else() -> None:
-    """By the thread's own niceness: that of the loop is what it was."""
+    """By the thread's own niceness: the loop's does not change."""
     own, seen = os.getpriority(os.PRIO_PROCESS, 0), list[int]()
 
     class Watched(PasswordHasher):
@@ -230,7 +230,7 @@ async def test_looking_at_a_password_gives_way_to_all_else() -> None:
 
 
 async def test_a_password_takes_one_thread() -> None:
-    """Argon2's own lanes would be as many threads beside the loop, at each password."""
+    """Argon2's own lanes would add as many threads beside the loop for each password."""
     known = await Passwords().hash("a-password")
     assert known.startswith("$argon2id$")
     assert "p=1$" in known
@@ -238,7 +238,7 @@ async def test_a_password_takes_one_thread() -> None:
 
 @pytest.mark.looptime
 async def test_sources_take_turns() -> None:
-    """Who has not been served goes before one who comes again and again, and comes last."""
+    """A source not yet served goes before one that keeps coming and was served last."""
     turns, order = PasswordQueue(), list[str]()
 
     async def looked_at(source: str) -> None:
@@ -254,9 +254,10 @@ async def test_sources_take_turns() -> None:
 
 @pytest.mark.looptime
 async def test_whose_turn_would_come_too_late_is_refused_at_once() -> None:
-    """How long one takes is learned; nobody is queued who would only wait.
+    """The time per password is learned; a caller is not queued only to time out.
 
-    A source that was not served yet is: the crowd that is always there would else be it for ever.
+    A source not yet served is queued anyway: otherwise a permanent crowd would always be refused
+    first.
     """
     turns = PasswordQueue()
     async with turns.slot(ATTACKER):
@@ -277,7 +278,7 @@ async def test_whose_turn_would_come_too_late_is_refused_at_once() -> None:
 
 @pytest.mark.looptime
 async def test_nobody_waits_longer_than_the_bound() -> None:
-    """Also where the first ones take longer than those before."""
+    """Even where the first ones take longer than those before."""
     turns, loop = PasswordQueue(), asyncio.get_running_loop()
     async with turns.slot("slow"):
         begun = loop.time()
@@ -289,7 +290,7 @@ async def test_nobody_waits_longer_than_the_bound() -> None:
 
 @pytest.mark.looptime
 async def test_known_sources_do_not_wait_for_strangers() -> None:
-    """A place is kept for them, whatever strangers have begun."""
+    """A slot is reserved for them, whatever strangers have begun."""
     turns = PasswordQueue()
     async with turns.slot("a"), asyncio.timeout(PATIENCE):
         waiting = asyncio.create_task(turns.slot("b").__aenter__())
@@ -301,7 +302,7 @@ async def test_known_sources_do_not_wait_for_strangers() -> None:
 
 @pytest.mark.looptime
 async def test_one_name_is_waited_for_no_longer_than_the_bound(edge: Edge) -> None:
-    """Tries of one name from one source are one after the other; the last ones are told so."""
+    """Attempts for one name from one source run one at a time; the last ones are refused."""
     loop = asyncio.get_running_loop()
     async with edge.users._exclusive_attempt(ATTACKER, NOBODY):
         begun = loop.time()
@@ -311,7 +312,7 @@ async def test_one_name_is_waited_for_no_longer_than_the_bound(edge: Edge) -> No
 
 
 async def test_too_many_at_once_are_told_so(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a time to come back; nobody's failures are counted by it."""
+    """With a time to come back; no user's failures are counted for it."""
 
     def full(_: PasswordQueue, source: str | None) -> None:
         assert source == ATTACKER
