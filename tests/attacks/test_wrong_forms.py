@@ -237,7 +237,7 @@ def test_a_lie_leaves_patroni_what_it_knew(said: Any) -> None:
 
 
 async def test_the_next_endpoint_is_asked() -> None:
-    """A read goes on to who answers well; a write is not sent twice, and may have been done."""
+    """A read moves on to an endpoint that answers well; a write is not repeated: it may be done."""
     lie = answer(200, {"header": [], "kvs": 7})
     async with client(lie, answer(200, {"header": {"revision": "7"}})) as etcd:
         assert await etcd.get("/a") is None

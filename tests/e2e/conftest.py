@@ -1,7 +1,7 @@
-"""A real lab for the whole module: three nodes, made with the commands that a person uses.
+"""A real lab for the whole module: three nodes, created with the commands that a person uses.
 
-Modules next to each other that name the same `SHARED_LAB` use one lab, one after the other. Each
-begins HEALTHY and ENABLED, but with what the others have left: events, names, other nodes.
+Adjacent modules that name the same `SHARED_LAB` use one lab, one after the other. Each begins
+HEALTHY and ENABLED, but with what the others left behind: events, names, other nodes.
 """
 
 import json
@@ -19,7 +19,7 @@ SHARED_LAB = "SHARED_LAB"
 
 
 class Labs:
-    """The lab that is up; a module that leaves it broken leaves the next one a new lab."""
+    """The running lab; when a module leaves it broken, the next one gets a new lab."""
 
     def __init__(self, make_directory: Callable[[], Path]) -> None:
         self._make_directory = make_directory
@@ -27,7 +27,7 @@ class Labs:
         self._lab: RunningLab | None = None
 
     def lab(self, module: str) -> RunningLab:
-        """Return the lab that is up, HEALTHY, or a new one."""
+        """Return the running lab if it is HEALTHY, or a new one."""
         if self._lab is not None and not self._fit(self._lab, module):
             self.reset()
         if self._lab is None:
@@ -55,7 +55,7 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labs]:
 
 @pytest.fixture(scope="module")
 def running(request: pytest.FixtureRequest, labs: Labs) -> Iterator[RunningLab]:
-    """A HEALTHY lab, for this module and for the next one if they share it."""
+    """Return a HEALTHY lab, for this module and for the next one if they share it."""
     module = request.module
     yield labs.lab(module.__name__.rpartition("test_")[2].replace("_", "-"))
     shared = getattr(module, SHARED_LAB, None)
@@ -71,7 +71,7 @@ def _next_module(request: pytest.FixtureRequest) -> ModuleType | None:
 
 @pytest.fixture
 def degraded(running: RunningLab) -> RunningLab:
-    """A cluster that has lost its passive."""
+    """Return a cluster that has lost its passive."""
     if running.healthy():
         running.lose_passive()
     return running
@@ -79,7 +79,7 @@ def degraded(running: RunningLab) -> RunningLab:
 
 @pytest.fixture
 def writer(running: RunningLab) -> Iterator[Writer]:
-    """Rows written all the time through the public address; checked at the end of the test."""
+    """Yield a writer that uses the public address all the time; check its rows at the end."""
     passwords = json.loads(running.lab.passwords_file.read_text())
     with Writer(running.lab.state().public_address, passwords["app"], running.lab.ca) as writer:
         yield writer

@@ -1,4 +1,4 @@
-"""A manual deployment, as a person does it: two nodes in directories that no inventory knows."""
+"""A manual deployment, as a person does it: two nodes in directories that no inventory lists."""
 
 import os
 import signal
@@ -52,7 +52,7 @@ class ByHand:
         return self.folder / role
 
     def token(self, role: str) -> Path:
-        """Ask for a token with the command, and keep it in a file."""
+        """Request a token with the command, and write it to a file."""
         done = run_vcha(
             ["node", "token", role, "--name", NAME, "--dir", str(self.running.base)], check=True
         )
@@ -81,7 +81,7 @@ class ByHand:
 
 @pytest.fixture(scope="module")
 def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ByHand]:
-    """A lab with its active only; everything is ended and deleted at the end."""
+    """Yield a lab with only its active; stop and delete everything at the end."""
     base = tmp_path_factory.mktemp("labs")
     place = ["--name", NAME, "--dir", str(base)]
     run_vcha(["lab", "up", "--active-only", *place], check=True)
@@ -114,7 +114,7 @@ def sdk_ip(address: str) -> IpSpec:
 async def test_from_one_node_to_a_cluster_and_its_repair(by_hand: ByHand) -> None:
     """PREPARED, two nodes join, CONFIGURED, HEALTHY; then a passive by placement.
 
-    The one that it replaces was only frozen: it wakes, and takes nothing over.
+    The node it replaces was only frozen: when thawed, it takes nothing over.
     """
     running = by_hand.running
     state = running.lab.state()
@@ -168,7 +168,7 @@ async def test_from_one_node_to_a_cluster_and_its_repair(by_hand: ByHand) -> Non
         freeze(frozen)
         running.until(lambda: not running.healthy())
         placement = PlacementSpec(name="by-placement", folder=running.folder)
-        # Frozen it has its ports still.
+        # While frozen it still holds its ports.
         ha_ip = sdk_ip(state.ha_address(INSTEAD))
         repair = client.vcenter.vcha.cluster.Passive.redeploy_task(
             Passive.RedeploySpec(placement=placement, ha_ip=ha_ip)
@@ -188,7 +188,7 @@ async def test_from_one_node_to_a_cluster_and_its_repair(by_hand: ByHand) -> Non
 
 
 def the_next_loss_is_another_s_turn(running: RunningLab) -> None:
-    """The node that was copied takes over, and none that was removed."""
+    """Check that the new copy takes over on the next loss, and not a removed node."""
     old = running.name_of("ACTIVE")
     run_vcha(["lab", "kill", "active", "--name", NAME, "--dir", str(running.base)], check=True)
     wait_for_successor(running, old)
@@ -196,7 +196,7 @@ def the_next_loss_is_another_s_turn(running: RunningLab) -> None:
 
 
 def freeze(directory: Path) -> None:
-    """Stop all that a node runs, also what it has just begun."""
+    """Stop all processes of a node, including those it has just started."""
     stopped: set[int] = set()
     while fresh := {process.pid for process in find_tree(directory)} - stopped:
         for pid in fresh:
@@ -205,12 +205,12 @@ def freeze(directory: Path) -> None:
 
 
 def databases(directory: Path) -> list[str]:
-    """Return the command lines of a node's PostgreSQL that runs."""
+    """Return the command lines of a node's running PostgreSQL."""
     return [" ".join(each.argv) for each in find_tree(directory) if is_postgres(each.argv)]
 
 
 async def thawed_it_ends_its_database(running: RunningLab, directory: Path) -> None:
-    """It streams, registers itself and wants to lead when it wakes; it gets none of it."""
+    """Thaw it: it tries to stream, register and lead, gets none of it, and ends its PostgreSQL."""
     member = load_identity(directory).member
     assert databases(directory)
     for process in find_tree(directory):
@@ -227,7 +227,7 @@ async def thawed_it_ends_its_database(running: RunningLab, directory: Path) -> N
 
 
 def test_the_join_call_needs_a_token_and_nothing_else(by_hand: ByHand) -> None:
-    """No session is asked for; what is no token is refused."""
+    """It needs no session; an invalid token is refused."""
     running = by_hand.running
     with httpx2.Client(
         base_url=f"{running.api}/api", verify=trust(running.lab.ca), timeout=120

@@ -1,6 +1,6 @@
 """All attacks on the API at once, for a minute: what they must not cost, and the figures.
 
-How long something takes depends on what else the machine does: `./dev bench edge` measures that.
+Latencies depend on what else the machine does: `./dev bench edge` measures those.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ WAIT = {"read: 503", "log-in: 503"}
 def test_all_attacks_at_once_cost_neither_the_lead_nor_a_row(
     running: RunningLab, writer: Writer
 ) -> None:
-    """An administrator works on meanwhile: each request and each log-in gets an answer."""
+    """An administrator works meanwhile: each request and each login is answered."""
     active, nodes = running.name_of("ACTIVE"), data_nodes(running)
     before, host = active_roles_lost(nodes), running.lab.state().public_address
     own = ADMINISTRATOR, running.password()
@@ -54,7 +54,7 @@ def test_all_attacks_at_once_cost_neither_the_lead_nor_a_row(
 
 
 def figures(seen: Seen, attack: Attacked, writer: Writer) -> Iterator[str]:
-    """Yield lines with what everybody met; pytest shows them with ``-rP``."""
+    """Yield lines with every caller's figures; pytest shows them with ``-rP``."""
     yield distribution_header()
     for name, values in (("reads", seen.reads), ("new logins", seen.log_ins)):
         if values:
@@ -64,5 +64,5 @@ def figures(seen: Seen, attack: Attacked, writer: Writer) -> Iterator[str]:
 
 
 def data_nodes(running: RunningLab) -> list[Path]:
-    """Return the directories of the nodes that may be the active."""
+    """Return the directories of the nodes that may become active."""
     return [running.directory(running.name_of(role)) for role in ("ACTIVE", "PASSIVE")]

@@ -26,7 +26,7 @@ SHARED_LAB = "failovers"
 
 
 def test_sessions_and_rows_live_through_a_failover(running: RunningLab, writer: Writer) -> None:
-    """The same token works at the successor, the old active becomes the passive by itself."""
+    """The same token works at the successor; the old active rejoins as the passive by itself."""
     old = running.name_of("ACTIVE")
     running.until(lambda: len(writer.acknowledged) > 20)
     running.vcha("lab", "kill", "active")
@@ -45,7 +45,7 @@ def test_sessions_and_rows_live_through_a_failover(running: RunningLab, writer: 
 
 
 def assert_told_once(running: RunningLab, old: str) -> None:
-    """The successor tells the failover, goes on with the numbers, and repeats nothing."""
+    """Check that the successor reports one failover, continues the numbers, and repeats nothing."""
     found, successor = told(running), running.name_of("ACTIVE")
     assert found.count("operation.started") == found.count("operation.succeeded") == 1
     takeover = found.index(f"failover.succeeded {successor}")
@@ -61,7 +61,7 @@ def assert_told_once(running: RunningLab, old: str) -> None:
 
 
 def test_the_audit_outlives_the_failover(running: RunningLab) -> None:
-    """It tells the deployment, with its task and no secret; a reader may not look."""
+    """It records the deployment, with its task and no secret; a reader may not read it."""
     found = [json.loads(line) for line in running.vcha("audit", "--json").stdout.splitlines()]
     (deploy,) = [each for each in found if each["operation"] == f"{VCHA}cluster.deploy"]
     assert (deploy["user"], deploy["result"]) == (ADMINISTRATOR, "OK")
@@ -74,7 +74,7 @@ def test_the_audit_outlives_the_failover(running: RunningLab) -> None:
 def test_replication_that_lags_is_told_with_bytes_and_seconds(
     running: RunningLab, writer: Writer
 ) -> None:
-    """A reader on the passive holds the replay up: HEALTHY still, as no row can be lost."""
+    """A reader on the passive delays replay: still HEALTHY, as no row can be lost."""
     running.until(running.healthy)
     with (
         superuser(running, "ACTIVE") as active,
@@ -91,14 +91,14 @@ def test_replication_that_lags_is_told_with_bytes_and_seconds(
     (lag,) = [w for w in info["health_warnings"] if w["error"]["id"].endswith("lagging")]
     _, size, seconds = lag["error"]["args"]
     assert int(size) > 0
-    assert float(seconds) >= LAG_SECONDS  # told with one digit
+    assert float(seconds) >= LAG_SECONDS  # shown with one digit
     running.until(lambda: not warnings(running))
     assert writer.missing() == set()
 
 
 @pytest.mark.soak
 def test_a_killed_supervisor_takes_its_node_with_it(running: RunningLab, writer: Writer) -> None:
-    """Else its Patroni keeps the lead beside a service that fails, and nobody takes over."""
+    """Otherwise its Patroni keeps the leader key beside a failed service: no node takes over."""
     running.until(running.healthy)
     old = running.name_of("ACTIVE")
     layout = running.layout(old)
@@ -116,7 +116,7 @@ def test_a_killed_supervisor_takes_its_node_with_it(running: RunningLab, writer:
 
 @pytest.mark.soak
 def test_a_service_that_hangs_is_started_again(running: RunningLab, writer: Writer) -> None:
-    """Else all that come to the public address hang with it, for as long as it does."""
+    """Otherwise every client of the public address hangs for as long as the service does."""
     running.until(running.healthy)
     root = running.layout(running.name_of("ACTIVE")).root
     (hanging,) = [process for process in find_tree(root) if "service" in process.argv]

@@ -1,4 +1,4 @@
-"""The API's process dies or is frozen: the node leads on, and nobody loses a session or a row."""
+"""The API's process dies or is frozen: the node still leads, and no session or row is lost."""
 
 import json
 import os
@@ -27,7 +27,7 @@ PARTS = ("service", "supervisor")
 
 @contextmanager
 def frozen(pid: int) -> Iterator[None]:
-    """Freeze a process meanwhile."""
+    """Freeze a process during the block."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -47,7 +47,7 @@ class Place:
         self.session = session
 
     def pid(self, part: str) -> int:
-        """Wait for the process of a part: it may be about to begin anew."""
+        """Wait for the process of a part, which may be about to restart."""
         found = until(
             lambda: pid_of(self.directory, part),
             AWAY_SECONDS,
@@ -63,7 +63,7 @@ class Place:
         assert self.running.active_name() == self.name
 
     def wait_for_api(self) -> None:
-        """Wait until the same session of the API is answered again."""
+        """Wait until the API answers the same session again."""
         until(self.answers, AWAY_SECONDS)
 
     def wait_for_no_api(self) -> None:
@@ -83,13 +83,13 @@ def place(running: RunningLab, writer: Writer) -> Iterator[Place]:
 
 
 def killed_for_hanging(log: str, pid: int) -> bool:
-    """Return whether a supervisor has logged that it killed a process that hung."""
+    """Return whether a supervisor has logged that it killed a hung process."""
     lines = [json.loads(line) for line in log.splitlines()]
     return any(line["event"] == "hung; killed" and line["pid"] == pid for line in lines)
 
 
 def wait_for_database(running: RunningLab) -> None:
-    """Wait until the address of the data is held again, which the service took with it."""
+    """Wait until the database's address, which went away with the service, is held again."""
     place = running.lab.state().public_address, Ports().postgres
 
     def connects() -> bool:
@@ -100,7 +100,7 @@ def wait_for_database(running: RunningLab) -> None:
 
 
 def test_a_killed_api_costs_nobody_anything(place: Place, writer: Writer) -> None:
-    """It is there again by itself, with all sessions; the node has not stopped to lead."""
+    """It restarts by itself, with all sessions; the node never stopped leading."""
     before = place.pid("api")
     os.kill(before, signal.SIGKILL)
     place.wait_for_api()
@@ -111,7 +111,7 @@ def test_a_killed_api_costs_nobody_anything(place: Place, writer: Writer) -> Non
 
 @pytest.mark.soak
 def test_a_frozen_api_costs_the_database_nothing(place: Place, writer: Writer) -> None:
-    """Meanwhile rows are written; it is killed, and another one serves the same sessions."""
+    """Rows are still written; it is killed, and a new one serves the same sessions."""
     rows, before = len(writer.acknowledged), place.pid("api")
     with frozen(before):
         until(
@@ -127,7 +127,7 @@ def test_a_frozen_api_costs_the_database_nothing(place: Place, writer: Writer) -
 
 @pytest.mark.soak
 def test_an_api_without_its_service_serves_nobody(place: Place) -> None:
-    """A frozen service cannot say that another node leads; the API is there again with it."""
+    """A frozen service cannot say that another node leads; the API returns together with it."""
     api = place.pid("api")
     with frozen(place.service):
         place.wait_for_no_api()
@@ -142,9 +142,9 @@ def test_an_api_without_its_service_serves_nobody(place: Place) -> None:
 
 @pytest.mark.soak
 def test_a_frozen_api_holds_no_failover_up(place: Place, writer: Writer) -> None:
-    """It keeps the port that the successor needs, and is killed by the service that led.
+    """It holds the port that the successor needs, and the service that led kills it.
 
-    On a busy machine its supervisor may be the first: it kills what hangs.
+    On a busy machine its supervisor may be first: it kills what hangs.
     """
     api, running = read_process(place.pid("api")), place.running
     assert api

@@ -1,4 +1,4 @@
-"""A failover by hand: the roles are swapped, and neither a row nor a session is lost."""
+"""A failover by hand: the roles are swapped, and no row or session is lost."""
 
 import asyncio
 import threading
@@ -28,7 +28,7 @@ HELD_SECONDS = 3.0
 
 @contextmanager
 def swapped(running: RunningLab, writer: Writer) -> Iterator[None]:
-    """Check around a failover that it is whole: the same session sees the roles swapped."""
+    """Check that a failover is complete: the same session sees the roles swapped."""
     running.until(running.healthy)
     running.until(lambda: len(writer.acknowledged) > 20)
     before = running.name_of("ACTIVE"), running.name_of("PASSIVE")
@@ -43,7 +43,7 @@ def swapped(running: RunningLab, writer: Writer) -> Iterator[None]:
 
 
 async def test_planned_with_the_official_sdk(running: RunningLab, writer: Writer) -> None:
-    """The official SDK, unchanged; its own session lives on at the new active, too."""
+    """With the unmodified official SDK; its own session stays valid at the new active, too."""
     session = requests.Session()
     session.verify = str(running.lab.ca)
     session.trust_env = False  # REQUESTS_CA_BUNDLE, where it is set, would override verify
@@ -80,11 +80,11 @@ class OpenSession:
         self.acknowledged = False
 
     def commit(self) -> None:
-        """Ask for the commit, without waiting for its answer."""
+        """Send the commit, without waiting for its answer."""
         self._committing.start()
 
     def ended(self, seconds: float) -> bool:
-        """Return whether there is an answer, or none will come, within some seconds."""
+        """Return whether the commit is answered or the session ended, within some seconds."""
         self._committing.join(seconds)
         return not self._committing.is_alive()
 
@@ -102,7 +102,7 @@ class OpenSession:
 async def test_an_open_session_on_the_former_active_cannot_commit(
     running: RunningLab, writer: Writer
 ) -> None:
-    """Also where nobody ends it: the passive acknowledges nothing to who does not lead."""
+    """Even if nothing ends it: the passive acknowledges nothing to a node that does not lead."""
     with swapped(running, writer):
         old, new = running.name_of("ACTIVE"), running.name_of("PASSIVE")
         held = OpenSession(running, old)
@@ -122,7 +122,7 @@ async def test_an_open_session_on_the_former_active_cannot_commit(
 
 
 def test_forced_with_rest(running: RunningLab, writer: Writer) -> None:
-    """At once, and nothing that was acknowledged is lost either."""
+    """It switches at once, and still loses no acknowledged row."""
     with swapped(running, writer):
         task = running.admin.call("POST", PATH, {"planned": False}, 202)
         assert running.admin.finished(task)["status"] == "SUCCEEDED"
@@ -130,7 +130,7 @@ def test_forced_with_rest(running: RunningLab, writer: Writer) -> None:
 
 @pytest.mark.soak
 def test_planned_with_legacy_rest(running: RunningLab, writer: Writer) -> None:
-    """Old scripts: /rest, wrapped bodies, 200 for everything; and back to where it was."""
+    """Old scripts: /rest, wrapped bodies, 200 for everything; then back to the former active."""
     with (
         swapped(running, writer),
         httpx2.Client(

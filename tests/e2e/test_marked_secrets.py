@@ -1,4 +1,4 @@
-"""Secrets are followed through a cluster's whole life: they are nowhere but where they must be."""
+"""Secrets tracked through a cluster's whole life: they occur only where they must be."""
 
 import asyncio
 import base64
@@ -30,7 +30,7 @@ GUESS = "MARK-wrong-password-of-a-login-4e2b"
 
 
 class Life:
-    """One lab from its beginning to its end, and all that was known and seen on the way."""
+    """One lab from beginning to end, with all secrets learned and all output seen on the way."""
 
     def __init__(self, running: RunningLab, sampler: Sampler, base: Path, began: float) -> None:
         self.running = running
@@ -44,7 +44,7 @@ class Life:
             self.marks.add(name, mark)
 
     def learn(self) -> None:
-        """Get to know all secrets that are on the disk now."""
+        """Learn all secrets that are on the disk now."""
         passwords = json.loads(self.running.lab.passwords_file.read_text())
         for user, password in passwords.items():
             self.marks.add(f"password of {user}", password)
@@ -61,7 +61,7 @@ class Life:
             self.marks.add("a session's token", user.token)
 
     async def look(self, where: str) -> None:
-        """Search everything there is now."""
+        """Search everything that exists now."""
         self.learn()
         tops = [self.base, *self._temporary()]
         found = file_leaks(self.marks, tops, since=self.began)
@@ -72,7 +72,7 @@ class Life:
         self.found |= {f"{where}: {leak}" for leak in found}
 
     def _temporary(self) -> list[Path]:
-        """Return the files that came into the folder of temporary ones since the beginning."""
+        """Return the files that were added to the folder of temporary files since the beginning."""
         folder = Path(tempfile.gettempdir())
         return [path for path in folder.iterdir() if path.is_file()]
 
@@ -83,7 +83,7 @@ class Life:
         return b"\n".join(kv.key.encode() + b"=" + kv.value for kv in pairs)
 
     def send(self, method: str, path: str, **options: Any) -> httpx2.Response:
-        """Send what is wrong, and keep the answer."""
+        """Send an invalid request, and record the answer."""
         with httpx2.Client(verify=trust(self.running.lab.ca), timeout=30.0) as http:
             reply = http.request(method, f"{self.running.api}{path}", **options)
         self.said.append(reply.content + repr(reply.headers).encode())
@@ -91,7 +91,7 @@ class Life:
 
 
 def all_answers(running: RunningLab) -> bytes:
-    """Return all tasks, events and records of the audit."""
+    """Return all tasks, events and audit records."""
     answers = [
         running.admin.call(
             "POST", "/cis/tasks?action=list", {"filter_spec": {"services": SERVICES}}
@@ -111,7 +111,7 @@ def life(tmp_path: Path) -> Iterator[Life]:
 
 
 def vc_spec(running: RunningLab, **changes: Any) -> dict[str, Any]:
-    """Name this very server as the vCenter, with the administrator's password."""
+    """Name this server itself as the vCenter, with the administrator's password."""
     certificate = running.layout(running.name_of("ACTIVE")).root / "tls" / "api.crt"
     place = {
         "hostname": running.lab.state().public_address,
@@ -124,7 +124,7 @@ def vc_spec(running: RunningLab, **changes: Any) -> dict[str, Any]:
 
 
 def send_what_is_wrong(life: Life) -> None:
-    """Secrets in every wrong place of a request; whoever reports the fault must not quote them."""
+    """Put secrets in every wrong place of a request; the error must not quote them."""
     running, token = life.running, {"vmware-api-session-id": life.running.admin.token}
     path = f"/api{VCHA}/passive?action=redeploy&vmw-task=true"
     placement = {"name": "x", "folder": running.folder}
@@ -150,7 +150,7 @@ def send_what_is_wrong(life: Life) -> None:
 @pytest.mark.engines
 @pytest.mark.soak
 async def test_secrets_are_nowhere_but_where_they_must_be(life: Life) -> None:
-    """Through deploy, redeploy, failover, undeploy and a join by hand: no wrong place has one."""
+    """Through deploy, redeploy, failover, undeploy and a manual join, none leaks."""
     running = life.running
     await life.look("deployed")
     send_what_is_wrong(life)
@@ -188,7 +188,7 @@ def succeeds(running: RunningLab, task: str) -> None:
 
 
 def prepare_by_hand(life: Life, active: Path) -> None:
-    """Prepare a cluster whose nodes a person makes, and ask for the token of one."""
+    """Prepare a cluster whose nodes a person creates, and request one node's token."""
     running = life.running
     state = running.lab.state()
     body: dict[str, Any] = {"deployment": "MANUAL"}
@@ -207,7 +207,7 @@ def prepare_by_hand(life: Life, active: Path) -> None:
 
 
 async def plant_one_of_each(life: Life, active: Path) -> None:
-    """A secret in the log, a process and the store is met: the search above could fail."""
+    """A secret in the log, a process and the store is found: the search above can fail."""
     password = life.running.password()
     log = Layout(active).logs / "planted.jsonl"
     log.write_text(json.dumps({"line": base64.b64encode(f"user:{password}".encode()).decode()}))

@@ -1,6 +1,6 @@
-"""Each mode, seen in what the cluster then does: who takes over, who runs, who goes on alone.
+"""Each mode's effect on the cluster: who takes over, which nodes run, who goes on alone.
 
-And what is allowed in it, in each state that a real cluster can be brought into.
+Also what each mode allows, in each state that a real cluster can be brought into.
 """
 
 import time
@@ -29,12 +29,12 @@ pytestmark = pytest.mark.engines
 SHARED_LAB = "failovers"
 OPERATIONS = "/vcenter/vcha/operations"
 SET_MODE = "com.vmware.vcenter.vcha.cluster.mode.set"
-LONGER_THAN_A_ROUND = 2  # seconds, in which a paused Patroni looks at the cluster once a second
+LONGER_THAN_A_ROUND = 2  # seconds, in which a paused Patroni observes the cluster once a second
 SECONDS = 240.0
 
 
 def maintained(running: RunningLab) -> None:
-    """Begin in MAINTENANCE, HEALTHY, however the last test ended."""
+    """Begin in MAINTENANCE, HEALTHY, whatever state the last test left."""
     if running.admin.call("GET", MODE) != {"mode": "MAINTENANCE"}:
         enabled(running)
         change(running, "MAINTENANCE")
@@ -79,7 +79,7 @@ async def outlive_the_leader(running: RunningLab, name: str) -> str:
 async def test_in_maintenance_nobody_takes_over_from_a_lost_active(
     running: RunningLab, writer: Writer
 ) -> None:
-    """The passive stays one, beyond the time of the leader's key; the active comes back as it."""
+    """It stays the passive after the leader key expires; the active returns as the active."""
     maintained(running)
     active, passive = running.name_of("ACTIVE"), running.name_of("PASSIVE")
     writes_on(running, writer)
@@ -96,7 +96,7 @@ async def test_in_maintenance_nobody_takes_over_from_a_lost_active(
 async def test_in_maintenance_the_active_goes_on_when_both_others_are_lost(
     running: RunningLab, writer: Writer
 ) -> None:
-    """It waits for the synchronous standby no longer; in sync again when they are back."""
+    """It stops waiting for the synchronous standby; in sync again when the others are back."""
     maintained(running)
     active = running.name_of("ACTIVE")
     for role in ("passive", "witness"):
@@ -114,7 +114,7 @@ async def test_in_maintenance_the_active_goes_on_when_both_others_are_lost(
 async def test_in_disabled_the_standby_is_down_and_the_active_goes_on_alone(
     running: RunningLab, writer: Writer
 ) -> None:
-    """Through the loss of both others and a cold start; back in ENABLED nothing is missing."""
+    """Through the loss of both others and a cold start; back in ENABLED, no row is missing."""
     enabled(running)
     active, passive = running.name_of("ACTIVE"), running.name_of("PASSIVE")
     writes_on(running, writer)
@@ -141,7 +141,7 @@ async def test_in_disabled_the_standby_is_down_and_the_active_goes_on_alone(
 
 @pytest.mark.soak
 async def test_a_passive_lost_in_disabled_is_replaced(running: RunningLab, writer: Writer) -> None:
-    """The new one streams once and is stopped then; it is refused while the old one is well."""
+    """The new one streams once and is then stopped; refused while the old one is well."""
     enabled(running)
     change(running, "DISABLED")
     body = {"placement": {"name": "in-disabled", "folder": running.folder}}
@@ -150,7 +150,7 @@ async def test_a_passive_lost_in_disabled_is_replaced(running: RunningLab, write
     info = running.admin.finished(running.admin.redeploy(body))
     assert info["status"] == "SUCCEEDED", info
     running.until(lambda: not postgres_runs(running, "in-disabled"))
-    # Its Patroni is silent while PostgreSQL stops: until it answers ENABLED is refused.
+    # Its Patroni is silent while PostgreSQL stops: ENABLED is refused until it answers.
     running.until(lambda: SET_MODE not in running.admin.call("GET", OPERATIONS)["disabled"])
     change(running, "ENABLED")
     assert running.name_of("PASSIVE") == "in-disabled"
@@ -158,7 +158,7 @@ async def test_a_passive_lost_in_disabled_is_replaced(running: RunningLab, write
 
 
 def test_the_official_sdk_sets_and_gets_the_mode(running: RunningLab) -> None:
-    """Also a refusal, as the exception for it."""
+    """Including a refusal, as its exception."""
     enabled(running)
     session = requests.Session()
     session.verify = str(running.lab.ca)
@@ -189,7 +189,7 @@ def test_what_is_refused_is_refused_with_its_reason(running: RunningLab) -> None
 
 
 def test_every_state_is_walked_through_or_is_known_not_to_be() -> None:
-    """Another state in the table needs a place in the walk, or a reason."""
+    """A new state in the table needs a step in the walk, or a reason."""
     walked = {(state, mode) for _, state, mode in WALK}
     wanted = {
         (state, mode) for state, rows in TABLE.items() for mode in rows if state not in ELSEWHERE

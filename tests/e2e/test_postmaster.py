@@ -1,7 +1,7 @@
 """The active's postmaster is killed under load: the node's database comes back by itself.
 
-Once a backend that waited for the standby went on reading its standard input after the death of its
-postmaster, and PostgreSQL does not start beside such a one ("pre-existing shared memory block").
+Regression: a backend waiting for the standby went on reading its standard input after its
+postmaster died, and PostgreSQL does not start beside it ("pre-existing shared memory block").
 """
 
 import json
@@ -21,7 +21,7 @@ from tests.support.lab.writer import Writer
 
 pytestmark = [pytest.mark.engines, pytest.mark.soak]
 SHARED_LAB = "failovers"
-#: How often it is killed in each mode. A few show that it works, 20 how long it takes.
+#: How often it is killed in each mode. A few show that it works; 20 show how long it takes.
 KILLS = int(os.environ.get("OPENVCHA_KILLS", "2"))
 SESSIONS = 8
 BACK_SECONDS = 60.0
@@ -44,13 +44,13 @@ def postmaster(running: RunningLab, name: str) -> int:
 
 
 def copies(running: RunningLab) -> int:
-    """How often a data node has begun to copy all data."""
+    """Return how often a data node has started to copy all data."""
     logs = [running.layout(vm.name).logs / "supervisor.jsonl" for vm in running.vms()]
     return sum(log.read_text().count('"copy started"') for log in logs if log.exists())
 
 
 def until_all_write(writers: Writer, since: float, running: RunningLab) -> float:
-    """Wait until each has a row acknowledged in a new session; return how long it took."""
+    """Wait until each has a row acknowledged in a new session; return how long that took."""
     deadline = since + BACK_SECONDS
     while silent := [n for n, (opened, _) in enumerate(writers.firsts) if opened < since]:
         assert time.monotonic() < deadline, f"sessions {silent}: {left_over(running)}"
@@ -59,7 +59,7 @@ def until_all_write(writers: Writer, since: float, running: RunningLab) -> float
 
 
 def left_over(running: RunningLab) -> list[str]:
-    """What PostgreSQL of the lab runs now, with where it waits and what it reads."""
+    """Return the lab's PostgreSQL processes, with where each waits and its standard input."""
     data = {str(running.layout(vm.name).pgdata) for vm in running.vms()}
     found = []
     for proc in Path("/proc").glob("[0-9]*"):
@@ -74,7 +74,7 @@ def left_over(running: RunningLab) -> list[str]:
 
 
 def in_mode(running: RunningLab, mode: str) -> None:
-    """Begin in the mode, HEALTHY, however the last test ended."""
+    """Begin in the mode, HEALTHY, whatever state the last test left."""
     running.until(lambda: answers_healthy(running), HEAL_SECONDS)
     if running.admin.call("GET", MODE) != {"mode": mode}:
         enabled(running)
@@ -84,7 +84,7 @@ def in_mode(running: RunningLab, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["MAINTENANCE", "DISABLED", "ENABLED"])
 def test_a_killed_postmaster_comes_back(running: RunningLab, writers: Writer, mode: str) -> None:
-    """All sessions write on soon, no acknowledged row is lost, and nothing is copied anew."""
+    """All sessions soon write again, no acknowledged row is lost, and no data are copied again."""
     in_mode(running, mode)
     before, took = copies(running), []
     for _ in range(KILLS):

@@ -1,4 +1,4 @@
-"""What a person does on a node when the cluster cannot help itself."""
+"""What a person does on a node when the cluster cannot recover by itself."""
 
 import asyncio
 import os
@@ -44,7 +44,7 @@ def command(action: str, directory: Path, *options: str) -> list[str]:
 def node(
     running: RunningLab, action: str, name: str, *options: str, typed: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run `vcha node COMMAND DIRECTORY`, with what a person types."""
+    """Run `vcha node COMMAND DIRECTORY`, with typed input."""
     return subprocess.run(
         command(action, running.directory(name), *options),
         input=typed,
@@ -64,7 +64,7 @@ async def forced(layout: Layout) -> bool:
 
 
 async def rewritten(layout: Layout) -> bool:
-    """The store has one member and no cluster; it is stopped right after, and the next follows."""
+    """Return whether the store has one member and no cluster; the node is killed at this stage."""
     own = client_url(load_identity(layout.root))
     try:
         account = NodeAccount(layout.root)
@@ -75,7 +75,7 @@ async def rewritten(layout: Layout) -> bool:
 
 
 async def renamed(layout: Layout) -> bool:
-    """The node asks no other any more."""
+    """Return whether the node needs no other node any more."""
     identity = load_identity(layout.root)
     kept = load_kept(layout, identity)
     return len(identity.etcd_initial_cluster) == 1 and not (kept and kept.others)
@@ -120,7 +120,7 @@ def deploy_again(running: RunningLab, active: str, first: int) -> None:
 
 
 def config_state(running: RunningLab) -> str:
-    """What the API says, or that nobody serves it."""
+    """Return the state that the API reports, or that no node serves it."""
     try:
         return str(running.admin.cluster(partial=True)["config_state"])
     except (httpx2.TransportError, AssertionError):
@@ -132,7 +132,7 @@ def stands_alone(running: RunningLab) -> bool:
 
 
 def test_what_makes_no_sense_is_refused_with_its_reason(running: RunningLab) -> None:
-    """A witness, a cluster with a majority, a primary that lives."""
+    """A witness, a cluster with a quorum, a running primary."""
     active, passive, witness = (running.name_of(r) for r in ("ACTIVE", "PASSIVE", "WITNESS"))
     for action in ("make-standalone", "promote"):
         done = node(running, action, witness, "--yes")
@@ -151,7 +151,7 @@ def test_what_makes_no_sense_is_refused_with_its_reason(running: RunningLab) -> 
 
 
 async def give_the_lead(running: RunningLab, name: str) -> None:
-    """Do what `vcha node promote` does first, and no more: the command is killed there."""
+    """Do only what `vcha node promote` does first, as if the command were killed there."""
     async with open_services(running.directory(name)) as services:
         store, member = services.store, services.identity.member
         lives = await leader_key.liveness_key(store, member)
@@ -166,9 +166,9 @@ async def give_the_lead(running: RunningLab, name: str) -> None:
 def test_a_promotion_that_comes_to_nothing_leaves_the_former_active_its_right(
     running: RunningLab, writer: Writer
 ) -> None:
-    """The passive hangs while the active is lost; it is tried, and the active comes back instead.
+    """The passive hangs while the active is lost; promoting it fails, and the active comes back.
 
-    Killed right after it gave the lead the command leaves nothing either.
+    A command killed right after it wrote the leader key leaves nothing behind either.
     """
     active, passive = running.name_of("ACTIVE"), running.name_of("PASSIVE")
     running.until(lambda: len(writer.acknowledged) > 20)
@@ -195,7 +195,7 @@ def test_a_promotion_that_comes_to_nothing_leaves_the_former_active_its_right(
 def test_a_passive_out_of_sync_is_promoted_by_who_types_its_name(
     running: RunningLab, writer: Writer
 ) -> None:
-    """Patroni does not dare, for rows would be lost; the old active becomes the passive."""
+    """Patroni refuses, as rows would be lost; the old active becomes the passive."""
     active, passive = running.name_of("ACTIVE"), running.name_of("PASSIVE")
     running.until(lambda: len(writer.acknowledged) > 20)
     early = frozenset(writer.acknowledged)
@@ -211,7 +211,7 @@ def test_a_passive_out_of_sync_is_promoted_by_who_types_its_name(
     assert "may be lost" in wrong.stdout
     assert "Every row that was acknowledged after" in wrong.stdout
     assert "name does not match" in wrong.stderr
-    # Meanwhile the lost active's right may have run out: then there is nothing to override.
+    # Meanwhile the lost active's leader key may have expired: then there is nothing to override.
     done = node(running, "promote", passive, "--yes", typed=f"{passive}\n")
     assert done.returncode == 0, done
     patiently(running, lambda: config_state(running) == "CONFIGURED")
@@ -226,20 +226,20 @@ def test_a_passive_out_of_sync_is_promoted_by_who_types_its_name(
 def test_in_maintenance_the_loss_is_told_though_the_store_names_the_passive(
     running: RunningLab, writer: Writer
 ) -> None:
-    """The active went on alone, and nothing in the store shows it: rows are really lost."""
+    """The active went on alone, which nothing in the store shows: rows are really lost."""
     active, passive = running.name_of("ACTIVE"), running.name_of("PASSIVE")
     running.until(lambda: len(writer.acknowledged) > 20)
     change(running, "MAINTENANCE")
     power(running, passive, on=False)
     early = frozenset(writer.acknowledged)
-    # The command knows how far the active was by what this told the store, once a second.
+    # The command knows the active's position from what the active writes to the store each second.
     asyncio.run(cluster.until_told_beyond_now(running))
     assert len(writer.acknowledged) > len(early)
     writer.stop()
     power(running, active, on=False)
     power(running, passive, on=True)
     patiently(running, lambda: contact(running, passive) == "CONNECTED")
-    # Its own place is known as soon as its database answers.
+    # Its own position is known as soon as its database answers.
     missing = "bytes of write-ahead log are missing"
     patiently(running, lambda: missing in node(running, "promote", passive).stdout)
     refused = node(running, "promote", passive, "--yes", typed="y\n")
@@ -260,7 +260,7 @@ def test_in_maintenance_the_loss_is_told_though_the_store_names_the_passive(
 async def test_an_active_that_lost_both_others_stands_alone_and_is_deployed_again(
     running: RunningLab, writer: Writer
 ) -> None:
-    """Nothing that was acknowledged is lost, and the lost nodes that come back do not disturb."""
+    """No acknowledged row is lost, and the lost nodes do no harm when they come back."""
     active, lost = (
         running.name_of("ACTIVE"),
         [running.name_of("WITNESS"), running.name_of("PASSIVE")],
@@ -301,9 +301,9 @@ async def test_an_active_that_lost_both_others_stands_alone_and_is_deployed_agai
 def test_members_that_came_after_the_node_was_made_forbid_that_it_stands_alone(
     running: RunningLab,
 ) -> None:
-    """A node that was off dissolved a healthy cluster: it knew only the peers of its birth.
+    """Regression: a node that was off knew only its initial peers, and dissolved a healthy cluster.
 
-    They are asked again when the node starts, which may be long after the command.
+    The members are asked again when the node starts, which may be long after the command.
     """
     old = running.name_of("ACTIVE")
     directory, layout = running.directory(old), running.layout(old)
@@ -315,7 +315,7 @@ def test_members_that_came_after_the_node_was_made_forbid_that_it_stands_alone(
     assert refused.returncode == 1, refused
     assert "has a quorum" in refused.stderr
     assert "last in touch with a quorum at" in refused.stdout
-    # Without all that it keeps of the others it asks whoever serves the API.
+    # Without its records of the others it asks the server of the API.
     known = (layout.kept, layout.kept_records / KEPT[keys.CLUSTER], layout.registered)
     aside = [(path, path.rename(path.with_suffix(".aside"))) for path in known if path.exists()]
     blind = node(running, "make-standalone", old, "--yes")
@@ -344,7 +344,7 @@ def test_members_that_came_after_the_node_was_made_forbid_that_it_stands_alone(
 async def test_a_node_whose_own_store_is_broken_gets_in_by_members_that_came_later(
     running: RunningLab,
 ) -> None:
-    """It serves with the others' store, says what to do, and a redeploy mends it."""
+    """It serves with the others' store, says what to do, and a redeploy repairs it."""
     old = running.name_of("PASSIVE")
     directory, layout = running.directory(old), running.layout(old)
     assert len(load_identity(directory).etcd_initial_cluster) == 1
@@ -373,9 +373,9 @@ async def test_a_node_whose_own_store_is_broken_gets_in_by_members_that_came_lat
 async def test_a_passive_that_lost_both_others_goes_on_with_every_row(
     running: RunningLab, writer: Writer
 ) -> None:
-    """Asked while all are off, done when the node is started, though each stage is its last.
+    """Requested while all are off, done when the node starts, though it is killed at each stage.
 
-    The whole node is killed as soon as a stage can be seen; the next start goes on.
+    The whole node is killed as soon as a stage is visible; the next start continues.
     """
     passive = running.name_of("PASSIVE")
     running.until(lambda: len(writer.acknowledged) > 20)

@@ -1,4 +1,4 @@
-"""The main job: the passive is gone, one call brings the cluster back, and no row is lost."""
+"""The main task: the passive is lost, one call restores the cluster, and no row is lost."""
 
 import os
 import re
@@ -30,7 +30,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 
 async def assert_repaired(running: RunningLab, name: str, writer: Writer) -> None:
-    """The cluster is what it was before the loss, in every respect that counts."""
+    """Check that the cluster is what it was before the loss, in every respect that counts."""
     assert running.healthy()
     assert running.name_of("PASSIVE") == name
     (in_sync,) = await cluster.sync_names(running)
@@ -50,7 +50,7 @@ async def assert_repaired(running: RunningLab, name: str, writer: Writer) -> Non
 async def test_official_sdk_with_only_the_required_fields(
     running: RunningLab, writer: Writer
 ) -> None:
-    """The official SDK, unchanged, repairs the cluster with a name and a folder."""
+    """The unmodified official SDK repairs the cluster with a name and a folder."""
     running.lose_passive()
     session = requests.Session()
     session.verify = str(running.lab.ca)
@@ -73,7 +73,7 @@ async def test_official_sdk_with_only_the_required_fields(
 
 
 def all_fields(running: RunningLab) -> dict[str, Any]:
-    """A specification with every field set."""
+    """Return a specification with every field set."""
     state = running.lab.state()
     api_certificate = running.layout(running.name_of("ACTIVE")).root / "tls" / "api.crt"
     taken = {vm.host for vm in running.vms()}
@@ -110,7 +110,7 @@ def all_fields(running: RunningLab) -> dict[str, Any]:
 
 
 async def test_rest_with_all_fields(running: RunningLab, writer: Writer) -> None:
-    """Everything that was asked for is where it was asked for."""
+    """Each requested value takes effect."""
     running.lose_passive()
     spec = all_fields(running)
     task = running.admin.redeploy(spec)
@@ -132,7 +132,7 @@ async def test_rest_with_all_fields(running: RunningLab, writer: Writer) -> None
 
 
 def paste(running: RunningLab) -> str:
-    """Run the README's curl lines as they stand, and return the task's id."""
+    """Run the README's curl lines unmodified, and return the task's id."""
     block = re.search(r"### With curl\n+```sh\n(.*?)```", README.read_text(), re.DOTALL)
     assert block
     done = subprocess.run(
@@ -155,7 +155,7 @@ def paste(running: RunningLab) -> str:
 
 @pytest.mark.soak
 async def test_curl_as_the_readme_has_it(running: RunningLab, writer: Writer) -> None:
-    """The lines of the README, pasted as they stand."""
+    """The lines of the README, run unmodified."""
     running.lose_passive()
     task = paste(running)
     assert running.admin.finished(task)["status"] == "SUCCEEDED"
@@ -183,7 +183,7 @@ async def test_legacy_rest(running: RunningLab, writer: Writer) -> None:
 
 
 async def test_redeploys_leave_the_witness_no_connection_more(running: RunningLab) -> None:
-    """Its etcd is connected with nodes of today; what comes and goes is a client's idle pool."""
+    """Its etcd is connected only with current nodes; a client's idle pool comes and goes."""
     status = load_status(running.directory(running.name_of("WITNESS")))
     assert status is not None
     (etcd,) = [part.pid for part in status.parts if part.name == "etcd"]
@@ -195,7 +195,7 @@ async def test_redeploys_leave_the_witness_no_connection_more(running: RunningLa
     assert outside == set()
     ports = {httpx2.URL(url).port for v in voters.values() for url in v.peer_urls}
     between = [one for one in found if {one.local_port, one.remote_port} & ports]
-    # Each of the two others: two streams and the odd request, both ways.
+    # Each of the two others: two streams and an occasional request, both ways.
     assert len(between) <= 2 * 2 * 4
     assert descriptors(etcd) - len(found) <= OWN_DESCRIPTORS
     assert len(found) - len(between) <= 2 * MAX_IDLE
@@ -205,7 +205,7 @@ async def test_redeploys_leave_the_witness_no_connection_more(running: RunningLa
 async def test_no_slot_of_a_replaced_node_is_left_also_after_a_failover(
     running: RunningLab, writer: Writer
 ) -> None:
-    """Neither with the active, which had it, nor with the passive, which may become one."""
+    """On neither the active, which had it, nor the passive, which may get one."""
     running.lose_passive()
     task = running.admin.redeploy({"placement": {"name": "no-slots", "folder": running.folder}})
     assert running.admin.finished(task)["status"] == "SUCCEEDED"
@@ -216,7 +216,7 @@ async def test_no_slot_of_a_replaced_node_is_left_also_after_a_failover(
     running.until(running.healthy)
     assert running.name_of("ACTIVE") == "no-slots"
     assert [cluster.refusals(running, role) for role in ("ACTIVE", "PASSIVE")] == [[], []]
-    # Each has the other's: what follows is no search among nothing.
+    # Each has the other's slot: the check below is not vacuous.
     assert await cluster.slots(running, "ACTIVE")
     await cluster.until_slots_are_of_members(running)
     assert writer.missing() == set()

@@ -1,4 +1,4 @@
-"""Any process may die in the middle of a repair: the task goes on, and no row is lost."""
+"""Any process may die during a redeploy: the task goes on, and no row is lost."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ SHARED_LAB = "repairs"
 
 
 def begin(running: RunningLab, name: str) -> str:
-    """Start a repair and wait until it has made something that could be left behind."""
+    """Start a redeploy and wait until it has created something that could be left behind."""
     task = str(running.admin.redeploy({"placement": {"name": name, "folder": running.folder}}))
     running.until(lambda: name in {vm.name for vm in running.vms()})
     return task
@@ -32,7 +32,7 @@ async def assert_repaired(running: RunningLab, task: str, name: str, writer: Wri
 
 
 async def test_the_service_dies_in_the_middle(degraded: RunningLab, writer: Writer) -> None:
-    """The process that carries the task out is killed; its successor goes on."""
+    """The process that carries the task out is killed; its successor continues."""
     active = degraded.directory(degraded.name_of("ACTIVE"))
     task = begin(degraded, "after-service")
     os.kill(pid_of(active, "service"), signal.SIGKILL)
@@ -59,10 +59,10 @@ async def test_the_new_node_dies_in_the_middle(degraded: RunningLab, writer: Wri
 
 @pytest.mark.soak
 async def test_the_active_dies_in_the_middle(degraded: RunningLab, writer: Writer) -> None:
-    """There is nobody to fail over to: the active comes back, and with it the task."""
+    """No failover is possible: the active comes back, and the task with it."""
     name = degraded.name_of("ACTIVE")
     task = begin(degraded, "after-active")
-    # From here, at once: by the time a command has started, the new node may be in sync.
+    # At once, in this process: by the time a command has started, the new node may be in sync.
     kill_tree(degraded.directory(name))
     degraded.vcha("lab", "up")
     assert degraded.name_of("ACTIVE") == name

@@ -1,7 +1,7 @@
-"""The active dies while two votes need each other: its peers power it on, and the task ends.
+"""The active dies while both votes are needed: its peers power it on, and the task ends.
 
-Nobody calls `lab up` here. Once the active stayed off until a person came: the others knew of no
-task, as the store in which it stands had stopped.
+This test never calls `lab up`. Regression: the active stayed off until a person came, as the others
+could not read the task from a store that had stopped.
 """
 
 from http.client import HTTPException, HTTPSConnection
@@ -25,7 +25,7 @@ SHARED_LAB = "repairs"
 
 
 def voters_of(layout: Layout) -> list[str]:
-    """Ask a node's etcd who votes, as it tells its peers; nobody while it does not answer."""
+    """Ask a node's etcd for the voters, as it tells its peers; none while it does not answer."""
     place = urlsplit(peer_url(load_identity(layout.root)))
     asking = HTTPSConnection(
         str(place.hostname), place.port, timeout=2.0, context=NodeTls(layout)()
@@ -40,12 +40,12 @@ def voters_of(layout: Layout) -> list[str]:
 
 
 def until_two_vote(layout: Layout) -> None:
-    """Look until just two members vote."""
+    """Poll until exactly two members vote."""
     until(lambda: len(voters_of(layout)) == 2, TASK_SECONDS, pause=0.005)
 
 
 def lose_active_while_two_vote(running: RunningLab, name: str) -> list[str]:
-    """Kill all of the active at once, and wait until somebody has started it again.
+    """Kill the whole active at once, and wait until a peer has powered it on again.
 
     Return the nodes that had power just after its death.
     """
@@ -70,7 +70,7 @@ def validate(running: RunningLab, task: str, writer: Writer) -> None:
     rows = len(writer.acknowledged)
     running.until(lambda: len(writer.acknowledged) > rows + 20)
     assert writer.missing() == set()
-    # Else a node that a person switches off some day would not stay off.
+    # Otherwise a node that a person switches off later would not stay off.
     running.until(
         lambda: not any(running.layout(vm.name).required_votes.exists() for vm in running.vms())
     )
@@ -79,7 +79,7 @@ def validate(running: RunningLab, task: str, writer: Writer) -> None:
 def test_the_active_dies_in_a_redeploy_when_the_lost_vote_is_taken(
     degraded: RunningLab, writer: Writer
 ) -> None:
-    """The witness is left, or the new node that votes not yet."""
+    """Only the witness is left, or also the new node, which has no vote yet."""
     name = degraded.name_of("ACTIVE")
     spec = {"placement": {"name": "after-votes", "folder": degraded.folder}}
     task = str(degraded.admin.redeploy(spec))
@@ -91,10 +91,10 @@ def test_the_active_dies_in_a_redeploy_when_the_lost_vote_is_taken(
 def test_the_active_dies_in_a_deployment_when_the_second_node_has_its_vote(
     running: RunningLab, writer: Writer
 ) -> None:
-    """It was a single node a moment ago, and nobody else has its rows: who has just come starts it.
+    """It was a single node a moment ago, and no other has its rows: the newest member powers it on.
 
-    The third has no vote yet, and mostly no power. Once the active took no writes until a person
-    powered the second one on.
+    The third has no vote yet, and mostly no power. Regression: the active took no writes until a
+    person powered the second one on.
     """
     name = running.name_of("ACTIVE")
     alone = running.admin.call("POST", UNDEPLOY, {"force_delete": True}, 202)

@@ -1,4 +1,4 @@
-"""Every error of redeploy, met for real; none of them changes anything."""
+"""Every error of redeploy, provoked for real; none of them changes anything."""
 
 import socket
 import threading
@@ -39,7 +39,7 @@ def spec(running: RunningLab, **where: Any) -> dict[str, Any]:
 
 
 def refused(running: RunningLab, body: Any, status: int) -> dict[str, Any]:
-    """Both check and redeploy refuse alike, and nothing has changed."""
+    """Check that check and redeploy refuse alike, and that nothing has changed."""
     before = {vm.id for vm in running.vms()}
     checked = {key: value for key, value in body.items() if key in {"vc_spec", "placement"}}
     if checked == body:
@@ -51,7 +51,7 @@ def refused(running: RunningLab, body: Any, status: int) -> dict[str, Any]:
 
 
 def test_a_healthy_passive_is_not_replaced(running: RunningLab) -> None:
-    """The last word of a person who mistook the node is ours: no."""
+    """This protects against a person who mistook the node."""
     running.repair("healthy-again")
     body = {"placement": {"name": "never", "folder": running.folder}}
     error = running.admin.redeploy(body, 400)
@@ -71,7 +71,7 @@ def test_refused_credentials(degraded: RunningLab, wrong: dict[str, str]) -> Non
 
 @pytest.mark.parametrize("length", [20, 32])
 def test_wrong_thumbprint_shows_what_was_met(degraded: RunningLab, length: int) -> None:
-    """SHA-1 and SHA-256; the answer carries the certificate to compare."""
+    """SHA-1 and SHA-256; the answer has the presented certificate, for comparison."""
     error = refused(degraded, spec(degraded, ssl_thumbprint=":".join(["AA"] * length)), 400)
     assert error["error_type"] == "UNVERIFIED_PEER"
     met = certificate(degraded)
@@ -88,7 +88,7 @@ def test_right_sha1_thumbprint_passes_the_check(degraded: RunningLab) -> None:
 
 
 def test_certificate_and_thumbprint_together(degraded: RunningLab) -> None:
-    """Never both."""
+    """Setting both is refused."""
     error = refused(degraded, spec(degraded, ssl_certificate=certificate(degraded).decode()), 400)
     assert error["error_type"] == "INVALID_ARGUMENT"
     assert said(error) == ["peer.certificate.ambiguous"]
@@ -106,7 +106,7 @@ def test_not_a_vcenter_at_that_address(degraded: RunningLab) -> None:
 
 
 def test_connection_refused(degraded: RunningLab) -> None:
-    """Nobody there."""
+    """Nothing listens there."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     error = refused(degraded, spec(degraded, hostname="127.0.0.1", port=port), 500)
@@ -116,7 +116,7 @@ def test_connection_refused(degraded: RunningLab) -> None:
 
 @contextmanager
 def silent_peer() -> Iterator[int]:
-    """Somebody who accepts connections and never says a word."""
+    """Return a peer that accepts connections and never sends anything."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         kept: list[socket.socket] = []
 
@@ -171,14 +171,14 @@ def test_who_calls_matters(degraded: RunningLab) -> None:
 def test_bad_input_names_the_field(
     degraded: RunningLab, body: dict[str, Any], error_type: str, named: str
 ) -> None:
-    """One precise error that says where."""
+    """One error that names the field."""
     error = refused(degraded, body, 400)
     assert error["error_type"] == error_type
     assert named in str(error["messages"])
 
 
 def test_data_on_another_disk(degraded: RunningLab, tmp_path: Path) -> None:
-    """A tablespace outside of the active's directory would not be cloned: that is said first."""
+    """A tablespace outside the active's directory would not be cloned: the check reports it."""
     pgdata = degraded.layout(degraded.name_of("ACTIVE")).pgdata
     link = pgdata / "pg_tblspc" / "99999"
     body = {"placement": {"name": "never", "folder": degraded.folder}}
@@ -194,7 +194,7 @@ def test_data_on_another_disk(degraded: RunningLab, tmp_path: Path) -> None:
 
 
 def test_all_findings_at_once(degraded: RunningLab) -> None:
-    """check lists everything that is wrong; redeploy fails with the same, and nothing changed."""
+    """check lists every problem; redeploy fails with the same list, and nothing changes."""
     placement = {
         "name": degraded.name_of("ACTIVE"),
         "folder": "group-v99",
@@ -217,7 +217,7 @@ def test_all_findings_at_once(degraded: RunningLab) -> None:
 async def test_a_second_operation_is_busy_and_a_canceled_one_leaves_nothing(
     degraded: RunningLab,
 ) -> None:
-    """RESOURCE_BUSY names the first; canceling the first leaves a cluster ready for another try."""
+    """RESOURCE_BUSY names the first; after canceling that one, another can be started."""
     before = {vm.id for vm in degraded.vms()}
     task = degraded.admin.redeploy({"placement": {"name": "canceled", "folder": degraded.folder}})
     error = degraded.admin.redeploy({"placement": {"name": "n", "folder": "group-v3"}}, 500)

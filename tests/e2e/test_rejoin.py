@@ -1,4 +1,4 @@
-"""Nodes come back by themselves, and an active that is cut off acknowledges nothing."""
+"""Nodes rejoin by themselves, and an isolated active acknowledges nothing."""
 
 import itertools
 import json
@@ -28,13 +28,13 @@ SHARED_LAB = "repairs"
 
 
 def events(running: RunningLab, name: str) -> list[str]:
-    """What the node's supervisor has logged, in order."""
+    """Return what the node's supervisor has logged, in order."""
     lines = (running.layout(name).logs / "supervisor.jsonl").read_text().splitlines()
     return [json.loads(line)["event"] for line in lines]
 
 
 def assert_copied_anew(running: RunningLab, name: str) -> None:
-    """The old data were set aside before the copy and deleted after the node was in sync."""
+    """Check that the old data were set aside before the copy, and deleted once in sync."""
     order = ["stuck data were set aside", "copy done", "the new copy is in sync; the old data"]
 
     def last() -> list[str]:
@@ -50,7 +50,7 @@ def assert_copied_anew(running: RunningLab, name: str) -> None:
 def test_a_killed_node_that_is_started_again_is_back(
     running: RunningLab, writer: Writer, role: str
 ) -> None:
-    """The same node in the same role, without anybody doing anything."""
+    """The same node in the same role, without a person's help."""
     name = running.name_of(role.upper())
     running.vcha("lab", "kill", role)
     running.until(lambda: running.admin.cluster(partial=True)["health_state"] == "DEGRADED")
@@ -63,7 +63,7 @@ def test_a_killed_node_that_is_started_again_is_back(
 def test_an_old_active_that_cannot_be_rewound_is_copied_anew(
     running: RunningLab, writer: Writer
 ) -> None:
-    """Its WAL is gone, so nobody knows where its history and the successor's part."""
+    """Its WAL is gone, so the point where its history and the successor's diverge is unknown."""
     old = running.name_of("ACTIVE")
     running.until(lambda: len(writer.acknowledged) > 20)
     running.vcha("lab", "kill", "active")
@@ -80,7 +80,7 @@ def test_an_old_active_that_cannot_be_rewound_is_copied_anew(
 
 
 def freeze(running: RunningLab, name: str, signal_: signal.Signals) -> None:
-    """Stop or continue all processes of a node: its peers see a node that is cut off."""
+    """Stop or continue all processes of a node: to its peers it is isolated."""
     directory = running.directory(name)
     if signal_ is signal.SIGSTOP:
         while frozen := [p for p in find_tree(directory) if not is_stopped(p.pid)]:
@@ -99,14 +99,14 @@ def is_stopped(pid: int) -> bool:
 def test_an_active_that_is_cut_off_acknowledges_nothing_and_comes_back(
     running: RunningLab, writer: Writer
 ) -> None:
-    """An open session cannot commit, nobody gets in any more, and the node itself says why."""
+    """An open session cannot commit, no client can connect any more, and the node says why."""
     active, passive, witness = (running.name_of(r) for r in ("ACTIVE", "PASSIVE", "WITNESS"))
     running.until(lambda: len(writer.acknowledged) > 20)
     public = running.lab.state().public_address
     own = load_identity(running.directory(active)).ha_address
     sessions = [writer.connect(public), writer.connect(own)]
-    # The passive last: a busy machine takes its time, and with the witness's vote the active may go
-    # on without the passive, rightly.
+    # The passive last: a busy machine is slow, and with the witness's vote the active may rightly
+    # go on without the passive.
     for name in (witness, passive):
         freeze(running, name, signal.SIGSTOP)
     with ThreadPoolExecutor() as threads:
@@ -127,7 +127,7 @@ def test_an_active_that_is_cut_off_acknowledges_nothing_and_comes_back(
 def assert_alone_it_is_ended_before_it_is_isolated(
     running: RunningLab, writer: Writer, active: str, witness: str
 ) -> None:
-    """Without the passive commits wait for nobody: none is acknowledged from ISOLATED on."""
+    """Without the passive commits do not wait: none is acknowledged from ISOLATED on."""
     before = len(writer.acknowledged)
     running.until(lambda: len(writer.acknowledged) > before + 20)
     running.until(lambda: not says(running, active, Contact.ISOLATED))
@@ -142,7 +142,7 @@ def assert_alone_it_is_ended_before_it_is_isolated(
 
 
 def last_acknowledged(session: "psycopg.Connection[Any]") -> float:
-    """Write until the session ends; tells when the last row was acknowledged."""
+    """Write until the session ends; return when the last row was acknowledged."""
     for row in itertools.count(-1000, -1):
         try:
             session.execute("INSERT INTO written VALUES (%s)", (row,))
@@ -185,7 +185,7 @@ def outcome_of_a_write(session: "psycopg.Connection[Any]", row: int) -> str:
 
 
 def wait_until_isolated(running: RunningLab, active: str) -> None:
-    """Wait until the node itself says that it is cut off, from whom, and that it takes nothing."""
+    """Wait until the node itself reports that it is isolated, from whom, and takes no writes."""
     others = {running.layout(n).root for n in (vm.name for vm in running.vms()) if n != active}
     silent = sorted(load_identity(directory).member for directory in others)
 

@@ -1,4 +1,4 @@
-"""What people do to their own PostgreSQL, and what the cluster makes of it."""
+"""What people change in their own PostgreSQL, and how the cluster handles it."""
 
 import contextlib
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ ENDED = "57P01"
 
 @contextlib.contextmanager
 def reader_in_the_way(running: RunningLab, table: str) -> Iterator[psycopg.Connection]:
-    """A long read on the passive, which a change of the table on the active runs into."""
+    """Hold a long read on the passive that conflicts with a table change on the active."""
     with superuser(running, "ACTIVE") as active, superuser(running, "PASSIVE") as passive:
         active.execute(f"create table {table} ()".encode())
         running.until(lambda: there(passive, table))
@@ -29,7 +29,7 @@ def reader_in_the_way(running: RunningLab, table: str) -> Iterator[psycopg.Conne
 
 
 def test_planned_a_reader_on_the_passive_is_waited_for(running: RunningLab, writer: Writer) -> None:
-    """The task names the session; the old active goes on until nothing is held up any more."""
+    """The task names the session; the old active goes on until replay is no longer delayed."""
     old = running.name_of("ACTIVE")
     with reader_in_the_way(running, "waited_for") as reader:
         pid = reader.info.backend_pid
@@ -44,7 +44,7 @@ def test_planned_a_reader_on_the_passive_is_waited_for(running: RunningLab, writ
 
 
 def test_forced_a_reader_on_the_passive_is_ended(running: RunningLab, writer: Writer) -> None:
-    """Before PostgreSQL itself would: clients wait for no reader."""
+    """Earlier than PostgreSQL would: clients wait for no reader."""
     running.until(running.healthy)
     with reader_in_the_way(running, "ended") as reader:
         task = running.admin.call("POST", FAILOVER, {"planned": False}, 202)
@@ -81,7 +81,7 @@ def repaired(running: RunningLab, name: str) -> dict[str, Any]:
 
 
 def test_an_overridden_setting_is_refused_with_the_way_back(degraded: RunningLab) -> None:
-    """Nothing is changed by it."""
+    """The refusal changes nothing."""
     name = "synchronous_standby_names"
     as_superuser(degraded, f"alter system set {name} = ''", "select pg_reload_conf()")
     body = placed(degraded, "never")
@@ -93,7 +93,7 @@ def test_an_overridden_setting_is_refused_with_the_way_back(degraded: RunningLab
 
 
 def test_a_missing_library_is_warned_of_and_ends_the_task_soon(degraded: RunningLab) -> None:
-    """With PostgreSQL's own words, which outlive the node that said them."""
+    """With PostgreSQL's own words, which are kept although the node is deleted."""
     as_superuser(
         degraded,
         "alter system set shared_preload_libraries = 'timescaledb'",
@@ -109,7 +109,7 @@ def test_a_missing_library_is_warned_of_and_ends_the_task_soon(degraded: Running
 
 
 def test_the_server_s_reason_of_a_failed_copy_is_told(degraded: RunningLab) -> None:
-    """A file beside the data that is no segment of them."""
+    """A file beside the data that is not one of their segments."""
     base = degraded.layout(degraded.name_of("ACTIVE")).pgdata / "base"
     original = next(base.glob("*/1259"))
     stray = original.with_name("1259.orig")
@@ -124,7 +124,7 @@ def test_the_server_s_reason_of_a_failed_copy_is_told(degraded: RunningLab) -> N
 
 
 def test_a_slot_of_a_backup_outlives_a_redeploy(degraded: RunningLab) -> None:
-    """It is announced that it is on one node only, and told as long as it is."""
+    """A warning says that it is on one node only, for as long as that is so."""
     as_superuser(degraded, "select pg_create_physical_replication_slot('barman', true)")
     warned = degraded.admin.call("POST", CHECK, placed(degraded, "never"))["warnings"]
     assert "barman" in str(warned)
@@ -139,7 +139,7 @@ def test_a_slot_of_a_backup_outlives_a_redeploy(degraded: RunningLab) -> None:
 def test_a_former_active_is_rewound_also_where_everybody_lost_a_right(
     running: RunningLab, writer: Writer
 ) -> None:
-    """Copied anew it would take minutes: the cluster's role has the right of its own."""
+    """Copying again would take minutes: the cluster's role has its own grant."""
     running.repair("rewinding")
     as_superuser(running, "revoke connect on database postgres from public")
     old = running.name_of("ACTIVE")
@@ -162,7 +162,7 @@ def logged(running: RunningLab, name: str, part: str) -> str:
 
 
 def test_a_cluster_that_is_read_only_by_default_is_undeployed(running: RunningLab) -> None:
-    """The last thing of an undeploy writes."""
+    """The last step of an undeploy writes."""
     running.until(running.healthy)
     as_superuser(
         running, "alter system set default_transaction_read_only = on", "select pg_reload_conf()"

@@ -1,8 +1,8 @@
 """A thief with the witness's files writes into the store of a real cluster.
 
-A witness votes: whoever has it writes into the store what he likes, past the store's own rights, as
-is done here. Nothing of it counts, no program of his runs, all of it is told, and the cluster stays
-HEALTHY.
+A witness votes: its thief writes into the store what he likes, bypassing the store's own
+permissions, as is done here. None of it counts, none of his programs runs, all of it is reported,
+and the cluster stays HEALTHY.
 """
 
 import json
@@ -43,7 +43,7 @@ POSING_SECONDS = 16.0
 
 
 class Thief:
-    """Somebody who has the witness, and so a vote; ``store`` asks for nothing but that."""
+    """A thief who has the witness, and so a vote; ``store`` asks for no more than that."""
 
     def __init__(self, store: Etcd, running: RunningLab) -> None:
         self.store = store
@@ -55,7 +55,7 @@ class Thief:
         return found.value
 
     async def alter(self, key: str, change: Callable[[dict[str, Any]], None]) -> None:
-        """Change a record, and leave its seal as it is."""
+        """Change a record, and leave its seal unchanged."""
         line, newline, value = (await self.value(key)).rpartition(b"\n")
         fields = json.loads(value)
         change(fields)
@@ -73,7 +73,7 @@ class Thief:
             return http.post(place, headers=headers, json={"partial": True}).status_code
 
     def told(self, about: str) -> bool:
-        """Look whether an event names a record."""
+        """Return whether an event names a record."""
         events = self.running.admin.call("GET", "/openvcha/events")
         return any(
             event["type"].endswith("warning.raised") and about in json.dumps(event["message"])
@@ -100,7 +100,7 @@ async def adds_an_administrator(thief: Thief) -> str:
 
 
 async def takes_the_place_of_the_administrator(thief: Thief) -> str:
-    """The real one is gone with it, as by a deletion; a person adds it again."""
+    """The real one is gone with it, as if deleted; a person adds it again."""
     key = keys.user(ADMINISTRATOR.casefold())
     await thief.store.put(key, encode(user(ADMINISTRATOR)))
     assert thief.login(ADMINISTRATOR, PASSWORD) == 401
@@ -173,7 +173,7 @@ ATTACKS: tuple[Callable[[Thief], Awaitable[str]], ...] = (
 async def test_a_forged_record_counts_for_nothing(
     thief: Thief, running: RunningLab, attack: Callable[[Thief], Awaitable[str]]
 ) -> None:
-    """The attack itself says what did not come off; here it is told, and the cluster goes on."""
+    """The attack itself checks that it failed; here, that it is reported and harms nothing."""
     before = running.admin.cluster()
     key = await attack(thief)
     running.until(lambda: thief.told(key))
@@ -189,7 +189,7 @@ async def test_a_forged_record_counts_for_nothing(
 
 
 async def test_the_administrator_comes_back(thief: Thief, running: RunningLab) -> None:
-    """By `vcha user` on a data node; whoever has the thief's password stays outside."""
+    """By `vcha user` on a data node; the thief's password is refused."""
     key = await takes_the_place_of_the_administrator(thief)
     _give_back(running, ADMINISTRATOR, "Administrator")
     assert thief.login(ADMINISTRATOR, PASSWORD) == 401
@@ -206,7 +206,7 @@ def _give_back(running: RunningLab, name: str, role: str) -> None:
 
 
 def open_to_all(folder: Path) -> Path:
-    """Let the account of the nodes make a file there: that there is none shall mean something."""
+    """Let the nodes' account create a file there, so that its absence proves something."""
     folder.chmod(0o777)
     for above in folder.parents[:2]:
         above.chmod(above.stat().st_mode | 0o001)
@@ -216,7 +216,7 @@ def open_to_all(folder: Path) -> Path:
 async def test_nothing_of_a_forged_configuration_of_patroni_runs(
     thief: Thief, running: RunningLab, writer: Writer, tmp_path: Path
 ) -> None:
-    """All of it at once, again and again, through a restart of Patroni and a new primary."""
+    """All at once, repeatedly, through a restart of Patroni and a new primary."""
     marker = open_to_all(tmp_path) / "was-here"
     right = json.loads(await thief.value(keys.PATRONI_CONFIG))
     wrong = patroni_commands.settings(str(marker))
@@ -246,7 +246,7 @@ async def test_nothing_of_a_forged_configuration_of_patroni_runs(
 async def test_a_deletion_of_everything_makes_no_first_node(
     thief: Thief, running: RunningLab
 ) -> None:
-    """Of the cluster's configuration and of Patroni's: both come back as they were."""
+    """The cluster's configuration and Patroni's are restored as they were."""
     before = running.admin.cluster()
     old = await thief.value(keys.CLUSTER)
     for key in (keys.CLUSTER, keys.PATRONI_CONFIG):
@@ -273,7 +273,7 @@ def test_a_witness_has_no_key(running: RunningLab) -> None:
 
 @pytest.mark.soak
 def test_who_answers_at_its_address_is_shown_nothing(running: RunningLab, writer: Writer) -> None:
-    """The real witness is off. He lies that he is well, and a planned failover goes through."""
+    """The real witness is off. He claims to be healthy, and a planned failover succeeds."""
     name = running.name_of("WITNESS")
     layout = running.layout(name)
     place = load_identity(layout.root)

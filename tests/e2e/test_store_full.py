@@ -1,7 +1,7 @@
-"""A store that is full, with real engines: what goes on, what waits, and what gives it room.
+"""A full store, with real engines: what goes on, what waits, and what frees space.
 
-Nobody can begin to lead while it is full: the right to lead is a write. So a data node gives it
-room by itself where it can, and a loss in the meantime is a failover as soon as there is room.
+No node can become leader while it is full: the leader key is a write. So a data node frees space by
+itself where it can, and a loss in the meantime becomes a failover once there is space.
 """
 
 import asyncio
@@ -41,13 +41,13 @@ T = TypeVar("T")
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLab]:
-    """A lab of its own: the store of the others would take minutes to fill."""
+    """Return a separate lab: filling the others' store would take minutes."""
     with lab_up(tmp_path_factory.mktemp("full"), "--store-quota", str(QUOTA)) as lab:
         yield lab
 
 
 def stored(running: RunningLab, name: str, work: Callable[[Etcd], Awaitable[T]]) -> T:
-    """Do something with the store, as a data node does; its own member is asked."""
+    """Run a function on the store, as a data node does; its own member is asked."""
 
     async def connected() -> T:
         layout = running.layout(name)
@@ -60,12 +60,12 @@ def stored(running: RunningLab, name: str, work: Callable[[Etcd], Awaitable[T]])
 
 
 async def fill_with_history(etcd: Etcd) -> None:
-    """Write one key until nothing more can be written: the data are small."""
+    """Write one key until no more writes are accepted: little data, much history."""
     await _fill(etcd, itertools.repeat(f"{JUNK}one"))
 
 
 async def fill_with_data(etcd: Etcd) -> None:
-    """Write keys until nothing more can be written, at last in small pieces."""
+    """Write keys until no more writes are accepted, at the end in small pieces."""
     size = (await etcd.status(etcd.endpoints[0])).db_size
     while size < QUOTA - (2 << 20):
         pieces = [Put(JUNK + secrets.token_hex(8), secrets.token_bytes(PIECE)) for _ in range(32)]
@@ -82,17 +82,17 @@ async def _fill(etcd: Etcd, names: Iterable[str], size: int = 1 << 20) -> None:
             except StoreFull:
                 return
             except OutcomeUnknown:
-                continue  # a busy machine, and the store is no faster for being full
+                continue  # a busy machine, and a full store is no faster
 
 
 def fill_for_good(running: RunningLab, name: str) -> None:
-    """Leave no room that a command, or a node by itself, could find.
+    """Leave no space that a command, or a node by itself, could free.
 
-    What is written one by one takes some 5 % less once it is defragmented: just enough for a node
-    to call it room, now or when a little is deleted later. So there is a margin.
+    Keys written one by one take some 5 % less once defragmented: just enough for a node to consider
+    it free space, now or after a small deletion. So there is a margin.
     """
     for _ in range(10):
-        with contextlib.suppress(StoreError):  # the node gives it room in between
+        with contextlib.suppress(StoreError):  # the node frees space in between
             stored(running, name, fill_with_data)
         done = run_vcha(["node", "store", "defragment", str(running.directory(name))], check=False)
         if "still full after compaction" in done.stderr:
@@ -112,9 +112,9 @@ async def end_alarm(etcd: Etcd) -> None:
 
 
 def is_full(running: RunningLab, name: str) -> bool:
-    """Return whether a node's own member has the alarm on; no majority is needed to know.
+    """Return whether a node's own member has raised the alarm, which needs no quorum.
 
-    Who does not answer yet is asked again: silence is no room.
+    Retry while it does not answer: silence does not mean free space.
     """
     known: list[bool] = []
 
@@ -128,7 +128,7 @@ def is_full(running: RunningLab, name: str) -> bool:
 
 
 def empty(running: RunningLab, name: str) -> None:
-    """Delete what fills the store, as a person does: again, while its members elect."""
+    """Delete what fills the store, as a person does; retry during an election."""
 
     async def emptied(etcd: Etcd) -> bool:
         with contextlib.suppress(StoreError):
@@ -140,7 +140,7 @@ def empty(running: RunningLab, name: str) -> None:
 
 
 def leads(running: RunningLab, name: str) -> bool:
-    """Return whether the API says that a node is the active; who does not answer says nothing."""
+    """Return whether the API says that a node is the active; False while it does not answer."""
     try:
         return running.name_of("ACTIVE") == name
     except (httpx2.TransportError, AssertionError, StopIteration, KeyError):
@@ -166,7 +166,7 @@ def log_in(running: RunningLab) -> httpx2.Response:
 
 
 def streaming(running: RunningLab, active: str) -> set[str]:
-    """Return the standbys that the active's PostgreSQL sends to."""
+    """Return the standbys that stream from the active's PostgreSQL."""
     root = running.directory(active)
 
     async def asked() -> set[str]:
@@ -179,7 +179,7 @@ def streaming(running: RunningLab, active: str) -> set[str]:
 
 
 def healthy(running: RunningLab) -> bool:
-    """Return whether the API says so."""
+    """Return whether the API reports HEALTHY."""
     try:
         return running.healthy()
     except (httpx2.TransportError, AssertionError):
@@ -187,7 +187,7 @@ def healthy(running: RunningLab) -> bool:
 
 
 def goes_on(running: RunningLab, writer: Writer) -> None:
-    """See rows acknowledged from now on."""
+    """Check that new rows are acknowledged."""
     before = len(writer.acknowledged)
     patiently(running, lambda: len(writer.acknowledged) > before + 20)
 
@@ -195,7 +195,7 @@ def goes_on(running: RunningLab, writer: Writer) -> None:
 def test_history_that_fills_it_is_given_up_by_the_node_itself(
     running: RunningLab, writer: Writer
 ) -> None:
-    """Nobody has to do anything; the database serves on."""
+    """It compacts the history by itself; the database keeps serving."""
     active = running.name_of("ACTIVE")
     stored(running, active, fill_with_history)
     until_mended(running, active)
@@ -209,7 +209,7 @@ def test_history_that_fills_it_is_given_up_by_the_node_itself(
 def test_what_is_full_without_history_goes_on_and_says_so(
     running: RunningLab, writer: Writer
 ) -> None:
-    """Sessions read, the database serves, a node that was off comes back; log-ins say why not."""
+    """Sessions read, the database serves, a node that was off rejoins; logins say why they fail."""
     active, passive = running.name_of("ACTIVE"), running.name_of("PASSIVE")
     fill_for_good(running, active)
     running.until(lambda: "store.full" in warnings(running))
@@ -235,7 +235,7 @@ def test_what_is_full_without_history_goes_on_and_says_so(
 def test_the_passive_takes_over_as_soon_as_there_is_room(
     running: RunningLab, writer: Writer
 ) -> None:
-    """It gives the room itself: a person deletes what fills the store, and that is all."""
+    """It frees the space itself: a person only deletes what fills the store."""
     active, passive = running.name_of("ACTIVE"), running.name_of("PASSIVE")
     power(running, active, on=False)
     assert is_full(running, passive)

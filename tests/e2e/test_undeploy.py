@@ -1,4 +1,4 @@
-"""A lost witness, where the active lives, the end of a cluster: with the official SDK, for real."""
+"""A lost witness, the active's placement, an undeploy: for real, with the official SDK."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +39,7 @@ GAP_SECONDS = 5.0
 
 @contextmanager
 def client(running: RunningLab, user: str) -> Iterator[VsphereClient]:
-    """The official SDK, logged in."""
+    """Return the official SDK, logged in."""
     session = requests.Session()
     session.verify = str(running.lab.ca)
     session.trust_env = False  # REQUESTS_CA_BUNDLE, where it is set, would override verify
@@ -66,7 +66,7 @@ def reading(running: RunningLab) -> Iterator[VsphereClient]:
 
 @pytest.fixture
 def legacy(running: RunningLab) -> Iterator[httpx2.Client]:
-    """A client of /rest."""
+    """Return a client of /rest."""
     with httpx2.Client(
         base_url=f"{running.api}/rest", verify=trust(running.lab.ca), timeout=30.0
     ) as http:
@@ -76,7 +76,7 @@ def legacy(running: RunningLab) -> Iterator[httpx2.Client]:
 
 
 def peer(running: RunningLab, **changes: Any) -> CredentialsSpec:
-    """Name this very server as the vCenter that manages the nodes."""
+    """Name this server itself as the vCenter that manages the nodes."""
     certificate = (running.layout(running.name_of("ACTIVE")).root / "tls" / "api.crt").read_text()
     where = {
         "hostname": running.lab.state().public_address,
@@ -91,7 +91,7 @@ def peer(running: RunningLab, **changes: Any) -> CredentialsSpec:
 def test_the_active_tells_where_it_lives(
     running: RunningLab, sdk: VsphereClient, reading: VsphereClient
 ) -> None:
-    """Complete for an administrator; a reader gets what needs no other vCenter, and no more."""
+    """Complete for an administrator; a reader gets only what needs no other vCenter."""
     found = sdk.vcenter.vcha.cluster.Active.get()
     assert found.management.ipv4.address == running.lab.state().public_address
     assert found.ha.ipv4.address == running.role("ACTIVE")["ha_ip"]["ipv4"]["address"]
@@ -107,7 +107,7 @@ def test_the_active_tells_where_it_lives(
 def test_the_active_is_asked_about_with_credentials(
     running: RunningLab, sdk: VsphereClient, legacy: httpx2.Client
 ) -> None:
-    """Right, wrong, and of somebody else's certificate; REST and /rest tell the same."""
+    """Right, wrong, and for somebody else's certificate; REST and /rest answer alike."""
     get = sdk.vcenter.vcha.cluster.Active.get
     assert get(vc_spec=peer(running)).placement.vm_name == running.name_of("ACTIVE")
     with pytest.raises(errors_client.InvalidArgument):
@@ -126,7 +126,7 @@ def test_the_active_is_asked_about_with_credentials(
 async def test_a_lost_witness_is_replaced(
     running: RunningLab, sdk: VsphereClient, writer: Writer
 ) -> None:
-    """Refused while it is up; then three voters again, and the writer has noticed nothing."""
+    """Refused while it is up; then three voters again, and the writer notices nothing."""
     placement = PlacementSpec(name="new-witness", folder=running.folder)
     witness = sdk.vcenter.vcha.cluster.Witness
     refused = witness.check(Witness.CheckSpec(placement=placement))
@@ -150,13 +150,13 @@ async def test_a_lost_witness_is_replaced(
 
 
 def thief_of(running: RunningLab, role: str, folder: Path) -> Thief:
-    """Copy the files of a node, to go to the active with them."""
+    """Return a thief with a copy of a node's files, who connects to the active."""
     active = load_identity(running.layout(running.name_of("ACTIVE")).root)
     return copied(running.directory(running.name_of(role)), folder / role, active)
 
 
 def vms(running: RunningLab, **changes: Any) -> Cluster.VmInfo:
-    """Name the VMs as an inventory client sees them, but for the changes."""
+    """Return the VMs' names as an inventory client sees them, with the given changes."""
     by_name = {vm.name: vm for vm in running.vms()}
     passive, witness = (by_name[running.name_of(role)] for role in ("PASSIVE", "WITNESS"))
     named = {
@@ -171,7 +171,7 @@ def vms(running: RunningLab, **changes: Any) -> Cluster.VmInfo:
 def test_wrong_vms_dissolve_nothing(
     running: RunningLab, sdk: VsphereClient, reading: VsphereClient
 ) -> None:
-    """NOT_FOUND for one that there is not, INVALID_ARGUMENT for one that is another's."""
+    """NOT_FOUND for a VM that does not exist, INVALID_ARGUMENT for one of another cluster."""
     undeploy = sdk.vcenter.vcha.Cluster.undeploy_task
     with pytest.raises(errors_client.NotFound):
         undeploy(Cluster.UndeploySpec(vms=vms(running, passive={"vm": "vm-9999"})))
@@ -186,7 +186,7 @@ def test_wrong_vms_dissolve_nothing(
 
 
 async def assert_alone(running: RunningLab, writer: Writer) -> None:
-    """One vote, no standby that is waited for, and the writer has noticed nothing."""
+    """Check for one vote, no standby to wait for, and a writer that noticed nothing."""
     assert running.admin.cluster() == {"config_state": "NOTCONFIGURED"}
     assert running.admin.call("GET", f"{VCHA}/deployment-type") == {"deployment_type": "NONE"}
     assert len(await cluster.members(running)) == 1
@@ -203,9 +203,9 @@ async def assert_alone(running: RunningLab, writer: Writer) -> None:
 async def test_undeployed_under_a_writer_and_deployed_again(
     running: RunningLab, sdk: VsphereClient, writer: Writer, tmp_path: Path
 ) -> None:
-    """The VMs that are named are deleted; the one node becomes a cluster of three again.
+    """The named VMs are deleted; the single node becomes a cluster of three again.
 
-    What was copied from the others before opened everything, and opens nothing any more.
+    Files copied from the others earlier opened everything, and now open nothing.
     """
     active = running.name_of("ACTIVE")
     thieves = [thief_of(running, role, tmp_path) for role in ("PASSIVE", "WITNESS")]
@@ -231,7 +231,7 @@ async def test_undeployed_under_a_writer_and_deployed_again(
 async def test_kept_nodes_are_nodes_no_more(
     running: RunningLab, legacy: httpx2.Client, writer: Writer
 ) -> None:
-    """By /rest, without a witness: no key is left, none runs, and none is in the way."""
+    """By /rest, without a witness: no key is left, no node runs, and none is in the way."""
     running.vcha("lab", "destroy", "witness")
     running.until(lambda: not running.healthy())
     passive = running.directory(running.name_of("PASSIVE"))

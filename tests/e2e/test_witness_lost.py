@@ -1,4 +1,4 @@
-"""The witness is lost while it leads raft, on a busy machine: the active goes on as the active."""
+"""The witness is lost while it leads raft, on a busy machine: the active stays active."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ REIGN = """
 
 @contextmanager
 def busy(seconds: float = BUSY_SECONDS) -> Iterator[None]:
-    """Take all cores; each burner ends by itself, at the latest with this process."""
+    """Use all cores; each burner ends by itself, at the latest with this process."""
     command = [sys.executable, "-c", BURN.format(seconds=seconds)]
     burners = [subprocess.Popen(command) for _ in range(os.cpu_count() or 1)]
     try:
@@ -53,7 +53,7 @@ def busy(seconds: float = BUSY_SECONDS) -> Iterator[None]:
 
 
 async def make_lead(services: Services, name: str) -> list[Member]:
-    """Let a member lead raft, and return all members."""
+    """Make a member the raft leader, and return all members."""
     async with asyncio.timeout(240):
         while True:
             members = await services.store.members()
@@ -69,7 +69,7 @@ async def make_lead(services: Services, name: str) -> list[Member]:
 
 
 async def until_another_leads(services: Services, members: list[Member], lost: str) -> None:
-    """Wait for the election's end, as both survivors see it."""
+    """Wait until the election has ended, as both survivors see it."""
     gone = next(member.id for member in members if member.name == lost)
     async with asyncio.timeout(240):
         for member in members:
@@ -84,7 +84,7 @@ async def until_another_leads(services: Services, members: list[Member], lost: s
 
 
 def last_heard(running: RunningLab, active: str) -> float:
-    """When the active's Patroni heard of the store last, by its own clock."""
+    """Return when the active's Patroni last reached the store, by its own clock."""
     layout = running.layout(active)
     identity = load_identity(layout.root)
     context = ssl.create_default_context(cafile=layout.ca)
@@ -94,18 +94,18 @@ def last_heard(running: RunningLab, active: str) -> float:
 
 
 def reign(running: RunningLab) -> object:
-    """Since when, and on which timeline, the active's PostgreSQL is what it is."""
+    """Return the start time and the timeline of the active's PostgreSQL."""
     with superuser(running, "ACTIVE") as connection:
         return connection.execute(REIGN).fetchone()
 
 
 def interruptions(running: RunningLab) -> list[str]:
-    """Return what the cluster has told of them so far; others use this lab too."""
+    """Return the interruptions reported so far; others use this lab too."""
     return [event for event in told(running) if event.startswith("primary.interrupted")]
 
 
 async def test_an_election_under_load_demotes_nobody(running: RunningLab, writer: Writer) -> None:
-    """Neither the key nor the database changes hands, also for a moment; every row is there."""
+    """The leader key and the primary never change, even for a moment; every row is there."""
     active, witness = running.name_of("ACTIVE"), running.name_of("WITNESS")
     member = load_identity(running.directory(witness)).member
     running.until(lambda: len(writer.acknowledged) > 20)

@@ -1,7 +1,7 @@
-"""A random walk over operations and losses of nodes, on a real lab, with what must always hold.
+"""A random walk over operations and losses of nodes, on a real lab, with its invariants.
 
-OPENVCHA_WALK_MINUTES says how long it goes on; beyond 3 each run goes another way. A failure
-prints the steps that led to it.
+OPENVCHA_WALK_MINUTES says how long it lasts; beyond 3 each run takes another path. A failure prints
+the steps that led to it.
 """
 
 import os
@@ -43,8 +43,8 @@ CLUSTER = "/vcenter/vcha/cluster"
 class Walk(RuleBasedStateMachine):
     """Each example begins HEALTHY and ENABLED; what it broke is repaired at its end.
 
-    Which steps may come next follows from `down` and `mode` alone, never from the lab: Hypothesis
-    replays them. When the time is over the remaining steps change nothing any more.
+    Which steps may come next depends on `down` and `mode` alone, never on the lab: Hypothesis
+    replays them. Once the time is up the remaining steps do nothing.
     """
 
     world: World
@@ -56,20 +56,21 @@ class Walk(RuleBasedStateMachine):
         self.mode = "ENABLED"
         self.down = 0
         self.off: set[str] = set()
-        # What begins after the end is an empty walk: the machine of hypothesis ends no sooner.
+        # What begins after the end is an empty walk: Hypothesis's state machine does not stop
+        # earlier.
         self.walks = time_is_left()
 
-    # --- what the walk may do
+    # --- the steps
 
     @initialize()
     def begin(self) -> None:
-        """Start from a cluster that is well."""
+        """Start from a healthy cluster."""
         if time_is_left():
             self.world.until(lambda: self.world.health() == "HEALTHY", "HEALTHY at the beginning")
 
     @rule()
     def write(self) -> None:
-        """Let the writer come on, where anybody takes writes."""
+        """Wait until the writer advances, where a node takes writes."""
         if time_is_left() and self._serves():
             before = len(self.world.ledger.acknowledged)
             self.world.until(lambda: len(self.world.ledger.acknowledged) > before + 10, "writes")
@@ -78,7 +79,7 @@ class Walk(RuleBasedStateMachine):
     @precondition(lambda self: self.down < 2)
     @rule(role=sampled_from(ROLES))
     def kill(self, role: str) -> None:
-        """Take a node's power, or another's when that one is off; two may be off at a time."""
+        """Cut a node's power, or another's when that one is off; two may be off at a time."""
         self.down += 1
         if time_is_left():
             on = sorted(machine.name for machine in self.world.machines() if machine.on)
@@ -91,7 +92,7 @@ class Walk(RuleBasedStateMachine):
     @precondition(lambda self: self.down)
     @rule()
     def start(self) -> None:
-        """Start what is off: it comes back by itself."""
+        """Power on what is off: it rejoins by itself."""
         self.down = 0
         if time_is_left():
             self._all_on()
@@ -100,7 +101,7 @@ class Walk(RuleBasedStateMachine):
     @precondition(lambda self: not self.down and self.mode == "ENABLED")
     @rule(role=sampled_from(("passive", "witness")), destroyed=booleans())
     def redeploy(self, role: str, destroyed: bool) -> None:
-        """Lose a node, with or without its data, and have it replaced over the API."""
+        """Lose a node, with or without its data, and replace it over the API."""
         if not time_is_left():
             return
         self.world.running.vcha("lab", "destroy" if destroyed else "kill", role)
@@ -113,7 +114,7 @@ class Walk(RuleBasedStateMachine):
 
     @rule(planned=booleans())
     def fail_over(self, planned: bool) -> None:
-        """Change the active; refused exactly when a node is missing or the mode forbids it."""
+        """Fail over; refused exactly when a node is missing or the mode forbids it."""
         before = self.world.roles() if time_is_left() else {}
         if "ACTIVE" not in before:
             return
@@ -140,16 +141,16 @@ class Walk(RuleBasedStateMachine):
             Walk.steps += 1
         self.mode = mode if allowed else self.mode
 
-    # --- what must always hold
+    # --- the invariants
 
     @invariant()
     def nothing_is_lost(self) -> None:
-        """Every row that was acknowledged is there, whenever somebody can be asked."""
+        """Check that every acknowledged row is there, whenever a node can be asked."""
         assert not self.walks or not self.world.ledger.lost()
 
     @invariant()
     def one_node_takes_writes(self) -> None:
-        """At most one PostgreSQL acknowledges a write to whoever asks it directly."""
+        """Check that at most one PostgreSQL acknowledges a write over a direct connection."""
         if not self.walks:
             return
         takers = [machine.name for machine in self.world.machines() if machine.writable()]
@@ -157,12 +158,12 @@ class Walk(RuleBasedStateMachine):
 
     @invariant()
     def the_api_tells_the_truth(self) -> None:
-        """What `cluster.get` says becomes what is there, within a bounded time."""
+        """Check that `cluster.get` shows the actual state within a bounded time."""
         if time_is_left():
             self.world.until(self._true, "cluster.get tells the truth")
 
     def teardown(self) -> None:
-        """Bring everything back, and count once more."""
+        """Restore everything, and count once more."""
         if not self.walks:
             return
         self._all_on()
@@ -212,7 +213,7 @@ def time_is_left() -> bool:
 
 @pytest.fixture
 def world(running: RunningLab) -> Iterator[World]:
-    """A lab that is written to all the time."""
+    """Yield a lab with a writer that never stops."""
     found = World(running)
     found.ledger.begin()
     yield found
@@ -230,7 +231,7 @@ def test_a_random_walk_loses_nothing(world: World) -> None:
             max_examples=LONG if MINUTES > 3 else 12,
             stateful_step_count=STEPS,
             deadline=None,
-            # The short walk is the same each time: a change is to be judged by what it changes.
+            # The short walk is the same each time: a change is judged by what it alters.
             derandomize=MINUTES <= 3,
             database=None,
             phases=(Phase.generate,),
