@@ -57,7 +57,7 @@ class Place:
         return int(found)
 
     def assert_leads_on(self) -> None:
-        """Nothing was begun anew but the API, and the database's clients noticed nothing."""
+        """Check that only the API was restarted, and that database clients noticed nothing."""
         assert self.session.execute("SELECT 1").fetchone() == (1,)
         assert self.pid("service") == self.service
         assert self.running.active_name() == self.name

@@ -1,4 +1,4 @@
-"""Scenes: a simulated cluster with a task in it, carried out by processes that come and go."""
+"""Scenes: a simulated cluster with a task, carried out by processes that start and die."""
 
 import asyncio
 from collections.abc import AsyncIterator

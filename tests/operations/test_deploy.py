@@ -1,4 +1,4 @@
-"""A deployment, whatever happens to it: three nodes or the one, never a store that stands still."""
+"""A deployment through any failure: three nodes or one, and the store never loses quorum."""
 
 import errno
 import os
@@ -62,7 +62,7 @@ async def test_one_node_becomes_three(scene: Scene) -> None:
 async def test_killed_at_any_moment_it_goes_on_to_its_end(
     scene: Scene, after: bool, stride: int
 ) -> None:
-    """Whatever the process was doing, the next one finds it and finishes."""
+    """Whatever the process was doing, its successor finds it and finishes."""
     await begin(scene)
     undisturbed = Life()
     await scene.carry(scene.process(undisturbed))
@@ -79,7 +79,7 @@ async def test_killed_at_any_moment_it_goes_on_to_its_end(
 
 @pytest.mark.parametrize("step", ["clone.passive", "clone.witness", "copy.passive", "join.passive"])
 async def test_cancelled_it_is_one_node_again(scene: Scene, step: str) -> None:
-    """Two votes on the way back need each other: the store never stands still."""
+    """On the way back both of two votes are needed: the store never loses quorum."""
     await begin(scene)
     carrying = await scene.until(step)
     await scene.journal.request_cancel(scene.task)
@@ -115,7 +115,7 @@ async def test_killed_while_it_is_undone_it_is_undone_all_the_same(
 
 
 async def test_a_vote_is_not_believed_taken_before_the_others_know(scene: Scene) -> None:
-    """The member itself may have answered: it lives until another one has heard of it."""
+    """The member itself may have answered: keep it alive until another member knows."""
     await begin(scene)
     carrying = await scene.until("copy.passive")
     scene.world.faults.add("removals are heard late")
@@ -125,7 +125,7 @@ async def test_a_vote_is_not_believed_taken_before_the_others_know(scene: Scene)
 
 
 async def test_what_cannot_be_taken_back_makes_the_cluster_invalid(scene: Scene) -> None:
-    """A VM that stays is not passed over in silence, and a later refusal does not hide it."""
+    """A VM that remains is reported, and a later refusal does not hide it."""
     await scene.single()
     scene.world.faults |= {"copy fails", "cannot delete"}
     await scene.deploy(spec())
@@ -141,14 +141,14 @@ async def test_what_cannot_be_taken_back_makes_the_cluster_invalid(scene: Scene)
 
 @pytest.mark.parametrize("step", ["check", "clone.witness"])
 async def test_a_list_that_cannot_be_kept_leaves_nothing(scene: Scene, step: str) -> None:
-    """No vote has changed for the new node yet: its VM goes, and the task says what was full."""
+    """No vote has changed for the new node yet: its VM is deleted, the task says what was full."""
     await begin(scene)
     carrying = await scene.until(step)
     scene.world.machine("vcha-1-old").full = True
     await carrying
     await validate_single(scene)
     record = await scene.record()
-    # Where the first list cannot be kept, no VM is made at all.
+    # Where the first list cannot be stored, no VM is created at all.
     assert bool(record.state["passive"]["vm"]) == (step == "clone.witness")
     error = record.error
     assert error is not None
@@ -162,7 +162,7 @@ async def test_a_list_that_cannot_be_kept_leaves_nothing(scene: Scene, step: str
 
 
 async def test_a_vm_that_is_left_is_named(scene: Scene) -> None:
-    """Both are: whoever reads the task knows what to delete."""
+    """Both are: a reader of the task knows what to delete."""
     await scene.single()
     scene.world.faults |= {"copy fails", "cannot delete"}
     await scene.deploy(spec())
@@ -176,7 +176,7 @@ async def test_a_vm_that_is_left_is_named(scene: Scene) -> None:
 
 
 async def test_a_failure_after_the_commit_does_not_speak_ill_of_the_cluster(scene: Scene) -> None:
-    """The nodes are named and work: CONFIGURED, whatever could not be tidied away."""
+    """The nodes are configured and work: CONFIGURED, whatever could not be cleaned up."""
     await begin(scene)
     scene.world.faults.add("reports stay")
     await scene.carry()
@@ -212,7 +212,7 @@ async def test_a_failure_after_the_commit_does_not_speak_ill_of_the_cluster(scen
 async def test_the_active_nodes_network_can_only_be_confirmed(
     scene: Scene, active: ActiveSpec, finding: str
 ) -> None:
-    """What is asked for and not done is refused, not passed over."""
+    """A request that is not carried out is refused, not ignored."""
     await scene.single()
     await scene.deploy(spec(active))
     (found,) = await findings(scene)
@@ -221,14 +221,14 @@ async def test_the_active_nodes_network_can_only_be_confirmed(
 
 
 async def test_addresses_are_compared_even_when_the_passive_is_wrong(scene: Scene) -> None:
-    """All findings at once: one wrong node does not hide what is wrong with the other."""
+    """All findings at once: one wrong node does not hide the other's problems."""
     await scene.single()
     await scene.deploy(spec(passive="127.83.2.11", witness="127.83.2.11"))
     assert (await findings(scene)).count("address.duplicate") >= 3
 
 
 async def test_another_ha_address_of_the_active_is_refused_at_once(scene: Scene) -> None:
-    """It runs there already."""
+    """It already runs at its own."""
     await scene.single()
     wrong = spec(ActiveSpec(ha_ip=ip("127.83.2.14")))
     with pytest.raises(ApiError) as caught:

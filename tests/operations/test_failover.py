@@ -1,4 +1,4 @@
-"""A failover by hand, whatever happens to it: no acknowledged write is lost, and it ends."""
+"""A failover by hand through any failure: no acknowledged write is lost, and the task ends."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -34,7 +34,7 @@ WAYS = pytest.mark.parametrize("planned", [True, False])
 
 
 async def whole(scene: Scene) -> None:
-    """Begin with a cluster of three that is well."""
+    """Begin with a healthy cluster of three."""
     await scene.cluster()
     scene.world.power_on(scene.world.machine(NEW).identity.vm)
     await scene.in_sync(NEW)
@@ -61,7 +61,7 @@ async def wish(scene: Scene) -> bytes:
 
 
 async def validate_switched(scene: Scene) -> None:
-    """Check that the roles are swapped and that the next failover is possible."""
+    """Check that the roles are swapped and that another failover is possible."""
     await scene.validate(TaskStatus.SUCCEEDED)
     assert await scene.world.leader() == NEW
     assert await scene.world.standbys() == {OLD}
@@ -69,7 +69,7 @@ async def validate_switched(scene: Scene) -> None:
 
 
 async def validate_unchanged(scene: Scene) -> None:
-    """Check that a failed failover changed nothing, and leaves nothing that would."""
+    """Check that a failed failover changed nothing, and left nothing that would."""
     await scene.validate(TaskStatus.FAILED)
     assert await scene.world.leader() == OLD
     assert scene.world.machine(OLD).postgres == "primary"
@@ -79,7 +79,7 @@ async def validate_unchanged(scene: Scene) -> None:
 
 
 async def test_planned_everything_is_written_out_before_the_switch(scene: Scene) -> None:
-    """First on the active, so that the passive has a record to go by."""
+    """First on the active, so that the passive has a record to compare with."""
     await begin(scene, planned=True)
     await scene.carry_along()
     await validate_switched(scene)
@@ -87,7 +87,7 @@ async def test_planned_everything_is_written_out_before_the_switch(scene: Scene)
 
 
 async def test_forced_nothing_is_waited_for(scene: Scene) -> None:
-    """The passive has every acknowledged write already."""
+    """The passive already has every acknowledged write."""
     await begin(scene, planned=False)
     scene.world.faults.add("no checkpoint")
     begun = asyncio.get_running_loop().time()
@@ -112,7 +112,7 @@ async def test_and_back_again(scene: Scene) -> None:
 async def test_killed_at_any_moment_it_goes_on_to_its_end(
     scene: Scene, planned: bool, after: bool
 ) -> None:
-    """Whatever was done, the next one finds it; no failover is done twice."""
+    """Its successor finds whatever was done; no failover is done twice."""
     await begin(scene, planned=planned)
     life = Life()
     await scene.carry_along(life)
@@ -135,7 +135,7 @@ async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
 ) -> None:
     """The passive takes over either way; the task ends, and says how it ended.
 
-    Where it is the new active that is lost, after the switch, the former one takes over again.
+    If the new active is lost after the switch, the former one takes over again.
     """
     await begin(scene, planned=planned)
     life = Life()
@@ -171,7 +171,7 @@ async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
 async def test_refused_with_its_reason_before_there_is_a_task(
     scene: Scene, planned: bool, lost: str, reason: str
 ) -> None:
-    """And again by the task itself, when the reason comes in between."""
+    """And again by the task itself, when the reason arises in between."""
     await begin(scene, planned=planned)
     if lost == "mode":
         await cluster_record(scene.world.store).update(
@@ -194,7 +194,7 @@ async def test_refused_with_its_reason_before_there_is_a_task(
 
 @WAYS
 async def test_a_second_one_is_told_of_the_first(scene: Scene, planned: bool) -> None:
-    """One operation at a time."""
+    """Only one operation runs at a time."""
     await begin(scene, planned=planned)
     with pytest.raises(ApiError) as refusal:
         await promise(scene, planned=planned)
@@ -204,7 +204,7 @@ async def test_a_second_one_is_told_of_the_first(scene: Scene, planned: bool) ->
 
 
 async def test_the_passive_lost_while_all_is_written_out(scene: Scene) -> None:
-    """Then there is nobody to switch to."""
+    """Then no node can take over."""
     await begin(scene, planned=True)
     await scene.die_in("switch")
     scene.world.kill(NEW)
@@ -223,7 +223,7 @@ async def test_what_cannot_be_written_out_is_no_planned_failover(scene: Scene) -
 
 
 async def test_canceled_before_the_switch_nothing_happens(scene: Scene) -> None:
-    """The last moment in which it can be stopped."""
+    """The last moment at which it can be canceled."""
     await begin(scene, planned=True)
     scene.world.faults.add("no checkpoint")
     carrying = await scene.until("prepare")
@@ -237,7 +237,7 @@ READER = Holder(4711, "app", "report", datetime(2026, 11, 26, 12, tzinfo=UTC))
 
 
 async def test_planned_a_reader_that_holds_replay_up_is_waited_for(scene: Scene) -> None:
-    """What the passive has received it must have replayed before the active is stopped."""
+    """The passive must replay everything it has received before the active is stopped."""
     await begin(scene, planned=True)
     scene.world.holders = (READER,)
     carrying = asyncio.create_task(scene.carry_along())
@@ -254,7 +254,7 @@ async def test_planned_a_reader_that_holds_replay_up_is_waited_for(scene: Scene)
 async def test_planned_a_reader_that_never_ends_is_named_and_nothing_is_stopped(
     scene: Scene,
 ) -> None:
-    """With all by which a person finds the session, and the way to go on without it."""
+    """With everything a person needs to find the session, and how to go on without it."""
     await begin(scene, planned=True)
     scene.world.holders = (READER,)
     await scene.carry_along()
@@ -268,7 +268,7 @@ async def test_planned_a_reader_that_never_ends_is_named_and_nothing_is_stopped(
 
 
 async def test_forced_no_reader_is_waited_for(scene: Scene) -> None:
-    """Who takes the key ends what is in the way: see node.patroni.patches.takeover."""
+    """The node that takes the leader key ends the sessions: see node.patroni.patches.takeover."""
     await begin(scene, planned=False)
     scene.world.holders = (READER,)
     await scene.carry_along()
@@ -288,7 +288,7 @@ async def test_forced_no_reader_is_waited_for(scene: Scene) -> None:
 def test_what_is_left_to_replay_is_said_with_what_holds_it_up(
     seen: Replay, reason: str | None
 ) -> None:
-    """A session before a setting, a setting before patience."""
+    """A session before a setting, a setting before a mere wait."""
     found = behind(seen, "vcha-2", 10)
     assert (found.id.removeprefix(PREFIX) if found else None) == reason
 
@@ -301,7 +301,7 @@ def test_what_clients_call_themselves_is_bounded_and_printable() -> None:
 
 
 async def test_a_switch_that_patroni_refused_is_asked_for_again(scene: Scene) -> None:
-    """It refuses when the passive did not answer at once."""
+    """Patroni refuses when the passive did not answer at once."""
     await begin(scene, planned=True)
     scene.world.faults.add("refuses once")
     await scene.carry_along()
@@ -322,7 +322,7 @@ async def test_a_switch_that_never_comes_is_taken_back(scene: Scene) -> None:
 async def test_forced_to_a_node_that_never_takes_writes_the_lead_is_given_back(
     scene: Scene,
 ) -> None:
-    """``/sync`` still names the former active: without that nobody might lead for good."""
+    """``/sync`` still names the former active: otherwise no node might ever lead."""
     await begin(scene, planned=False)
     scene.world.faults.add("never promotes")
     await scene.carry()
@@ -344,7 +344,7 @@ async def test_forced_to_a_node_that_never_takes_writes_the_lead_is_given_back(
 async def test_a_former_active_that_never_follows_fails_nothing(
     scene: Scene, planned: bool
 ) -> None:
-    """The failover has succeeded; health says the rest."""
+    """The failover has succeeded; health reports the rest."""
     await begin(scene, planned=planned)
     scene.world.faults.add("never follows")
     begun = asyncio.get_running_loop().time()
@@ -355,7 +355,7 @@ async def test_a_former_active_that_never_follows_fails_nothing(
 
 
 async def test_in_maintenance_it_is_left_to_patroni(scene: Scene) -> None:
-    """Paused, Patroni would not end a former active that has only lost its key."""
+    """While paused, Patroni would not stop a former active that has only lost the leader key."""
     await whole(scene)
     await cluster_record(scene.world.store).update(
         lambda config: replace(config, mode=ClusterMode.MAINTENANCE)
@@ -376,9 +376,9 @@ async def test_in_maintenance_it_is_left_to_patroni(scene: Scene) -> None:
 
 
 async def led_by_a_stranger(scene: Scene) -> None:
-    """Begin with a leader that is no node any more: another took its place, and has no data yet.
+    """Begin with a leader that is not a node any more: its replacement has no data yet.
 
-    The store names the other data node, which has all that was acknowledged.
+    The store names the other data node, which has every acknowledged row.
     """
     await whole(scene)
     world = scene.world
@@ -391,7 +391,7 @@ async def led_by_a_stranger(scene: Scene) -> None:
 
 
 async def test_forced_the_lead_is_taken_from_a_stranger(scene: Scene) -> None:
-    """By the node that has every row, not by the first one that does not lead."""
+    """To the node that has every row, not just to any that does not lead."""
     await led_by_a_stranger(scene)
     await promise(scene, planned=False)
     await scene.carry_along()
@@ -404,7 +404,7 @@ async def test_forced_the_lead_is_taken_from_a_stranger(scene: Scene) -> None:
 async def test_killed_at_any_moment_it_takes_the_lead_from_the_stranger(
     scene: Scene, after: bool
 ) -> None:
-    """Whoever of both goes on with it."""
+    """Either process can continue the task."""
     await led_by_a_stranger(scene)
     await promise(scene, planned=False)
     life = Life()
@@ -430,7 +430,7 @@ async def refused(scene: Scene, *, planned: bool) -> str:
 
 
 async def test_a_stranger_is_asked_to_prepare_nothing(scene: Scene) -> None:
-    """A planned failover would wait for what it writes out."""
+    """A planned failover would wait for the stranger's checkpoint."""
     await led_by_a_stranger(scene)
     assert await refused(scene, planned=True) == "failover.stranger.planned"
 
@@ -446,7 +446,7 @@ async def test_from_a_stranger_nothing_is_taken_that_may_cost_rows(scene: Scene)
 
 
 async def test_what_the_stranger_acknowledged_alone_meanwhile_ends_the_task(scene: Scene) -> None:
-    """What counts is what is so when the lead is taken: it waits, and fails without a change."""
+    """The state when the leader key is taken counts: the task waits, and fails without a change."""
     await led_by_a_stranger(scene)
     await promise(scene, planned=False)
     scene.world.faults.add("never in sync")
@@ -460,7 +460,7 @@ async def test_what_the_stranger_acknowledged_alone_meanwhile_ends_the_task(scen
 
 
 async def test_a_pause_that_begins_after_the_check_keeps_the_stranger_s_lead(scene: Scene) -> None:
-    """From then on it may acknowledge alone, and /sync names the other still."""
+    """From then on it may acknowledge alone, while /sync still names the other."""
     await led_by_a_stranger(scene)
     await promise(scene, planned=False)
     life = Life()

@@ -1,4 +1,4 @@
-"""What each check of a joining is for: a state, a name or a task in which it alone refuses."""
+"""Each check of a join, in a state where it alone refuses."""
 
 import asyncio
 from typing import Any
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.looptime
 
 @pytest.fixture(autouse=True)
 def files_without_authority(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The identity alone: keys and certificates are the subject of test_bootstrap_files."""
+    """Return the identity alone: keys and certificates are tested in test_bootstrap_files."""
 
     async def made(services: Any, node: NewNode, public_key: bytes) -> dict[str, bytes]:
         assert public_key
@@ -48,7 +48,7 @@ def reason(error: ApiError) -> str:
 
 
 async def refused(hand: Hand) -> str:
-    """Return why it is refused, which begins no task and uses no token up."""
+    """Return why the call is refused; it starts no task and uses no token."""
     error = await refusal(hand)
     store = hand.scene.world.store
     assert await store.get(keys.OPERATION) is None
@@ -59,7 +59,7 @@ async def refused(hand: Hand) -> str:
 
 
 async def begun(scene: Scene) -> Hand:
-    """Return one that has begun its task with a call that died while nobody carries it out."""
+    """Return a join whose call started its task and died while no process carries it out."""
     await prepared(scene)
     hand = Hand(scene, JoinRole.PASSIVE)
     await hand.ask()
@@ -71,7 +71,7 @@ async def begun(scene: Scene) -> Hand:
 
 
 async def carried_into(scene: Scene, step: str) -> None:
-    """Let a process carry the task out until this step has begun, and die there."""
+    """Let a process carry the task out until this step begins, and die there."""
     await scene.die_in(step)
     assert (await scene.record()).step == step
 
@@ -99,7 +99,7 @@ async def test_the_state_is_looked_at_again_when_the_token_is_used(scene: Scene)
 async def test_the_name_of_a_node_that_has_joined_is_taken(
     scene: Scene, first: str, second: str
 ) -> None:
-    """A prepared cluster has it among the planned nodes, and no inventory has it."""
+    """A prepared cluster has it among the planned nodes, and no inventory lists it."""
     await prepared(scene)
     witness = Hand(scene, JoinRole.WITNESS, first)
     await witness.ask()
@@ -111,7 +111,7 @@ async def test_the_name_of_a_node_that_has_joined_is_taken(
 
 @pytest.mark.parametrize("name", ["Third", "third", NEW])
 async def test_the_name_of_a_node_of_the_cluster_is_taken(scene: Scene, name: str) -> None:
-    """Also that of the lost one, which may come back; a manual node is in no inventory."""
+    """Even a lost node's, which may come back; a manual node is in no inventory."""
     machines = await complete(scene, witness="Third")
     scene.world.power_off(machines[JoinRole.PASSIVE])
     await scene.look_on()
@@ -122,7 +122,7 @@ async def test_the_name_of_a_node_of_the_cluster_is_taken(scene: Scene, name: st
 
 @pytest.mark.parametrize("name", ["somebody", "Somebody"])
 async def test_the_name_of_a_vm_is_taken(scene: Scene, name: str) -> None:
-    """Whoever's it is: a placement would find two."""
+    """Whichever VM it is: a placement would find two."""
     await prepared(scene)
     scene.world.add_vm(
         VmRequest(
@@ -143,7 +143,7 @@ async def test_the_name_of_a_vm_is_taken(scene: Scene, name: str) -> None:
 
 
 async def test_who_asks_gets_an_answer_in_time(scene: Scene) -> None:
-    """Nobody carries the task out: the caller is told to try again before his client gives up."""
+    """No process carries the task out: the call says to try again before the client times out."""
     hand = await begun(scene)
     loop = asyncio.get_running_loop()
     before = loop.time()
@@ -154,7 +154,7 @@ async def test_who_asks_gets_an_answer_in_time(scene: Scene) -> None:
 
 
 async def test_nothing_is_given_before_the_store_awaits_the_node(scene: Scene) -> None:
-    """Its name is decided on, but an etcd that is no member would end at its start."""
+    """Its name is decided, but an etcd that is not a member would exit at start."""
     hand = await begun(scene)
     await carried_into(scene, "admit.passive")
     node = decided_node(await scene.record(), hand.role.value.lower())
@@ -164,7 +164,7 @@ async def test_nothing_is_given_before_the_store_awaits_the_node(scene: Scene) -
 
 
 async def test_a_task_that_was_told_to_stop_gives_nothing_any_more(scene: Scene) -> None:
-    """The place is still kept, but it will be given up: the node would be of no cluster."""
+    """Its address is still reserved, but will be released: the node would belong to no cluster."""
     hand = await begun(scene)
     life = Life()
     carrying = asyncio.create_task(scene.carry(scene.process(life)))
@@ -180,7 +180,7 @@ async def test_a_task_that_was_told_to_stop_gives_nothing_any_more(scene: Scene)
 
 
 async def test_another_operation_is_no_joining(scene: Scene) -> None:
-    """A token may be issued beside it; using that is refused as any second operation is."""
+    """A token may be issued beside it; using it is refused like any second operation."""
     machines = await complete(scene)
     scene.world.power_off(machines[JoinRole.PASSIVE])
     await scene.look_on()
@@ -194,7 +194,7 @@ async def test_another_operation_is_no_joining(scene: Scene) -> None:
 
 
 async def test_the_task_of_the_other_role_is_not_found_by_a_token(scene: Scene) -> None:
-    """The witness joins: who has the passive's token waits for his turn."""
+    """The witness joins: the holder of the passive's token must wait."""
     await prepared(scene)
     hand, other = Hand(scene, JoinRole.PASSIVE), Hand(scene, JoinRole.WITNESS)
     await hand.ask()
@@ -204,7 +204,7 @@ async def test_the_task_of_the_other_role_is_not_found_by_a_token(scene: Scene) 
 
 
 async def test_the_task_of_another_token_of_the_role_is_not_found_either(scene: Scene) -> None:
-    """Its node's identity is for who has that token; one issued since begins a task of its own."""
+    """A node's identity is only for the holder of its token; a newer token starts its own task."""
     hand = await begun(scene)
     await carried_into(scene, "admit.passive")
     later = Hand(scene, JoinRole.PASSIVE, "later")

@@ -1,4 +1,4 @@
-"""A manual deployment: prepared addresses, tokens that are good once, nodes that join by hand."""
+"""A manual deployment: prepared addresses, single-use tokens, nodes that join by hand."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -52,7 +52,7 @@ pytestmark = SIMULATED
 
 @pytest.fixture(autouse=True)
 def files_without_authority(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The identity alone: keys and certificates are the subject of test_material."""
+    """Return the identity alone: keys and certificates are tested in test_bootstrap_files."""
 
     async def made(services: Any, node: NewNode, public_key: bytes) -> dict[str, bytes]:
         assert public_key
@@ -84,7 +84,7 @@ async def validate_complete(scene: Scene) -> None:
 
 
 async def test_it_ends_prepared(scene: Scene) -> None:
-    """No node is made, no vote is given; both are awaited at their addresses."""
+    """No node is created and no vote given; both nodes are expected at their addresses."""
     await prepared(scene)
     services = scene.process().services
     config = await scene.world.config()
@@ -98,7 +98,7 @@ async def test_it_ends_prepared(scene: Scene) -> None:
 
 @pytest.mark.parametrize(("passive", "witness"), [(True, False), (False, True), (True, True)])
 async def test_a_manual_one_has_no_placements(scene: Scene, passive: bool, witness: bool) -> None:
-    """Each one that is set is named."""
+    """Each placement that is set is named."""
     await scene.single()
     with pytest.raises(ApiError) as caught:
         await deploy(scene.process().services, CALLER, spec(passive, witness))
@@ -109,7 +109,7 @@ async def test_a_manual_one_has_no_placements(scene: Scene, passive: bool, witne
 
 
 async def test_an_automatic_one_has_both(scene: Scene) -> None:
-    """Mixed is refused from this side too."""
+    """A mixture is refused from this side too."""
     await scene.single()
     mixed = replace(spec(passive=True), deployment=DeployType.AUTO)
     with pytest.raises(ApiError) as caught:
@@ -118,7 +118,7 @@ async def test_an_automatic_one_has_both(scene: Scene) -> None:
 
 
 async def test_addresses_are_checked(scene: Scene) -> None:
-    """The active's own, given to both: nothing is prepared."""
+    """The active's own, or the same for both: nothing is prepared."""
     await scene.single()
     own = ip("127.83.2.11")
     wrong = replace(spec(), passive=PassiveSpec(ha_ip=own), witness=WitnessSpec(ha_ip=own))
@@ -135,7 +135,7 @@ async def test_addresses_are_checked(scene: Scene) -> None:
 async def test_when_both_are_there_the_cluster_begins(
     scene: Scene, order: tuple[JoinRole, ...]
 ) -> None:
-    """In whichever order they come."""
+    """In either order."""
     await prepared(scene)
     for role in order:
         hand = Hand(scene, role)
@@ -148,7 +148,7 @@ async def test_when_both_are_there_the_cluster_begins(
 
 
 async def test_it_can_be_prepared_anew_until_a_node_has_joined(scene: Scene) -> None:
-    """A wrong address is no dead end; and no old token outlives it."""
+    """A wrong address can be corrected; no old token survives it."""
     await prepared(scene)
     hand = Hand(scene, JoinRole.WITNESS)
     await hand.ask()
@@ -163,7 +163,7 @@ async def test_it_can_be_prepared_anew_until_a_node_has_joined(scene: Scene) -> 
 
 
 async def test_no_token_before_there_is_something_to_join(scene: Scene) -> None:
-    """Nor in a cluster that was made automatically."""
+    """Nor in a cluster that was deployed automatically."""
     await scene.single()
     with pytest.raises(ApiError) as caught:
         await Hand(scene, JoinRole.PASSIVE).ask()
@@ -171,7 +171,7 @@ async def test_no_token_before_there_is_something_to_join(scene: Scene) -> None:
 
 
 async def test_what_is_no_token_opens_nothing(scene: Scene) -> None:
-    """Wrong, of the other role, for another address, replaced by a later one."""
+    """Wrong, for the other role, for another address, or replaced by a later one."""
     await prepared(scene)
     hand, other = Hand(scene, JoinRole.PASSIVE), Hand(scene, JoinRole.WITNESS)
     await hand.ask()
@@ -186,7 +186,7 @@ async def test_what_is_no_token_opens_nothing(scene: Scene) -> None:
 
 
 async def test_the_request_is_for_the_address_and_signed(scene: Scene) -> None:
-    """What would be certified is what was asked for by who has the key."""
+    """Only what the holder of the key requested is certified."""
     await prepared(scene)
     hand = Hand(scene, JoinRole.PASSIVE)
     await hand.ask()
@@ -198,7 +198,7 @@ async def test_the_request_is_for_the_address_and_signed(scene: Scene) -> None:
 
 
 async def test_a_token_is_good_for_one_node(scene: Scene) -> None:
-    """The same node may ask again while its task runs; another may not, nor any when it is over."""
+    """The same node may ask again while its task runs; no other may, and none once it has ended."""
     await prepared(scene)
     hand = Hand(scene, JoinRole.PASSIVE)
     await hand.ask()
@@ -219,7 +219,7 @@ async def test_a_token_is_good_for_one_node(scene: Scene) -> None:
 async def test_a_token_that_is_replaced_while_it_is_used_opens_nothing(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its issuer has taken it back; and the later one is not used up by it."""
+    """Its issuer has revoked it; and the later one is not consumed by it."""
     await prepared(scene)
     hand, later = Hand(scene, JoinRole.PASSIVE), Hand(scene, JoinRole.PASSIVE)
     await hand.ask()
@@ -241,7 +241,7 @@ async def test_a_token_that_is_replaced_while_it_is_used_opens_nothing(
 async def test_a_later_token_does_not_get_the_task_of_the_one_before(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its user would get what is for another node: it was issued as that task began."""
+    """The later token was issued as that task began: its user would get another node's files."""
     await prepared(scene)
     hand, later = Hand(scene, JoinRole.PASSIVE), Hand(scene, JoinRole.PASSIVE, "later")
     await hand.ask()
@@ -269,7 +269,7 @@ async def test_a_later_token_does_not_get_the_task_of_the_one_before(
 
 
 async def test_no_token_is_issued_while_a_node_of_the_role_joins(scene: Scene) -> None:
-    """It would take the place of the one by which that node asks again."""
+    """It would replace the token with which that node asks again."""
     await prepared(scene)
     hand = Hand(scene, JoinRole.PASSIVE)
     await hand.ask()
@@ -286,7 +286,7 @@ async def test_no_token_is_issued_while_a_node_of_the_role_joins(scene: Scene) -
 async def test_a_call_that_dies_before_it_notes_its_task_finds_it_again(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The node asks again, and is not refused for the task that it has begun itself."""
+    """The node asks again, and is not refused for the task that it started itself."""
     await prepared(scene)
     hand = Hand(scene, JoinRole.PASSIVE)
     await hand.ask()
@@ -305,7 +305,7 @@ async def test_a_call_that_dies_before_it_notes_its_task_finds_it_again(
 
 
 def test_a_token_expires() -> None:
-    """After a day it opens nothing; one that was used in time stays good for its user."""
+    """After a day it is invalid; one that was used in time stays valid for its user."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
     token, record = new_token("127.83.2.12", "root", now)
     assert token.reveal() not in repr(record)
@@ -329,7 +329,7 @@ def test_a_token_expires() -> None:
 async def test_nobody_comes_and_nothing_is_left(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The place is kept for a while; then there is no learner, and another node may join."""
+    """The address is reserved for a while; then the learner is removed, and another may join."""
     monkeypatch.setattr("openvcha.operations.steps.join_steps.START_SECONDS", 20.0)
     await prepared(scene)
     hand = Hand(scene, JoinRole.PASSIVE)
@@ -349,7 +349,7 @@ async def test_nobody_comes_and_nothing_is_left(
 
 @pytest.mark.parametrize("after", [False, True])
 async def test_killed_at_any_moment_it_goes_on(scene: Scene, after: bool) -> None:
-    """The process of the active dies anywhere in the second joining, which does the most."""
+    """The active's process dies anywhere in the second join, which has the most to do."""
     await prepared(scene)
     dies_at = 0
     died = True
@@ -371,7 +371,7 @@ async def test_killed_at_any_moment_it_goes_on(scene: Scene, after: bool) -> Non
 
 
 async def test_a_lost_passive_is_redeployed_by_placement(scene: Scene) -> None:
-    """What nobody here can switch off must be off; then the infrastructure makes the new one."""
+    """A node the cluster cannot power off must be off; then the infrastructure creates another."""
     machines = await complete(scene)
     scene.world.power_off(machines[JoinRole.PASSIVE])
     await scene.look_on()
@@ -388,7 +388,7 @@ async def test_a_lost_passive_is_redeployed_by_placement(scene: Scene) -> None:
 
 
 async def test_a_node_that_still_answers_is_not_replaced(scene: Scene) -> None:
-    """Its PostgreSQL would go on beside the new one: the person is told to switch it off."""
+    """Its PostgreSQL would run beside the new one: the person is told to power it off."""
     machines = await complete(scene)
     scene.world.machines[machines[JoinRole.PASSIVE]].etcd = False
     await scene.look_on()

@@ -1,4 +1,4 @@
-"""A change of the mode, whatever happens to it: whole or not at all, and no write is lost."""
+"""A mode change through any failure: all or nothing, and no write is lost."""
 
 import asyncio
 
@@ -20,7 +20,7 @@ ENABLED, DISABLED = ModeClusterMode.ENABLED, ModeClusterMode.DISABLED
 MAINTENANCE = ModeClusterMode.MAINTENANCE
 ACTIVE, PASSIVE = "vcha-1-old", "vcha-2-old"
 PREFIX = "com.vmware.vcenter.vcha."
-# From ENABLED, by the modes named, the last of which is the change under test.
+# From ENABLED through the named modes; the last one is the change under test.
 WAYS = [
     (MAINTENANCE,),
     (DISABLED,),
@@ -32,7 +32,7 @@ ways = pytest.mark.parametrize("way", WAYS, ids="-".join)
 
 
 async def begin(scene: Scene, way: tuple[ModeClusterMode, ...]) -> ClusterMode:
-    """Walk to the last change but one, and begin it, and return the mode before it."""
+    """Walk up to the last change, start it, and return the mode before it."""
     await scene.healthy()
     for mode in way[:-1]:
         await scene.set_mode(mode)
@@ -46,7 +46,7 @@ async def begin(scene: Scene, way: tuple[ModeClusterMode, ...]) -> ClusterMode:
 async def validate(
     scene: Scene, mode: ModeClusterMode, status: TaskStatus = TaskStatus.SUCCEEDED
 ) -> None:
-    """The name, the settings and what the nodes do agree; it is HEALTHY, and nothing was lost."""
+    """Check that mode, settings and nodes agree, HEALTHY, and that no write was lost."""
     await scene.validate(status)
     wanted = ClusterMode(mode.value)
     async with asyncio.timeout(60):
@@ -77,7 +77,7 @@ async def reasons(scene: Scene) -> list[str]:
 
 @ways
 async def test_each_change_is_really_made(scene: Scene, way: tuple[ModeClusterMode, ...]) -> None:
-    """To the end that its name promises, while writes go on."""
+    """With the mode's full effect, while writes go on."""
     await begin(scene, way)
     before = scene.world.acknowledged
     await scene.carry()
@@ -89,7 +89,7 @@ async def test_each_change_is_really_made(scene: Scene, way: tuple[ModeClusterMo
 @ways
 @pytest.mark.usefixtures("scene")
 async def test_killed_at_any_moment_it_goes_on_to_its_end(way: tuple[ModeClusterMode, ...]) -> None:
-    """Whatever the process had just done, the next one finds it and finishes."""
+    """Whatever the process had just done, its successor finds it and finishes."""
     dies_at, finished = 1, False
     while not finished:
         again = Scene()
@@ -110,9 +110,9 @@ async def test_killed_at_any_moment_it_goes_on_to_its_end(way: tuple[ModeCluster
 async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
     way: tuple[ModeClusterMode, ...],
 ) -> None:
-    """Where it may the passive takes over; else the active comes back; then it is finished.
+    """The passive takes over if it may, otherwise the active comes back; then the task ends.
 
-    What had not begun yet may be refused by then, for the node that was lost.
+    A change that had not begun may then be refused because of the lost node.
     """
     dies_at, finished, outcomes = 1, False, set()
     while not finished:
@@ -146,7 +146,7 @@ async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
 async def test_canceled_in_any_step_it_leaves_the_mode_as_it_was(
     way: tuple[ModeClusterMode, ...],
 ) -> None:
-    """Settings come back in the reverse order; the standby too."""
+    """Settings are restored in reverse order; the standby too."""
     steps = [
         f"{name.removeprefix('openvcha_')}.{'on' if value else 'off'}"
         for name, value in modes.setting_changes(*_ends(way))
@@ -172,7 +172,7 @@ def _ends(way: tuple[ModeClusterMode, ...]) -> tuple[ClusterMode, ClusterMode]:
 async def test_killed_while_it_is_undone_it_is_undone_all_the_same(
     after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The passive does not come back: DISABLED it was and stays, at every crash point."""
+    """The passive does not come back: DISABLED was and stays the mode, at every crash point."""
     monkeypatch.setattr("openvcha.operations.mode.SYNC_SECONDS", 0.5)
     dies_at, finished = 1, False
     while not finished:
@@ -198,7 +198,7 @@ async def test_killed_while_it_is_undone_it_is_undone_all_the_same(
 async def test_a_patroni_that_lives_must_go_by_a_setting_before_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Else it might take over from an active that was told that nobody does; also on a resume."""
+    """Otherwise it could take over from an active that relies on no takeover; also on a resume."""
     monkeypatch.setattr("openvcha.operations.mode.EFFECT_SECONDS", 2.0)
     dies_at, finished = 1, False
     while not finished:
@@ -222,7 +222,7 @@ async def test_a_patroni_that_lives_must_go_by_a_setting_before_the_next(
 async def test_a_standby_that_does_not_stop_fails_the_change(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """DISABLED promises that it is down; the mode stays what it was."""
+    """DISABLED promises that it is down; the mode does not change."""
     monkeypatch.setattr("openvcha.operations.mode.STOP_SECONDS", 5.0)
     await scene.healthy()
     scene.world.faults.add("never stops")
@@ -233,7 +233,7 @@ async def test_a_standby_that_does_not_stop_fails_the_change(
 
 
 async def test_disabled_is_reached_without_the_passive(scene: Scene) -> None:
-    """A lost standby is down; when its node starts again PostgreSQL stays down."""
+    """A lost standby is down; when its node starts again, PostgreSQL stays down."""
     await scene.cluster()
     await scene.set_mode(DISABLED)
     await scene.carry()
@@ -262,7 +262,7 @@ async def test_what_is_not_allowed_makes_no_task(
 
 
 async def test_while_another_operation_runs_it_is_busy(scene: Scene) -> None:
-    """One change at a time, named."""
+    """One change at a time; the refusal names it."""
     await scene.cluster()
     await scene.redeploy()
     with pytest.raises(ApiError) as caught:
@@ -271,7 +271,7 @@ async def test_while_another_operation_runs_it_is_busy(scene: Scene) -> None:
 
 
 async def test_what_has_become_wrong_before_it_began_changes_nothing(scene: Scene) -> None:
-    """The task judges again what the call has judged."""
+    """The task repeats the checks of the call."""
     await scene.healthy()
     await scene.set_mode(MAINTENANCE)
     scene.world.kill("vcha-3-old")
@@ -281,7 +281,7 @@ async def test_what_has_become_wrong_before_it_began_changes_nothing(scene: Scen
 
 
 async def test_on_the_way_the_cluster_claims_no_automatic_failover(scene: Scene) -> None:
-    """The mode is the old one until the end, but what is allowed is told as it is."""
+    """The old mode stays until the end, but what is allowed reflects the current state."""
     await scene.healthy()
     await scene.set_mode(DISABLED)
     await scene.die_in("stop")
@@ -293,7 +293,7 @@ async def test_on_the_way_the_cluster_claims_no_automatic_failover(scene: Scene)
 
 @pytest.mark.parametrize("mode", [MAINTENANCE, DISABLED])
 async def test_a_lost_passive_is_replaced_in_any_mode(scene: Scene, mode: ModeClusterMode) -> None:
-    """In DISABLED the new one streams once, to be known as good, and is stopped then."""
+    """In DISABLED the new one streams once, to be known as good, and is then stopped."""
     await scene.healthy()
     await scene.set_mode(mode)
     await scene.carry()
@@ -309,7 +309,7 @@ async def test_a_lost_passive_is_replaced_in_any_mode(scene: Scene, mode: ModeCl
 
 
 async def test_a_passive_that_is_only_stopped_is_not_replaced(scene: Scene) -> None:
-    """The mode stopped it: it is a good copy to begin with."""
+    """The mode stopped it: its copy is good."""
     await scene.healthy()
     await scene.set_mode(DISABLED)
     await scene.carry()

@@ -1,4 +1,4 @@
-"""Who only shows the cluster may show a look of just now; who decides looks himself."""
+"""Showing the cluster may use a recent observation; deciding needs a new one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -26,7 +26,7 @@ MOMENT = 0.001
 
 
 class Shown:
-    """A healthy cluster with services that keep a copy of its store, and how often they look."""
+    """A healthy cluster with services that mirror its store, and their number of observations."""
 
     def __init__(self, services: Services) -> None:
         self.world: Any = services.store
@@ -44,7 +44,7 @@ class Shown:
 
 
 class Through:
-    """The mirror, and what is no Store but Membership of the cluster's store."""
+    """The mirror, with the membership of the cluster's store, which the mirror does not have."""
 
     def __init__(self, mirror: Mirror, store: Any, shown: Shown) -> None:
         self._mirror, self._store, self._shown = mirror, store, shown
@@ -53,7 +53,7 @@ class Through:
         return getattr(self._mirror, name, None) or getattr(self._store, name)
 
     async def get_many_and_members(self, names: Sequence[str]) -> Any:
-        """Count the looks: each one asks for the members."""
+        """Count the observations: each one asks for the members."""
         self._shown.looks += 1
         return await self._store.get_many_and_members(names)
 
@@ -70,7 +70,7 @@ async def shown(scene: Scene) -> AsyncIterator[Shown]:
 
 
 async def test_one_look_serves_all_who_ask_just_then(shown: Shown) -> None:
-    """And no longer than that."""
+    """And for no longer."""
     for _ in range(20):
         await shown.mode()
         await get_operations(shown.services, CALLER)
@@ -81,14 +81,14 @@ async def test_one_look_serves_all_who_ask_just_then(shown: Shown) -> None:
 
 
 async def test_who_decides_looks_anew(shown: Shown) -> None:
-    """An operation goes by what is true after it was asked for."""
+    """An operation depends on what is true after the request."""
     await shown.mode()
     await shown.services.observe()
     assert shown.looks == 2
 
 
 async def test_a_change_of_the_store_is_shown_at_once_or_after_the_bound(shown: Shown) -> None:
-    """By this program at once, by another one at the latest after FRESH_SECONDS."""
+    """One by this program at once, one by another at the latest after FRESH_SECONDS."""
     assert await shown.mode() is ClusterMode.ENABLED
     await change(shown.services.store, ClusterMode.MAINTENANCE)
     assert await shown.mode() is ClusterMode.MAINTENANCE
@@ -99,7 +99,7 @@ async def test_a_change_of_the_store_is_shown_at_once_or_after_the_bound(shown: 
 
 @pytest.mark.parametrize("key", [keys.PATRONI_LEADER, keys.PATRONI_SYNC, keys.PATRONI_CONFIG])
 async def test_who_leads_and_who_may_is_such_a_change(shown: Shown, key: str) -> None:
-    """The key is written anew as it is: that alone makes the look old."""
+    """Rewriting the key unchanged is enough to invalidate the observation."""
     await shown.mode()
     found = await shown.world.get(key)
     await shown.world.put(key, found.value if found else b"{}", found.lease if found else 0)
@@ -109,18 +109,18 @@ async def test_who_leads_and_who_may_is_such_a_change(shown: Shown, key: str) ->
 
 
 async def test_without_the_store_no_look_is_shown(shown: Shown) -> None:
-    """Also not the one of just now."""
+    """Not even a recent one."""
     await shown.mode()
     await asyncio.sleep(FRESH_SECONDS + MOMENT)
 
     async def away(_: str) -> Any:
         raise StoreUnavailable("away")
 
-    shown.world.snapshot = away  # it is away
+    shown.world.snapshot = away  # the store is away
     with pytest.raises(StoreUnavailable):
         await shown.mode()
 
 
 async def change(store: Any, mode: ClusterMode) -> None:
-    """Write another mode, as the step of a task does."""
+    """Write another mode, as a task's step does."""
     await cluster_record(store).update(lambda config: structs.replace(config, mode=mode))

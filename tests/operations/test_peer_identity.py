@@ -1,4 +1,4 @@
-"""vc_spec is really used: certificate, credentials, and what the peer manages."""
+"""vc_spec is really checked: certificate, credentials, and what the peer manages."""
 
 import asyncio
 import ssl
@@ -37,7 +37,7 @@ async def test_every_way_to_name_the_right_certificate_is_accepted(peer: Peer) -
 
 @pytest.mark.parametrize("wrong", ["00" * 20, ":".join(["00"] * 32)])
 async def test_another_certificate_is_shown_to_the_caller(peer: Peer, wrong: str) -> None:
-    """UNVERIFIED_PEER carries what was met, so that a person can compare."""
+    """UNVERIFIED_PEER has the presented certificate, so that a person can compare."""
     error = await peer.refusal(ssl_thumbprint=wrong)
     assert error.error_type is ErrorType.UNVERIFIED_PEER
     assert isinstance(error.data, CertificateInfo)
@@ -55,7 +55,7 @@ async def test_an_unknown_authority_is_not_trusted(peer: Peer) -> None:
 async def test_refused_credentials_are_an_invalid_argument(
     peer: Peer, wrong: dict[str, object]
 ) -> None:
-    """A wrong password and an unknown user read the same, and show no password."""
+    """A wrong password and an unknown user look the same, and show no password."""
     error = await peer.refusal(**wrong)
     assert error.error_type is ErrorType.INVALID_ARGUMENT
     assert ids(error) == ["invalid.credentials"]
@@ -78,7 +78,7 @@ async def test_operations_that_have_a_not_found_say_that(peer: Peer) -> None:
 
 
 async def test_a_web_server_is_no_vcenter(peer: Peer) -> None:
-    """Whatever answers there with something else does not manage the active node."""
+    """A server that answers anything else does not manage the active node."""
     peer.vcenter.is_vcenter = False
     error = await peer.refusal()
     assert error.error_type is ErrorType.INVALID_ARGUMENT
@@ -87,13 +87,13 @@ async def test_a_web_server_is_no_vcenter(peer: Peer) -> None:
 
 @pytest.mark.parametrize("reply", [[], {"node1": "x"}, {"node1": {"runtime": {"placement": 1}}}])
 async def test_whatever_a_peer_answers_breaks_nothing(peer: Peer, reply: object) -> None:
-    """A stranger's answer is no fault of ours."""
+    """A stranger's answer is never an internal error."""
     peer.vcenter.reply = reply
     assert ids(await peer.refusal()) == ["peer.not.manager"]
 
 
 async def test_a_session_that_is_no_header_is_refused(peer: Peer) -> None:
-    """A token with line ends or other alphabets is not sent back."""
+    """A token with line breaks or characters outside ASCII is not sent back."""
     peer.vcenter.token = "to\r\nken: \u00fc"
     with pytest.raises(ApiError) as caught:
         await peer.check()
@@ -103,7 +103,7 @@ async def test_a_session_that_is_no_header_is_refused(peer: Peer) -> None:
 async def test_a_peer_that_freezes_after_the_login_holds_nothing_up(
     peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither the question nor the logout waits for ever."""
+    """Neither the query nor the logout waits for ever."""
     monkeypatch.setattr("openvcha.operations.peer_identity.LOG_OUT_SECONDS", 0.2)
     peer.vcenter.frozen = asyncio.Event()
     peer.patience = 2.0
@@ -133,7 +133,7 @@ async def test_a_peer_that_freezes_after_the_login_holds_nothing_up(
 async def test_a_specification_that_cannot_be_used_is_refused_unsent(
     peer: Peer, wrong: dict[str, object], said: str
 ) -> None:
-    """Nobody is asked when the request itself is wrong."""
+    """No peer is called when the request itself is wrong."""
     error = await peer.refusal(**wrong)
     assert error.error_type is ErrorType.INVALID_ARGUMENT
     assert ids(error) == [said]
@@ -151,7 +151,7 @@ async def test_nobody_there_is_told_with_the_reason(peer: Peer) -> None:
 
 
 async def test_a_silent_peer_costs_no_longer_than_the_deadline(peer: Peer) -> None:
-    """Somebody who accepts and says nothing does not hold the call."""
+    """A peer that accepts and never answers does not block the call."""
     silence = asyncio.Event()
     peer.patience = 0.5
 
@@ -179,7 +179,7 @@ async def test_plain_text_is_not_tls(peer: Peer) -> None:
 
 
 async def test_a_refusal_that_comes_after_the_handshake_is_told(peer: Peer, tmp_path: Path) -> None:
-    """A peer that wants a client's certificate says so with its first answer, below HTTP."""
+    """A peer that requires a client certificate says so with its first answer, below HTTP."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(tmp_path / "api.crt", tmp_path / "api.key")
     tls.load_verify_locations(tmp_path / "ca.crt")
@@ -202,6 +202,6 @@ async def test_an_answer_without_end_is_cut_off(peer: Peer) -> None:
 
 
 async def test_a_peer_that_closes_after_each_answer_is_asked_all_the_same(peer: Peer) -> None:
-    """Old servers do; each further connection is checked like the first."""
+    """Old servers do that; each further connection is verified like the first."""
     peer.vcenter.closes = True
     await peer.check()

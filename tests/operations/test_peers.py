@@ -1,7 +1,7 @@
-"""A node dies while each of two votes is needed: nobody has to come and power it on.
+"""A node dies while both of two votes are needed: no person has to power it on.
 
-At every moment from the first changed vote to the end of the task, whoever dies, the cluster takes
-writes again, and nobody is powered on who must not be (what the world checks at each power-on).
+Whichever node dies, at any moment from the first changed vote to the end of the task, the cluster
+takes writes again, and no node is powered on that must not be (the world checks each power-on).
 """
 
 import asyncio
@@ -35,7 +35,7 @@ Begin = Callable[[Scene], Awaitable[None]]
 
 @pytest.fixture(autouse=True)
 def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three minutes are thousands of looks, also in a simulated world."""
+    """Shorten the waits: three minutes are thousands of polls, also in a simulated world."""
     monkeypatch.setattr("openvcha.operations.steps.copy.STALL_SECONDS", 10.0)
 
 
@@ -54,7 +54,7 @@ async def begin_undeploy(scene: Scene) -> None:
 
 @dataclass
 class Fate:
-    """What dies, at the n-th moment of a process since the votes have begun to change."""
+    """What dies, at the n-th moment of a process since the votes began to change."""
 
     scene: Scene
     who: str
@@ -70,9 +70,9 @@ class Fate:
         return frozenset(m.name for m in self.scene.world.members if not m.learner)
 
     async def strike(self, life: Life) -> None:
-        """Count the moment; when it has come, cut power."""
+        """Count the moment; at the chosen one, cut power."""
         changed = self.voters() != self.before
-        # Without the record only one vote is left, or the votes are none of the task's any more.
+        # Without the record only one vote is left, or the votes are not the task's any more.
         if (
             self.happened
             or not changed
@@ -106,7 +106,7 @@ class Fate:
 
 
 class Doomed(Life):
-    """A process in whose course fate strikes."""
+    """A process during which fate strikes."""
 
     def __init__(self, fate: Fate) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class Doomed(Life):
 
 
 async def carried(fate: Fate) -> None:
-    """Let whoever leads carry the task out, one after the other, to its end."""
+    """Let each leader in turn carry the task out, to its end."""
     async with asyncio.timeout(LONG):
         while not (await fate.scene.record()).finished:
             await fate.scene.carry_along(Doomed(fate))
@@ -148,7 +148,7 @@ OPERATIONS = {
 async def test_whoever_dies_while_votes_change_it_takes_writes_again(
     begin: Begin, who: str
 ) -> None:
-    """Without a person; of two that die at once a host starts one."""
+    """Without a person; of two that die at once the host starts one."""
     at, times = 1, 0
     while True:
         scene = Scene()
@@ -163,7 +163,7 @@ async def test_whoever_dies_while_votes_change_it_takes_writes_again(
         record = await scene.record()
         names = {node.member for node in (await scene.world.config()).nodes}
         assert (at, {m.name for m in scene.world.members} <= names) == (at, True), record.error
-        # A store that stops for a moment is what this is about; nothing else may happen.
+        # A store that stops for a moment is the point of this test; nothing else may happen.
         violations = [v for v in scene.world.violations if not v.startswith("no quorum since")]
         assert (at, violations) == (at, [])
         assert await scene.world.store.get(keys.REQUIRED_VOTES) is None
@@ -175,7 +175,7 @@ async def test_whoever_dies_while_votes_change_it_takes_writes_again(
 async def test_who_votes_keeps_the_list_before_a_vote_changes(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The active, and the witness: who dies right after the first change is not forgotten."""
+    """The active and the witness: either may die right after the first change."""
     await begin_redeploy(scene)
     world, kept = scene.world, []
     remove = world.remove_member
@@ -197,7 +197,7 @@ async def test_who_votes_keeps_the_list_before_a_vote_changes(
 async def test_a_new_node_is_born_with_the_list(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may be the only one that is left before it has heard anything of the store."""
+    """It may be the only one left before it has heard anything from the store."""
     await begin_deploy(scene)
     world, born = scene.world, {}
     power_on = world.power_on
@@ -217,7 +217,7 @@ async def test_a_new_node_is_born_with_the_list(
 async def test_who_answers_and_does_not_keep_the_list_delays_the_task_and_no_more(
     scene: Scene,
 ) -> None:
-    """A full disk of the witness must not end a redeploy that is needed."""
+    """A full disk of the witness must not fail a redeploy that is needed."""
     await begin_redeploy(scene)
     world = scene.world
     for job in world.machine(WITNESS).beside:
@@ -229,7 +229,7 @@ async def test_who_answers_and_does_not_keep_the_list_delays_the_task_and_no_mor
 
 
 async def test_a_task_that_its_own_node_cannot_help_changes_no_vote(scene: Scene) -> None:
-    """Where the list cannot be kept, the next loss would stop the cluster for good."""
+    """Where the list cannot be stored, the next loss would stop the cluster for good."""
     await begin_redeploy(scene)
     world = scene.world
     for job in world.machine(ACTIVE).beside:
@@ -244,7 +244,7 @@ async def test_a_task_that_its_own_node_cannot_help_changes_no_vote(scene: Scene
 
 
 async def test_after_the_task_nobody_is_powered_on(scene: Scene) -> None:
-    """What a person has switched off stays off, whoever it is and however the task has ended."""
+    """A node that a person powers off stays off, whichever it is and however the task ended."""
     scene.world.heals = True
     await begin_redeploy(scene)
     await scene.carry()
@@ -257,7 +257,7 @@ async def test_after_the_task_nobody_is_powered_on(scene: Scene) -> None:
 
 
 async def test_a_list_that_was_left_is_forgotten(scene: Scene) -> None:
-    """A node that was off when the task ended hears of it before it could act."""
+    """A node that was off when the task ended learns of it before it could act."""
     scene.world.heals = True
     await scene.healthy()
     world = scene.world

@@ -1,4 +1,4 @@
-"""What cluster.get and operations.get say is true, also while things are wrong or unknown."""
+"""cluster.get and operations.get tell the truth, also while something is wrong or unknown."""
 
 import asyncio
 from typing import Any
@@ -39,7 +39,7 @@ PREFIX = "com.vmware.vcenter.vcha."
 
 
 async def test_a_healthy_cluster_shows_everything_and_no_reasons(scene: Scene) -> None:
-    """Roles, states, placements, addresses; what only an unwell one has is unset."""
+    """Roles, states, placements, addresses; fields for an unhealthy cluster are unset."""
     await scene.healthy()
     info = await get_cluster(scene.process().services, CALLER)
     assert info.config_state is ConfigState.CONFIGURED
@@ -86,7 +86,7 @@ ELSEWHERE = CredentialsSpec(
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[ErrorType]:
-    """Stand in for the check of the peer, and return what each call has it raise when unmanaged."""
+    """Stand in for the peer check; return which error each call has it raise if unmanaged."""
     calls: list[ErrorType] = []
 
     async def check_peer(
@@ -120,7 +120,7 @@ async def test_the_active_tells_its_addresses_and_where_it_lives(scene: Scene) -
 
 
 async def test_the_active_is_told_before_there_is_a_cluster(scene: Scene) -> None:
-    """Whoever deploys wants to know where it lives first."""
+    """A caller who deploys needs its placement first."""
     await scene.single()
     info = await get_active(scene.process().services, CALLER)
     assert info.placement
@@ -139,7 +139,7 @@ async def test_what_a_partial_get_does_not_use_has_its_form(scene: Scene, get: A
 
 
 async def test_a_partial_get_asks_no_other_vcenter(scene: Scene, asked: list[ErrorType]) -> None:
-    """It needs less privilege, so nobody may make this one connect elsewhere by it."""
+    """It needs less privilege, so it must not make this server connect elsewhere."""
     await scene.healthy()
     services = scene.process().services
     partial = await get_active(services, CALLER, vc_spec=ELSEWHERE, partial=True)
@@ -168,7 +168,7 @@ async def test_an_active_that_the_inventory_does_not_know_is_not_found(scene: Sc
 
 
 async def test_nobody_is_called_active_without_a_leader(scene: Scene) -> None:
-    """ERROR with the reason, the one that is documented for everything else."""
+    """ERROR, the documented error for everything else, with the reason."""
     await scene.healthy()
     services = scene.process().services
     await scene.world.store.delete(keys.PATRONI_LEADER)
@@ -178,7 +178,7 @@ async def test_nobody_is_called_active_without_a_leader(scene: Scene) -> None:
 
 
 async def test_without_a_leader_nobody_is_called_active_or_passive(scene: Scene) -> None:
-    """An unknown role is unset: to call both passive would be an untruth."""
+    """An unknown role is unset: calling both passive would be false."""
     await scene.healthy()
     services = scene.process().services
     await scene.world.store.delete(keys.PATRONI_LEADER)
@@ -192,7 +192,7 @@ async def test_without_a_leader_nobody_is_called_active_or_passive(scene: Scene)
 
 
 async def test_a_mode_without_failover_allows_none(scene: Scene) -> None:
-    """DISABLED forbids both kinds, also when all are there."""
+    """DISABLED forbids both kinds, even with all nodes present."""
     await scene.cluster()
     record = cluster_record(scene.world.store)
     await record.update(lambda config: replace(config, mode=ClusterMode.DISABLED))
@@ -202,7 +202,7 @@ async def test_a_mode_without_failover_allows_none(scene: Scene) -> None:
 
 
 async def test_what_is_not_deployed_says_only_that(scene: Scene) -> None:
-    """There is no health of what is not there."""
+    """A cluster that does not exist has no health."""
     await scene.single()
     info = await get_cluster(scene.process().services, CALLER)
     assert info.config_state is ConfigState.NOTCONFIGURED
@@ -211,7 +211,7 @@ async def test_what_is_not_deployed_says_only_that(scene: Scene) -> None:
 
 
 async def test_a_check_without_an_active_is_refused(scene: Scene) -> None:
-    """Which node is the passive is not known then: findings would be about the wrong one."""
+    """The passive is unknown then: findings could be about the wrong node."""
     await scene.healthy()
     services = scene.process().services
     await scene.world.store.delete(keys.PATRONI_LEADER)
@@ -221,7 +221,7 @@ async def test_a_check_without_an_active_is_refused(scene: Scene) -> None:
 
 
 async def test_a_check_of_a_healthy_passive_finds_that_too(scene: Scene) -> None:
-    """One finding of many; nothing is changed by asking."""
+    """One finding among others; a check changes nothing."""
     await scene.healthy()
     wrong = PassiveCheckSpec(placement=placement("vcha-3"))
     found = await check_passive(scene.process().services, CALLER, wrong)
@@ -242,7 +242,7 @@ async def test_operations_tell_what_runs_and_what_would_be_refused(scene: Scene)
 
 
 async def test_only_the_list_of_vms_looks_at_their_power(scene: Scene) -> None:
-    """It takes a look at every process of the machine: what shows no power goes without."""
+    """It reads every process of the machine: reads that show no power state skip it."""
     await scene.healthy()
     services = scene.process().services
     before = scene.world.power_looks

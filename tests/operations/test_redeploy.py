@@ -1,4 +1,4 @@
-"""A redeploy, whatever happens to it: nothing is lost, nothing is left, and it ends."""
+"""A redeploy through any failure: nothing is lost or left behind, and the task ends."""
 
 import asyncio
 
@@ -42,7 +42,7 @@ def new_member(scene: Scene) -> str:
 
 
 async def moments(scene: Scene) -> int:
-    """Count the moments of an undisturbed process."""
+    """Return the number of moments of an undisturbed process."""
     await begin(scene)
     life = Life()
     await scene.carry(scene.process(life))
@@ -52,7 +52,7 @@ async def moments(scene: Scene) -> int:
 
 
 async def test_a_lost_passive_is_replaced(scene: Scene) -> None:
-    """The main job, at the old node's address."""
+    """The main task, at the old node's address."""
     await begin(scene)
     await scene.carry()
     await scene.validate_renewed()
@@ -72,7 +72,7 @@ UNINSTALLED = (MissingFile("shop", "postgis", True), MissingFile("shop", "$libdi
 
 
 async def test_what_a_copy_would_carry_along_is_checked(scene: Scene) -> None:
-    """What replication stands and falls with is refused with the way back, the rest is told."""
+    """Settings that would break replication are refused with the way back, the rest is reported."""
     await scene.cluster()
     services = scene.process().services
     scene.world.survey, scene.world.missing_files = SET, UNINSTALLED
@@ -100,7 +100,7 @@ async def test_what_a_copy_would_carry_along_is_checked(scene: Scene) -> None:
 
 
 async def test_the_witness_gets_no_copy(scene: Scene) -> None:
-    """So what is set in PostgreSQL is nothing to it."""
+    """So PostgreSQL's settings do not matter to it."""
     await scene.healthy()
     scene.world.kill(WITNESS)
     scene.world.survey = SET
@@ -110,7 +110,7 @@ async def test_the_witness_gets_no_copy(scene: Scene) -> None:
 
 
 async def test_settings_that_cannot_be_looked_at_are_no_reason_to_refuse(scene: Scene) -> None:
-    """It is said that they were not."""
+    """A warning says that they were not checked."""
     await scene.cluster()
     scene.world.faults.add("no checkpoint")
     services = scene.process().services
@@ -120,7 +120,7 @@ async def test_settings_that_cannot_be_looked_at_are_no_reason_to_refuse(scene: 
 
 
 async def test_databases_that_cannot_be_asked_hide_nothing_else(scene: Scene) -> None:
-    """What is known of the settings is told; and that the rest is not."""
+    """The known settings are reported, and that the rest is unknown."""
     await scene.cluster()
     scene.world.survey = PostgresFacts(slots=("barman",))
     scene.world.faults.add("databases silent")
@@ -134,7 +134,7 @@ BAD_FILE = ServerError("XX000", 'invalid segment number 0 in file "1259.orig"')
 
 
 async def test_the_server_s_reason_of_a_failed_copy_is_final_and_told(scene: Scene) -> None:
-    """The node hears only that the copy ended, and would try again for ever."""
+    """The node only sees that the copy ended, and would retry for ever."""
     await begin(scene)
     scene.world.copy_error = BAD_FILE
     begun = asyncio.get_running_loop().time()
@@ -148,7 +148,7 @@ async def test_the_server_s_reason_of_a_failed_copy_is_final_and_told(scene: Sce
 
 
 async def test_a_reason_that_may_pass_is_shown_while_the_copy_is_tried_again(scene: Scene) -> None:
-    """All places taken, for one."""
+    """For example, no free walsender slot."""
     await begin(scene)
     scene.world.copy_error = ServerError("53300", "all places are taken")
     carrying = await scene.until("copy.passive")
@@ -164,17 +164,17 @@ async def test_a_reason_that_may_pass_is_shown_while_the_copy_is_tried_again(sce
 @pytest.mark.parametrize(
     ("state", "final"),
     [
-        ("XX000", True),  # a file that is no segment
+        ("XX000", True),  # a file that is not a segment
         ("XX001", True),  # a checksum
-        ("42501", True),  # a file that cannot be read, a right that is missing
+        ("42501", True),  # an unreadable file, a missing privilege
         ("53100", True),  # the disk is full
         ("58030", True),  # the disk is broken
-        ("28000", True),  # not let in
-        ("53300", False),  # all places taken
-        ("57P01", False),  # ended by a person
+        ("28000", True),  # authentication failed
+        ("53300", False),  # too many connections
+        ("57P01", False),  # terminated by an administrator
         ("57P03", False),  # starting
         ("08006", False),  # the connection is lost
-        ("55006", False),  # in use
+        ("55006", False),  # object in use
     ],
 )
 def test_what_may_pass_is_told_from_what_stays(state: str, final: bool) -> None:
@@ -183,7 +183,7 @@ def test_what_may_pass_is_told_from_what_stays(state: str, final: bool) -> None:
 
 
 async def test_a_new_node_that_does_not_start_is_heard(scene: Scene) -> None:
-    """Long before the wait for it would end; what the node said outlives the node."""
+    """Long before the wait for it would end; its report survives the node."""
     await begin(scene)
     scene.world.faults.add("never starts")
     begun = asyncio.get_running_loop().time()
@@ -200,7 +200,7 @@ async def test_a_new_node_that_does_not_start_is_heard(scene: Scene) -> None:
 
 
 async def test_a_successor_at_the_old_address_is_not_taken_for_the_old_node(scene: Scene) -> None:
-    """It answers there, with etcd and with Patroni, long before the configuration names it."""
+    """etcd and Patroni answer there long before the configuration names the new node."""
     await begin(scene)
     scene.world.faults.add("never streams")
     carrying = await scene.until("join.passive")
@@ -218,7 +218,7 @@ async def test_a_successor_at_the_old_address_is_not_taken_for_the_old_node(scen
 
 
 async def test_a_lost_passive_is_replaced_at_another_address(scene: Scene) -> None:
-    """And at one that is its own."""
+    """And at its own."""
     await scene.cluster()
     await scene.redeploy(PassiveRedeploySpec(placement=placement(), ha_ip=ip("127.83.2.99")))
     await scene.carry()
@@ -230,7 +230,7 @@ async def test_a_lost_passive_is_replaced_at_another_address(scene: Scene) -> No
 async def test_killed_at_any_moment_it_goes_on_to_its_end(
     scene: Scene, after: bool, stride: int
 ) -> None:
-    """Whatever the process was doing, the next one finds it and finishes."""
+    """Whatever the process was doing, its successor finds it and finishes."""
     total = await moments(scene)
     assert total > 25
     for dies_at in range(1, total + 1, stride):
@@ -249,9 +249,9 @@ async def test_killed_at_any_moment_it_goes_on_to_its_end(
 async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
     scene: Scene, after: bool, stride: int
 ) -> None:
-    """The new node takes over as soon as it may, and then the task is finished from there.
+    """The new node takes over as soon as it may, and the task is finished from there.
 
-    Before that nobody may; the active comes back, and the task goes on where it was.
+    Before that no node may; the active comes back, and the task goes on where it was.
     """
     total = await moments(scene)
     outcomes = set()
@@ -276,7 +276,7 @@ async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
 
 @pytest.mark.parametrize("step", ["fence", "clone.passive", "copy.passive", "join.passive"])
 async def test_cancelled_it_leaves_the_cluster_as_it_was(scene: Scene, step: str) -> None:
-    """The half-made node goes; the old node's data stay; the next try succeeds."""
+    """The half-made node is deleted; the old node's data stay; the next try succeeds."""
     await begin(scene)
     carrying = await scene.until(step)
     await scene.journal.request_cancel(scene.task)
@@ -316,7 +316,7 @@ async def test_killed_while_it_is_undone_it_is_undone_all_the_same(
 async def test_cancelled_while_the_active_is_lost_the_new_active_stays(
     scene: Scene, step: str
 ) -> None:
-    """Who took over has what nobody else has: it is named, not undone."""
+    """The new active has rows that no other node has: it is configured, not undone."""
     await begin(scene)
     await scene.die_in(step)
     await scene.in_sync(new_member(scene))
@@ -344,8 +344,8 @@ async def test_cancelled_while_the_active_is_lost_the_new_active_stays(
 async def test_what_never_comes_is_given_up_and_taken_back(
     scene: Scene, fault: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No step waits for ever; the task says for what it waited; nothing is left."""
-    # Ten minutes are thousands of looks, also in a simulated world.
+    """Every step has a deadline; the task says what it waited for; nothing is left."""
+    # Ten minutes are thousands of polls, also in a simulated world.
     monkeypatch.setattr("openvcha.operations.steps.join.JOIN_SECONDS", 30.0)
     await scene.cluster()
     scene.world.faults.add(fault)
@@ -356,7 +356,7 @@ async def test_what_never_comes_is_given_up_and_taken_back(
 
 
 async def test_a_half_made_node_that_loses_its_power_is_started_again(scene: Scene) -> None:
-    """It has not voted yet: nothing but its place would be left of it, and the step would wait."""
+    """It has no vote yet: without power it would never get one, and the step would wait."""
     await scene.cluster()
     scene.world.faults.add("etcd never starts")
     await scene.redeploy()
@@ -375,7 +375,7 @@ async def test_a_half_made_node_that_loses_its_power_is_started_again(scene: Sce
 async def test_the_old_node_started_again_by_a_person_changes_nothing(
     scene: Scene, step: str
 ) -> None:
-    """It has no vote any more and no right to take over; at the end it is deleted."""
+    """It has no vote any more and may not take over; at the end it is deleted."""
     await scene.cluster()
     await scene.redeploy(PassiveRedeploySpec(placement=placement(), ha_ip=ip("127.83.2.99")))
     carrying = await scene.until(step)
@@ -385,7 +385,7 @@ async def test_the_old_node_started_again_by_a_person_changes_nothing(
 
 
 async def test_the_old_node_started_again_is_fenced_again_after_a_crash(scene: Scene) -> None:
-    """A resumed task looks at what is: the power is on, so it is cut again."""
+    """A resumed task checks the actual state: the power is on, so it is cut again."""
     await begin(scene)
     await scene.die_in("copy.passive")
     scene.world.power_on(scene.world.machine(OLD).identity.vm)
@@ -394,7 +394,7 @@ async def test_the_old_node_started_again_is_fenced_again_after_a_crash(scene: S
 
 
 async def test_a_new_node_not_named_yet_is_not_taken_for_the_old_one(scene: Scene) -> None:
-    """At the same address, in the middle of its first start, when the process is lost."""
+    """At the same address, in the middle of its first start, when the process dies."""
     await scene.cluster()
     scene.world.faults.add("slow etcd")
     await scene.redeploy()
@@ -409,7 +409,7 @@ async def test_a_new_node_not_named_yet_is_not_taken_for_the_old_one(scene: Scen
 
 
 async def test_a_passive_that_recovered_after_the_check_is_left_alone(scene: Scene) -> None:
-    """Between check and fence it came back in sync: nothing is taken from a healthy cluster."""
+    """Between check and fence it came back in sync: a healthy cluster is not touched."""
     await begin(scene)
     await scene.die_in("fence")
     scene.world.power_on(scene.world.machine(OLD).identity.vm)
@@ -421,7 +421,7 @@ async def test_a_passive_that_recovered_after_the_check_is_left_alone(scene: Sce
 
 
 async def test_a_passive_that_took_over_after_the_check_is_not_fenced(scene: Scene) -> None:
-    """It leads now: the task was about another cluster."""
+    """It leads now: the task was about another situation."""
     await begin(scene)
     await scene.die_in("fence")
     scene.world.power_on(scene.world.machine(OLD).identity.vm)
@@ -447,7 +447,7 @@ async def test_what_an_earlier_failure_left_in_etcd_is_not_in_the_way(scene: Sce
 
 
 async def test_a_store_that_is_away_for_a_while_ends_nothing(scene: Scene) -> None:
-    """Twice, with longer between than a step's patience: a copy takes hours."""
+    """Twice, with more time in between than a step's deadline: a copy takes hours."""
     await begin(scene)
     scene.world.faults.add("slow copy")
     carrying = await scene.until("copy.passive")
@@ -461,7 +461,7 @@ async def test_a_store_that_is_away_for_a_while_ends_nothing(scene: Scene) -> No
 
 
 async def test_the_vote_of_the_passive_is_needed_while_the_witness_is_lost(scene: Scene) -> None:
-    """PostgreSQL of the passive is broken but its vote makes the majority: refused."""
+    """The passive's PostgreSQL is broken but its vote is needed for quorum: refused."""
     await scene.cluster()
     world = scene.world
     world.faults.add("never streams")
@@ -475,7 +475,7 @@ async def test_the_vote_of_the_passive_is_needed_while_the_witness_is_lost(scene
 
 
 async def test_a_second_redeploy_meanwhile_is_told_of_the_first(scene: Scene) -> None:
-    """One operation at a time, and the refusal names it."""
+    """Only one operation runs at a time, and the refusal names it."""
     await begin(scene)
     with pytest.raises(ApiError) as caught:
         await redeploy_passive(
@@ -502,7 +502,7 @@ async def test_the_task_is_refused_with_all_that_the_check_finds(scene: Scene) -
 
 
 async def test_the_old_vm_is_kept_while_nobody_takes_writes(scene: Scene) -> None:
-    """The last-copy guard counts at the end too: no running primary, nothing is wiped."""
+    """The last-copy guard applies at the end too: without a running primary nothing is deleted."""
     await begin(scene)
     await scene.die_in("join.passive")
     await scene.in_sync(new_member(scene))
@@ -516,7 +516,7 @@ async def test_the_old_vm_is_kept_while_nobody_takes_writes(scene: Scene) -> Non
 
 
 async def test_the_new_node_runs_where_it_was_decided(scene: Scene) -> None:
-    """The VM of the placement is on and the configuration names it."""
+    """The placement's VM is on and the configuration names it."""
     await begin(scene)
     await scene.carry()
     inventory = await scene.process().services.infrastructure.inventory()
@@ -527,12 +527,12 @@ async def test_the_new_node_runs_where_it_was_decided(scene: Scene) -> None:
 
 
 async def test_a_list_that_cannot_be_kept_leaves_no_vm(scene: Scene) -> None:
-    """The disk of the active fills up after the old node was fenced off."""
+    """The disk of the active fills up after the old node was fenced."""
     await begin(scene)
     carrying = await scene.until("clone.passive")
     scene.world.machine("vcha-1-old").full = True
     began = asyncio.get_running_loop().time()
     await carrying
     await scene.validate_as_before()
-    # The new one never was a member: nothing is waited for on the way back.
+    # The new one never was a member: undoing waits for nothing.
     assert asyncio.get_running_loop().time() - began < 1.5 * OWN_SECONDS

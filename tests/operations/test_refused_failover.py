@@ -1,4 +1,4 @@
-"""A failover that is refused is an event, whatever becomes of telling it."""
+"""A refused failover is an event, and stays refused if the event cannot be recorded."""
 
 from typing import Any
 
@@ -19,12 +19,12 @@ pytestmark = SIMULATED
 
 
 def said(reason: str) -> LocalizableMessage:
-    """Return a reason; what it names does not matter."""
+    """Return a reason; its content does not matter."""
     return message(reason, *["x"] * CATALOGUE[PREFIX + reason].count("%s"))
 
 
 def refusing(scene: Scene, operation: str, reason: str) -> Handlers:
-    """The handlers of a process, of which one refuses."""
+    """Return the handlers of a process, one of which refuses."""
 
     async def refuse(*_: Any, **__: Any) -> None:
         raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, said(reason))
@@ -48,7 +48,7 @@ def refusing(scene: Scene, operation: str, reason: str) -> Handlers:
 async def test_a_refused_failover_is_told_by_its_reason(
     scene: Scene, operation: str, reason: str, kinds: list[str]
 ) -> None:
-    """And the caller is told as without it."""
+    """And the caller gets the same refusal."""
     await scene.cluster()
     with pytest.raises(ApiError) as raised:
         await refusing(scene, operation, reason).invoke(by_id(operation), {}, CALLER)
@@ -60,7 +60,7 @@ async def test_a_refused_failover_is_told_by_its_reason(
 async def test_a_store_that_is_away_does_not_change_the_refusal(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reason is what the caller has to know."""
+    """The caller needs the reason."""
     await scene.cluster()
     handlers = refusing(scene, FAILOVER, "failover.node.lost")
 

@@ -1,4 +1,4 @@
-"""What every operation that changes the cluster requires, in one way."""
+"""The common preconditions of every operation that changes the cluster."""
 
 import pytest
 
@@ -13,7 +13,7 @@ REASON = message("no.active")
 
 @pytest.mark.parametrize("persistence", [Persistence.TRANSIENT, Persistence.MOMENTARY])
 def test_a_step_waits_for_what_may_pass(persistence: Persistence) -> None:
-    """It has time."""
+    """A step has time."""
     with pytest.raises(TemporaryFailure) as caught:
         require_still(Refusal(REASON, persistence))
     assert caught.value.reason == REASON
@@ -30,12 +30,12 @@ def test_it_ends_by_what_does_not(kind: ErrorType) -> None:
 
 
 def test_nothing_refuses_it() -> None:
-    """Then it goes on."""
+    """Then the step goes on."""
     require_still(None)
 
 
 @pytest.mark.parametrize("value", Persistence)
 def test_what_is_over_in_a_moment_passes_by_itself(value: Persistence) -> None:
-    """A caller is not told of it at once, and no task ends by it."""
+    """The caller does not see it at once, and no task fails for it."""
     refusal = Refusal(REASON, value)
     assert refusal.transient or not refusal.momentary

@@ -1,4 +1,4 @@
-"""A state that passes refuses nothing for a moment's sake; a broken argument is told before it."""
+"""A transient state refuses nothing at once; an invalid argument is reported before it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -66,7 +66,7 @@ def deploy_spec(vc_spec: CredentialsSpec | None, active: str = "127.83.2.11") ->
 
 
 async def manual(scene: Scene) -> None:
-    """Begin with a passive that was lost and that a person made."""
+    """Begin with a lost passive that a person created."""
     await scene.cluster()
     stored = cluster_record(scene.world.store)
     await stored.update(lambda config: replace(config, deployment="MANUAL"))
@@ -139,7 +139,7 @@ def now() -> float:
 
 
 async def refusal(asked: Awaitable[object]) -> list[str]:
-    """Name the reasons for which it is refused; what only checks gives them as its findings."""
+    """Return the reasons for the refusal; a mere check returns them as its findings."""
     try:
         found = await asked
     except ApiError as error:
@@ -153,7 +153,7 @@ def names(messages: Iterable[LocalizableMessage]) -> list[str]:
 
 
 async def inactive(scene: Scene, seconds: float) -> None:
-    """Let the PostgreSQL of the active be none for a while: a demotion that is taken back."""
+    """Make the active's PostgreSQL no primary for a while: a demotion that is reverted."""
     scene.world.machine(ACTIVE).postgres = "starting"
     await asyncio.sleep(seconds)
     scene.world.machine(ACTIVE).postgres = "primary"
@@ -163,7 +163,7 @@ async def inactive(scene: Scene, seconds: float) -> None:
 async def test_an_active_that_is_none_for_a_moment_refuses_nothing(
     scene: Scene, operation: str
 ) -> None:
-    """An election in the store, or an answer that came late on a busy machine."""
+    """An election in the store, or a late answer on a busy machine."""
     ask = await begun(scene, operation)
     passing = asyncio.create_task(inactive(scene, SETTLE_SECONDS / 2))
     await asyncio.sleep(0.1)
@@ -184,7 +184,7 @@ async def test_what_does_not_pass_is_refused_in_time(scene: Scene, operation: st
 
 @pytest.mark.parametrize("operation", CHANGING)
 async def test_one_that_runs_is_named_before_any_other_reason(scene: Scene, operation: str) -> None:
-    """By every operation that changes the cluster, and at once: nothing is waited for."""
+    """By every operation that changes the cluster, and at once, without waiting."""
     ask = await begun(scene, operation)
     await scene.journal.create(
         service="org.openvcha.test",
@@ -202,7 +202,7 @@ async def test_one_that_runs_is_named_before_any_other_reason(scene: Scene, oper
 async def test_who_waits_for_a_sure_loss_is_not_sent_away(
     scene: Scene, role: str, lost: str
 ) -> None:
-    """One missed answer is no loss yet, and in some seconds it is known."""
+    """One missed answer is no loss yet; some seconds later the loss is certain."""
     await scene.healthy()
     services = scene.process().services
     await services.observe()
@@ -213,7 +213,7 @@ async def test_who_waits_for_a_sure_loss_is_not_sent_away(
 
 
 async def test_what_cannot_pass_is_refused_at_once(scene: Scene) -> None:
-    """Nobody waits for a healthy passive to break."""
+    """No call waits for a healthy passive to break."""
     await scene.healthy()
     _, ask = OPERATIONS["passive redeploy"]
     asked = now()
@@ -225,7 +225,7 @@ async def test_what_cannot_pass_is_refused_at_once(scene: Scene) -> None:
 async def test_a_broken_argument_is_told_before_a_passing_state(
     scene: Scene, operation: str
 ) -> None:
-    """Whoever tries again later is refused then: it is said now, and nobody waits for it."""
+    """It would still be refused later: it is reported now, without waiting."""
     ask = await begun(scene, operation)
     scene.world.machine(ACTIVE).postgres = "starting"
     await assert_ambiguous(ask(scene.process().services, AMBIGUOUS))
@@ -243,7 +243,7 @@ async def test_a_question_with_a_broken_argument_asks_nobody(
 
 
 async def test_another_active_address_is_told_before_a_passing_state(scene: Scene) -> None:
-    """It is the node's own, which does not change."""
+    """The address is the node's own and does not change."""
     await begun(scene, "deploy")
     scene.world.machine(ACTIVE).postgres = "starting"
     asked = now()

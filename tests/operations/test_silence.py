@@ -1,4 +1,4 @@
-"""A node that nobody here can switch off is taken for off after lasting silence of all it has."""
+"""A node that the cluster cannot power off counts as off after all its parts stayed silent."""
 
 import asyncio
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ NODE = configured("b-2", NodeKind.DATA, 2)
 
 
 class Beside:
-    """What can be seen of the node from outside."""
+    """A node as seen from outside."""
 
     def __init__(self) -> None:
         self.etcd = self.patroni = self.registered = self.store_away = False
@@ -61,7 +61,7 @@ def silence(beside: Beside) -> SilenceWatch:
 
 
 async def after(watched: SilenceWatch, seconds: float) -> str | None:
-    """Look on, a second at a time, and return what is waited for at the end."""
+    """Observe, a second at a time, and return the wait's message at the end."""
     for _ in range(int(seconds)):
         await watched.unmet(NODE)
         await asyncio.sleep(1)
@@ -70,7 +70,7 @@ async def after(watched: SilenceWatch, seconds: float) -> str | None:
 
 
 async def test_silence_has_to_last() -> None:
-    """Not the first missed look, nor the twentieth: it is longer than a node is frozen or moved."""
+    """Neither one missed answer nor twenty suffice: a node may be frozen or migrated for longer."""
     assert SILENCE_SECONDS >= 30
     watched = silence(Beside())
     assert await after(watched, 0) == "fence.silence"
@@ -93,7 +93,7 @@ async def test_any_answer_of_anything_begins_the_time_again(part: str) -> None:
 
 @pytest.mark.parametrize("seconds", [MAX_GAP_SECONDS + 1, SILENCE_SECONDS, 3600.0])
 async def test_looks_that_lie_far_apart_are_no_silence(seconds: float) -> None:
-    """Who looks was frozen itself, or without a store: the node may have answered meanwhile."""
+    """The observer was frozen itself, or without a store: the node may have answered meanwhile."""
     watched = silence(Beside())
     assert await after(watched, SILENCE_SECONDS - 2) == "fence.silence"
     await asyncio.sleep(seconds)
@@ -103,7 +103,7 @@ async def test_looks_that_lie_far_apart_are_no_silence(seconds: float) -> None:
 
 
 async def test_a_look_that_fails_begins_the_time_again() -> None:
-    """What could not be seen was no silence."""
+    """What could not be observed was no silence."""
     beside = Beside()
     watched = silence(beside)
     assert await after(watched, SILENCE_SECONDS - 2) == "fence.silence"
@@ -115,7 +115,7 @@ async def test_a_look_that_fails_begins_the_time_again() -> None:
 
 
 async def test_silence_is_never_a_few_looks() -> None:
-    """One look may be missed by chance, and so may a second one."""
+    """One answer may be missed by chance, and so may a second."""
     watched = silence(Beside())
     for _ in range(MIN_PROBES - 1):
         assert await watched.unmet(NODE)

@@ -1,4 +1,4 @@
-"""An undeploy, whatever happens to it: one node goes on, no write is lost, no writer held up."""
+"""An undeploy through any failure: one node goes on, no write is lost, no writer is blocked."""
 
 import asyncio
 
@@ -45,7 +45,7 @@ def said(error: ApiError) -> list[str]:
 
 
 def named(scene: Scene, **changes: str) -> UndeploySpec:
-    """Return a specification that names both VMs, but for the changes: passive_vm, witness_uuid…"""
+    """Return a specification that names both VMs, but for ``changes``: passive_vm, witness_uuid…"""
 
     def node(role: str, name: str) -> NodeVmInfo:
         vm = scene.world.state.inventory.vm_by_name(name)
@@ -72,7 +72,7 @@ async def test_the_active_goes_on_alone(scene: Scene) -> None:
 
 
 async def test_the_store_elects_nobody_anew(scene: Scene) -> None:
-    """The witness led it: the lead is handed to the active before any vote goes."""
+    """The witness led it: leadership moves to the active before any vote is removed."""
     await begin(scene)
     assert scene.world.raft == WITNESS
     await scene.carry()
@@ -81,7 +81,7 @@ async def test_the_store_elects_nobody_anew(scene: Scene) -> None:
 
 
 async def test_nobody_is_relied_on_once_the_votes_are_gone(scene: Scene) -> None:
-    """The own etcd stops for its new certificates: who has left would be powered on again."""
+    """The active's etcd stops to load new certificates: removed nodes would be powered on again."""
     await begin(scene)
     carrying = await scene.until("release")
     assert scene.world.machine(ACTIVE).required_votes is None
@@ -102,7 +102,7 @@ async def test_force_delete_deletes_both_and_ignores_vms(scene: Scene) -> None:
 async def test_vms_that_are_named_rightly_are_deleted(
     scene: Scene, force_delete: bool | None
 ) -> None:
-    """The UUID in whatever case."""
+    """The UUID in any case."""
     await scene.healthy()
     await scene.undeploy(replace(named(scene), force_delete=force_delete))
     await scene.carry()
@@ -139,7 +139,7 @@ async def test_vms_that_are_named_wrongly_are_refused(
 
 
 async def test_vms_in_each_others_place_are_refused(scene: Scene) -> None:
-    """Both exist and both are the cluster's; one of them is the active's, even."""
+    """Both exist and both are the cluster's; one is even the active's."""
     await scene.healthy()
     right = named(scene).vms
     assert right
@@ -153,7 +153,7 @@ async def test_vms_in_each_others_place_are_refused(scene: Scene) -> None:
 
 
 async def test_vms_are_looked_at_again_by_the_task(scene: Scene) -> None:
-    """Between promise and check the passive was deleted by hand: nothing is done."""
+    """After the call's check the passive was deleted by hand: nothing is done."""
     await scene.healthy()
     await scene.undeploy(named(scene))
     scene.world.kill(PASSIVE)
@@ -168,7 +168,7 @@ async def test_vms_are_looked_at_again_by_the_task(scene: Scene) -> None:
 
 
 async def test_what_a_person_deployed_is_not_deleted(scene: Scene) -> None:
-    """Of a manual deployment the VMs are the person's."""
+    """The VMs of a manual deployment belong to the person."""
     await scene.healthy()
     record = cluster_record(scene.world.store)
     await record.update(lambda config: msgspec.structs.replace(config, deployment="MANUAL"))
@@ -182,7 +182,7 @@ async def test_what_a_person_deployed_is_not_deleted(scene: Scene) -> None:
 async def test_a_cluster_that_has_lost_a_node_is_undeployed_too(
     scene: Scene, lost: str, deleted: bool
 ) -> None:
-    """The dead vote goes first: while it counts, each of the two others is needed."""
+    """The dead vote is removed first: while it counts, both other votes are needed."""
     await scene.cluster(lost=lost)
     await asyncio.sleep(2)
     vm = scene.world.machine(f"{lost}-old").identity.vm
@@ -196,7 +196,7 @@ async def test_a_cluster_that_has_lost_a_node_is_undeployed_too(
 
 @pytest.mark.parametrize("mode", [ClusterMode.MAINTENANCE, ClusterMode.DISABLED])
 async def test_in_every_mode(scene: Scene, mode: ClusterMode) -> None:
-    """Alone there is only one mode, and nothing of another one is left in Patroni."""
+    """A single node has only one mode, and no other mode's settings stay in Patroni."""
     await scene.healthy()
     await scene.world.configure_patroni(dict.fromkeys(keys.SETTINGS, True))
     record = cluster_record(scene.world.store)
@@ -213,7 +213,7 @@ async def test_in_every_mode(scene: Scene, mode: ClusterMode) -> None:
 async def test_killed_at_any_moment_it_goes_on_to_its_end(
     scene: Scene, after: bool, delete: bool, stride: int
 ) -> None:
-    """Whatever the process was doing, the next one finds it and finishes."""
+    """Whatever the process was doing, its successor finds it and finishes."""
     wanted = UndeploySpec(force_delete=delete)
     await begin(scene, wanted)
     undisturbed = Life()
@@ -236,9 +236,10 @@ async def test_killed_at_any_moment_it_goes_on_to_its_end(
 async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
     scene: Scene, after: bool, stride: int
 ) -> None:
-    """While the passive may take over it has everything; later nobody may, and the active returns.
+    """While the passive may take over it has every row; later no node may, and the active returns.
 
-    Who took over is not what was to stay: the task says so, and the next one undeploys from there.
+    If the passive took over, the wrong node would stay: the task says so, and the next one
+    undeploys from there.
     """
     await begin(scene)
     undisturbed = Life()
@@ -264,7 +265,7 @@ async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
 
 
 async def test_another_active_than_the_one_that_was_to_stay_ends_it(scene: Scene) -> None:
-    """A failover between check and votes: no vote was taken, the cluster is as it was."""
+    """A failover between check and votes: no vote was removed, the cluster is as it was."""
     await begin(scene)
     await scene.die_in("votes")
     scene.world.members.sort(key=lambda member: member.name)
@@ -281,7 +282,7 @@ async def test_another_active_than_the_one_that_was_to_stay_ends_it(scene: Scene
 
 
 async def test_it_can_be_canceled_until_the_first_vote_goes(scene: Scene) -> None:
-    """Before, everything is as it was; afterwards the request is refused with the reason."""
+    """Before that everything is restored; afterwards the request is refused with the reason."""
     await begin(scene)
     await scene.journal.request_cancel(scene.task)
     await scene.carry()
@@ -318,7 +319,7 @@ async def test_nodes_are_decided_anew_only_when_patroni_can_do_without_the_store
 
 
 async def test_a_renewal_that_does_not_end_is_told(scene: Scene) -> None:
-    """And while it lasts no node is made by what is about to open nothing any more."""
+    """And while it lasts no node is created from credentials that are about to become invalid."""
     await begin(scene)
     scene.world.faults.add("never renewed")
     await scene.carry()
@@ -356,7 +357,7 @@ async def test_what_comes_last_is_tried_before_anything_is_taken_away(
 
 
 async def test_a_kept_node_that_somebody_starts_is_switched_off_and_emptied(scene: Scene) -> None:
-    """In the middle of it; a running node has its keys in its hands."""
+    """Even in the middle of the undeploy; a running node has its keys in memory."""
     await begin(scene)
     carrying = await scene.until("disarm")
     for member in (PASSIVE, WITNESS):
@@ -366,7 +367,7 @@ async def test_a_kept_node_that_somebody_starts_is_switched_off_and_emptied(scen
 
 
 async def test_what_cannot_be_done_is_told_and_the_next_one_goes_on(scene: Scene) -> None:
-    """A VM that cannot be deleted: the active is a single one, and the task says what is left."""
+    """A VM cannot be deleted: the active is a single node, and the task says what is left."""
     await scene.healthy()
     scene.world.faults.add("cannot delete")
     await scene.undeploy(DELETE)
@@ -380,7 +381,7 @@ async def test_what_cannot_be_done_is_told_and_the_next_one_goes_on(scene: Scene
 
 
 async def test_what_a_deployment_left_half_made_is_dissolved(scene: Scene) -> None:
-    """INVALID becomes NOTCONFIGURED, and no member stays that nobody knows."""
+    """INVALID becomes NOTCONFIGURED, and no unknown member stays."""
     await scene.single()
     scene.world.add_member("https://127.83.2.99:2380")
     record = cluster_record(scene.world.store)
@@ -391,7 +392,7 @@ async def test_what_a_deployment_left_half_made_is_dissolved(scene: Scene) -> No
 
 
 async def test_one_that_is_alone_cannot_be_undeployed(scene: Scene) -> None:
-    """There is nothing to dissolve."""
+    """There is nothing to undeploy."""
     await scene.single()
     with pytest.raises(ApiError) as caught:
         await scene.undeploy()
@@ -400,7 +401,7 @@ async def test_one_that_is_alone_cannot_be_undeployed(scene: Scene) -> None:
 
 
 async def test_a_cluster_can_be_deployed_again(scene: Scene) -> None:
-    """Three nodes from the one, as the first time."""
+    """From one node to three, as the first time."""
     await begin(scene, DELETE)
     await scene.carry()
     await scene.deploy(deploy_spec())

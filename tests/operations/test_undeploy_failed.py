@@ -1,4 +1,4 @@
-"""An undeploy that fails leaves Patroni as a cluster needs it, and what is left is told."""
+"""A failed undeploy restores Patroni's settings for a cluster, and reports what is left."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -31,7 +31,7 @@ UNFIT, UNFIT_ADVICE = "patroni.settings.unfit", "patroni.settings.unfit.recommen
 
 
 async def fail_in_release(scene: Scene, *faults: str) -> None:
-    """Let nothing be switched off, once no commit waits for the standby any more."""
+    """Fail every power-off once no commit waits for the standby any more."""
     await begin(scene)
     carrying = await scene.until("release")
     async with asyncio.timeout(60):
@@ -43,7 +43,7 @@ async def fail_in_release(scene: Scene, *faults: str) -> None:
 
 
 async def fail_in_renew(scene: Scene) -> None:
-    """Let Patroni not come to know that it may do without the store."""
+    """Keep Patroni from learning that it may run without the store."""
     await begin(scene)
     scene.world.faults.add("no failsafe")
     await scene.carry()
@@ -62,7 +62,7 @@ async def dynamic(scene: Scene) -> mode_settings.Dynamic:
 
 
 async def validate_protecting(scene: Scene) -> None:
-    """A commit waits for the standby, where there is one; nobody leads without the store."""
+    """Check that commits wait for the standby, if any, and that no node leads without the store."""
     found = await dynamic(scene)
     assert (found["synchronous_mode"], found["primary_start_timeout"]) == (True, 0)
     assert patroni_client.FAILSAFE not in found
@@ -71,7 +71,7 @@ async def validate_protecting(scene: Scene) -> None:
 
 
 async def told(scene: Scene) -> dict[str, str]:
-    """Return by name what the health warns of, each with its recommendation's name."""
+    """Return the health warnings by name, each with its recommendation's name."""
     info = await get_cluster(scene.process().services, CALLER, partial=True)
     return {
         found.error.id.removeprefix(PREFIX): found.recommendation.id.removeprefix(PREFIX)
@@ -95,7 +95,7 @@ FAILING = pytest.mark.parametrize("fails", [fail_in_release, fail_in_renew])
 
 @FAILING
 async def test_a_failure_takes_back_what_was_set_in_patroni(scene: Scene, fails: Fails) -> None:
-    """Else commits would wait for nobody, or the primary would go on without the store."""
+    """Otherwise commits would not wait, or the primary would go on without the store."""
     await fails(scene)
     await validate_protecting(scene)
     assert UNFIT not in await told(scene)
@@ -103,7 +103,7 @@ async def test_a_failure_takes_back_what_was_set_in_patroni(scene: Scene, fails:
 
 @FAILING
 async def test_after_a_failure_the_nodes_can_be_redeployed(scene: Scene, fails: Fails) -> None:
-    """It is a cluster again, by the way that the health recommends."""
+    """It is a cluster again, by the steps that the health recommends."""
     await fails(scene)
     await redeploy(scene)
     await validate_protecting(scene)
@@ -123,7 +123,7 @@ async def test_after_a_failure_another_undeploy_goes_on(scene: Scene, fails: Fai
 async def test_after_a_failure_a_node_without_a_vote_is_not_to_be_started(
     scene: Scene, fails: Fails
 ) -> None:
-    """Its vote is gone and its files may be: only a new node helps."""
+    """Its vote is gone and its files may be: only a redeploy helps."""
     await fails(scene)
     assert (await told(scene))["node.lost"] == "node.removed.recommendation"
 
@@ -132,7 +132,7 @@ async def test_after_a_failure_a_node_without_a_vote_is_not_to_be_started(
 async def test_after_a_failure_the_settings_are_those_of_the_mode(
     scene: Scene, mode: ModeClusterMode
 ) -> None:
-    """The step that failed had taken them away; the cluster is in that mode still."""
+    """The failed step had removed them; the cluster is still in that mode."""
     await scene.healthy()
     await scene.set_mode(mode)
     await scene.carry()
@@ -150,7 +150,7 @@ async def test_after_a_failure_the_settings_are_those_of_the_mode(
 
 
 async def test_what_cannot_be_taken_back_is_told_and_a_redeploy_does_it(scene: Scene) -> None:
-    """Patroni did not answer any more: the health names the settings, and what sets them right."""
+    """Patroni did not answer any more: the health names the settings, and how to restore them."""
     await fail_in_release(scene, "patroni silent")
     assert not (await dynamic(scene))["synchronous_mode"]
     assert (await told(scene))[UNFIT] == UNFIT_ADVICE
@@ -160,7 +160,7 @@ async def test_what_cannot_be_taken_back_is_told_and_a_redeploy_does_it(scene: S
 
 
 async def test_a_renewal_that_goes_on_keeps_what_it_needs(scene: Scene) -> None:
-    """Patroni would step down while the store starts anew; what is left of it is told."""
+    """Patroni would step down while the store restarts; what is left is reported."""
     await begin(scene)
     scene.world.faults.add("never renewed")
     await scene.carry()
@@ -174,7 +174,7 @@ async def test_a_renewal_that_goes_on_keeps_what_it_needs(scene: Scene) -> None:
 
 
 async def test_a_deployment_sets_what_was_left_of_a_cluster(scene: Scene) -> None:
-    """Whatever the one node was left with."""
+    """Whatever settings the single node was left with."""
     await scene.single()
     await scene.world.configure_patroni(LEFT)
     await scene.deploy(deploy_spec())
@@ -185,7 +185,7 @@ async def test_a_deployment_sets_what_was_left_of_a_cluster(scene: Scene) -> Non
 
 @pytest.mark.parametrize("left", LEFT)
 async def test_settings_that_are_not_those_of_a_cluster_are_told(scene: Scene, left: str) -> None:
-    """By name, with what they should be."""
+    """By name, with their required values."""
     await scene.healthy()
     assert UNFIT not in await told(scene)
     await scene.world.configure_patroni({left: LEFT[left]})
@@ -209,7 +209,7 @@ async def test_settings_that_are_not_those_of_a_cluster_are_told(scene: Scene, l
 async def test_settings_that_are_not_those_of_the_mode_are_told(
     scene: Scene, mode: ClusterMode, on: tuple[str, ...], fits: bool
 ) -> None:
-    """A change that failed half-way; never while one runs, which is always half-way."""
+    """After a change that failed half-way; never while one runs, which is always half-way."""
     await scene.healthy()
     record = cluster_record(scene.world.store)
     await record.update(lambda config: msgspec.structs.replace(config, mode=mode))

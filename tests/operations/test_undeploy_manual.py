@@ -1,4 +1,4 @@
-"""Undeploying what a person made: prepared, with one node come, or whole."""
+"""Undeploying what a person created: prepared, with one node joined, or complete."""
 
 import asyncio
 from typing import Any
@@ -19,7 +19,7 @@ pytestmark = SIMULATED
 
 @pytest.fixture(autouse=True)
 def files_without_authority(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The identity alone, as in test_manual."""
+    """Return the identity alone, as in test_manual."""
 
     async def made(services: Any, node: NewNode, public_key: bytes) -> dict[str, bytes]:
         assert public_key
@@ -29,7 +29,7 @@ def files_without_authority(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def validate_single(scene: Scene) -> None:
-    """One node, one vote, nobody awaited."""
+    """Check for one node, one vote, and no expected nodes."""
     record = await scene.record()
     assert record.status is TaskStatus.SUCCEEDED, record.error
     config = await scene.world.config()
@@ -43,7 +43,7 @@ async def validate_single(scene: Scene) -> None:
 
 
 async def test_what_is_only_prepared_is_given_up(scene: Scene) -> None:
-    """Nobody has come yet."""
+    """No node has joined yet."""
     await prepared(scene)
     await scene.undeploy()
     await scene.carry()
@@ -52,7 +52,7 @@ async def test_what_is_only_prepared_is_given_up(scene: Scene) -> None:
 
 @pytest.mark.parametrize("role", JoinRole)
 async def test_a_prepared_cluster_with_one_node_is_given_up(scene: Scene, role: JoinRole) -> None:
-    """Its vote is taken: without one its etcd ends, and nothing else runs on it yet."""
+    """Its vote is removed: then its etcd exits, and nothing else runs on it yet."""
     await prepared(scene)
     hand = Hand(scene, role)
     await hand.ask()
@@ -63,7 +63,7 @@ async def test_a_prepared_cluster_with_one_node_is_given_up(scene: Scene, role: 
 
 
 async def test_that_manual_nodes_are_off_is_waited_for(scene: Scene) -> None:
-    """Nobody here can switch them off; their directories are the person's."""
+    """The cluster cannot power them off; their directories belong to the person."""
     machines = await complete(scene)
     await scene.undeploy()
     carrying = asyncio.create_task(scene.carry())

@@ -1,4 +1,4 @@
-"""One value in the store that cannot be read: everything else of the cluster goes on."""
+"""An unreadable value in the store: everything else in the cluster still works."""
 
 import pytest
 from tests.support.simulated.clock import SIMULATED
@@ -30,7 +30,7 @@ ELSEWHERE = [
 
 @pytest.mark.parametrize("key", ELSEWHERE)
 async def test_the_cluster_is_told_with_one_warning_more(scene: Scene, key: str) -> None:
-    """The warning names the key and the command; with the value it goes away."""
+    """The warning names the key and the command, and disappears with the value."""
     await scene.healthy()
     services = scene.process().services
     look = RecordInspection(services.store, services.observer.note_unreadable).look
@@ -52,7 +52,7 @@ async def test_the_cluster_is_told_with_one_warning_more(scene: Scene, key: str)
 async def test_an_unreadable_task_that_runs_makes_the_cluster_busy_until_set_aside(
     scene: Scene,
 ) -> None:
-    """Who wants something hears which task it is; observation goes on meanwhile."""
+    """Other operations are refused with that task's name; observation still works."""
     await scene.healthy()
     services = scene.process().services
     key = keys.task("abc")

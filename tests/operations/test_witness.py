@@ -1,4 +1,4 @@
-"""A redeploy of the witness: never four voters, never a lost majority, whatever happens to it."""
+"""A redeploy of the witness through any failure: never four voters, never a lost quorum."""
 
 import asyncio
 
@@ -38,7 +38,7 @@ async def reasons(scene: Scene) -> list[str]:
 
 
 async def lost(scene: Scene) -> None:
-    """A cluster whose witness has lost its power, and whose passive is in sync."""
+    """Return a cluster whose witness has lost its power, and whose passive is in sync."""
     await scene.cluster(lost=LOST)
     await scene.in_sync(PASSIVE)
 
@@ -49,7 +49,7 @@ async def begin(scene: Scene) -> None:
 
 
 async def moments(scene: Scene) -> int:
-    """Count the moments of an undisturbed process."""
+    """Return the number of moments of an undisturbed process."""
     await begin(scene)
     life = Life()
     await scene.carry(scene.process(life))
@@ -59,7 +59,7 @@ async def moments(scene: Scene) -> int:
 
 
 async def test_a_lost_witness_is_replaced(scene: Scene) -> None:
-    """Three votes again, HEALTHY, and nothing left of the old one."""
+    """Three votes again, HEALTHY, and nothing of the old one left."""
     await begin(scene)
     await scene.carry()
     await scene.validate_renewed(LOST)
@@ -68,7 +68,7 @@ async def test_a_lost_witness_is_replaced(scene: Scene) -> None:
 
 
 async def test_at_another_address(scene: Scene) -> None:
-    """And at one that is its own."""
+    """And at its own."""
     await lost(scene)
     spec = WitnessRedeploySpec(placement=placement(), ha_ip=ip("127.83.2.99"))
     await scene.redeploy_witness(spec)
@@ -84,7 +84,7 @@ async def test_at_another_address(scene: Scene) -> None:
 async def test_killed_at_any_moment_it_goes_on_to_its_end(
     scene: Scene, after: bool, stride: int
 ) -> None:
-    """Whatever the process was doing, the next one finds it and finishes."""
+    """Whatever the process was doing, its successor finds it and finishes."""
     total = await moments(scene)
     assert total > 15
     for dies_at in range(1, total + 1, stride):
@@ -103,9 +103,10 @@ async def test_killed_at_any_moment_it_goes_on_to_its_end(
 async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
     scene: Scene, after: bool, stride: int
 ) -> None:
-    """Where the passive and the new witness are a majority it takes over and goes on from there.
+    """Where the passive and the new witness have quorum, it takes over and goes on from there.
 
-    Else the active comes back first. Once the old witness's vote is gone, each of two is needed.
+    Otherwise the active comes back first. Once the old witness's vote is removed, both others are
+    needed.
     """
     total = await moments(scene)
     outcomes = set()
@@ -126,7 +127,7 @@ async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
 
 @pytest.mark.parametrize("step", ["fence", "clone.witness"])
 async def test_cancelled_it_leaves_the_cluster_as_it_was(scene: Scene, step: str) -> None:
-    """The half-made node goes, the two others vote; the next try succeeds."""
+    """The half-made node is deleted, the two others vote; the next try succeeds."""
     await begin(scene)
     carrying = await scene.until(step)
     await scene.journal.request_cancel(scene.task)
@@ -164,7 +165,7 @@ async def test_killed_while_it_is_undone_it_is_undone_all_the_same(
 
 
 async def test_a_witness_that_is_up_is_not_replaced(scene: Scene) -> None:
-    """Neither promised, nor, when it came back after the promise, done."""
+    """The check refuses it, and so does the task when it came back in between."""
     await begin(scene)
     scene.world.power_on(scene.world.machine(OLD).identity.vm)
     await asyncio.sleep(2)
@@ -194,7 +195,7 @@ async def test_the_old_witness_started_again_by_a_person_changes_nothing(scene: 
 
 
 async def test_the_remains_go_though_the_active_just_starts(scene: Scene) -> None:
-    """A witness has no copy of the data: nothing has to be guarded."""
+    """A witness has no copy of the data, so there is nothing to guard."""
     await begin(scene)
     await scene.die_in("commit")
     scene.world.machine(ACTIVE).postgres = "starting"
@@ -221,7 +222,7 @@ async def test_the_task_is_refused_with_all_that_the_check_finds(scene: Scene) -
 
 
 async def test_the_new_witness_holds_no_data(scene: Scene) -> None:
-    """Its VM is on, its kind is that of a witness."""
+    """Its VM is on, and its kind is that of a witness."""
     await begin(scene)
     await scene.carry()
     inventory = await scene.process().services.infrastructure.inventory()

@@ -1,4 +1,4 @@
-"""What a new node is given: all that it needs and nothing that it must not have."""
+"""A new node's bootstrap files: all that it needs and nothing that it must not have."""
 
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ def new(kind: NodeKind, failover: str | None) -> NewNode:
 async def made(
     directory: Path, node: NewNode, accounts: dict[str, Any] | None = None
 ) -> dict[str, bytes]:
-    """The files of a node; ``accounts`` is filled with those that the store has then."""
+    """Return a node's files; ``accounts`` receives those that the store has then."""
     source = directory / "active"
     source.mkdir()
     world, services = await active(source)
@@ -105,14 +105,14 @@ async def test_a_data_node_joins_what_is_there(tmp_path: Path) -> None:
 
 
 async def test_another_failover_address_gets_a_certificate_of_its_own(tmp_path: Path) -> None:
-    """After a failover clients meet a certificate that names the address they asked for."""
+    """After a failover clients see a certificate that names the address they asked for."""
     found = await made(tmp_path, new(NodeKind.DATA, "127.83.1.20"))
     own = (tmp_path / "active" / tls_files.API_CERTIFICATE).read_bytes()
     assert found[tls_files.API_CERTIFICATE] != own
 
 
 async def test_a_witness_gets_no_secret(tmp_path: Path) -> None:
-    """Whoever steals it can neither read the data nor make certificates."""
+    """With a stolen witness nobody can read the data or issue certificates."""
     found = await made(tmp_path, new(NodeKind.WITNESS, None))
     assert SECRETS not in found
     assert "records/roll.json" not in found
@@ -121,13 +121,13 @@ async def test_a_witness_gets_no_secret(tmp_path: Path) -> None:
 
 
 async def test_a_data_node_asks_the_store_by_the_account_of_all(tmp_path: Path) -> None:
-    """So a node that takes over may do what the one before it did."""
+    """So a node that takes over may do what the previous active could."""
     found = await made(tmp_path, new(NodeKind.DATA, "127.83.1.10"))
     assert found[ACCOUNT] == (tmp_path / "active" / ACCOUNT).read_bytes()
 
 
 async def test_a_witness_asks_the_store_by_an_account_of_its_own(tmp_path: Path) -> None:
-    """The store knows it before the witness is started, and lets it write of itself alone."""
+    """The store has the account before the witness starts, and lets it write only its own keys."""
     accounts: dict[str, Any] = {}
     found = await made(tmp_path, new(NodeKind.WITNESS, None), accounts)
     (tmp_path / ACCOUNT).write_bytes(found[ACCOUNT])
@@ -145,7 +145,7 @@ async def test_a_node_without_a_vm_gets_nothing(tmp_path: Path) -> None:
 
 
 async def joining(directory: Path, kind: NodeKind) -> dict[str, bytes]:
-    """The files of a node that a person makes; its key is written beside what it is given."""
+    """Return the files of a node that a person creates; its key is written beside them."""
     source = directory / "active"
     source.mkdir()
     world, services = await active(source)
@@ -159,13 +159,13 @@ async def joining(directory: Path, kind: NodeKind) -> dict[str, bytes]:
 
 
 async def test_a_node_made_by_hand_keeps_its_key(tmp_path: Path) -> None:
-    """It gets what every data node has, and a certificate for the key that it has not shown."""
+    """It gets what every data node has, and a certificate for its key, which it never sends."""
     found = await joining(tmp_path, NodeKind.DATA)
     assert tls_files.NODE_KEY not in found
     assert {SECRETS, tls_files.CA_KEY, tls_files.SERVICE_CA_KEY, tls_files.API_KEY} <= found.keys()
 
 
 async def test_a_witness_made_by_hand_gets_no_secret(tmp_path: Path) -> None:
-    """Nothing of it opens anything but its own vote."""
+    """Its files give access to nothing but its own vote."""
     found = await joining(tmp_path, NodeKind.WITNESS)
     assert found.keys() == {IDENTITY, tls_files.CA_CERTIFICATE, tls_files.NODE_CERTIFICATE, ACCOUNT}

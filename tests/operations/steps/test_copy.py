@@ -1,4 +1,4 @@
-"""What is said of a copy while it goes on."""
+"""The progress messages of a copy."""
 
 from openvcha.operations.steps.copy import said, size
 from openvcha.store.clone_reports import CopyReport, CopyState
@@ -9,7 +9,7 @@ def report(**values: float) -> CopyReport:
 
 
 def test_a_copy_is_said_in_bytes_rate_and_time_left() -> None:
-    """Before there is a rate nothing is made up about it."""
+    """Without a rate no remaining time is invented."""
     assert said(None, "n").default_message == "Waiting for n to start copying the data."
     begun = said(report(bytes_total=2_000_000), "n")
     assert begun.default_message == "Copying the data: 0 B of 2.0 MB."
@@ -20,7 +20,7 @@ def test_a_copy_is_said_in_bytes_rate_and_time_left() -> None:
 
 
 def test_a_copy_that_failed_is_said_with_its_reason() -> None:
-    """While it is tried again: else its wait would have none."""
+    """While it is retried: otherwise the wait would have no explanation."""
     failed = CopyReport(state=CopyState.FAILED, error="no slot", temporary=True, bytes_total=9)
     text = said(failed, "n").default_message
     assert text == "The copy to n failed and is being retried: no slot"

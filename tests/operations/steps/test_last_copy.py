@@ -1,4 +1,4 @@
-"""The guard of the last copy: only a running primary, seen now, is known to hold everything."""
+"""The guard of the last copy: only a primary seen running now is known to have every row."""
 
 from tests.support.simulated.observations import World
 
@@ -8,12 +8,12 @@ PASSIVE = "b-2"
 
 
 def test_beside_a_running_primary_the_data_may_go() -> None:
-    """It holds every acknowledged write."""
+    """It has every acknowledged write."""
     assert last_copy(World().seen, PASSIVE, "vcha-2") is None
 
 
 def test_an_active_that_has_just_missed_an_answer_is_no_guard() -> None:
-    """What it was some seconds ago is not enough to delete data by; it may pass."""
+    """Its state some seconds ago is not enough to delete data; the failure may pass."""
     world = World()
     world.node("a-1", unsure=True)
     refusal = last_copy(world.seen, PASSIVE, "vcha-2")

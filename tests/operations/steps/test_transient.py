@@ -1,4 +1,4 @@
-"""Trouble that passes, at the beginning of each step of each plan: waited for, named, survived."""
+"""Transient failures at the start of each step of each plan: waited for, named, survived."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -102,7 +102,7 @@ each_step = pytest.mark.parametrize(
 
 
 class Troubled(Step):
-    """A step, at the first beginning of which something else happens."""
+    """A step that runs something else the first time it begins."""
 
     def __init__(self, inner: Step, happens: Callable[[], None]) -> None:
         self._inner = inner
@@ -122,7 +122,7 @@ class Troubled(Step):
 
 
 class Trouble:
-    """Something that stops working when a step begins, once, for some time."""
+    """A failure that starts when a step begins, once, for some time."""
 
     def __init__(self, scene: Scene, step: str, fault: str, lasts: float) -> None:
         self._scene = scene
@@ -141,7 +141,7 @@ class Trouble:
 
 @pytest.fixture(autouse=True)
 def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten minutes are thousands of looks, also in a simulated world."""
+    """Shorten the waits: ten minutes are thousands of polls, also in a simulated world."""
     monkeypatch.setattr("openvcha.operations.steps.join.JOIN_SECONDS", 40.0)
     monkeypatch.setattr("openvcha.operations.mode.SYNC_SECONDS", 40.0)
     monkeypatch.setattr("openvcha.operations.steps.commit.ACTIVE_SECONDS", 40.0)
@@ -157,7 +157,7 @@ async def carried(scene: Scene) -> TaskRecord:
 @pytest.mark.parametrize("fault", TROUBLES)
 @each_step
 async def test_what_passes_ends_no_task(scene: Scene, begin: Begin, step: str, fault: str) -> None:
-    """Twelve seconds without a leader, a store, Patroni or the infrastructure: it goes on."""
+    """Twelve seconds without a leader, store, Patroni or infrastructure: the task goes on."""
     await begin(scene)
     trouble = Trouble(scene, step, fault, LASTS)
     record = await carried(scene)
@@ -196,7 +196,7 @@ LASTING = [(*at, fault, reason) for at, found in ENDS.items() for fault, reason 
 async def test_what_does_not_pass_ends_it_with_the_reason(
     scene: Scene, begin: Begin, step: str, fault: str, reason: str
 ) -> None:
-    """At a deadline, which the task has told of meanwhile."""
+    """At a deadline; until then the task shows the reason."""
     await begin(scene)
     Trouble(scene, step, fault, 10 * LONG)
     began = asyncio.get_running_loop().time()
@@ -206,7 +206,7 @@ async def test_what_does_not_pass_ends_it_with_the_reason(
         while (await scene.record()).error is None:  # noqa: ASYNC110 - the journal's state
             await asyncio.sleep(0.5)
     assert asyncio.get_running_loop().time() - began < 200
-    # What was half done is taken back once the trouble is over.
+    # What was half done is undone once the failure is over.
     scene.world.faults.discard(fault)
     await carrying
     record = await scene.record()
