@@ -1,4 +1,4 @@
-"""The active's services: on exactly while it leads, and no client outlives it."""
+"""The active's services: they run exactly while it leads, and no client outlives them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.looptime
 
 @dataclass
 class Address:
-    """Simulated: an address that may be taken by somebody else."""
+    """Simulated: an address that another node may hold."""
 
     log: list[str]
     taken: bool = False
@@ -115,7 +115,7 @@ async def test_clients_go_first_when_it_ends(stage: Stage) -> None:
 
 
 async def test_tasks_go_on_while_the_address_is_taken(stage: Stage) -> None:
-    """A frozen former active may hold it for long; what it waits for may be a task's work."""
+    """A frozen former active may hold it for long; it may take a task to release it."""
     stage.address.taken = True
     await stage.set(leads=True)
     assert stage.log == ["tasks"]
@@ -125,7 +125,7 @@ async def test_tasks_go_on_while_the_address_is_taken(stage: Stage) -> None:
 
 
 async def test_an_address_is_taken_as_soon_as_it_is_free(stage: Stage) -> None:
-    """Clients wait for it."""
+    """Clients are waiting for it."""
     stage.address.taken = True
     await stage.set(leads=True)
     stage.address.taken = False
@@ -134,7 +134,7 @@ async def test_an_address_is_taken_as_soon_as_it_is_free(stage: Stage) -> None:
 
 
 async def test_no_api_is_shown_before_it_is_prepared(stage: Stage) -> None:
-    """Failures of the preparation are tried again; the data can be reached meanwhile."""
+    """A failed preparation is retried; the data are reachable meanwhile."""
     stage.unready = 3
     await stage.set(leads=True, seconds=0.15)
     assert stage.log == ["address"]
@@ -143,7 +143,7 @@ async def test_no_api_is_shown_before_it_is_prepared(stage: Stage) -> None:
 
 
 async def test_an_end_in_the_middle_of_a_beginning_leaves_nothing(stage: Stage) -> None:
-    """Leadership that flaps: off before the address was there."""
+    """Flapping leadership: off before the address was held."""
     stage.address.taken = True
     await stage.set(leads=True)
     assert not stage.address.held
@@ -156,7 +156,7 @@ async def test_an_end_in_the_middle_of_a_beginning_leaves_nothing(stage: Stage) 
 async def test_each_time_it_leads_the_api_waits_until_there_is_something_to_show(
     stage: Stage,
 ) -> None:
-    """That it was prepared the last time says nothing of this time."""
+    """An earlier preparation does not count."""
     await stage.set(leads=True)
     await stage.set(leads=False)
     stage.unready = 20

@@ -1,4 +1,4 @@
-"""The API's process: it serves exactly while it is ordered to, and begins anew what breaks."""
+"""The API's process: it serves exactly while ordered to, and restarts what fails."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -96,14 +96,14 @@ async def stage() -> AsyncIterator[Stage]:
 
 
 async def test_it_serves_while_it_is_ordered(stage: Stage) -> None:
-    """An order that is repeated is no other one."""
+    """A repeated order changes nothing."""
     for serve in (False, True, True, False, False, True):
         await stage.order(serve=serve)
     assert stage.log == ["serves", "-serves", "serves"]
 
 
 async def test_a_server_that_ended_is_started_again(stage: Stage) -> None:
-    """To be ordered and not to be reachable must not last."""
+    """An API that should serve must not stay unreachable."""
     await stage.order(serve=True)
     stage.server.die()
     await asyncio.sleep(1)
@@ -111,7 +111,7 @@ async def test_a_server_that_ended_is_started_again(stage: Stage) -> None:
 
 
 async def test_it_serves_as_soon_as_the_port_is_free(stage: Stage) -> None:
-    """A former active may hold it still."""
+    """A former active may still hold it."""
     stage.server.taken = True
     await stage.order(serve=True)
     assert not stage.server.running
@@ -121,7 +121,7 @@ async def test_it_serves_as_soon_as_the_port_is_free(stage: Stage) -> None:
 
 
 async def test_an_end_while_it_waits_for_the_port_leaves_nothing(stage: Stage) -> None:
-    """Leadership that flaps."""
+    """Flapping leadership."""
     stage.server.taken = True
     await stage.order(serve=True)
     await stage.order(serve=False)
@@ -131,7 +131,7 @@ async def test_an_end_while_it_waits_for_the_port_leaves_nothing(stage: Stage) -
 
 
 async def test_it_says_that_it_ended_when_it_does_not_listen_any_more(stage: Stage) -> None:
-    """Not before, else the one that waits for its port would not have it; and not much later."""
+    """Not before, as the next server waits for its port; and not much later."""
     assert not stage.api.serving
     stage.server.taken = True
     await stage.order(serve=True)
@@ -150,7 +150,7 @@ async def test_it_says_that_it_ended_when_it_does_not_listen_any_more(stage: Sta
 
 @pytest.mark.parametrize("away", [False, True])
 async def test_it_serves_nobody_before_it_knows_the_nodes(stage: Stage, away: bool) -> None:
-    """A node that has just missed its first look would be told as down; and for a time only."""
+    """A node whose first answer was late would be reported as down; the wait is bounded."""
     stage.knows, stage.away = False, away
     await stage.order(serve=True, seconds=WARM_UP_SECONDS - 1)
     assert stage.log == []
@@ -160,7 +160,7 @@ async def test_it_serves_nobody_before_it_knows_the_nodes(stage: Stage, away: bo
 
 
 async def test_it_serves_as_soon_as_it_knows_the_nodes(stage: Stage) -> None:
-    """It looks more often until then."""
+    """Until then it observes more often."""
     stage.knows = False
     await stage.order(serve=True)
     stage.knows = True
@@ -169,7 +169,7 @@ async def test_it_serves_as_soon_as_it_knows_the_nodes(stage: Stage) -> None:
 
 
 async def test_it_knows_the_nodes_before_it_is_to_serve(stage: Stage) -> None:
-    """The one that has led may be lost with its node: then nobody waits until that is sure."""
+    """The former active may be lost with its node: then the wait would be longest."""
     await asyncio.sleep(3 * STANDBY_LOOK_SECONDS)
     assert 3 <= stage.looks <= 5
     stage.knows = False
@@ -179,7 +179,7 @@ async def test_it_knows_the_nodes_before_it_is_to_serve(stage: Stage) -> None:
 
 
 async def test_it_looks_more_often_while_a_node_misses_its_looks(stage: Stage) -> None:
-    """Until it is sure what that node is; before and after that the cluster has rest."""
+    """Until that node's state is certain; before and after that the cluster is left in peace."""
     await stage.order(serve=True, seconds=1.0)
     looks = stage.looks
     await asyncio.sleep(5 * LOOK_SECONDS)
@@ -195,7 +195,7 @@ async def test_it_looks_more_often_while_a_node_misses_its_looks(stage: Stage) -
 
 
 async def test_it_looks_at_the_cluster_while_it_serves(stage: Stage) -> None:
-    """What a node is follows from several looks; a store that is away ends none of it."""
+    """A node's state depends on several observations; a store outage ends none of this."""
     await asyncio.sleep(1)
     stage.away = True
     await stage.order(serve=True, seconds=5 * LOOK_SECONDS)
@@ -219,7 +219,7 @@ async def test_it_looks_at_the_cluster_while_it_serves(stage: Stage) -> None:
 async def test_all_is_known_after_a_whole_look(
     fails: Exception | None, listens: bool, missed: dict[str, Any], known: bool
 ) -> None:
-    """Of each node, and what the nodes tell; a cluster that has not begun is no fault."""
+    """Of each node, and from the nodes' reports; a cluster not yet configured is no error."""
     world = World()
     world.node("b-2", **missed)
 

@@ -1,4 +1,4 @@
-"""What the service tells the API's process, over a real socket: at once, always, within bounds."""
+"""The service's orders to the API's process, over a real socket: at once, always, bounded."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ LATEST = 60.0
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A path that is far too long for the address of a socket."""
+    """Return a path that is far too long for a socket address."""
     folder = tmp_path / ("a" * 100)
     folder.mkdir()
     return folder / "api.sock"
@@ -56,7 +56,7 @@ class Service:
 
     @property
     def waits(self) -> bool:
-        """Whether it does not know yet that nobody serves."""
+        """Return whether it does not yet know that no API serves."""
         return self.link._may_serve is not None
 
     async def end(self) -> None:
@@ -66,10 +66,10 @@ class Service:
 
 
 class Heard:
-    """The API's end: what it has heard, one after the other, without repetitions.
+    """The API's end: the orders received, in sequence, without repetitions.
 
-    It does what it is told at once, or goes on as it is: ``stuck`` to serve, ``deaf`` not to. It
-    serves, or only ``waits`` for its port.
+    It obeys at once, or goes on as before: ``stuck`` serving, ``deaf`` not serving. It serves, or
+    only ``waits`` for its port.
     """
 
     def __init__(self, place: Path) -> None:
@@ -119,7 +119,7 @@ async def heard(place: Path) -> AsyncIterator[Heard]:
 
 
 async def test_the_api_hears_when_to_serve(service: Service, heard: Heard) -> None:
-    """On and off, whoever was there first."""
+    """On and off, whichever end was there first."""
     service.link.serve()
     await until(lambda: heard.serves)
     service.link.end()
@@ -136,7 +136,7 @@ async def test_an_api_that_comes_later_hears_it_too(service: Service, place: Pat
 
 
 async def test_nobody_serves_when_the_service_has_ended(place: Path, heard: Heard) -> None:
-    """And again when there is a new one, which takes the place that the old one left."""
+    """And again when there is a new one, at the path that the old one left behind."""
     for _ in range(2):
         service = Service(place)
         service.link.serve()
@@ -168,7 +168,7 @@ async def test_nobody_serves_when_the_service_is_silent(
 
 
 async def test_each_knows_what_fails_in_the_other(service: Service, heard: Heard) -> None:
-    """Whoever asks the API hears of both, and so do the events, which the service tells."""
+    """The API reports both, and so do the events, which the service records."""
     service.unreadable = ("/openvcha/x",)
     service.failing("tasks", "no store")
     heard.failing("API: serving", "port taken")
@@ -184,7 +184,7 @@ async def test_each_knows_what_fails_in_the_other(service: Service, heard: Heard
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports come far more often than the patience with them ends."""
+    """Make reports far more frequent than their timeout."""
     monkeypatch.setattr(api_orders, "STOP_REPEAT_SECONDS", 0.02)
     monkeypatch.setattr(api_orders, "HEARTBEAT_SECONDS", 0.01)
     monkeypatch.setattr(api_orders, "NOT_SERVING_ALARM_SECONDS", 0.4)
@@ -192,7 +192,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("hurried")
 async def test_an_api_that_does_not_serve_is_a_reason(service: Service, place: Path) -> None:
-    """While it should; the reason goes when it does. One that only tries is as one not there."""
+    """While it should; the failure clears when it serves. One that only tries counts as absent."""
     service.link.serve()
     await until(lambda: "API: process" in service.failing.reasons)
     service.link.end()
@@ -214,7 +214,7 @@ async def test_an_api_that_does_not_serve_is_a_reason(service: Service, place: P
 
 
 async def test_what_an_api_has_said_ends_with_it(service: Service, place: Path) -> None:
-    """Nothing is known of one that is gone."""
+    """A closed connection's reports no longer count."""
     api = Heard(place)
     api.failing("API: serving", "port taken")
     await until(lambda: "API: serving" in service.failing.reasons)
@@ -224,7 +224,7 @@ async def test_what_an_api_has_said_ends_with_it(service: Service, place: Path) 
 
 @pytest.mark.usefixtures("hurried")
 async def test_an_api_that_goes_on_to_serve_is_killed(service: Service, heard: Heard) -> None:
-    """Another node leads by then, and on one machine has to have the port."""
+    """Another node leads by then, and on one machine needs the port."""
     service.link.serve()
     await until(lambda: heard.serves)
     heard.stuck = True
@@ -236,7 +236,7 @@ async def test_an_api_that_goes_on_to_serve_is_killed(service: Service, heard: H
 async def test_an_api_that_has_ended_is_left_alone(
     service: Service, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However often it begins and ends: it says so each time."""
+    """However often it starts and ends: it reports it each time."""
     monkeypatch.setattr(api_orders, "HEARTBEAT_SECONDS", 0.01)
     for _ in range(3):
         service.link.serve()
@@ -251,7 +251,7 @@ async def test_an_api_that_has_ended_is_left_alone(
 async def test_an_api_that_ends_requests_of_an_earlier_order_is_left_alone(
     service: Service, place: Path
 ) -> None:
-    """Where the lead comes and goes: it lives, has no port, and hears the later orders next."""
+    """While leadership comes and goes: it runs, holds no port, and reads the later orders next."""
     service.link.serve()
     await until(place.exists)
     reader, writer = await connect(place)
@@ -271,7 +271,7 @@ async def test_an_api_that_ends_requests_of_an_earlier_order_is_left_alone(
 async def test_what_was_said_before_the_end_is_no_answer_to_it(
     service: Service, place: Path
 ) -> None:
-    """It was on its way while the orders changed."""
+    """It was in transit while the orders changed."""
     service.link.serve()
     await until(place.exists)
     reader, writer = await connect(place)
@@ -287,7 +287,7 @@ async def test_what_was_said_before_the_end_is_no_answer_to_it(
 
 @pytest.mark.usefixtures("hurried")
 async def test_an_api_that_is_not_heard_any_more_is_killed(service: Service, place: Path) -> None:
-    """Nobody knows whether it serves."""
+    """It may still be serving."""
     service.link.serve()
     await until(place.exists)
     reader, writer = await connect(place)
@@ -312,7 +312,7 @@ with socket.socket(socket.AF_UNIX) as service:
 
 @pytest.mark.usefixtures("hurried")
 async def test_a_process_that_is_frozen_while_it_serves_is_killed(place: Path) -> None:
-    """A real one: it keeps its port, its connections, and its silence."""
+    """A real process: it keeps its port and its connections, and stays silent."""
     service = Service(place)
     service.link._kill = ApiLink(place, service.orders, service.told)._kill
     service.link.serve()
@@ -328,7 +328,7 @@ async def test_a_process_that_is_frozen_while_it_serves_is_killed(place: Path) -
 async def test_an_api_that_does_not_read_holds_nobody_up(
     service: Service, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it is told is not kept without end: it is let go, and may come again."""
+    """Its queue is bounded: it is disconnected, and may connect again."""
     monkeypatch.setattr(api_orders, "HEARTBEAT_SECONDS", 0.0)
     service.unreadable = tuple("\x00" * 1000 for _ in range(1000))
     waiting: list[int] = []
@@ -352,7 +352,7 @@ async def test_an_api_that_does_not_read_holds_nobody_up(
 async def test_what_nobody_understands_ends_the_connection_only(
     service: Service, place: Path, heard: Heard, sent: bytes
 ) -> None:
-    """The service goes on, and whoever comes next is told."""
+    """The service goes on, and gives the next client its orders."""
     await until(place.exists)
     reader, writer = await connect(place)
     writer.write(sent)
@@ -366,7 +366,7 @@ async def test_what_nobody_understands_ends_the_connection_only(
 
 
 def test_what_was_planted_in_the_store_is_bounded() -> None:
-    """A thief may have written names without number and end: one line always has room for them."""
+    """A thief may have written any number of names of any length: they always fit one line."""
     planted = ("\x00" * 100_000,) * 10_000
     failing = {f"{number}{planted[0]}": "\x00" * 10_000 for number in range(200)}
     told = Orders(serve=True, failing=failing, forged=planted)

@@ -1,4 +1,4 @@
-"""The first configuration: written once, true, and never over another."""
+"""The first configuration: written once, correct, and never over another."""
 
 import msgspec
 import pytest
@@ -32,7 +32,7 @@ async def test_it_is_written_once_and_never_again() -> None:
 
 
 async def test_a_node_that_the_inventory_does_not_know_writes_nothing() -> None:
-    """The configuration would name a VM that is not there."""
+    """The configuration would name a VM that does not exist."""
     world = World()
     identity = world.machine((await world.found("vcha-1", 1)).member).identity
     infrastructure = Process(world, identity).services.infrastructure
@@ -45,7 +45,7 @@ async def test_a_node_that_the_inventory_does_not_know_writes_nothing() -> None:
 
 @pytest.mark.parametrize("knows", ["by its birth", "by what it kept"])
 async def test_a_node_that_has_had_others_never_begins_a_cluster(knows: str) -> None:
-    """The configuration is gone then, not yet to be written: it would forget the others."""
+    """The configuration was lost then, not yet to be written: a new one would forget the others."""
     world = World()
     identity = world.machine((await world.found("vcha-1", 1)).member).identity
     infrastructure = Process(world, identity).services.infrastructure
@@ -62,7 +62,7 @@ async def test_a_node_that_has_had_others_never_begins_a_cluster(knows: str) -> 
 
 
 async def test_a_node_that_has_only_ever_known_itself_begins_it() -> None:
-    """The first one keeps what it knows before it leads, and its birth names itself."""
+    """The first node stores what it knows before it leads, and its identity names only itself."""
     world = World()
     identity = world.machine((await world.found("vcha-1", 1)).member).identity
     infrastructure = Process(world, identity).services.infrastructure

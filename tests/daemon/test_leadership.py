@@ -1,4 +1,4 @@
-"""Who leads: told by the leader key, kept through an election, given up in time."""
+"""Leadership: read from the leader key, kept through an election, given up in time."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ OTHER = "vcha-2-old"
 
 
 class Stage:
-    """A world, and what one node of it thinks of its own leadership."""
+    """A world, and one node's view of its own leadership."""
 
     def __init__(self) -> None:
         self.world = World()
@@ -74,13 +74,13 @@ async def stage() -> AsyncIterator[Stage]:
 
 
 async def test_it_leads_when_the_key_names_it_and_it_takes_writes(stage: Stage) -> None:
-    """Not before, also when the key is there already."""
+    """Not before, even when it holds the key already."""
     await stage.begin()
     assert stage.leads
 
 
 async def test_the_key_alone_makes_no_leader(stage: Stage) -> None:
-    """PostgreSQL has to take writes before anybody is sent to it."""
+    """PostgreSQL must take writes before any client is sent to it."""
     await stage.begin()
     await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
     await asyncio.sleep(2)
@@ -94,7 +94,7 @@ async def test_the_key_alone_makes_no_leader(stage: Stage) -> None:
 
 
 async def test_it_leads_as_soon_as_it_takes_writes(stage: Stage) -> None:
-    """Each moment in between is one in which clients wait."""
+    """Clients wait for every moment in between."""
     await stage.begin()
     await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
     await asyncio.sleep(2)
@@ -128,7 +128,7 @@ async def test_a_key_that_goes_on_before_it_takes_writes_makes_no_leader(stage: 
 async def test_it_ends_at_once_when_the_key_names_another_or_nobody(
     stage: Stage, gone: bool
 ) -> None:
-    """Watched, not polled."""
+    """The key is watched, not polled."""
     await stage.begin()
     before = asyncio.get_running_loop().time()
     if gone:
@@ -162,7 +162,7 @@ ALONE = PatroniNode("primary", "running", 1, (), alone=True)
 
 
 class Choosing(Silent):
-    """Simulated: a Patroni that says what it is told to, or nothing."""
+    """Simulated: a Patroni with a given answer, or none."""
 
     says: PatroniNode | None = None
 
@@ -173,7 +173,7 @@ class Choosing(Silent):
 
 
 async def test_a_change_overtakes_the_look_that_runs(stage: Stage) -> None:
-    """Its own Patroni is asked, as the key is gone; that another has it settles the matter."""
+    """As the key is gone, its own Patroni is asked; a key held by another node settles it."""
     stage.patroni = silent = Silent()
     await stage.begin()
     await stage.world.store.delete(keys.PATRONI_LEADER)
@@ -188,7 +188,7 @@ async def test_a_change_overtakes_the_look_that_runs(stage: Stage) -> None:
 
 
 async def test_a_change_says_enough_to_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The store is not asked for what it has just told."""
+    """The store is not asked for what it has just sent."""
     await stage.begin()
     monkeypatch.setattr(patroni_client, "leader", lambda _: asyncio.Event().wait())
     before = asyncio.get_running_loop().time()
@@ -199,7 +199,7 @@ async def test_a_change_says_enough_to_end(stage: Stage, monkeypatch: pytest.Mon
 
 
 async def test_who_lost_the_key_and_has_it_again_leads_again(stage: Stage) -> None:
-    """A change tells of that moment only: to begin, the store is asked."""
+    """A change tells of that moment only: before starting, the store is asked."""
     await stage.begin()
     await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
     await asyncio.sleep(0.5)
@@ -209,7 +209,7 @@ async def test_who_lost_the_key_and_has_it_again_leads_again(stage: Stage) -> No
 
 
 async def test_an_election_of_the_store_ends_no_leadership(stage: Stage) -> None:
-    """Short absences are nothing to drop every client for."""
+    """A short outage is no reason to disconnect every client."""
     await stage.begin()
     stage.world.faults.add("no quorum")
     await asyncio.sleep(GRACE_SECONDS / 2)
@@ -220,7 +220,7 @@ async def test_an_election_of_the_store_ends_no_leadership(stage: Stage) -> None
 
 
 async def test_without_a_store_it_ends_before_another_may_lead(stage: Stage) -> None:
-    """Patroni's key outlives its holder by 20 s at most: given up well before."""
+    """Patroni's key outlives its holder by at most 20 s: leadership ends well before."""
     await stage.begin()
     before = asyncio.get_running_loop().time()
     stage.world.faults.add("no quorum")
@@ -230,7 +230,7 @@ async def test_without_a_store_it_ends_before_another_may_lead(stage: Stage) -> 
 
 
 async def test_where_nobody_else_may_lead_it_goes_on_alone(stage: Stage) -> None:
-    """In such a mode the active serves although all others are lost, as its Patroni says."""
+    """In such a mode the active serves although all others are lost, as its Patroni reports."""
     await stage.begin()
     stage.world.going_by[OWN] = frozenset({keys.PAUSE, keys.ALONE})
     stage.world.faults.add("no quorum")
@@ -239,7 +239,7 @@ async def test_where_nobody_else_may_lead_it_goes_on_alone(stage: Stage) -> None
 
 
 async def test_a_pause_alone_is_not_enough_to_go_on_alone(stage: Stage) -> None:
-    """As it stands on the way back to ENABLED: another may lead soon."""
+    """As on the way back to ENABLED: another node may lead soon."""
     await stage.begin()
     stage.world.going_by[OWN] = frozenset({keys.PAUSE})
     stage.world.faults.add("no quorum")
@@ -250,7 +250,7 @@ async def test_a_pause_alone_is_not_enough_to_go_on_alone(stage: Stage) -> None:
 async def test_a_key_that_ran_out_meanwhile_ends_nothing_when_it_went_on_alone(
     stage: Stage,
 ) -> None:
-    """The store comes back without it, and Patroni needs a moment to take it again."""
+    """The store comes back without the key, and Patroni needs a moment to acquire it again."""
     await stage.begin()
     stage.world.going_by[OWN] = frozenset({keys.PAUSE, keys.ALONE})
     await stage.world.store.delete(keys.PATRONI_LEADER)
@@ -262,7 +262,7 @@ async def test_a_key_that_ran_out_meanwhile_ends_nothing_when_it_went_on_alone(
 
 
 async def test_that_it_went_on_alone_once_counts_in_that_outage_only(stage: Stage) -> None:
-    """In ENABLED again, with store and Patroni silent, it would keep the address for ever."""
+    """Back in ENABLED, with store and Patroni silent, it would keep the address for ever."""
     stage.patroni = chosen = Choosing()
     await stage.begin()
     chosen.says = ALONE
@@ -280,7 +280,7 @@ async def test_that_it_went_on_alone_once_counts_in_that_outage_only(stage: Stag
 
 
 async def test_in_one_outage_a_silent_patroni_is_made_up_for_by_postgresql(stage: Stage) -> None:
-    """It may be starting anew; but only as long as PostgreSQL itself takes writes."""
+    """Patroni may be restarting; but only while PostgreSQL itself takes writes."""
     stage.patroni = chosen = Choosing()
     await stage.begin()
     chosen.says = ALONE
@@ -295,7 +295,7 @@ async def test_in_one_outage_a_silent_patroni_is_made_up_for_by_postgresql(stage
 
 
 async def test_who_went_on_alone_ends_when_another_leads(stage: Stage) -> None:
-    """The key of another says more than the own Patroni."""
+    """Another node's key counts for more than its own Patroni."""
     await stage.begin()
     stage.world.going_by[OWN] = frozenset({keys.PAUSE, keys.ALONE})
     await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
@@ -304,7 +304,7 @@ async def test_who_went_on_alone_ends_when_another_leads(stage: Stage) -> None:
 
 
 async def test_who_never_led_does_not_begin_without_a_store(stage: Stage) -> None:
-    """Not knowing is no reason to serve."""
+    """Without knowledge it does not serve."""
     await stage.begin()
     await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
     await asyncio.sleep(1)

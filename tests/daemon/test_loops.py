@@ -1,4 +1,4 @@
-"""No background task ends silently: each is supervised, or somebody awaits how it ends."""
+"""No background task ends silently: each is supervised, or its end is awaited."""
 
 import ast
 from pathlib import Path
@@ -6,17 +6,17 @@ from pathlib import Path
 import openvcha
 
 SUPERVISING = ("run_forever(", "self._forever(")
-#: Tasks that end by themselves or are awaited by who made them, so that what they raise is seen.
+#: Tasks that end by themselves or are awaited by their creator, so that their errors are seen.
 AWAITED = {
     ("cli/node/programs.py", "work"),
-    ("store/single_flight.py", "self._after(self._last)"),  # who asked gets what it raises
-    ("events/audit.py", "self.record_omitted()"),  # what cannot be kept is logged there
+    ("store/single_flight.py", "self._after(self._last)"),  # the callers get what it raises
+    ("events/audit.py", "self.record_omitted()"),  # a failure to store is logged there
     ("lab/demo.py", "writer.run(stop)"),
     ("lab/up.py", "make_users(lab, Path(nodes[0][0].directory))"),
     ("node/address/forwarder.py", "pipe"),
     ("node/address/forwarder.py", "self._forward(connection, client)"),
     ("node/process/spawn.py", "_pump(read_end, on_line)"),
-    ("node/process/managed_process.py", "self._keep()"),  # catches what starting and watching raise
+    ("node/process/managed_process.py", "self._keep()"),  # catches errors of starting and watching
     ("node/process/managed_process.py", "self._open(gate)"),
     (
         "node/background/task_votes.py",
@@ -30,7 +30,7 @@ AWAITED = {
         "node/background/connectivity.py",
         "keeping.run()",
     ),  # in a group of a job, which ends with it
-    ("api_server/server/accept.py", "self._begin(accepted, client)"),  # what it raises asyncio logs
+    ("api_server/server/accept.py", "self._begin(accepted, client)"),  # asyncio logs what it raises
     ("api_server/server/https.py", "server.ready.wait()"),
     ("api_server/server/https.py", "server.serve(sockets=[listener])"),
     ("api_server/stream.py", "_disconnected(request)"),
@@ -41,12 +41,12 @@ AWAITED = {
     ("daemon/leadership.py", "self._look()"),
     ("daemon/api_orders.py", "_report_forever(writer, lambda: report(number))"),
     ("store/mirror.py", "self._renew()"),  # its end ends what follows, which is supervised
-    ("store/lease.py", "self._keep(expires)"),  # its end, whatever it is, is the loss of the hold
+    ("store/lease.py", "self._keep(expires)"),  # its end, for any reason, is the loss of the hold
     ("tasks/runner.py", "work"),
     ("tasks/steps.py", "self.canceled.wait()"),
     ("tasks/steps.py", "work"),
 }
-#: What is no work without an end, so that ``store.repeating.repeat`` is not for it.
+#: Loops that end, so that ``store.repeating.repeat`` does not suit them.
 OTHERWISE = {
     ("daemon/active_services.py", "retry_until_free"): "ends once it has succeeded",
     (
@@ -64,7 +64,7 @@ WITH_A_PERSON = ("cli", "lab", "client")
 
 
 def _tasks() -> set[tuple[str, str]]:
-    """Find every task that is made, by its file and what it runs."""
+    """Return every task that is created, by its file and what it runs."""
     root = Path(openvcha.__path__[0])
     return {
         (str(path.relative_to(root)), ast.unparse(_meant(tree, node)))
@@ -76,7 +76,7 @@ def _tasks() -> set[tuple[str, str]]:
 
 
 def _meant(tree: ast.Module, call: ast.Call) -> ast.expr:
-    """Follow a name to the call of ``run_forever`` that was given it."""
+    """Resolve a name to the call of ``run_forever`` that it was passed to."""
     given = call.args[0]
     if isinstance(given, ast.Name):
         for node in ast.walk(tree):
@@ -88,7 +88,7 @@ def _meant(tree: ast.Module, call: ast.Call) -> ast.expr:
 
 
 def test_each_background_task_is_supervised_or_awaited() -> None:
-    """A new one belongs in ``run_forever``, or, if its end is awaited, in the list above."""
+    """A new one belongs in ``run_forever`` or, if its end is awaited, in the list above."""
     found = _tasks()
     loose = {(file, run) for file, run in found if not run.startswith(SUPERVISING)}
     assert loose - AWAITED == set()
@@ -97,7 +97,7 @@ def test_each_background_task_is_supervised_or_awaited() -> None:
 
 
 def _loops() -> set[tuple[str, str]]:
-    """Find what tries for ever, pauses between and goes on after a failure: file and function."""
+    """Return the loops that retry for ever with a pause: file and function."""
     root = Path(openvcha.__path__[0])
     return {
         (str(path.relative_to(root)), function.name)
@@ -118,5 +118,5 @@ def _retries(loop: ast.While) -> bool:
 
 
 def test_what_is_tried_for_ever_is_repeated_by_one_function() -> None:
-    """A new loop belongs into ``repeat``; one that is another thing, into the list above."""
+    """A new loop belongs in ``repeat``; one of another kind, in the list above."""
     assert _loops() == OTHERWISE.keys()

@@ -1,4 +1,4 @@
-"""Without the store: when a node powers others on, and when it lets them be."""
+"""Without the store: when a node powers others on, and when it does not."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -34,7 +34,7 @@ REQUIRED_VOTES = RequiredVotes(task="t", active="a", nodes={"a": "vm-a", "p": "v
 
 
 class Site:
-    """A SIMULATED infrastructure around the node ``p``, and what the node sees of the store."""
+    """A SIMULATED infrastructure around the node ``p``, and its view of the store."""
 
     def __init__(self) -> None:
         self.required_votes: RequiredVotes | None = REQUIRED_VOTES
@@ -95,7 +95,7 @@ async def watched() -> AsyncIterator[Site]:
 
 
 async def test_who_is_needed_is_powered_on_when_the_store_has_stopped() -> None:
-    """The active died, and its is one of two votes; who has none is let be."""
+    """The active died, and its vote is one of two; a node without a vote is left alone."""
     async with watched() as site:
         site.serves = False
         site.off("vm-a", "vm-w")
@@ -104,7 +104,7 @@ async def test_who_is_needed_is_powered_on_when_the_store_has_stopped() -> None:
 
 
 async def test_an_election_is_no_reason() -> None:
-    """A store that is away for less than it takes to elect powers nobody on."""
+    """A store outage shorter than an election powers no node on."""
     async with watched() as site:
         site.off("vm-a")
         for _ in range(5):
@@ -116,7 +116,7 @@ async def test_an_election_is_no_reason() -> None:
 
 
 async def test_without_a_list_nobody_is_powered_on() -> None:
-    """No task changes votes: what a person has switched off stays off."""
+    """No task changes votes: a node that a person powered off stays off."""
     async with watched() as site:
         site.required_votes = None
         site.serves = False
@@ -127,7 +127,7 @@ async def test_without_a_list_nobody_is_powered_on() -> None:
 
 @pytest.mark.parametrize("power", [VmPowerState.POWERED_ON, VmPowerState.SUSPENDED, None])
 async def test_who_is_not_surely_off_is_let_be(power: VmPowerState | None) -> None:
-    """It runs, or is frozen, or is gone: powering it on again would mend nothing."""
+    """It runs, or is frozen, or is gone: powering it on again would not help."""
     async with watched() as site:
         site.serves = False
         if power is None:
@@ -139,7 +139,7 @@ async def test_who_is_not_surely_off_is_let_be(power: VmPowerState | None) -> No
 
 
 async def test_while_a_majority_has_power_nobody_is_powered_on() -> None:
-    """This node is cut off: the others serve, and who is off may be so on purpose."""
+    """This node is isolated: the others serve, and the node may be off on purpose."""
     async with watched() as site:
         site.voters = ["a", "p", "w"]
         site.serves = False
@@ -149,7 +149,7 @@ async def test_while_a_majority_has_power_nobody_is_powered_on() -> None:
 
 
 async def test_a_power_on_that_is_refused_is_tried_again() -> None:
-    """Also the others are powered on; the infrastructure may be away for a while itself."""
+    """The others are powered on too; the infrastructure may be away for a while itself."""
     async with watched() as site:
         site.voters = ["a", "p", "w"]
         site.serves = False
@@ -168,7 +168,7 @@ async def test_a_power_on_that_is_refused_is_tried_again() -> None:
 
 
 async def test_where_nobody_leads_the_active_of_the_task_is_powered_on() -> None:
-    """Only it has all the data yet; the others have a majority, and the store serves."""
+    """Only it has all the data yet; the others have quorum, and the store serves."""
     async with watched() as site:
         site.voters = ["a", "p", "w"]
         site.leads = False
@@ -199,12 +199,12 @@ def test_what_etcd_tells_its_peers_is_read() -> None:
 
 @pytest.mark.parametrize("page", [b"", b"{}", b"[]", b"Not Found", b'[{"name": 1}]'])
 def test_what_cannot_be_read_is_unknown(page: bytes) -> None:
-    """No members at all are no answer either."""
+    """An empty member list is no answer either."""
     assert parse_voters(page) is None
 
 
 def test_a_list_that_is_too_old_is_none(tmp_path: Path) -> None:
-    """It lies there still, for the job to forget."""
+    """The file still exists until the job removes it."""
     layout = Layout(tmp_path)
     identity = Identity(
         cluster_id="c",

@@ -25,7 +25,7 @@ STREAMING = PatroniNode("replica", "streaming", 1, ())
 STARTING = PatroniNode("replica", "starting", None, ())
 PRIMARY = PatroniNode("primary", "running", 1, ())
 
-# The active whose node starts again: nobody leads, and it was the last who did.
+# The active whose node restarts: no node leads, and it was the last leader.
 ACTIVE_DOWN = NodeSituation(
     member=OWN,
     node=DOWN,
@@ -42,7 +42,7 @@ STANDBY_UP = replace(STANDBY_DOWN, node=STREAMING)
 
 @pytest.mark.parametrize("settings", [MAINTENANCE, DISABLED])
 def test_the_active_comes_back_as_the_active(settings: frozenset[str]) -> None:
-    """Its own leader key may not have run out yet."""
+    """Its own leader key may not have expired yet."""
     for leader in (None, OWN):
         at = replace(ACTIVE_DOWN, settings=settings, leader=leader)
         assert decide(at) is PostgresAction.START
@@ -64,12 +64,12 @@ def test_the_active_comes_back_as_the_active(settings: frozenset[str]) -> None:
 def test_data_of_a_primary_stay_down_where_another_leads_has_led_or_is_about_to(
     changed: dict[str, object],
 ) -> None:
-    """Each guard by itself is enough: there must never be a second primary."""
+    """Each guard alone suffices: there must never be a second primary."""
     assert decide(replace(ACTIVE_DOWN, **changed)) is None  # type: ignore[arg-type]  # the tests name the fields
 
 
 def test_no_situation_starts_a_primary_beside_another() -> None:
-    """All that there are: wherever data of a primary are started, this node alone is meant."""
+    """All combinations: a primary's data are started only where this node alone may lead."""
     for node, settings, configured_, leader, last, handing in product(
         (DOWN, STREAMING, STARTING, PRIMARY),
         (frozenset[str](), MAINTENANCE, DISABLED),
@@ -90,13 +90,13 @@ def test_no_situation_starts_a_primary_beside_another() -> None:
 
 
 def test_a_standby_comes_back_as_a_standby() -> None:
-    """In MAINTENANCE replication goes on; also where nobody leads at the moment."""
+    """In MAINTENANCE replication goes on; even without a leader at the moment."""
     assert decide(STANDBY_DOWN) is PostgresAction.START
     assert decide(replace(STANDBY_DOWN, leader=None)) is PostgresAction.START
 
 
 def test_a_standby_of_a_disabled_cluster_stays_down() -> None:
-    """Also after its node was off."""
+    """Even after its node was off."""
     assert decide(replace(STANDBY_DOWN, settings=DISABLED)) is None
     assert decide(replace(STANDBY_DOWN, settings=DISABLED, leader=None)) is None
 
@@ -123,7 +123,7 @@ def test_a_standby_of_a_disabled_cluster_is_stopped() -> None:
 def test_it_is_not_stopped_while_it_may_take_over_or_when_it_is_no_standby(
     changed: dict[str, object],
 ) -> None:
-    """Its right goes first, and what takes writes is never taken for a standby."""
+    """Its right to lead ends first, and a primary is never taken for a standby."""
     at = replace(STANDBY_UP, settings=DISABLED, **changed)  # type: ignore[arg-type]  # as above
     expected = PostgresAction.STOP if at.node is PRIMARY else None
     assert decide(at) is expected
@@ -132,7 +132,7 @@ def test_it_is_not_stopped_while_it_may_take_over_or_when_it_is_no_standby(
 
 
 def test_a_new_node_shows_itself_before_the_mode_counts_for_it() -> None:
-    """A redeploy in DISABLED wants to see it stream once."""
+    """A redeploy in DISABLED needs to see it stream once."""
     new = replace(STANDBY_DOWN, settings=DISABLED, configured=False)
     assert decide(new) is PostgresAction.START
     assert decide(replace(new, node=STREAMING)) is None
@@ -140,7 +140,7 @@ def test_a_new_node_shows_itself_before_the_mode_counts_for_it() -> None:
 
 @pytest.mark.parametrize("settings", [MAINTENANCE, DISABLED])
 def test_a_primary_beside_another_leader_is_ended(settings: frozenset[str]) -> None:
-    """A paused Patroni would let it run. The one who leads is left alone."""
+    """A paused Patroni would let it run. The leader is left alone."""
     second = replace(ACTIVE_DOWN, node=PRIMARY, settings=settings, leader=OTHER)
     assert decide(second) is PostgresAction.STOP
     assert decide(replace(second, leader=OWN)) is None
@@ -149,7 +149,7 @@ def test_a_primary_beside_another_leader_is_ended(settings: frozenset[str]) -> N
 
 
 class Node:
-    """Stands in for a node's Patroni and PostgreSQL; notes what it is told."""
+    """Stands in for a node's Patroni and PostgreSQL; records the calls."""
 
     def __init__(self) -> None:
         self.standby = True
@@ -175,7 +175,7 @@ class Node:
 
 @pytest.fixture
 async def store() -> MemoryStore:
-    """A DISABLED cluster that another node leads."""
+    """Return the store of a DISABLED cluster that another node leads."""
     made = MemoryStore()
     await cluster_record(made).create(World().seen.config)
     await made.put(keys.PATRONI_CONFIG, b'{"pause":true,"openvcha_detached":true}')
@@ -240,7 +240,7 @@ async def test_what_cannot_be_looked_at_is_looked_at_again(
 async def test_a_failover_that_is_over_keeps_nobody_down(
     store: MemoryStore, wish: bytes | None, told: list[str]
 ) -> None:
-    """Patroni empties its key and never deletes it: that is no wish for a failover any more."""
+    """Patroni empties its key and never deletes it: that is no pending failover any more."""
     await store.delete(keys.PATRONI_LEADER)
     await store.put(keys.PATRONI_SYNC, b'{"leader":"a-1","sync_standby":null}')
     if wish is not None:
@@ -256,7 +256,7 @@ async def test_a_failover_that_is_over_keeps_nobody_down(
 async def test_a_failover_to_a_node_that_is_lost_keeps_nobody_down(
     store: MemoryStore, lives: bool
 ) -> None:
-    """A primary that stopped for it comes back; while the other lives it may still take over."""
+    """A primary stopped for it comes back; while the candidate is alive it may still take over."""
     await store.delete(keys.PATRONI_LEADER)
     await store.put(keys.PATRONI_SYNC, b'{"leader":"a-1","sync_standby":null}')
     await store.put(keys.PATRONI_FAILOVER, b'{"leader":"a-1","member":"b-2"}')
@@ -282,7 +282,7 @@ async def test_a_failover_to_a_node_that_is_lost_keeps_nobody_down(
 async def test_a_failover_is_taken_back_only_where_it_keeps_a_primary_down(
     store: MemoryStore, standby: bool, state: PatroniNode
 ) -> None:
-    """A standby, and what is up already, need nobody to take a wish back for them."""
+    """A standby, or a running server, does not need the request to be withdrawn."""
     await store.delete(keys.PATRONI_LEADER)
     await store.put(keys.PATRONI_CONFIG, b'{"pause":true}')
     await store.put(keys.PATRONI_SYNC, b'{"leader":"a-1","sync_standby":null}')
@@ -300,7 +300,7 @@ async def test_a_failover_is_taken_back_only_where_it_keeps_a_primary_down(
 async def test_the_configuration_says_who_is_out_of_service(
     store: MemoryStore, member: str, configured: bool, told: list[str]
 ) -> None:
-    """A node that it does not name yet has to show itself, also where there is none."""
+    """A node that it does not name yet has to stream first, even where there is none."""
     if not configured:
         await store.delete(keys.CLUSTER)
     node = Node()
@@ -313,7 +313,7 @@ async def test_the_configuration_says_who_is_out_of_service(
 async def test_another_takes_over_while_the_own_state_is_looked_at(
     store: MemoryStore, taken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who leads, and who led last, is read after it: what was true before starts no primary."""
+    """The leader and the last leader are read afterwards: outdated state starts no primary."""
     await store.delete(keys.PATRONI_LEADER)
     await store.put(keys.PATRONI_SYNC, b'{"leader":"a-1","sync_standby":"b-2"}')
     node = Node()
@@ -354,7 +354,7 @@ async def test_what_cannot_be_stopped_is_stopped_again(
 
 @pytest.mark.parametrize("forged", [False, True])
 async def test_the_node_keeps_the_configuration_that_it_reads(forged: bool) -> None:
-    """In every mode. A forged one ends nothing, and is not kept."""
+    """In every mode. A forged one ends nothing, and is not stored."""
     stage = Stage()
     await stage.store.put(keys.CLUSTER, b'{"name":"ours"}')
     await stage.store.put(keys.PATRONI_CONFIG, b"{}")

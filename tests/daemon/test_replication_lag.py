@@ -1,4 +1,4 @@
-"""How far a standby is behind: in bytes as PostgreSQL has it, in seconds also when it stands."""
+"""A standby's lag: in bytes as PostgreSQL reports it, in seconds even when replay stands still."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def test_a_standby_that_has_everything_is_not_behind() -> None:
 
 
 def test_a_standby_that_stands_still_falls_behind_by_the_clock() -> None:
-    """Since the primary first was beyond where it stands, not since it was last heard of."""
+    """Since the primary first passed the standby's position, not since its last report."""
     history = WalHistory()
     for second, written in enumerate((100, 100, 200, 300, 300)):
         history.note(float(second), written)
@@ -26,7 +26,7 @@ def test_a_standby_that_stands_still_falls_behind_by_the_clock() -> None:
 
 
 def test_postgresqls_own_measure_counts_when_it_is_more() -> None:
-    """Right after a start nothing is remembered."""
+    """Right after a start there is no history."""
     history = WalHistory()
     history.note(0.0, 300)
     assert history.lag(1.0, 300, StandbyPosition("b", 100, 40.0)) == Lag("b", 200, 40.0)
@@ -41,7 +41,7 @@ def test_positions_of_another_timeline_are_forgotten() -> None:
 
 
 class Connection:
-    """Simulated: answers rows, or breaks once."""
+    """Simulated: returns rows, or fails once."""
 
     def __init__(self, rows: list[tuple[Any, ...]]) -> None:
         self.rows = rows
@@ -70,7 +70,7 @@ class Connection:
 async def test_it_asks_over_one_connection_and_opens_another_when_it_breaks(
     rows: list[tuple[Any, ...]], expected: tuple[Lag, ...]
 ) -> None:
-    """What cannot be asked is unknown, not zero."""
+    """What cannot be queried is unknown, not zero."""
     opened: list[Connection] = []
 
     async def connect() -> Any:

@@ -1,4 +1,4 @@
-"""What a person does to the store by command, and what the audit says of it."""
+"""The commands that change the store, and their audit records."""
 
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -20,13 +20,13 @@ BROKEN = b"\xff"
 
 
 async def audited(store: Store) -> AuditInfo:
-    """Return the one entry of the audit."""
+    """Return the only audit record."""
     (entry,) = await AuditLog(store).list()
     return entry
 
 
 async def test_what_is_set_aside_is_audited() -> None:
-    """With the key, and with who did it."""
+    """With the key and the user."""
     store = MemoryStore()
     await store.put(keys.CLUSTER, BROKEN)
     (one,) = await maintenance.find_unreadable(store)
@@ -38,7 +38,7 @@ async def test_what_is_set_aside_is_audited() -> None:
 
 
 async def test_what_is_refused_is_audited_with_the_reason() -> None:
-    """A key that is not there."""
+    """A key that does not exist."""
     store = MemoryStore()
     with pytest.raises(SetAsideRefused, match="no record"):
         await maintenance.set_aside(store, keys.CLUSTER, by="me", now=NOW)
@@ -50,7 +50,7 @@ async def test_what_is_refused_is_audited_with_the_reason() -> None:
 
 @pytest.mark.parametrize("accepted", [True, False])
 async def test_accepting_is_audited_whether_it_was_done_or_not(accepted: bool) -> None:
-    """It is not done when users were changed meanwhile."""
+    """It fails when users were changed meanwhile."""
 
     class Rolled(MemoryStore):
         async def accept(self) -> bool:
@@ -67,7 +67,7 @@ async def test_accepting_is_audited_whether_it_was_done_or_not(accepted: bool) -
 
 
 async def test_freed_space_is_audited_when_the_store_takes_writes_again() -> None:
-    """A full store would not take the record before."""
+    """A full store would not accept the record earlier."""
     store = StoreWithMembers(simulated(100, a=1000, b=1000))
     after = await maintenance.free_space(cast("Any", store), 1000, print, by="me")
     assert not after.full

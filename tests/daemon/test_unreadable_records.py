@@ -1,4 +1,4 @@
-"""A value that cannot be read is one warning, hinders nothing else, and a command sets it aside."""
+"""An unreadable value is one warning, blocks nothing else, and a command sets it aside."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -72,7 +72,7 @@ def store() -> MemoryStore:
 
 
 def test_each_kind_of_key_has_a_reader() -> None:
-    """Each is judged by exactly the one that is meant for it, and none is without a key here."""
+    """Exactly one reader handles each key, and every reader has a key here."""
     matching = [
         [at for at, (key, _) in enumerate(READERS) if unreadable_records.matches(key, known)]
         for known in KEYS
@@ -83,7 +83,7 @@ def test_each_kind_of_key_has_a_reader() -> None:
 
 @pytest.mark.parametrize("key", KEYS)
 async def test_what_cannot_be_read_is_found(store: MemoryStore, key: str) -> None:
-    """With its key and its reason; what is looked at all the time is all that others wait for."""
+    """With its key and reason; the records read all the time are those that others depend on."""
     await store.put(key, BROKEN)
     (found,) = await find_unreadable(store, [keys.ROOT])
     assert found.key == key
@@ -93,13 +93,13 @@ async def test_what_cannot_be_read_is_found(store: MemoryStore, key: str) -> Non
 
 
 async def test_a_key_that_only_begins_alike_is_not_looked_at_twice(store: MemoryStore) -> None:
-    """``/openvcha/cluster`` is a key, not all that begins with it."""
+    """``/openvcha/cluster`` is a key, not a prefix."""
     await store.put(keys.OPERATION + "s", BROKEN)
     assert await find_unreadable(store) == []
 
 
 async def test_a_look_is_few_requests() -> None:
-    """One for all but what the roll judges: that is read by itself, and so told when it is old."""
+    """One for all keys but those under the roll, which are read alone to recognize an old roll."""
     asked: list[str] = []
 
     class Asked(MemoryStore):
@@ -116,14 +116,14 @@ async def test_a_look_is_few_requests() -> None:
 
 
 async def test_what_nobody_reads_is_not_unreadable(store: MemoryStore) -> None:
-    """Patroni keeps more than we read, and a person may have put something there."""
+    """Patroni stores more than we read, and a person may have added a key."""
     await store.put(keys.PATRONI + "history", BROKEN)
     await store.put(keys.ROOT + "note", BROKEN)
     assert await find_unreadable(store, [keys.ROOT]) == []
 
 
 async def test_news_are_noted_and_what_is_mended_is_forgotten(store: MemoryStore) -> None:
-    """The warning goes with its reason."""
+    """The warning disappears with its cause."""
     noted: list[tuple[str, ...]] = []
     look = RecordInspection(store, noted.append).look
     await look()
@@ -134,11 +134,11 @@ async def test_news_are_noted_and_what_is_mended_is_forgotten(store: MemoryStore
     assert noted == [(), (keys.PATRONI_SYNC,), ()]
 
 
-# --- nothing else is hindered
+# --- nothing else is blocked
 
 
 async def test_an_unreadable_sync_names_nobody(store: MemoryStore) -> None:
-    """Whoever asks for it hears that it is unreadable; nobody is taken for a synchronous one."""
+    """A caller that needs it is told that it is unreadable; no node counts as synchronous."""
     for value in (BROKEN, b"[]", b'{"leader": 5}', b'{"sync_standby": ["b"]}'):
         await store.put(keys.PATRONI_SYNC, value)
         with pytest.raises(RecordInvalid, match=keys.PATRONI_SYNC):
@@ -146,14 +146,14 @@ async def test_an_unreadable_sync_names_nobody(store: MemoryStore) -> None:
 
 
 async def test_an_unreadable_wish_is_never_taken_for_none(store: MemoryStore) -> None:
-    """A primary is not started while somebody may be about to take over."""
+    """No primary is started while another node may be about to take over."""
     await store.put(keys.PATRONI_FAILOVER, BROKEN)
     with pytest.raises(RecordInvalid):
         await leader_key.is_pending(store)
 
 
 async def test_an_unreadable_member_hides_no_other(store: MemoryStore) -> None:
-    """One Patroni that writes nonsense of itself is as good as silent."""
+    """A Patroni that publishes nonsense counts as silent."""
     await store.put(keys.patroni_member("a"), b'{"state": "running", "pause": true}')
     await store.put(keys.patroni_member("b"), BROKEN)
     assert await patroni_client.member_states(store) == {"a": "running"}
@@ -161,7 +161,7 @@ async def test_an_unreadable_member_hides_no_other(store: MemoryStore) -> None:
 
 
 async def test_an_unreadable_task_that_runs_is_told_as_one(store: MemoryStore) -> None:
-    """Nobody knows what it does: another operation is busy, and says with which task."""
+    """What it does is unknown: another operation is refused, and the refusal names the task."""
     journal = Journal(store)
     await store.put(keys.OPERATION, b"abc")
     await store.put(keys.task("abc"), BROKEN)
@@ -171,7 +171,7 @@ async def test_an_unreadable_task_that_runs_is_told_as_one(store: MemoryStore) -
 
 
 async def test_an_unreadable_user_hides_no_other(store: MemoryStore) -> None:
-    """The others are listed, and get in."""
+    """The others are listed, and can log in."""
     users = Users(store)
     await store.put(keys.user("bad"), BROKEN)
     await store.put(keys.user("nobody"), BROKEN)
@@ -179,7 +179,7 @@ async def test_an_unreadable_user_hides_no_other(store: MemoryStore) -> None:
 
 
 async def test_unreadable_events_hide_no_others(store: MemoryStore) -> None:
-    """The row goes on around it."""
+    """The sequence goes on around them."""
     log = EventLog(store)
     for _ in range(3):
         await log.add(draft())
@@ -190,7 +190,7 @@ async def test_unreadable_events_hide_no_others(store: MemoryStore) -> None:
 async def test_events_go_on_with_their_numbers_when_the_memory_was_set_aside(
     store: MemoryStore,
 ) -> None:
-    """Else who follows them by number would hear nothing for a long time."""
+    """Otherwise a reader that follows the numbers would get nothing for a long time."""
     log = EventLog(store)
     for _ in range(3):
         await log.add(draft())
@@ -208,7 +208,7 @@ async def test_the_audit_goes_on_with_its_numbers_when_its_count_cannot_be_read(
     store: MemoryStore,
     aside: bool,
 ) -> None:
-    """An unreadable count holds no call up, and no record is written over another."""
+    """An unreadable counter blocks no call, and no record is overwritten."""
     audit = AuditLog(store)
     entry = local_entry(operation="user.add", user="me", arguments={}, error=None)
     for _ in range(2):
@@ -232,7 +232,7 @@ def draft() -> EventDraft:
     "key", [key for key in KEYS if key not in unreadable_records.PROTECTED_KEYS]
 )
 async def test_what_is_set_aside_is_kept(store: MemoryStore, key: str) -> None:
-    """With who did it, when and why; its key is free."""
+    """With the user, the time and the reason; its key is free."""
     await store.put(key, BROKEN)
     place = await set_aside(store, key, by="me", now=NOW)
     assert await store.get(key) is None
@@ -251,7 +251,7 @@ async def test_what_is_set_aside_is_kept(store: MemoryStore, key: str) -> None:
 
 
 async def test_a_task_that_is_set_aside_frees_the_operation(store: MemoryStore) -> None:
-    """In the same transaction: else the cluster would be busy for ever."""
+    """In the same transaction: otherwise the cluster would be busy for ever."""
     await store.put(keys.OPERATION, b"abc")
     await store.put(keys.task("abc"), BROKEN)
     await store.put(keys.task("def"), BROKEN)
@@ -262,7 +262,7 @@ async def test_a_task_that_is_set_aside_frees_the_operation(store: MemoryStore) 
 
 
 async def test_what_can_be_read_stays_unless_forced(store: MemoryStore) -> None:
-    """A slip of a person must not lose a sound record."""
+    """A person's slip must not lose a valid record."""
     await store.put(keys.PATRONI_SYNC, b"{}")
     with pytest.raises(SetAsideRefused, match="can be read"):
         await set_aside(store, keys.PATRONI_SYNC, by="me", now=NOW)
@@ -284,7 +284,7 @@ async def test_what_can_be_read_stays_unless_forced(store: MemoryStore) -> None:
     ],
 )
 async def test_what_is_no_record_of_ours_is_refused(store: MemoryStore, key: str) -> None:
-    """Also with force, and nothing is changed."""
+    """Even with force, and nothing is changed."""
     if key != keys.task("not there"):
         await store.put(key, BROKEN)
     before = await store.prefix("/")
@@ -294,7 +294,7 @@ async def test_what_is_no_record_of_ours_is_refused(store: MemoryStore, key: str
 
 
 async def test_what_is_kept_is_bounded(store: MemoryStore) -> None:
-    """A stranger who writes nonsense again and again fills nothing."""
+    """A stranger who writes nonsense repeatedly fills nothing."""
     key, nonsense = keys.PATRONI_SYNC, BROKEN * (MAX_KEPT_BYTES // len(BROKEN) + 1)
     for number in range(MAX_KEPT_RECORDS + 5):
         await store.put(key, nonsense)
@@ -322,7 +322,7 @@ def vcha(store: MemoryStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 async def test_the_command_lists_sets_aside_and_is_audited(store: MemoryStore, vcha: Any) -> None:
-    """What strangers wrote reaches no terminal as it is."""
+    """Strangers' text does not reach the terminal unescaped."""
     key = keys.user("carla")
     await store.put(key, BROKEN)
     listed = await asyncio.to_thread(vcha, "list")

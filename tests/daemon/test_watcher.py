@@ -1,4 +1,4 @@
-"""What happens is told once, by who leads, whatever dies meanwhile."""
+"""Every event is recorded once, by the leader, whichever process dies meanwhile."""
 
 import asyncio
 import random
@@ -43,7 +43,7 @@ TASK = TaskRecord(
 
 
 class UnsteadyStore(MemoryStore):
-    """A simulated store that loses answers of transactions, before or after they were done."""
+    """A simulated store that loses answers of transactions, before or after they took effect."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Stage:
         return Watcher(self.store, self.events, member, self.observe, lambda: address)
 
     async def lead(self, member: str) -> None:
-        """Make a node the active one, and the other its passive in sync."""
+        """Make a node the active, and the other its passive in sync."""
         other = {"a-1": "b-2", "b-2": "a-1"}[member]
         self.world.set(leader=member, sync=SyncState(member, frozenset({other})))
         self.world.node(member, patroni=PRIMARY)
@@ -85,7 +85,7 @@ class Stage:
         await self.store.put(keys.PATRONI_LEADER, member.encode())
 
     async def told(self) -> list[str]:
-        """The events so far, each as its type's end and its node."""
+        """Return the events so far: the end of each type, and its node."""
         return [
             " ".join((".".join(event.type.split(".")[-2:]), event.node or "")).strip()
             for event in await self.events.list()
@@ -103,7 +103,7 @@ async def looks(watcher: Watcher, times: int = 2) -> None:
 
 
 async def test_a_lost_node_is_told_after_the_second_look(stage: Stage) -> None:
-    """And once, however often it is looked at."""
+    """And once, however often it is observed."""
     await stage.lead("a-1")
     watcher = stage.watcher("a-1")
     await looks(watcher)
@@ -115,7 +115,7 @@ async def test_a_lost_node_is_told_after_the_second_look(stage: Stage) -> None:
 
 
 async def test_the_failover_is_told_by_the_successor_and_only_once(stage: Stage) -> None:
-    """It knows from the store who was active before; the old one, thawed, tells nothing."""
+    """It knows the former active from the store; the old one, thawed, records nothing."""
     await stage.lead("a-1")
     old = stage.watcher("a-1")
     await looks(old)
@@ -129,7 +129,7 @@ async def test_the_failover_is_told_by_the_successor_and_only_once(stage: Stage)
 
 
 async def test_nobody_in_between_is_no_failover(stage: Stage) -> None:
-    """The leader key that goes and comes back to the same node."""
+    """The leader key is lost and comes back to the same node."""
     await stage.lead("a-1")
     watcher = stage.watcher("a-1")
     await looks(watcher)
@@ -141,7 +141,7 @@ async def test_nobody_in_between_is_no_failover(stage: Stage) -> None:
 
 
 async def test_a_demotion_between_two_looks_is_told(stage: Stage) -> None:
-    """The same node leads before and after, its key never went, and it answered at each look."""
+    """The same node leads before and after, its key never expired, and it answered each time."""
     await stage.lead("a-1")
     watcher = stage.watcher("a-1")
     await looks(watcher)
@@ -151,7 +151,7 @@ async def test_a_demotion_between_two_looks_is_told(stage: Stage) -> None:
 
 
 async def test_a_primary_that_nobody_could_ask_is_told_when_it_is_back(stage: Stage) -> None:
-    """However long it took, and also by a process that was started anew."""
+    """However long it took, and even by a restarted process."""
     await stage.lead("a-1")
     await looks(stage.watcher("a-1"))
     watcher = stage.watcher("a-1")
@@ -163,7 +163,7 @@ async def test_a_primary_that_nobody_could_ask_is_told_when_it_is_back(stage: St
 
 
 async def test_a_failover_is_no_interruption_of_its_primary(stage: Stage) -> None:
-    """The successor's reign begins later than its leading, and is none of the former's."""
+    """The successor's term begins after it leads, and is not the former leader's."""
     await stage.lead("a-1")
     await looks(stage.watcher("a-1"))
     await stage.lead("b-2")
@@ -176,7 +176,7 @@ async def test_a_failover_is_no_interruption_of_its_primary(stage: Stage) -> Non
 
 
 async def test_the_address_is_told_when_it_is_taken(stage: Stage) -> None:
-    """Not with the failover, as it may be held by a frozen one for a while."""
+    """Not with the failover, as a frozen node may hold it for a while."""
     await stage.lead("a-1")
     await looks(stage.watcher("a-1"))
     await stage.lead("b-2")
@@ -188,7 +188,7 @@ async def test_the_address_is_told_when_it_is_taken(stage: Stage) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 async def test_every_change_is_told_once_whatever_dies(stage: Stage, seed: int) -> None:
-    """A walk of losses, takeovers and modes, with lost answers and processes started anew."""
+    """A walk of losses, takeovers and modes, with lost answers and restarted processes."""
     chance = random.Random(seed)
     leader, expected = "a-1", []
     up, mode = True, ClusterMode.ENABLED
@@ -228,7 +228,7 @@ async def put(stage: Stage, **changes: Any) -> None:
 
 
 async def running(stage: Stage, seconds: float) -> None:
-    """A process of the active, which lives for so long."""
+    """Run a process of the active for this long."""
     process = asyncio.create_task(stage.watcher("a-1").run())
     await asyncio.sleep(seconds)
     process.cancel()
@@ -236,7 +236,7 @@ async def running(stage: Stage, seconds: float) -> None:
 
 
 async def test_tasks_are_told_when_they_begin_and_end(stage: Stage) -> None:
-    """Also those that began or ended while nobody watched, and each once."""
+    """Also those that began or ended unobserved, and each once."""
     await stage.lead("a-1")
     await put(stage)
     await running(stage, 3)
@@ -286,7 +286,7 @@ async def test_a_failover_that_fails_has_its_own_event(
 
 
 async def test_rubbish_among_the_tasks_is_passed_over(stage: Stage) -> None:
-    """A record of a later version must not keep the others from being told."""
+    """A later version's record must not keep the others from being reported."""
     await stage.store.put(keys.task("t0"), b"rubbish")
     await put(stage)
     assert len(new_task_events(await stage.store.prefix(keys.TASKS), 0)) == 1
@@ -295,7 +295,7 @@ async def test_rubbish_among_the_tasks_is_passed_over(stage: Stage) -> None:
 async def test_it_goes_on_after_the_store_was_away(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What happened meanwhile is told then."""
+    """What happened meanwhile is reported then."""
     await stage.lead("a-1")
     await looks(stage.watcher("a-1"))
 
@@ -312,7 +312,7 @@ async def test_it_goes_on_after_the_store_was_away(
 
 
 async def test_sweeping_goes_on_whatever_fails() -> None:
-    """One store that is away does not end it."""
+    """A store outage does not end it."""
     swept: list[str] = []
 
     async def broken() -> int:

@@ -304,7 +304,7 @@ async def test_it_can_be_canceled_until_the_first_vote_goes(scene: Scene) -> Non
 async def test_nodes_are_decided_anew_only_when_patroni_can_do_without_the_store(
     scene: Scene,
 ) -> None:
-    """Else it would step down while the store starts anew. The next undeploy goes on from there."""
+    """Otherwise it would step down while the store restarts. The next undeploy continues there."""
     await begin(scene)
     scene.world.faults.add("no failsafe")
     await scene.carry()
@@ -334,7 +334,7 @@ async def test_a_renewal_that_does_not_end_is_told(scene: Scene) -> None:
 async def test_what_comes_last_is_tried_before_anything_is_taken_away(
     scene: Scene, promised: bool
 ) -> None:
-    """PostgreSQL has to take new passwords at the end; three votes are there when it would not."""
+    """PostgreSQL takes new passwords at the end; if it could not, all votes are still there."""
     await scene.healthy()
     arm(scene)
     if promised:

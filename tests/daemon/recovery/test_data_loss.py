@@ -1,4 +1,4 @@
-"""What may be lost when a passive is made the primary: true in every mode."""
+"""What may be lost when a passive is made the primary: correct in every mode."""
 
 from itertools import product
 from typing import Any
@@ -21,9 +21,9 @@ def known(mode: Any, paused: Any, in_sync: Any, places: Any) -> Evidence:
 
 
 def test_nothing_is_lost_only_where_the_active_could_acknowledge_nothing_alone() -> None:
-    """Of all that can be known, in one case: ENABLED, no pause, and `/sync` names the node.
+    """Of all combinations, in one case: ENABLED, no pause, and `/sync` names the node.
 
-    Neither how far both were proves anything: the active may have gone on since it told.
+    The positions of both prove nothing: the active may have gone on since it reported its own.
     """
     proven = [row for row in ALL if assess_data_loss(known(*row)).proven_none]
     assert {row[:3] for row in proven} == {(ClusterMode.ENABLED, False, True)}
@@ -32,7 +32,7 @@ def test_nothing_is_lost_only_where_the_active_could_acknowledge_nothing_alone()
 
 @pytest.mark.parametrize("row", ALL)
 def test_every_case_says_what_how_much_and_since_when_and_never_the_opposite(row: Any) -> None:
-    """Mode, sync, distance, time: each is said, or said to be unknown."""
+    """Mode, sync, distance, time: each is stated, or said to be unknown."""
     mode, paused, in_sync, (active, own) = row
     found = assess_data_loss(known(mode, paused, in_sync, (active, own)))
     text = " ".join(found.lines)
@@ -65,7 +65,7 @@ def _distance(active: int | None, own: int | None) -> str:
 
 @pytest.mark.parametrize("mode", [ClusterMode.MAINTENANCE, ClusterMode.DISABLED])
 def test_in_a_mode_that_lets_the_active_go_on_alone_sync_proves_nothing(mode: ClusterMode) -> None:
-    """Five acknowledged rows were lost behind the word that nothing was."""
+    """Regression: five acknowledged rows were lost although the command said that none would be."""
     found = assess_data_loss(
         Evidence(mode=mode, paused=True, in_sync=True, active_lsn=1000, own_lsn=1000)
     )
@@ -74,13 +74,13 @@ def test_in_a_mode_that_lets_the_active_go_on_alone_sync_proves_nothing(mode: Cl
 
 
 def test_on_the_way_between_modes_the_pause_counts() -> None:
-    """ENABLED is written first, or last: the active acts by what Patroni has."""
+    """ENABLED is written first, or last: the active acts on what Patroni has."""
     found = assess_data_loss(Evidence(mode=ClusterMode.ENABLED, paused=True, in_sync=True))
     assert "that was being left for ENABLED" in found.lines[0]
 
 
 def test_data_that_were_set_aside_are_older_than_what_the_store_says() -> None:
-    """`/sync` may name the node for what was being copied."""
+    """`/sync` may name the node for the data it was copying."""
     found = assess_data_loss(
         Evidence(mode=ClusterMode.ENABLED, paused=False, in_sync=True, from_backup=True)
     )
@@ -89,7 +89,7 @@ def test_data_that_were_set_aside_are_older_than_what_the_store_says() -> None:
 
 
 def test_who_led_last_has_all_that_it_acknowledged() -> None:
-    """In every mode: nobody else has acknowledged anything since."""
+    """In every mode: no other node has acknowledged anything since."""
     for mode in MODES:
         assert assess_data_loss(
             Evidence(mode=mode, paused=None, in_sync=False, was_last_leader=True)
@@ -97,7 +97,7 @@ def test_who_led_last_has_all_that_it_acknowledged() -> None:
 
 
 def test_times_are_told_where_they_are_known() -> None:
-    """As one clock says them."""
+    """By one clock."""
     row = format_utc("2026-01-01 01:00:00.123456+01:00")
     found = assess_data_loss(
         Evidence(

@@ -1,4 +1,4 @@
-"""Letting a node lead by hand: it takes over, or everything is as it was before."""
+"""Promoting a node by hand: it takes over, or everything stays as it was."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ WAYS = pytest.mark.parametrize("paused", [False, True])
 
 
 class Patroni:
-    """Does with the keys what Patroni does: read them, and a moment later act on what it read.
+    """A stand-in that handles the keys as Patroni does: it acts a moment after it has read them.
 
     ``stops`` says at which point it freezes: then it neither answers nor renews its lease.
     """
@@ -117,7 +117,7 @@ class Stage:
         return asyncio.create_task(self.patroni.run())
 
     async def validate_as_before(self) -> None:
-        """Check that the former active may lead, and that nobody is asked to lead instead."""
+        """Check that the former active may lead, and that no other node is asked to."""
         assert await leader(self.store) is None
         wish = await self.store.get(keys.PATRONI_FAILOVER)
         assert wish is None or wish.value == b"{}"
@@ -129,7 +129,7 @@ class Stage:
 
 @WAYS
 async def test_it_takes_over(paused: bool) -> None:
-    """Patroni itself writes who leads."""
+    """Patroni itself writes the leader key for good."""
     stage = Stage(paused=paused)
     running = await stage.begin()
     assert await promote(stage.services, stage.seen) is Outcome.LEADS
@@ -144,7 +144,7 @@ async def test_it_takes_over(paused: bool) -> None:
 async def test_what_cannot_take_over_is_found_before_anything_is_changed(
     paused: bool, silent: str
 ) -> None:
-    """A Patroni that hangs: it does not answer, and soon it is not in the store either."""
+    """A Patroni that hangs: it does not answer, and soon its key in the store expires."""
     stage = Stage(paused=paused)
     (await stage.begin()).cancel()
     if silent == "answer":
@@ -158,7 +158,7 @@ async def test_what_cannot_take_over_is_found_before_anything_is_changed(
 
 @WAYS
 async def test_a_patroni_that_is_just_starting_is_waited_for(paused: bool) -> None:
-    """One bad look is no verdict."""
+    """One failed look decides nothing."""
     stage = Stage(paused=paused)
     (await stage.begin()).cancel()
     stage.patroni.frozen = True
@@ -177,7 +177,7 @@ async def test_a_patroni_that_is_just_starting_is_waited_for(paused: bool) -> No
 async def test_a_node_that_is_lost_meanwhile_leaves_nothing_behind(
     paused: bool, stops: str
 ) -> None:
-    """The former active leads when it comes back, and no old wish wakes up with the lost node."""
+    """The former active leads when it comes back; the lost node finds no old request."""
     stage = Stage(paused=paused, stops=stops)
     await stage.begin()
     assert await promote(stage.services, stage.seen) is Outcome.UNCHANGED
@@ -186,7 +186,7 @@ async def test_a_node_that_is_lost_meanwhile_leaves_nothing_behind(
 
 @WAYS
 async def test_what_has_begun_is_not_taken_back(paused: bool) -> None:
-    """From there on PostgreSQL may take writes at any moment: only the node itself may lead."""
+    """From then on PostgreSQL may take writes at any moment: only the node itself may lead."""
     stage = Stage(paused=paused, stops="before the promotion")
     await stage.begin()
     assert await promote(stage.services, stage.seen) is Outcome.LOST
@@ -194,7 +194,7 @@ async def test_what_has_begun_is_not_taken_back(paused: bool) -> None:
 
 
 class Idle(Patroni):
-    """Lives, and never takes over."""
+    """A Patroni that runs and never takes over."""
 
     async def cycle(self) -> None:
         pass
@@ -204,7 +204,7 @@ class Idle(Patroni):
 async def test_a_node_that_lives_and_does_not_take_over_is_not_left_with_the_right(
     paused: bool,
 ) -> None:
-    """Its time is over after a minute; its Patroni would keep the key for good."""
+    """Its time is up after a minute; otherwise its Patroni would keep the leader key for good."""
     stage = Stage(paused=paused)
     stage.patroni = Idle(stage.store, paused=paused)
     running = await stage.begin()
@@ -217,7 +217,7 @@ async def test_a_node_that_lives_and_does_not_take_over_is_not_left_with_the_rig
 
 @WAYS
 async def test_interrupted_by_hand_it_takes_back_what_it_gave(paused: bool) -> None:
-    """Also in the middle of the wait."""
+    """Even in the middle of the wait."""
     stage = Stage(paused=paused)
     stage.patroni = Idle(stage.store, paused=paused)
     running = await stage.begin()
@@ -231,11 +231,11 @@ async def test_interrupted_by_hand_it_takes_back_what_it_gave(paused: bool) -> N
 
 
 class Killed(BaseException):
-    """The end of the command's process."""
+    """Ends the command's process."""
 
 
 class Mortal:
-    """The command's way to the store; it is dead after some calls."""
+    """The command's access to the store; it dies after some calls."""
 
     def __init__(self, store: MemoryStore, calls: int) -> None:
         self._store = store
@@ -258,7 +258,7 @@ class Mortal:
 async def test_killed_at_any_moment_it_leaves_a_new_leader_or_nothing(
     paused: bool, stops: str
 ) -> None:
-    """What is left ends by itself, though nobody takes it back; with a node that lives or not."""
+    """What is left expires without being revoked, whether the node runs or not."""
     ended = set()
     for calls in range(40):
         stage = Stage(paused=paused, stops=stops)
@@ -281,7 +281,7 @@ async def test_killed_at_any_moment_it_leaves_a_new_leader_or_nothing(
 
 
 async def granted(stage: Stage) -> Grant:
-    """Do what the command does first, as far as it waits for nobody."""
+    """Do what the command does first, until it would wait."""
     lives = await stage.store.get(keys.patroni_member(OWN))
     assert lives
     grant = await promotion._grant(stage.store, stage.seen, lives)
@@ -291,7 +291,7 @@ async def granted(stage: Stage) -> Grant:
 
 @pytest.mark.parametrize("first", ["patroni", "command"])
 async def test_of_taking_over_and_taking_back_only_one_succeeds(first: str) -> None:
-    """In the very moment in which its time is over: Patroni has read the keys already."""
+    """At the very moment its time is up: Patroni has read the keys already."""
     stage = Stage(paused=False)
     stage.patroni = Idle(stage.store, paused=False)
     running = await stage.begin()
@@ -310,7 +310,7 @@ async def test_of_taking_over_and_taking_back_only_one_succeeds(first: str) -> N
 
 
 async def test_a_wish_that_was_read_before_it_was_taken_back_is_noticed() -> None:
-    """Under a pause Patroni may take the key a moment later: it is said what is true then."""
+    """Under a pause Patroni may take the key a moment later: the outcome is the final one."""
     stage = Stage(paused=True)
     stage.patroni = Idle(stage.store, paused=True)
     running = await stage.begin()
@@ -325,7 +325,7 @@ async def test_a_wish_that_was_read_before_it_was_taken_back_is_noticed() -> Non
 
 @pytest.mark.parametrize("changed", ["leader", "sync"])
 async def test_nothing_is_written_when_it_is_not_as_it_was_seen(changed: str) -> None:
-    """What the person agreed to was another situation: somebody leads, or the node fell behind."""
+    """The person agreed to another situation: a node leads, or this one fell behind."""
     stage = Stage(paused=False)
     running = await stage.begin()
     running.cancel()
@@ -349,7 +349,7 @@ async def test_nothing_is_written_when_it_is_not_as_it_was_seen(changed: str) ->
 async def test_nothing_is_written_when_it_changes_at_that_very_moment(
     paused: bool, key: str, value: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the look and the transaction, which has to have the conditions."""
+    """Between look and transaction, which must have the conditions."""
     stage = Stage(paused=paused)
     running = await stage.begin()
     running.cancel()
@@ -368,7 +368,7 @@ async def test_nothing_is_written_when_it_changes_at_that_very_moment(
 
 
 async def test_a_lost_active_that_holds_its_key_still_loses_it() -> None:
-    """Where the person has said that its machine is off. It cannot write ``/sync`` any more."""
+    """If a person confirmed that its machine is off. It cannot write ``/sync`` any more."""
     stage = Stage(paused=False)
     stage.patroni = Idle(stage.store, paused=False)
     running = await stage.begin()

@@ -1,4 +1,4 @@
-"""Who may be made the primary by hand, and what it may cost."""
+"""Which node may be promoted by hand, and what that may cost."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,7 +39,7 @@ def world() -> World:
 
 
 def lost(world: World) -> None:
-    """The other data node is gone, and so is its right to lead."""
+    """The other data node is gone, and its leader key has expired."""
     world.lose(OTHER)
     world.set(leader=None)
 
@@ -98,7 +98,7 @@ def alone(world: World) -> None:
 def test_it_is_refused_while_another_primary_may_live(
     world: World, change: Callable[[World], None], word: str | None, overridable: bool
 ) -> None:
-    """A primary that is known to take writes cannot be overridden; one that may live can."""
+    """A primary known to take writes cannot be overridden; one that may be running can."""
     change(world)
     found = check_promotion(world.seen, OWN)
     if word is None:
@@ -110,7 +110,7 @@ def test_it_is_refused_while_another_primary_may_live(
 
 
 def test_who_is_no_node_of_the_cluster_is_refused(world: World) -> None:
-    """A node that was replaced, or that a task has not finished, also where nobody else lives."""
+    """A node that was replaced, or that a task has not finished, even where no other is running."""
     lost(world)
     found = check_promotion(world.seen, "unknown")
     assert found
@@ -147,7 +147,7 @@ def led_by_a_stranger(world: World) -> None:
 def test_a_node_that_is_not_configured_may_take_writes_too(
     world: World, change: Callable[[World], None], others: list[NonMember], word: str | None
 ) -> None:
-    """Who knows better may override it: this is the way out where such a one leads."""
+    """A person who knows better may override it: the way out where such a node leads."""
     change(world)
     found = check_promotion(world.seen, OWN, others)
     if word is None:
@@ -159,14 +159,14 @@ def test_a_node_that_is_not_configured_may_take_writes_too(
 
 
 def test_a_stranger_makes_nothing_overridable_that_was_not(world: World) -> None:
-    """The configured active takes writes, whoever else does."""
+    """The configured active takes writes, whatever other nodes do."""
     found = check_promotion(world.seen, OWN, [NonMember("c-3", True)])
     assert found
     assert not found.overridable
 
 
 class Strange:
-    """Patronis by their address; who is not there does not answer."""
+    """The Patronis by address; others do not answer."""
 
     def __init__(self, **nodes: PatroniNode) -> None:
         self.nodes = nodes
@@ -179,7 +179,7 @@ class Strange:
 
 @pytest.mark.looptime
 async def test_who_is_left_is_asked_at_the_address_that_its_patroni_told(world: World) -> None:
-    """Also a leader that has told nothing; the cluster's own nodes are asked elsewhere."""
+    """Also a leader that published nothing; the cluster's own nodes are asked elsewhere."""
     store = MemoryStore()
     told = {
         OWN: b'{"api_url": "https://own:8008/patroni"}',
@@ -210,7 +210,7 @@ FOUND = PatroniKeys(b'{"optime": 1000}', b'{"pause": true}')
 
 
 def test_what_is_known_is_gathered_from_the_store_the_node_and_what_it_kept(world: World) -> None:
-    """Its own Patroni counts; what was kept does while its database is down."""
+    """Its own Patroni is preferred; the kept records are used while its database is down."""
     lost(world)
     world.set(sync=SyncState(OTHER, frozenset({OWN})))
     streams = replace(STOPPED, lsn=900, last_row="2026-01-01 00:00:00.5+02:00")
@@ -240,7 +240,7 @@ def test_what_is_known_is_gathered_from_the_store_the_node_and_what_it_kept(worl
 
 
 async def test_a_key_that_the_store_refuses_to_show_is_unknown() -> None:
-    """A forged configuration; that is not to say that the store has no majority."""
+    """A forged configuration; that does not mean that the store has no quorum."""
 
     class Refusing(MemoryStore):
         async def get(self, key: str) -> KeyValue | None:
@@ -254,7 +254,7 @@ async def test_a_key_that_the_store_refuses_to_show_is_unknown() -> None:
 
 
 def test_a_sync_that_cannot_be_read_names_nobody_and_proves_nothing(world: World) -> None:
-    """It is unknown who was in sync, which is not to say that this node was not."""
+    """Who was in sync is unknown, which does not mean that this node was not."""
     unpaused = PatroniKeys(None, b"{}")
     world.set(sync=SyncState(OTHER, frozenset({OWN})))
     assert assess_data_loss(
@@ -266,7 +266,7 @@ def test_a_sync_that_cannot_be_read_names_nobody_and_proves_nothing(world: World
 
 
 def test_who_led_last_lacks_nothing_of_its_own(world: World) -> None:
-    """Nobody else may have acknowledged anything since."""
+    """No other node may have acknowledged anything since."""
     world.set(sync=SyncState(OWN, frozenset()))
     assert assess_data_loss(
         gather_evidence(world.seen, OWN, FOUND, None, from_backup=False)
@@ -295,7 +295,7 @@ NEVER, RISK = (
 def test_a_yes_is_enough_only_where_nothing_can_be_lost(
     refusal: PromotionRefusal | None, known: Evidence, refused: str, risk: str, requires_name: bool
 ) -> None:
-    """Where rows may be lost, or another primary may live, the node's name has to be typed."""
+    """Where rows may be lost, or another primary may run, the node's name must be typed."""
     found = assess_promotion(refusal, known)
     assert (found.refused, found.risk, found.requires_name) == (refused, risk, requires_name)
     assert found.lost == assess_data_loss(known)

@@ -1,4 +1,4 @@
-"""The store after the other nodes were given up: one node's, nobody leads, nothing runs."""
+"""The store after the other nodes were given up: one node's, with no leader and no task."""
 
 import json
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.looptime
 
 
 async def test_a_cluster_of_three_becomes_one_node_that_may_be_deployed() -> None:
-    """Twice is once; the task that ran has ended; Patroni may act and is bound by nobody."""
+    """It is idempotent; the running task has ended; nothing holds Patroni back."""
     world = World()
     first, second = await world.found("vcha-1", 1), await world.found("vcha-2", 2)
     await world.configure(ConfigState.CONFIGURED, first, second)
@@ -49,7 +49,7 @@ async def test_a_cluster_of_three_becomes_one_node_that_may_be_deployed() -> Non
     own = new_data_account()
     await store.accounts.enable_auth(own)
     await store.accounts.grant(new_account("vcha-3"), witness_permissions("vcha-3"))
-    await store.accounts.grant(new_data_account(), ())  # a thief's, with a name that looks right
+    await store.accounts.grant(new_data_account(), ())  # a thief's, with a plausible name
     for _ in range(2):
         await stand_alone(store, identity, lambda: own)
     left = {kv.key for kv in await store.prefix(keys.PATRONI)}
@@ -80,7 +80,7 @@ async def test_a_cluster_of_three_becomes_one_node_that_may_be_deployed() -> Non
 async def test_what_cannot_be_read_of_a_task_or_of_patroni_stops_nothing(
     operation: bytes, sealed: bool
 ) -> None:
-    """The store is cut off by then: there is no way back for a thief's record to bar."""
+    """The store is isolated by then: a thief's record must not prevent the recovery."""
     world = World()
     first, second = await world.found("vcha-1", 1), await world.found("vcha-2", 2)
     await world.configure(ConfigState.CONFIGURED, first, second)
@@ -98,7 +98,7 @@ async def test_what_cannot_be_read_of_a_task_or_of_patroni_stops_nothing(
 
 
 class _Sealed(SealedStore):
-    """What a data node uses, over the simulated one."""
+    """A data node's store over the simulated one."""
 
     def __init__(self, raw: MemoryStore) -> None:
         super().__init__(raw, Seals(lambda: [Secret("k")]))

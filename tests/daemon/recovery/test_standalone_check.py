@@ -1,4 +1,4 @@
-"""What forbids a node to be made a cluster of its own, beside what the others answer."""
+"""What forbids making a node stand-alone, besides the others' answers."""
 
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def survey(*members: str, said: tuple[PlaceReply, ...] = ()) -> Survey:
 async def test_a_cluster_of_one_is_made_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Survey, first: bool, word: str | None
 ) -> None:
-    """One whose store is alone, and whose configuration is not yet, is carried on with."""
+    """If its store is alone but its configuration is not yet, the work is resumed."""
 
     async def is_first(*_: Any) -> bool:
         return first
@@ -50,12 +50,12 @@ async def test_a_cluster_of_one_is_made_once(
 
 @pytest.mark.parametrize("found", [None, status(None), status(LOOKED)])
 def test_a_node_that_is_off_has_no_view(found: NodeStatus | None) -> None:
-    """What it wrote down while it ran does not count."""
+    """What it wrote while it ran does not count."""
     assert own_view(found, runs=False) is None
 
 
 def test_a_node_that_runs_is_starting_until_it_has_looked() -> None:
-    """Then an answer at the public address may be its own."""
+    """Until then an answer at the public address may be its own."""
     assert own_view(status(LOOKED), runs=True) == LOOKED
     starting = own_view(status(None), runs=True)
     assert starting
