@@ -1,4 +1,4 @@
-"""Nodes on addresses of this test process's own, run as `vcha node run` runs them."""
+"""Nodes on this test process's own addresses, run as `vcha node run` runs them."""
 
 import asyncio
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from tests.support.nodes import Lab
 
-# Else pytest-asyncio's first look makes a loop that nobody closes, and that is a warning.
+# Otherwise pytest-asyncio's first lookup creates a loop that is never closed, which warns.
 asyncio.set_event_loop(None)
 
 

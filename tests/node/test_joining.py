@@ -1,4 +1,4 @@
-"""The directory of a node that joins, and the certificate of a key that stays there."""
+"""The directory of a node that joins, and the certificate for its key, which never leaves it."""
 
 import ipaddress
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_what_is_begun_again_has_the_same_key(tmp_path: Path) -> None:
 
 
 def test_it_is_whole_when_it_has_an_identity(tmp_path: Path) -> None:
-    """All files are their owner's only, and the mark of the half-made is gone."""
+    """All files are readable by their owner only, and the mark of the unfinished join is gone."""
     node = tmp_path / "node"
     answer = given(new_authority(), begin(node, WANTED))
     complete(node, {**answer, "records/roll.json": b"1\n{}"})
@@ -57,7 +57,7 @@ def test_it_is_whole_when_it_has_an_identity(tmp_path: Path) -> None:
 
 
 def test_a_crash_before_the_mark_is_gone_is_gone_on_from(tmp_path: Path) -> None:
-    """The identity is there, but nobody knows whether everything is: it is written again."""
+    """The identity exists, but other files may be missing: all are written again."""
     node = tmp_path / "node"
     answer = given(new_authority(), begin(node, WANTED))
     mark = (node / JOINING).read_bytes()
@@ -69,7 +69,7 @@ def test_a_crash_before_the_mark_is_gone_is_gone_on_from(tmp_path: Path) -> None
 
 
 def test_somebodys_files_are_not_touched(tmp_path: Path) -> None:
-    """Nor what was begun as another node."""
+    """Nor those of a join begun as another node."""
     (tmp_path / "letter").write_text("dear")
     with pytest.raises(JoinRefused, match="not empty"):
         begin(tmp_path, WANTED)
@@ -79,7 +79,7 @@ def test_somebodys_files_are_not_touched(tmp_path: Path) -> None:
 
 
 def test_an_answer_for_another_key_is_refused(tmp_path: Path) -> None:
-    """And one that would write outside."""
+    """And one that would write outside the directory."""
     node = tmp_path / "node"
     request = begin(node, WANTED)
     with pytest.raises(JoinRefused, match="not for this node's key"):
@@ -91,7 +91,7 @@ def test_an_answer_for_another_key_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_request_is_for_one_address_and_by_its_own_key() -> None:
-    """Each wrong one says what is wrong."""
+    """Each error says what is wrong."""
     request = signing_request(ADDRESS).certificate
     with pytest.raises(ValueError, match="alone"):
         requested_key(request, "127.83.2.13")
@@ -110,7 +110,7 @@ def _request(key: ec.EllipticCurvePrivateKey, *, named: bool = True) -> bytes:
 
 
 def test_a_request_that_its_key_has_not_signed_is_refused() -> None:
-    """Else who has no key would have another's public key certified, or altered what it asks."""
+    """Otherwise another's public key could be certified, or the request altered."""
     made = x509.load_pem_x509_csr(signing_request(ADDRESS).certificate)
     forged = bytearray(made.public_bytes(serialization.Encoding.DER))
     forged[-1] ^= 1
@@ -120,7 +120,7 @@ def test_a_request_that_its_key_has_not_signed_is_refused() -> None:
 
 
 def test_a_request_is_for_a_key_of_the_one_kind_and_names_its_address() -> None:
-    """Whoever makes it by other means is told what is wrong."""
+    """A request made by other tools gets a precise error."""
     good = ec.generate_private_key(ec.SECP256R1())
     assert requested_key(_request(good), ADDRESS)
     with pytest.raises(ValueError, match="P-256"):

@@ -1,4 +1,4 @@
-"""What the machine gives: engines, a way to give up root, logs, locks, and the command line."""
+"""The machine: engines, dropping root, logs, locks, and the command line."""
 
 import json
 import os
@@ -37,7 +37,7 @@ from openvcha.system.privileges import (
 def test_root_is_given_up_in_the_best_way(
     uid: int, accounts: set[str], namespaces: bool, way: DropMethod
 ) -> None:
-    """An account of our own, else a user namespace, else nobody."""
+    """Our own account, otherwise a user namespace, otherwise nobody."""
     assert choose(uid, accounts.__contains__, lambda: namespaces) == way
 
 
@@ -54,7 +54,7 @@ def test_the_choice_of_engines_must_be_known() -> None:
 
 
 def test_missing_engines_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing found is one error with the remedy."""
+    """A single error says what to install."""
     monkeypatch.setattr(engines, "_postgres_dirs", lambda _: [])
     monkeypatch.setattr(engines, "_etcd_path", lambda _: None)
     with pytest.raises(EngineMissing, match="install"):
@@ -68,7 +68,7 @@ def test_missing_engines_say_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.engines
 def test_data_choose_their_version() -> None:
-    """For data of a version that is not here nothing else is offered."""
+    """For data of a missing version no other version is offered."""
     with pytest.raises(EngineMissing, match="PostgreSQL 13"):
         find_postgres({}, major=13)
     assert find_postgres({engines.ENGINES_VARIABLE: "system"}).has_tls
@@ -83,7 +83,7 @@ def test_the_risky_line_of_etcd_is_known(version: tuple[int, ...], risky: bool) 
 
 
 def test_lines_become_json_and_json_stays() -> None:
-    """Every line of a log is an object; what is one already is not touched."""
+    """Every line of a log is an object; one that already is stays unchanged."""
     assert wrap("etcd", b'{"level":"info"}') == b'{"level":"info"}'
     line = json.loads(wrap("patroni", b'say "x" \xff', lambda: "now"))
     assert line == {"time": "now", "part": "patroni", "line": 'say "x" \\xff'}
@@ -91,7 +91,7 @@ def test_lines_become_json_and_json_stays() -> None:
 
 
 def test_a_log_is_rotated_by_size(tmp_path: Path) -> None:
-    """The newest lines are in the file, older ones in numbered files, the oldest are gone."""
+    """The newest lines are in the file, older ones in numbered files, the oldest are deleted."""
     log = RotatingLog(tmp_path / "x.jsonl", max_bytes=20, max_files=2)
     for number in range(10):
         log.write(b"line %d..." % number)
@@ -109,7 +109,7 @@ def test_a_log_is_rotated_by_size(tmp_path: Path) -> None:
 def test_a_full_disk_does_not_stop_a_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lines that cannot be written are counted, and the count is told when there is room again."""
+    """Lines that cannot be written are counted; the count is logged once there is space again."""
     log = RotatingLog(tmp_path / "x.jsonl")
 
     def full(*_: object) -> int:
@@ -142,7 +142,7 @@ def test_events_are_structured(tmp_path: Path) -> None:
 
 
 def test_a_lock_is_held_once(tmp_path: Path) -> None:
-    """While one holds a node another is refused, and afterwards it is free."""
+    """While one process holds a node another is refused; afterwards it is free."""
     path = tmp_path / "run" / "lock"
     path.parent.mkdir()
     with lock_node(path), pytest.raises(NodeRuns, match="is already running"), lock_node(path):
@@ -152,7 +152,7 @@ def test_a_lock_is_held_once(tmp_path: Path) -> None:
 
 
 def test_the_launcher_ends_without_its_word(tmp_path: Path) -> None:
-    """When the supervisor goes before the data are there, Patroni never begins."""
+    """When the supervisor exits before the data are there, Patroni never starts."""
     argv = [sys.executable, "-m", "openvcha.node.patroni.launcher", str(tmp_path / "patroni.yml")]
     result = subprocess.run(argv, input=b"", capture_output=True, timeout=300, check=False)
     assert result.returncode == 1
@@ -160,7 +160,7 @@ def test_the_launcher_ends_without_its_word(tmp_path: Path) -> None:
 
 
 def test_status_of_a_node_that_never_ran(tmp_path: Path) -> None:
-    """A node that does not run is told by the exit code, also as JSON."""
+    """The exit code says that the node does not run, also with JSON."""
     (tmp_path / "node.json").write_text("{}")
     result = CliRunner().invoke(app, ["node", "status", str(tmp_path), "--json"])
     assert result.exit_code == 3

@@ -24,7 +24,7 @@ MEMBERS = {"first": 11}
 
 @pytest.fixture(scope="module")
 def first(lab: Any) -> Any:
-    """A first node that is writable; started once for all tests of this module."""
+    """Return a first node that is writable; started once for all tests of this module."""
     node = lab.node("first", 11, MEMBERS)
     node.start()
     lab.until(node.writable)
@@ -32,21 +32,21 @@ def first(lab: Any) -> Any:
 
 
 def part(node: Any, name: str) -> Any:
-    """What the supervisor says of a part."""
+    """Return the supervisor's status of a part."""
     status = load_status(node.directory)
     assert status
     return next(found for found in status.parts if found.name == name)
 
 
 def test_a_new_cluster_is_writable(first: Any) -> None:
-    """The first node of a cluster takes writes; alone on the machine in 4 s."""
+    """The first node of a cluster takes writes; on an idle machine within 4 s."""
     with first.connect("app") as connection:
         connection.execute("create table if not exists kept (id int)")
         connection.execute("insert into kept values (1)")
 
 
 def test_data_are_guarded(first: Any) -> None:
-    """Checksums are on, passwords are scram, connections are TLS, nobody listens elsewhere."""
+    """Checksums are on, passwords are scram, connections are TLS, other addresses do not listen."""
     assert first.value("show data_checksums") == "on"
     assert first.value("select rolpassword ~ '^SCRAM' from pg_authid where rolname = 'app'")
     assert first.value("select ssl from pg_stat_ssl where pid = pg_backend_pid()")
@@ -68,20 +68,20 @@ def test_data_are_guarded(first: Any) -> None:
 def test_the_superuser_needs_tls_password_and_certificate(
     first: Any, changes: dict[str, str]
 ) -> None:
-    """Whoever lacks one of the three does not become superuser."""
+    """Without any one of the three, a client does not become superuser."""
     with pytest.raises(psycopg.OperationalError):
         first.connect("postgres", **changes).close()
 
 
 def test_the_node_is_not_root(first: Any) -> None:
-    """PostgreSQL refuses root, so a node that was started as root has given it up."""
+    """PostgreSQL refuses root, so a node that was started as root has dropped it."""
     assert first.value("select pg_backend_pid() > 0")
     assert all(pid != os.getpid() for pid in first.pids())
     assert len(first.pids()) > 6
 
 
 def test_a_second_supervisor_is_refused(lab: Any, first: Any) -> None:
-    """A node runs once: another start ends at once and leaves the first alone."""
+    """A second start exits at once and leaves the first alone."""
     before = load_status(first.directory)
     running = first.process
     first.start()
@@ -96,7 +96,7 @@ def test_a_second_supervisor_is_refused(lab: Any, first: Any) -> None:
 
 @pytest.mark.parametrize("name", ["patroni", "etcd"])
 def test_a_part_that_dies_is_started_again(lab: Any, first: Any, name: str) -> None:
-    """A part that is killed comes back, and PostgreSQL has not stopped meanwhile."""
+    """A killed part comes back, and PostgreSQL keeps running meanwhile."""
     postmaster = first.value("select pg_postmaster_start_time()")
     before = part(first, name)
     os.kill(before.pid, signal.SIGKILL)
@@ -117,7 +117,7 @@ def vcha_store(node: Any, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_value_that_cannot_be_read_is_set_aside_by_command(lab: Any, first: Any) -> None:
-    """The node goes on meanwhile; what is sound stays."""
+    """The node goes on meanwhile; valid records stay."""
     lab.until(first.writable)
     key = keys.node_facts("broken")
     first.etcd(lambda store: store.put(key, b'{"\xff\x1b[2J'))
@@ -134,7 +134,7 @@ def test_a_value_that_cannot_be_read_is_set_aside_by_command(lab: Any, first: An
 
 
 def test_a_second_node_copies_joins_and_protects(lab: Any, first: Any) -> None:
-    """A second node copies the data, streams, becomes synchronous, and ends whole."""
+    """A second node copies the data, streams, becomes synchronous, and stops cleanly."""
     lab.until(first.writable)
     second = lab.node(
         "second", 12, {**MEMBERS, "second": 12}, etcd_state="existing", copy_from_leader=True
@@ -158,7 +158,7 @@ def test_a_second_node_copies_joins_and_protects(lab: Any, first: Any) -> None:
 
 
 def test_a_node_whose_supervisor_is_killed_ends(lab: Any, first: Any) -> None:
-    """Nobody would start its parts again; PostgreSQL is ended in order, and starts again."""
+    """No process would restart its parts; PostgreSQL is stopped in order, and starts again."""
     lab.until(first.writable)
     before = first.pids()
     first.process.kill()
@@ -172,7 +172,7 @@ def test_a_node_whose_supervisor_is_killed_ends(lab: Any, first: Any) -> None:
 
 
 def test_orphans_are_ended_by_the_next_start(lab: Any, first: Any) -> None:
-    """After kill -9 of the supervisor nothing that it left survives, frozen or not."""
+    """After kill -9 of the supervisor none of its processes survives, frozen or not."""
     lab.until(first.writable)
     orphans = first.pids()
     reaper = next(process for process in find_tree(first.directory) if REAPER in process.argv)
@@ -187,7 +187,7 @@ def test_orphans_are_ended_by_the_next_start(lab: Any, first: Any) -> None:
 
 
 def test_a_reaper_that_ended_is_started_again(lab: Any, first: Any) -> None:
-    """Nothing else ends by it."""
+    """Nothing else is affected."""
 
     def reaper() -> int | None:
         found = find_tree(first.directory)
@@ -200,7 +200,7 @@ def test_a_reaper_that_ended_is_started_again(lab: Any, first: Any) -> None:
 
 
 def test_a_witness_runs_etcd_only(lab: Any) -> None:
-    """A witness has a store, no data, no secrets and no key of the authority."""
+    """A witness has a store, but no data, no secrets and no authority key."""
     witness = lab.node("witness", 13, {"witness": 13}, kind="witness")
     witness.start()
     lab.until(lambda: witness.layout.status.exists() and part(witness, "etcd").pid)
@@ -213,7 +213,7 @@ def test_a_witness_runs_etcd_only(lab: Any) -> None:
 
 
 def test_sigterm_ends_everything_in_order(lab: Any, first: Any) -> None:
-    """SIGTERM ends PostgreSQL cleanly before the store that guards it, and leaves no process."""
+    """SIGTERM stops PostgreSQL cleanly before the store that guards it, and leaves no process."""
     lab.until(first.writable)
     assert first.stop() == 0
     assert first.pids() == []
@@ -239,7 +239,7 @@ def test_a_node_that_was_replaced_stays_out(lab: Any) -> None:
 
 
 def promoted(node: Any, member: int) -> bool:
-    """Make a learner a voter; False while it is not ready."""
+    """Make a learner a voter; return False while it is not ready."""
     with contextlib.suppress(StoreError):
         node.etcd(lambda store: store.member_promote(member))
         return True
@@ -247,20 +247,20 @@ def promoted(node: Any, member: int) -> bool:
 
 
 def synchronous(node: Any) -> str:
-    """The standby that Patroni's /sync key names."""
+    """Return the standby that Patroni's /sync key names."""
     found = node.etcd(lambda store: store.get(keys.PATRONI_SYNC))
     return (json.loads(found.value).get("sync_standby") or "") if found else ""
 
 
 def store_answers(node: Any) -> bool:
-    """Whether the node's etcd serves."""
+    """Return whether the node's etcd serves."""
     with contextlib.suppress(StoreError):
         return node.etcd(lambda store: store.get("/x")) is None
     return False
 
 
 def alive(pid: int) -> bool:
-    """Whether a process is there."""
+    """Return whether a process exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

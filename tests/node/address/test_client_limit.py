@@ -1,4 +1,4 @@
-"""How many clients the database takes, and how a log-in is followed from outside."""
+"""How many clients the database accepts, and how a login is followed from outside."""
 
 import struct
 from pathlib import Path
@@ -26,7 +26,7 @@ TLS_FIRST = b"\x16\x03\x01\x02\x00\x01\x00\x01"
     ids=["plain", "asks for TLS", "TLS first"],
 )
 def test_a_log_in_is_over_with_the_answer_to_its_last_message(head: bytes, needed: int) -> None:
-    """However many pieces each message comes in."""
+    """However many pieces each message arrives in."""
     login = Login(head)
     for turn in range(needed):
         if turn:
@@ -41,7 +41,7 @@ def test_a_log_in_is_over_with_the_answer_to_its_last_message(head: bytes, neede
 
 
 def test_who_only_waits_is_not_logged_in() -> None:
-    """One that asks for TLS and then says nothing more."""
+    """A client that requests TLS and then sends nothing more."""
     login = Login(struct.pack("!ii", 8, SSL_REQUEST))
     for _ in range(10):
         login.server_sent()
@@ -51,7 +51,7 @@ def test_who_only_waits_is_not_logged_in() -> None:
 
 
 def test_postgresql_says_itself_how_many_it_takes(tmp_path: Path) -> None:
-    """What Patroni has started it with; before that the cluster's own setting counts."""
+    """The value Patroni started it with; before that the cluster's own setting counts."""
     options = tmp_path / "postmaster.opts"
     assert max_connections(options) == DEFAULT_MAX_CONNECTIONS
     options.write_text('/bin/postgres "-D" "/x" "--max_connections=500" "--max_wal_senders=10"\n')
@@ -70,12 +70,12 @@ def test_postgresql_says_itself_how_many_it_takes(tmp_path: Path) -> None:
     ],
 )
 def test_places_are_kept_for_the_cluster(connections: int, descriptors: int, most: int) -> None:
-    """And descriptors for both sides of each; somebody always finds one."""
+    """And descriptors for both sides of each connection; the cluster always gets one."""
     assert max_clients(connections, descriptors) == most
 
 
 def test_a_refusal_is_one_of_postgresql() -> None:
-    """Kind, length, fields, end."""
+    """Type, length, fields, end."""
     told = too_many_clients_error()
     kind, length = struct.unpack("!ci", told[:5])
     assert (kind, length) == (b"E", len(told) - 1)

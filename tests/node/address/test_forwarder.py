@@ -15,7 +15,7 @@ START = b"\0\0\0\x08\0\x03\0\0"
 
 @pytest.fixture
 async def echo() -> AsyncIterator[int]:
-    """A server that gives back what it gets; its port."""
+    """Yield the port of a server that echoes what it receives."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 16):
@@ -31,7 +31,7 @@ async def echo() -> AsyncIterator[int]:
 
 
 async def ended(reader: asyncio.StreamReader) -> bool:
-    """Whether the other side has ended the connection, in whichever way."""
+    """Return whether the other side has ended the connection, in whichever way."""
     try:
         return await reader.read(1) == b""
     except ConnectionError:
@@ -39,7 +39,7 @@ async def ended(reader: asyncio.StreamReader) -> bool:
 
 
 async def test_data_pass_both_ways(echo: int) -> None:
-    """Large data arrive whole, and the end of one direction reaches the other side."""
+    """Large data arrive complete, and the end of one direction reaches the other side."""
     forwarder = Forwarder((HOST, 0), (HOST, echo))
     await forwarder.acquire()
     reader, writer = await asyncio.open_connection(HOST, forwarder.port)
@@ -53,7 +53,7 @@ async def test_data_pass_both_ways(echo: int) -> None:
 
 
 async def test_small_answers_wait_for_no_acknowledgement(echo: int) -> None:
-    """Else each answer in two writes costs its client 40 ms."""
+    """Otherwise each answer in two writes costs its client 40 ms."""
     forwarder = Forwarder((HOST, 0), (HOST, echo))
     await forwarder.acquire()
     reader, writer = await asyncio.open_connection(HOST, forwarder.port)
@@ -83,7 +83,7 @@ async def test_release_ends_open_connections_at_once(echo: int) -> None:
 
 @pytest.mark.parametrize("turns", range(8))
 async def test_release_ends_a_connection_that_has_just_come(echo: int, turns: int) -> None:
-    """However far its beginning has got: its client must hear of the end, not wait for ever."""
+    """However far it got: its client must see the end, not wait for ever."""
     forwarder = Forwarder((HOST, 0), (HOST, echo))
     await forwarder.acquire()
     client = socket.create_connection((HOST, forwarder.port))
@@ -98,7 +98,7 @@ async def test_release_ends_a_connection_that_has_just_come(echo: int, turns: in
 
 
 async def test_two_holders_exclude_each_other(echo: int) -> None:
-    """The second gets the address only when the first has given it up."""
+    """The second gets the address only when the first has released it."""
     first = Forwarder((HOST, 0), (HOST, echo))
     await first.acquire()
     second = Forwarder((HOST, first.port), (HOST, echo))
@@ -111,7 +111,7 @@ async def test_two_holders_exclude_each_other(echo: int) -> None:
 
 
 async def test_a_lost_target_ends_the_connection() -> None:
-    """Clients of an address whose database is away are refused, not kept waiting."""
+    """Clients of an address whose database is down are refused, not kept waiting."""
     forwarder = Forwarder((HOST, 0), (HOST, 1))
     await forwarder.acquire()
     reader, writer = await asyncio.open_connection(HOST, forwarder.port)
@@ -122,7 +122,7 @@ async def test_a_lost_target_ends_the_connection() -> None:
 
 
 async def test_acquire_and_release_may_be_repeated(echo: int) -> None:
-    """Holding twice is holding; releasing twice is releasing."""
+    """Both acquire and release are idempotent."""
     forwarder = Forwarder((HOST, 0), (HOST, echo))
     await forwarder.release()
     await forwarder.acquire()

@@ -1,4 +1,4 @@
-"""The public address in its own thread: it works while the loop of its owner does not."""
+"""The public address in its own thread: it works while its owner's event loop does not."""
 
 import asyncio
 import socket
@@ -16,7 +16,7 @@ SECONDS = 30.0
 
 @pytest.fixture
 def echo() -> Iterator[int]:
-    """A server that gives back what it gets, in a thread; its port."""
+    """Yield the port of a server, in a thread, that echoes what it receives."""
     with socket.create_server((HOST, 0)) as listener:
 
         def serve() -> None:
@@ -32,7 +32,7 @@ def echo() -> Iterator[int]:
 
 
 async def test_clients_wait_for_nothing_that_its_owner_does(echo: int) -> None:
-    """Here its owner waits for the client, so one of both must move."""
+    """Here the owner blocks on the client, so only a separate thread can make progress."""
     async with ForwarderThread(Forwarder((HOST, 0), (HOST, echo))) as forwarder:
         await forwarder.acquire()
         with socket.create_connection((HOST, forwarder.port), SECONDS) as client:
@@ -54,7 +54,7 @@ async def test_who_ends_it_gives_the_address_up() -> None:
 
 
 async def test_an_address_that_is_taken_is_told_to_its_owner() -> None:
-    """Who tries again."""
+    """The owner retries."""
     with socket.create_server((HOST, 0)) as other:
         taken = (HOST, other.getsockname()[1])
         async with ForwarderThread(Forwarder(taken, (HOST, 1))) as forwarder:
@@ -65,7 +65,7 @@ async def test_an_address_that_is_taken_is_told_to_its_owner() -> None:
 
 @pytest.mark.parametrize("turns", range(4))
 async def test_whoever_is_canceled_while_it_is_taken_can_give_it_up(turns: int) -> None:
-    """A leadership that ends in its first moment."""
+    """Leadership that ends in its first moment."""
     with socket.create_server((HOST, 0)) as other:
         port = other.getsockname()[1]
     async with ForwarderThread(Forwarder((HOST, port), (HOST, 1))) as forwarder:

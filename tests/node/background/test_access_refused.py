@@ -1,4 +1,4 @@
-"""A refusal is told when it is one: not while a server stops, nor while passwords change."""
+"""A refusal is reported only if it is one: not while a server stops or passwords change."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ NOLOGIN = 'FATAL: role "postgres" is not permitted to log in'
 
 
 class Server:
-    """A SIMULATED server that lets nobody in."""
+    """A SIMULATED server that refuses every login."""
 
     def __init__(self, *, accepting: bool = True, hangs: bool = False) -> None:
         self.accepting = accepting
@@ -45,7 +45,7 @@ class Server:
 
 
 class Settled:
-    """Passwords that nobody changes."""
+    """Passwords that are not being changed."""
 
     def __init__(self, known: Any = SECRETS) -> None:
         self._known = known
@@ -60,7 +60,7 @@ class Log:
         self.warned: list[str] = []
 
     def debug(self, *_: Any, **__: Any) -> None:
-        """Of no interest here."""
+        """Do nothing."""
 
     def warning(self, event: str, **_: Any) -> None:
         self.warned.append(event)
@@ -73,7 +73,7 @@ async def look(server: Server, passwords: Any) -> tuple[PostgresSurvey, list[str
 
 
 async def test_it_is_told_after_several_tries_only() -> None:
-    """Before each but the first it is tried to mend it, by a session in the other database."""
+    """Before each retry the node tries to repair it, by a session in the other database."""
     server = Server()
     seen, warned = await look(server, Settled())
     assert seen == PostgresSurvey(refusal=NOLOGIN)
@@ -96,7 +96,7 @@ async def test_what_is_no_refusal_is_not_told(server: Server, passwords: Any) ->
 
 
 async def test_passwords_count_while_nobody_changes_them(tmp_path: Path) -> None:
-    """Not before the roles were made, nor while a renewal has begun, nor while it has the lock."""
+    """Not before the roles exist, nor while a rotation is under way or holds the lock."""
     layout, store, lock = Layout(tmp_path), MemoryStore(), asyncio.Lock()
     write_durably(tmp_path / "secrets.json", encode_secrets(SECRETS))
     control = SimpleNamespace(passwords=lock)
@@ -122,7 +122,7 @@ async def test_passwords_count_while_nobody_changes_them(tmp_path: Path) -> None
 
 
 async def test_without_the_store_nothing_is_known(tmp_path: Path) -> None:
-    """What it does not say may be that the roles are only being made."""
+    """The roles may just be being created."""
 
     async def away(_: str) -> Any:
         raise StoreUnavailable("away")

@@ -1,4 +1,4 @@
-"""The cluster gets into its own PostgreSQL, whatever users do to its roles and its database."""
+"""The cluster keeps access to its own PostgreSQL, whatever users do to its roles and database."""
 
 from contextlib import suppress
 from typing import Any
@@ -31,16 +31,16 @@ def node(lab: Any) -> Any:
 
 
 def by_boss(node: Any, *statements: str) -> None:
-    """Do what a user does, as one who is a superuser too."""
+    """Run statements as a user who is a superuser too."""
     for statement in statements:
-        # PostgreSQL does neither to a database from within.
+        # PostgreSQL allows neither from within the database itself.
         database = "app" if "database postgres" in statement else "postgres"
         with node.connect(**BOSS, dbname=database) as connection:
             connection.execute(statement.encode())
 
 
 def is_open(node: Any) -> bool:
-    """Return whether all of the cluster's roles can do what they have to, by their passwords."""
+    """Return whether each of the cluster's roles has its password and its privileges."""
     with suppress(psycopg.Error), node.connect(dbname="postgres") as connection:
         query = b"select rolname, rolpassword, rolcanlogin, rolreplication from pg_authid"
         found: dict[str, Any] = {name: more for name, *more in connection.execute(query)}
@@ -61,13 +61,13 @@ def is_open(node: Any) -> bool:
 
 
 def told(node: Any) -> node_facts.NodeFacts | None:
-    """Return what the node has told the cluster of itself."""
+    """Return what the node has reported of its PostgreSQL."""
     found = node.etcd(lambda store: store.get(keys.node_facts("first")))
     return node_facts.decode(found.value) if found else None
 
 
 def is_surveyed(node: Any) -> bool:
-    """Return whether the node has told that it is let in."""
+    """Return whether the node has reported that it has access."""
     found = told(node)
     return found is not None and found.refusal is None and found.postgres is not None
 
@@ -96,7 +96,7 @@ def is_surveyed(node: Any) -> bool:
 def test_what_locks_the_cluster_out_is_taken_back(
     lab: Any, node: Any, statements: tuple[str, ...]
 ) -> None:
-    """By the session that it keeps, or in another database; the log says what, and no secret."""
+    """By a session kept open, or in another database; the log says what, and no secret."""
     assert is_open(node)
     by_boss(node, *statements)
     assert not is_open(node)
@@ -107,7 +107,7 @@ def test_what_locks_the_cluster_out_is_taken_back(
 
 
 def test_what_cannot_be_taken_back_is_told(lab: Any, node: Any) -> None:
-    """A role that is no superuser any more cannot make itself one; another one can."""
+    """A role that lost superuser cannot grant it to itself; another superuser can."""
     by_boss(node, "alter role postgres nosuperuser")
     try:
         lab.until(lambda: not is_surveyed(node))
@@ -120,7 +120,7 @@ def test_what_cannot_be_taken_back_is_told(lab: Any, node: Any) -> None:
 
 
 def test_a_renamed_superuser_is_replaced(lab: Any, node: Any) -> None:
-    """The cluster makes itself another one; the renamed role stays whose it is."""
+    """The cluster creates a new one; the renamed role stays the user's."""
     by_boss(node, "alter role postgres rename to old")
     lab.until(lambda: is_open(node))
     by_boss(node, "select 'old'::regrole")

@@ -1,4 +1,4 @@
-"""How a node sees itself: what it was last, whether it is in touch, whom it does not hear."""
+"""A node's view of itself: its last role, whether it has contact, which nodes are silent."""
 
 import asyncio
 from typing import Any
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.looptime
 
 
 async def isolated(stage: Stage) -> Any:
-    """Look until the grace has passed."""
+    """Observe until the grace period has passed."""
     stage.reachable = False
     await stage.eye.look()
     await asyncio.sleep(ISOLATED_SECONDS)
@@ -28,7 +28,7 @@ async def isolated(stage: Stage) -> Any:
 async def test_an_active_without_a_majority_is_isolated_and_names_the_silent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It still says what it was, since when it is alone, and comes back by itself."""
+    """It still reports its role and since when it is isolated, and recovers by itself."""
     stage = Stage(monkeypatch)
     before = await stage.eye.look()
     assert (before.role, before.contact, before.writable) == (Role.ACTIVE, "CONNECTED", True)
@@ -45,7 +45,7 @@ async def test_an_active_without_a_majority_is_isolated_and_names_the_silent(
 async def test_while_the_own_member_says_nothing_the_node_is_not_sure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It may just be starting anew; only when that lasts the node is cut off."""
+    """It may just be restarting; only when that lasts does the node count as isolated."""
     stage = Stage(monkeypatch)
     await stage.eye.look()
     stage.silent = set(NAMES)
@@ -55,7 +55,7 @@ async def test_while_the_own_member_says_nothing_the_node_is_not_sure(
 
 
 async def test_an_election_is_not_yet_being_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only after its grace."""
+    """Only after its grace period."""
     stage = Stage(monkeypatch)
     await stage.eye.look()
     stage.reachable = False
@@ -63,13 +63,13 @@ async def test_an_election_is_not_yet_being_cut_off(monkeypatch: pytest.MonkeyPa
 
 
 async def test_who_was_never_in_touch_is_starting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a power cut all nodes wait for each other: nobody is cut off from anything yet."""
+    """After a power failure all nodes wait for each other: none is isolated from anything yet."""
     stage = Stage(monkeypatch)
     assert (await isolated(stage)).contact is Contact.STARTING
 
 
 async def test_what_nobody_says_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No leader, no answer of Patroni's, and a witness that has no database."""
+    """No leader, no answer from Patroni, and a witness without a database."""
     stage = Stage(monkeypatch)
     stage.leader, stage.patroni = None, b""
     seen = await stage.eye.look()
@@ -81,7 +81,7 @@ async def test_what_nobody_says_is_unknown(monkeypatch: pytest.MonkeyPatch) -> N
 async def test_a_patroni_that_says_nothing_new_is_asked_now_and_then(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It writes to the store what it is; by that is known when to ask it."""
+    """It publishes its state in the store, which shows when to ask it."""
     stage = Stage(monkeypatch)
     await stage.eye.look()
     await stage.eye.look()
@@ -98,7 +98,7 @@ async def test_a_patroni_that_says_nothing_new_is_asked_now_and_then(
 async def test_what_patroni_writes_is_heard_of_it_in_the_same_look(
     monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    """And after it nothing more is asked."""
+    """And afterwards it is not asked again."""
     stage = Stage(monkeypatch)
     await stage.eye.look()
     await stage.eye.look()
@@ -114,7 +114,7 @@ async def test_what_patroni_writes_is_heard_of_it_in_the_same_look(
 async def test_while_something_is_silent_patroni_is_asked_each_time(
     monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    """Then the store says nothing of it, or what it says may be of one that hangs."""
+    """The store's record of it may be missing, or be that of a Patroni that hangs."""
     stage = Stage(monkeypatch)
     await stage.eye.look()
     if why == "store":
@@ -135,7 +135,7 @@ async def test_who_is_no_member_any_more_is_not_connected(monkeypatch: pytest.Mo
 
 
 async def test_a_record_that_cannot_be_read_stops_no_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether the node is in sync is unknown then; that it must end its database is not."""
+    """Whether the node is in sync is unknown then; that it must stop its database is not."""
     stage = Stage(monkeypatch)
     stage.leader, stage.sync = "second", b'{"leader": "second", "sync_standby": "own"}'
     assert (await stage.eye.look()).in_sync is True
@@ -148,7 +148,7 @@ async def test_a_record_that_cannot_be_read_stops_no_look(monkeypatch: pytest.Mo
 
 
 def test_it_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    """`vcha node status` is what an isolated node still can answer."""
+    """`vcha node status` still works on an isolated node."""
     seen = OwnView(
         role=Role.ACTIVE,
         contact=Contact.ISOLATED,

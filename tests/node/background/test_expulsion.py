@@ -1,4 +1,4 @@
-"""A node that is no member any more ends its database: at once after a freeze, else when let go."""
+"""A removed node stops its database: at once after a freeze, otherwise after a grace period."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.looptime
 
 
 class Node:
-    """A data node's view; ``ended`` is what was ended, with the time."""
+    """A data node's view; ``ended`` is what was stopped, with the time."""
 
     def __init__(self) -> None:
         self.listed: bool | None = True
@@ -78,7 +78,7 @@ async def node(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Node]:
 
 
 async def test_a_member_is_left_alone(node: Node) -> None:
-    """Also when the store is away for a while."""
+    """Even while the store is away."""
     await node.live()
     node.listed = None
     await asyncio.sleep(60)
@@ -88,9 +88,9 @@ async def test_a_member_is_left_alone(node: Node) -> None:
 
 
 async def test_replaced_while_it_was_frozen_it_ends_with_its_first_look(node: Node) -> None:
-    """PostgreSQL first, then those who would start it again, then what they have started."""
+    """PostgreSQL first, then what would restart it, then what that has started."""
     await node.live()
-    node.listed = None  # a frozen process asks nobody
+    node.listed = None  # a frozen process reads nothing
     await asyncio.sleep(60)
     node.listed = False
     began = asyncio.get_running_loop().time()
@@ -102,7 +102,7 @@ async def test_replaced_while_it_was_frozen_it_ends_with_its_first_look(node: No
 
 
 async def test_removed_while_it_lives_it_is_let_go_first(node: Node) -> None:
-    """Commits may wait for it still: an undeploy lets go of it, then switches it off."""
+    """Commits may still wait for it: an undeploy releases it, then powers it off."""
     await node.live()
     node.listed = False
     await asyncio.sleep(GRACE_SECONDS - 2 * LOOK_SECONDS)
@@ -112,7 +112,7 @@ async def test_removed_while_it_lives_it_is_let_go_first(node: Node) -> None:
 
 
 async def test_what_another_duty_has_just_read_is_not_asked_again(node: Node) -> None:
-    """It counts as its own look does, and for no longer: a frozen node has read nothing."""
+    """It counts like its own read, and no longer: a frozen node has read nothing."""
     clock = asyncio.get_running_loop().time
     node.view.control.members = ObservedMembers(clock(), frozenset({"a-1", "b-2"}))
     await node.live()
@@ -128,7 +128,7 @@ async def test_what_another_duty_has_just_read_is_not_asked_again(node: Node) ->
 
 
 async def test_a_list_without_the_node_expels_it(node: Node) -> None:
-    """Once it has had its time."""
+    """After the grace period."""
     await node.live()
     clock = asyncio.get_running_loop().time
     for _ in range(2 * int(GRACE_SECONDS)):
@@ -138,7 +138,7 @@ async def test_a_list_without_the_node_expels_it(node: Node) -> None:
 
 
 async def test_a_witness_ends_nothing_here(node: Node) -> None:
-    """It has no database, and its service is none that clients ask: its member ends itself."""
+    """It has no database, and no client uses its service: its member exits by itself."""
     node.view.identity.holds_data = False
     await node.live()
     node.listed = False
@@ -147,7 +147,7 @@ async def test_a_witness_ends_nothing_here(node: Node) -> None:
 
 
 async def test_it_stays_ended(node: Node) -> None:
-    """Whatever begins it again: looked at every second."""
+    """Whatever restarts it: checked every second."""
     await node.live()
     node.listed = False
     await asyncio.sleep(GRACE_SECONDS + 20)

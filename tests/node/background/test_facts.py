@@ -1,4 +1,4 @@
-"""A node tells what only it knows, again and again, and what it told goes with it."""
+"""A node reports regularly what only it knows, and its report goes away with it."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -52,7 +52,7 @@ def days_left(until: datetime) -> int:
 
 
 def test_a_data_node_tells_everything(tmp_path: Path) -> None:
-    """Versions, disk, and until when both certificates are valid."""
+    """Versions, disk, and the expiry of both certificates."""
     told = gather_facts(make_node(tmp_path, witness=False), Layout(tmp_path), ENGINES)
     assert set(told.versions) == {"openvcha", "etcd", "postgresql", "patroni"}
     assert (told.versions["etcd"], told.versions["postgresql"]) == ("3.4.23", "15.4")
@@ -75,10 +75,10 @@ def example() -> NodeFacts:
 
 
 class Quiet:
-    """Takes log lines."""
+    """Accepts log lines."""
 
     def debug(self, *_: Any, **__: Any) -> None:
-        """Of no interest here."""
+        """Do nothing."""
 
 
 async def run_for(seconds: float, store: Any) -> None:
@@ -91,7 +91,7 @@ async def run_for(seconds: float, store: Any) -> None:
 
 @pytest.mark.looptime
 async def test_facts_are_there_while_the_node_runs_and_go_after_it() -> None:
-    """Nothing has to clear up after a node that was replaced."""
+    """No process has to clean up after a node that was replaced."""
     store = MemoryStore()
     await run_for(5 * LEASE_SECONDS, store)
     found = await store.get(KEY)
@@ -105,7 +105,7 @@ async def test_facts_are_there_while_the_node_runs_and_go_after_it() -> None:
 
 @pytest.mark.looptime
 async def test_it_goes_on_after_the_store_was_away_or_has_lost_the_lease() -> None:
-    """A lease that ended while nobody could keep it alive is replaced."""
+    """A lease that expired while it could not be renewed is replaced."""
     store = MemoryStore()
     keep, away = store.lease_keep_alive, 0
 

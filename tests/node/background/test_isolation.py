@@ -1,4 +1,4 @@
-"""An active that would acknowledge alone is ended soon after it lost the majority."""
+"""An active that would acknowledge writes alone is stopped soon after it has lost quorum."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ WITH_STANDBY = "listen_addresses = '127.1.1.0'\nsynchronous_standby_names = '\"s
 
 
 class Active(Stage):
-    """An active whose passive is out of sync; ``ended`` are the times at which it was ended."""
+    """An active whose passive is out of sync; ``ended`` are the times at which it was stopped."""
 
     def __init__(self, patch: pytest.MonkeyPatch, pgdata: Path) -> None:
         super().__init__(patch)
@@ -36,14 +36,14 @@ class Active(Stage):
         self.job: asyncio.Task[None] | None = None
 
     def says(self, settings: str) -> None:
-        """Write what Patroni has set."""
+        """Write the settings of Patroni."""
         (self.pgdata / "postgresql.conf").write_text(settings)
 
     def now(self) -> float:
         return self.loop.time()
 
     async def lives(self, seconds: float) -> None:
-        """Let the job run for so long; it ends with the test's loop."""
+        """Run the job for this long; it ends with the test's loop."""
         if self.job is None:
             layout = SimpleNamespace(
                 pgdata=self.pgdata, root=self.pgdata.parent, kept=self.pgdata / "kept.json"
@@ -63,7 +63,7 @@ Making = Callable[[], Awaitable[Active]]
 
 @pytest.fixture
 def making(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Making:
-    """Made in the test itself: there the time is simulated."""
+    """Create it within the test, where the time is simulated."""
 
     async def make() -> Active:
         active = Active(monkeypatch, tmp_path)
@@ -74,7 +74,7 @@ def making(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Making:
 
 
 async def test_it_ends_once_within_seconds_and_says_so_afterwards(making: Making) -> None:
-    """ISOLATED is told when nothing is acknowledged any more; the next cut counts anew."""
+    """ISOLATED is reported when nothing is acknowledged any more; the next time starts afresh."""
     active = await making()
     for times in (1, 2):
         active.reachable, cut = False, active.now()
@@ -89,7 +89,7 @@ async def test_it_ends_once_within_seconds_and_says_so_afterwards(making: Making
 
 @pytest.mark.parametrize("seconds", [1.0, ISOLATED_SECONDS - connectivity.LOOK_SECONDS])
 async def test_an_election_of_the_store_does_not_end_it(making: Making, seconds: float) -> None:
-    """However often there is one."""
+    """However many elections there are."""
     active = await making()
     for _ in range(5):
         active.reachable = False
@@ -130,7 +130,7 @@ def _unsure(active: Active) -> None:
 async def test_it_is_left_alone_where_it_may_go_on_or_patroni_knows_better(
     making: Making, spare: Any
 ) -> None:
-    """A mode that lets it, a cluster in the making, commits that wait, a member that is away."""
+    """A mode that allows it, an unfinished cluster, commits that wait, or one silent member."""
     active = await making()
     spare(active)
     await active.lives(3.0)
@@ -140,7 +140,7 @@ async def test_it_is_left_alone_where_it_may_go_on_or_patroni_knows_better(
 
 
 async def test_data_that_are_set_aside_acknowledge_nothing(making: Making) -> None:
-    """There is nothing to end; where a PostgreSQL is on record its settings are asked for."""
+    """There is nothing to stop; while a PostgreSQL is registered its settings are queried."""
     active = await making()
     (active.pgdata / "postgresql.conf").unlink()
     watch = isolation.IsolationGuard(Layout(active.pgdata.parent / "gone"), LOG)
@@ -159,7 +159,7 @@ def _with_data(pgdata: Path) -> Any:
 
 
 async def test_a_patroni_that_hangs_has_not_changed_its_mind(making: Making) -> None:
-    """Under a pause it goes on, else it is ended: as the store said last."""
+    """Under a pause it goes on, otherwise it is stopped: by the last state in the store."""
     active = await making()
     active.patroni, active.reachable = b"", False
     await active.lives(SOON)
@@ -170,7 +170,7 @@ async def test_a_patroni_that_hangs_has_not_changed_its_mind(making: Making) -> 
 async def test_a_mode_that_a_hanging_patroni_did_not_notice_counts(
     making: Making, paused: bool
 ) -> None:
-    """The others act by what the store says; what Patroni said in another mode is of no use."""
+    """The others follow the store; what Patroni said in another mode is of no use."""
     active = await making()
     words = {True: b"true", False: b"false"}
     active.paused = not paused
@@ -184,7 +184,7 @@ async def test_a_mode_that_a_hanging_patroni_did_not_notice_counts(
 
 
 async def test_only_the_health_itself_is_heeded(making: Making) -> None:
-    """Whatever else stands on the page of the own member may hold the other word."""
+    """The other text on the member's page may contain the other word."""
     active = await making()
     active.remark, active.reachable = b'","was":"true', False
     await active.lives(SOON)
@@ -192,7 +192,7 @@ async def test_only_the_health_itself_is_heeded(making: Making) -> None:
 
 
 async def test_one_member_that_hangs_is_no_cut(making: Making) -> None:
-    """The store may seem silent through it; the own member knows of the majority."""
+    """It may make the store seem silent; the own member knows of the quorum."""
     active = await making()
     active.hangs = True
     await active.lives(60.0)

@@ -1,4 +1,4 @@
-"""What a dead postmaster leaves behind is found and ended, and nothing else is."""
+"""What a dead postmaster leaves behind is found and killed, and nothing else."""
 
 import asyncio
 import os
@@ -45,18 +45,18 @@ def orphans(*more: Process, here: frozenset[int] = HERE) -> list[int]:
 
 
 def test_children_of_a_living_postmaster_are_no_orphans() -> None:
-    """As long as it lives nothing of it is touched, whatever it calls itself."""
+    """While it is alive none of its processes is touched, whatever its title."""
     assert orphans(POSTGRES, Process(11, POSTMASTER, 6, (BACKEND,))) == []
 
 
 @pytest.mark.parametrize("parent", [INIT, SUPERVISOR, 0])
 def test_a_backend_whose_parent_works_elsewhere_is_one(parent: int) -> None:
-    """Whoever collects it: the first process, or one that has made itself the collector."""
+    """Whichever process adopts it: the first process, or a subreaper."""
     assert orphans(Process(11, parent, 6, (BACKEND,))) == [11]
 
 
 def test_an_orphan_is_known_beside_a_new_postmaster() -> None:
-    """The next PostgreSQL may just be beginning; its own children stay."""
+    """The next PostgreSQL may just be starting; its own children are left alone."""
     own = Process(12, POSTMASTER, 9, ("postgres: lab: startup recovering 0001",))
     assert orphans(POSTGRES, own, Process(11, INIT, 6, (BACKEND,))) == [11]
 
@@ -74,17 +74,17 @@ def test_an_orphan_is_known_beside_a_new_postmaster() -> None:
     ids=["postmaster", "single", "rewind", "logger", "its program", "kernel"],
 )
 def test_what_is_no_backend_is_left_alone(argv: tuple[str, ...]) -> None:
-    """Only what holds shared memory without a postmaster is in the way."""
+    """Only a process that holds shared memory without a postmaster is in the way."""
     assert orphans(Process(13, INIT, 6, argv)) == []
 
 
 def test_a_backend_of_another_cluster_is_left_alone() -> None:
-    """It works in another directory, or does not let us see in which one."""
+    """It has another working directory, or one that we may not read."""
     assert orphans(Process(15, INIT, 6, (BACKEND,))) == []
 
 
 def test_where_a_process_works_is_asked_of_the_kernel(tmp_path: Path) -> None:
-    """By the directory itself, also through another name of it; not by a name that is alike."""
+    """By the directory itself, also through a link to it; not by a similar name."""
     data, alike = tmp_path / "pgdata", tmp_path / "pgdata2"
     data.mkdir()
     alike.mkdir()
@@ -102,7 +102,7 @@ def test_where_a_process_works_is_asked_of_the_kernel(tmp_path: Path) -> None:
         (None, False),
         ("", False),
         ("nonsense\n", False),
-        ("{self}\n/data\n", True),  # the number is another program's now
+        ("{self}\n/data\n", True),  # the id belongs to another program now
         ("999999999\n/data\n", True),
         ("-999999999\n/data\n", True),
     ],
@@ -110,7 +110,7 @@ def test_where_a_process_works_is_asked_of_the_kernel(tmp_path: Path) -> None:
 def test_a_postmaster_that_ended_in_order_has_not_died(
     tmp_path: Path, written: str | None, died: bool
 ) -> None:
-    """Its file is gone then; one that stays and names nobody is a dead one's."""
+    """Its file is gone then; a file that names no process is a dead postmaster's."""
     if written is not None:
         (tmp_path / "postmaster.pid").write_text(written.format(self=os.getpid()))
     assert postmaster_died(tmp_path) is died
@@ -120,7 +120,7 @@ def test_a_postmaster_that_ended_in_order_has_not_died(
 def test_a_number_that_another_postgresql_has_now_is_no_living_postmaster(
     tmp_path: Path, cwd: str, died: bool
 ) -> None:
-    """Each works in its own data; several clusters on one machine are usual."""
+    """Each has its own data directory; several clusters on one machine are common."""
     for name in ("pgdata", "elsewhere"):
         (tmp_path / name).mkdir()
     argv = ["postgres", "60"]
@@ -140,7 +140,7 @@ class Events:
 
 
 async def test_one_look_ends_nobody(tmp_path: Path) -> None:
-    """A backend that goes by itself meanwhile is not ended; another one with its number neither."""
+    """A backend that exits by itself meanwhile is not killed, nor another process with its id."""
     looks = [
         [Process(11, 1, 6, (BACKEND,)), Process(12, 1, 7, (BACKEND,))],
         [Process(12, 1, 99, (BACKEND,))],
@@ -164,7 +164,7 @@ async def test_one_look_ends_nobody(tmp_path: Path) -> None:
 
 
 async def test_while_a_postmaster_lives_nothing_is_searched(tmp_path: Path) -> None:
-    """It is looked at by itself; once it has died all others are, and again what comes then."""
+    """Only the postmaster is checked; once it has died all others are, until none is left."""
     searched: list[Path] = []
     events: Any = Events()
     program = await asyncio.create_subprocess_exec("/bin/sleep", "60")
@@ -186,7 +186,7 @@ async def test_while_a_postmaster_lives_nothing_is_searched(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("cwd", "lives"), [("pgdata", True), ("elsewhere", False)])
 def test_the_living_postmaster_is_that_of_the_data(tmp_path: Path, cwd: str, lives: bool) -> None:
-    """Another cluster's may have its number by now: by that nothing would ever be searched."""
+    """Another cluster's may have its id by now: then the search would never begin."""
     for name in ("pgdata", "elsewhere"):
         (tmp_path / name).mkdir()
     with subprocess.Popen(["postgres", "60"], executable="/bin/sleep", cwd=tmp_path / cwd) as one:
@@ -198,7 +198,7 @@ def test_the_living_postmaster_is_that_of_the_data(tmp_path: Path, cwd: str, liv
 
 
 async def test_a_backend_without_postmaster_is_really_ended(tmp_path: Path) -> None:
-    """A process that calls itself one, works in the data and is nobody's child is ended."""
+    """A process with such a title, in the data directory and without a parent, is killed."""
     layout = Layout(tmp_path)
     layout.pgdata.mkdir()
     (layout.pgdata / "postmaster.pid").write_text("999999999\n")
@@ -215,7 +215,7 @@ async def test_a_backend_without_postmaster_is_really_ended(tmp_path: Path) -> N
 
 
 def _backend(pgdata: Path) -> int:
-    """Start one whose parent has ended, and return its process id."""
+    """Start an orphan: its parent has exited. Return its process id."""
     script = "exec -a 'postgres: lab: app' sleep 60 >/dev/null & echo $!"
     shell = ["/bin/bash", "-c", script]
     found = subprocess.run(shell, cwd=pgdata, stdout=subprocess.PIPE, check=True, timeout=60)

@@ -1,4 +1,4 @@
-"""What a supervisor does beside keeping its parts running."""
+"""A supervisor's jobs besides keeping its parts running."""
 
 import asyncio
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.looptime
 
 
 class Events:
-    """Counts what is logged as broken."""
+    """Counts the failures that are logged."""
 
     def __init__(self) -> None:
         self.broken: list[str] = []
@@ -23,7 +23,7 @@ class Events:
         self.broken.append(work)
 
     def debug(self, *_: Any, **__: Any) -> None:
-        """Of no interest here."""
+        """Do nothing."""
 
 
 def view(store: Any = None) -> Any:
@@ -61,7 +61,7 @@ async def test_a_broken_duty_is_begun_anew_and_touches_no_other() -> None:
 
 
 async def test_members_are_followed_also_after_the_store_was_away() -> None:
-    """A node whose peers were all replaced would else know nobody."""
+    """Otherwise a node whose peers were all replaced would know none."""
     asked = 0
 
     class Store:

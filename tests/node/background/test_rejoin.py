@@ -1,4 +1,4 @@
-"""A stuck standby is copied anew; its old data are kept until the new copy is in sync."""
+"""A stuck standby is copied again; its old data are kept until the new copy is in sync."""
 
 import asyncio
 import datetime as dt
@@ -47,7 +47,7 @@ NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
 class Members(MemoryStore):
-    """A store whose voters are known by their names."""
+    """A store whose voters have these names."""
 
     names: tuple[str, ...] = ("own", "other", "witness")
 
@@ -140,7 +140,7 @@ class Stage:
         await self.begin_duty()
 
     async def begin_duty(self) -> None:
-        """Begin it, as the supervisor does after each end of it."""
+        """Start the job, as the supervisor does each time it ends."""
         job = rejoin.Rejoin(self.view, free_bytes=lambda _: self.free)
         self.job = asyncio.create_task(job.run())
 
@@ -166,7 +166,7 @@ async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 async def test_a_stuck_standby_is_copied_anew_and_the_old_data_kept_until_in_sync(
     stage: Stage,
 ) -> None:
-    """Streaming is not enough: only who is named in /sync has every acknowledged row."""
+    """Streaming is not enough: only a node named in /sync has every acknowledged row."""
     await stage.begin_stuck()
     await asyncio.sleep(STUCK_SECONDS + 5)
     assert stage.done == ["halt patroni", "end postgres", "copy", "begin patroni"]
@@ -185,7 +185,7 @@ async def test_a_stuck_standby_is_copied_anew_and_the_old_data_kept_until_in_syn
 
 @pytest.mark.parametrize("names", [("other", "successor", "witness"), ()])
 async def test_a_node_that_was_removed_copies_nothing(stage: Stage, names: tuple[str, ...]) -> None:
-    """It is no standby of the cluster any more, so what it has stays; so while nobody can tell."""
+    """It is no standby of the cluster any more, so its data stay; also while that is unknown."""
     stage.store.names = names
     await stage.begin_stuck()
     await asyncio.sleep(2 * STUCK_SECONDS)
@@ -194,7 +194,7 @@ async def test_a_node_that_was_removed_copies_nothing(stage: Stage, names: tuple
 
 
 async def test_a_copy_that_did_not_help_is_not_made_again_at_once(stage: Stage) -> None:
-    """Nothing is gained, and room is taken each time."""
+    """Nothing is gained, and each copy takes space."""
     await stage.begin_stuck()
     await asyncio.sleep(10 * STUCK_SECONDS)
     assert stage.done.count("halt patroni") == 1
@@ -202,7 +202,7 @@ async def test_a_copy_that_did_not_help_is_not_made_again_at_once(stage: Stage) 
 
 @pytest.mark.parametrize("named", ["own", "nobody", "unconfirmed", "not primary", "paused"])
 async def test_without_a_primary_elsewhere_nothing_is_touched(stage: Stage, named: str) -> None:
-    """The node's data may be the last."""
+    """The node's data may be the last copy."""
     await stage.begin_stuck()
     match named:
         case "own":
@@ -221,7 +221,7 @@ async def test_without_a_primary_elsewhere_nothing_is_touched(stage: Stage, name
 
 
 async def test_the_guard_holds_at_the_very_moment(stage: Stage) -> None:
-    """While PostgreSQL was ended the primary has changed: the data stay."""
+    """The primary changed while PostgreSQL was being stopped: the data stay."""
     stage.on_halt = "third"
     await stage.begin_stuck()
     await asyncio.sleep(STUCK_SECONDS + 5)
@@ -233,7 +233,7 @@ async def test_the_guard_holds_at_the_very_moment(stage: Stage) -> None:
 async def test_at_the_very_moment_the_same_primary_is_still_there(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, now: str, primary: bool
 ) -> None:
-    """Neither another one, nor one that is none any more, nor what nobody can tell, is enough."""
+    """Another primary, a former primary, or an unknown state is not enough."""
     state = json.dumps(PRIMARY if primary else STANDBY).encode()
     halt = stage.halt
 
@@ -252,7 +252,7 @@ async def test_at_the_very_moment_the_same_primary_is_still_there(
 
 
 async def test_time_in_which_nothing_is_known_does_not_count(stage: Stage) -> None:
-    """The standby may have come on all the while; and no silence ends the job."""
+    """The standby may have advanced all the while; and no silence ends the job."""
     await stage.begin_stuck()
     await asyncio.sleep(STUCK_SECONDS - 10)
     stage.store.silent = True
@@ -265,7 +265,7 @@ async def test_time_in_which_nothing_is_known_does_not_count(stage: Stage) -> No
 
 
 async def test_without_a_primary_nothing_is_said_of_a_stuck_standby(stage: Stage) -> None:
-    """Nor is anything tried, however much a node without data would like some."""
+    """Nor is anything tried, even on a node without data."""
     create_backup(stage.layout, NOW)
     await stage.begin_stuck()
     await stage.store.delete(keys.PATRONI_LEADER)
@@ -278,7 +278,7 @@ async def test_without_a_primary_nothing_is_said_of_a_stuck_standby(stage: Stage
 async def test_where_postgres_cannot_be_ended_patroni_goes_on_with_the_old_data(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The job ends with what was wrong, so that it is shown; the supervisor begins it again."""
+    """The job fails with the reason, so that it is shown; the supervisor restarts it."""
 
     def breaks(*_: Any, **__: Any) -> None:
         raise OSError("input/output error")
@@ -294,7 +294,7 @@ async def test_where_postgres_cannot_be_ended_patroni_goes_on_with_the_old_data(
 
 
 async def test_nothing_but_postgres_is_ended(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The node's vote and its other programs go on."""
+    """The node's vote and its other programs are unaffected."""
     programs = [Process(1, 0, 1, ("/usr/lib/postgres", "-D", "x")), Process(2, 0, 1, ("etcd",))]
     ended: list[int] = []
 
@@ -356,7 +356,7 @@ OTHERS: HealthReporter = (
 async def test_what_patroni_says_of_the_standby(
     stage: Stage, told: HealthReporter, expected: tuple[str | None, bool, bool]
 ) -> None:
-    """By it old data are thrown away, and a copy is begun: each word counts by itself."""
+    """It decides whether old data are discarded and a copy starts: each answer counts."""
     leader, sync, other, own = told
     await stage.store.put(keys.PATRONI_LEADER, leader)
     await stage.put(keys.PATRONI_SYNC, sync)
@@ -368,7 +368,7 @@ async def test_what_patroni_says_of_the_standby(
 
 @pytest.mark.parametrize("why", ["room", "leader", "changed"])
 async def test_what_hinders_is_told_and_nothing_is_done(stage: Stage, why: str) -> None:
-    """Without room for both, or when the primary does not answer itself."""
+    """Without space for both copies, or when the primary itself does not answer."""
     if why == "room":
         stage.free = SPARE_BYTES + 999
     elif why == "changed":
@@ -398,7 +398,7 @@ async def test_a_copy_that_fails_for_good_gives_the_old_data_back(stage: Stage) 
 
 
 async def test_a_copy_that_breaks_leaves_patroni_halted_and_is_made_again(stage: Stage) -> None:
-    """Patroni would begin to make data of its own where there are none."""
+    """Without data Patroni would bootstrap its own."""
     works, stage.copy = stage.copy, stage.break_down  # type: ignore[method-assign]  # it breaks
     await stage.begin_stuck()
     await asyncio.sleep(STUCK_SECONDS + 5)
@@ -425,7 +425,7 @@ def look(*places: str, workers: frozenset[int] = frozenset()) -> StandbyObservat
 
 
 async def test_a_crash_loop_is_no_progress_and_long_work_has_its_time() -> None:
-    """Places that were seen before do not count; a rewind that runs does, within its limit."""
+    """Positions seen before do not count; a rewind in progress does, within its limit."""
     watch = StandbyWatch(0)
     quiet = [watch.quiet_seconds(look("a" if at % 2 else "b"), at) for at in range(40)]
     assert quiet[-1] > 30
@@ -445,7 +445,7 @@ async def test_a_crash_loop_is_no_progress_and_long_work_has_its_time() -> None:
     ids=str,
 )
 async def test_what_is_no_being_stuck_begins_the_time_anew(between: dict[str, Any]) -> None:
-    """A standby that is well, is held, or has nobody or another to follow has just begun."""
+    """A standby that is healthy, held back, or has no primary or a new one."""
     watch = StandbyWatch(0)
     watch.quiet_seconds(look("a"), 0)
     assert watch.quiet_seconds(look("a"), 20) == 20
@@ -475,7 +475,7 @@ async def test_what_runs_already_is_not_waited_for_as_a_recovery(stage: Stage) -
 
 
 def test_what_was_set_aside_last_comes_back_and_never_over_other_data(tmp_path: Path) -> None:
-    """The older ones stay, whichever they are."""
+    """Older backups stay, whichever they are."""
     layout = Layout(tmp_path)
     for day, row in enumerate(("older", "old")):
         layout.pgdata.mkdir()
@@ -494,7 +494,7 @@ def test_what_was_set_aside_last_comes_back_and_never_over_other_data(tmp_path: 
 def test_a_deletion_that_ends_in_the_middle_leaves_no_data_to_put_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half of them would be taken for all."""
+    """Half of the data would be taken for all of them."""
 
     def breaks(_: Path) -> None:
         raise OSError("input/output error")
@@ -512,7 +512,7 @@ def test_a_deletion_that_ends_in_the_middle_leaves_no_data_to_put_back(
 
 
 async def test_workers_and_places_are_told_from_titles() -> None:
-    """A recovery shows its place in its title; a server's title is no tool's command line."""
+    """A recovery shows its position in its title; a server's title is no tool's command line."""
     processes = [
         Process(1, 0, 1, ("/usr/lib/pg_rewind", "-D", "x")),
         Process(2, 0, 1, ("/usr/lib/postgres", "--single")),
@@ -527,7 +527,7 @@ async def test_workers_and_places_are_told_from_titles() -> None:
 
 
 def test_setting_aside_survives_a_crash_between_any_two_lines(tmp_path: Path) -> None:
-    """Whatever was done so far, the old data are whole under one of two names."""
+    """Whatever was done so far, the old data are complete under one of two names."""
     layout = Layout(tmp_path)
     layout.pgdata.mkdir()
     (layout.pgdata / "row").write_text("old")
@@ -538,7 +538,7 @@ def test_setting_aside_survives_a_crash_between_any_two_lines(tmp_path: Path) ->
     assert (layout.pgdata / "row").read_text() == "old"
     assert not restore_backup(layout)
     create_backup(layout, NOW)
-    # Half a deletion: what is left is never taken for data again.
+    # A partial deletion: what is left is never used as data again.
     kept.rename(tmp_path / kept.name.replace("aside", "discarded"))
     assert not restore_backup(layout)
     remove_discarded(layout)
@@ -549,7 +549,7 @@ def test_setting_aside_survives_a_crash_between_any_two_lines(tmp_path: Path) ->
 async def test_a_copy_that_took_long_is_not_taken_for_a_standby_that_was_quiet_so_long(
     stage: Stage,
 ) -> None:
-    """What was seen of the old data says nothing of the new ones, which would be copied over."""
+    """The old data's history does not apply to the new data, which would be copied again."""
     made = stage.copy
 
     async def slow() -> bool:

@@ -1,4 +1,4 @@
-"""What a data node does for the room in the store: one of them at a time, and only when it may."""
+"""Freeing space in the store: by one data node at a time, and only when it is safe."""
 
 import asyncio
 from dataclasses import replace
@@ -26,7 +26,7 @@ QUOTA = 1000
 
 
 class Store(StoreWithMembers):
-    """Keys in memory, and simulated members; a full one takes no puts."""
+    """Keys in memory, and simulated members; a full one accepts no puts."""
 
     async def lease_grant(self, ttl: int) -> int:
         if await self.simulated.members_without_space():
@@ -38,10 +38,10 @@ class Store(StoreWithMembers):
 
 
 class Events:
-    """Takes what is logged."""
+    """Accepts log events."""
 
     def info(self, *_: Any, **__: Any) -> None:
-        """Of no interest here."""
+        """Do nothing."""
 
     warning = info
 
@@ -77,7 +77,7 @@ async def run_for(seconds: float, *views: Any) -> None:
 
 
 async def test_two_nodes_defragment_one_member_after_the_other() -> None:
-    """Each when it pays, the one that leads last; two at once would be seen."""
+    """Each when it pays off, the leader last; two at once would be noticed."""
     store = made(100, full=False, a=500, b=500, c=110)
     await run_for(5 * LOOK_SECONDS, view(store, "a"), view(store, "b"))
     done = [call for call in store.simulated.calls if call.startswith("defragment")]
@@ -86,7 +86,7 @@ async def test_two_nodes_defragment_one_member_after_the_other() -> None:
 
 
 async def test_nothing_is_done_that_does_not_pay() -> None:
-    """How full it is is told all the same."""
+    """How full it is is reported all the same."""
     store = made(100, full=False, a=300, b=300, c=300)
     seen = view(store)
     await run_for(3 * LOOK_SECONDS, seen)
@@ -97,7 +97,7 @@ async def test_nothing_is_done_that_does_not_pay() -> None:
 async def test_a_store_that_is_full_since_just_now_is_looked_at_soon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A write finds it full before any member tells of the alarm."""
+    """A write fails before any member reports the alarm."""
     store = made(100, full=False, a=900, b=900, c=900)
 
     async def full(_: int) -> int:
@@ -108,7 +108,7 @@ async def test_a_store_that_is_full_since_just_now_is_looked_at_soon(
 
 
 async def test_nobody_is_away_while_another_is_lost() -> None:
-    """Also when it would pay."""
+    """Even when it would pay off."""
     store = made(100, full=False, a=900, b=900, dead=900)
     await run_for(3 * LOOK_SECONDS, view(store))
     assert store.simulated.calls == []
@@ -116,7 +116,7 @@ async def test_nobody_is_away_while_another_is_lost() -> None:
 
 @pytest.mark.parametrize("leader", ["a", None])
 async def test_a_full_store_is_mended(leader: str | None) -> None:
-    """By the leader's node; where nobody leads by the first by name, else nobody ever could."""
+    """By the leader's node; without a leader by the first by name, otherwise none ever could."""
     store = made(100, full=False, a=1000, b=1000, dead=1000)
     if leader:
         await lead(store, leader)
@@ -129,7 +129,7 @@ async def test_a_full_store_is_mended(leader: str | None) -> None:
 
 
 async def test_the_next_one_mends_it_when_the_first_does_not() -> None:
-    """A node that has died is not waited for."""
+    """A dead node is not waited for."""
     store = made(100, full=True, a=1000, b=1000, c=1000)
     await run_for(TURN_SECONDS - 1, view(store, "b"))
     assert store.simulated.calls == []
@@ -138,14 +138,14 @@ async def test_the_next_one_mends_it_when_the_first_does_not() -> None:
 
 
 async def test_a_witness_does_nothing() -> None:
-    """Its account may not."""
+    """Its account lacks the permissions."""
     store = made(100, full=True, a=1000, b=1000, c=1000)
     await run_for(5 * TURN_SECONDS, view(store, holds_data=False))
     assert store.simulated.calls == []
 
 
 async def test_a_look_tells_whether_the_store_is_full() -> None:
-    """Then the next one comes sooner."""
+    """Then the next check comes sooner."""
     assert await SpaceKeeper(view(made(990, full=True, a=1000, b=1000, c=1000))).look()
     assert not await SpaceKeeper(view(made(100, full=False, a=110, b=110, c=110))).look()
 
@@ -155,7 +155,7 @@ def tries(store: Store) -> int:
 
 
 async def test_members_are_not_troubled_for_nothing() -> None:
-    """Each try takes all members away in turn, and moves the lead: it waits for something to go."""
+    """Each attempt interrupts all members and moves the leader: it waits for a deletion first."""
     store = made(990, full=True, a=1000, b=1000, c=1000)
     node = asyncio.create_task(keep_space(view(store)))
     await asyncio.sleep(FUTILE_SECONDS / 2)
@@ -171,7 +171,7 @@ async def test_members_are_not_troubled_for_nothing() -> None:
 
 
 async def test_a_witness_has_no_turn() -> None:
-    """Nobody waits for one that gives no room."""
+    """The others do not wait for one that frees no space."""
     store = made(100, full=True, b=1000, a=1000)
     store.simulated.strangers = ("a",)
     await run_for(TURN_SECONDS / 2, view(store, "b"))

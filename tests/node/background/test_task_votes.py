@@ -1,4 +1,4 @@
-"""The job that keeps whose votes a task needs: on disk before it is said, gone with the task."""
+"""The job that keeps the votes a task needs: on disk before it is confirmed, gone with the task."""
 
 import asyncio
 import errno
@@ -40,7 +40,7 @@ class Died(BaseException):
 
 
 class Store(MemoryStore):
-    """A store that may be away, refuse a record, or have watches that are stuck."""
+    """A store that may be away, refuse a record, or have stuck watches."""
 
     away = forged = stuck = False
 
@@ -86,7 +86,7 @@ class Node:
         self.kept = None
 
     def begin(self) -> None:
-        """Start a process anew: all that it knows is on the disk."""
+        """Start a new process, which knows only what is on the disk."""
         disk = VotesFile(lambda: self.kept, self.save, self.forget)
         log = structlog.get_logger()
         self.job = VotesKeeper(self.store, disk, OWN, log, now=lambda: self.seen[-1])
@@ -112,7 +112,7 @@ async def running(node: Node) -> AsyncIterator[Node]:
 
 
 async def test_it_is_kept_then_said_and_forgotten_with_the_task(running: Node) -> None:
-    """What is said is the revision of the record: an older one is none."""
+    """The confirmation is the record's revision: an older one does not count."""
     revision = await running.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
     await asyncio.sleep(0.1)
     assert running.kept
@@ -125,7 +125,7 @@ async def test_it_is_kept_then_said_and_forgotten_with_the_task(running: Node) -
 
 
 async def test_a_stuck_watch_costs_seconds(node: Node) -> None:
-    """It is looked at now and then all the same."""
+    """The record is also read at intervals."""
     node.store.stuck = True
     task = asyncio.create_task(node.job.run())
     await asyncio.sleep(0.1)
@@ -138,7 +138,7 @@ async def test_a_stuck_watch_costs_seconds(node: Node) -> None:
 
 @pytest.mark.parametrize("fault", ["away", "forged"])
 async def test_a_store_that_does_not_say_it_changes_nothing(node: Node, fault: str) -> None:
-    """Neither is a list forgotten then, nor one taken in."""
+    """Then a list is neither forgotten nor stored."""
     await node.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
     setattr(node.store, fault, True)
     await node.job.look()
@@ -151,14 +151,14 @@ async def test_a_store_that_does_not_say_it_changes_nothing(node: Node, fault: s
 
 
 async def test_a_record_that_cannot_be_read_changes_nothing(node: Node) -> None:
-    """It may have been written by another version."""
+    """Another version may have written it."""
     await node.store.put(keys.REQUIRED_VOTES, b"{")
     await node.job.look()
     assert (node.kept, await node.said()) == (None, None)
 
 
 async def test_a_record_that_is_being_written_is_no_news(running: Node) -> None:
-    """A sealed record reserves its place first; a look in between is nothing to warn of."""
+    """A sealed record reserves its revision first; a read in between is no reason to warn."""
     await running.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
     await asyncio.sleep(0.1)
     with capture_logs() as told:
@@ -179,7 +179,7 @@ async def test_who_is_none_of_the_nodes_forgets_it(node: Node) -> None:
 
 
 async def test_a_full_disk_is_not_said(node: Node) -> None:
-    """Who asks goes by what is said: then it is why the list cannot be kept."""
+    """The node publishes the reason instead, which the task reports."""
     revision = await node.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
     node.full = True
     await node.job.look()
@@ -193,7 +193,7 @@ async def test_a_full_disk_is_not_said(node: Node) -> None:
 
 
 async def test_a_list_on_the_disk_is_kept_though_its_age_cannot_be_noted(node: Node) -> None:
-    """The disk has filled up since: what was said of the same list stays true."""
+    """The disk has filled up since: the confirmation of the same list stays true."""
     revision = await node.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
     await node.job.look()
     node.full = True
@@ -206,12 +206,12 @@ async def test_a_list_on_the_disk_is_kept_though_its_age_cannot_be_noted(node: N
 
 @pytest.mark.parametrize("value", [b"", b"17", b"17 x", b"x 28", b"17 28 29", b"17 " + b"9" * 9])
 async def test_nothing_else_is_taken_for_a_hindrance(value: bytes) -> None:
-    """A node may write there what it likes."""
+    """A node may write anything there."""
     assert not_kept_reason(value) is None
 
 
 async def test_a_majority_confirms_it_again_and_again_but_the_disk_rests(node: Node) -> None:
-    """Its age says for how long nobody has confirmed it."""
+    """The file's age says how long the list has been unconfirmed."""
     await node.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
     for _ in range(5):
         await node.job.look()
@@ -229,7 +229,7 @@ async def test_a_majority_confirms_it_again_and_again_but_the_disk_rests(node: N
 async def test_whenever_it_dies_what_is_said_is_on_the_disk(
     node: Node, monkeypatch: pytest.MonkeyPatch, step: str, before: bool
 ) -> None:
-    """And after the next start it is as the record says, whichever write was the last."""
+    """And after the next start it matches the record, whichever write was the last."""
     record = await node.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
     if step in {"forget", "delete"}:
         await node.job.look()
@@ -240,7 +240,7 @@ async def test_whenever_it_dies_what_is_said_is_on_the_disk(
         node.begin()
         with pytest.raises(Died):
             await node.job.look()
-    # After the task it is the other way round: forgotten first, then taken back.
+    # After the task the order is reversed: first forgotten, then withdrawn.
     assert not record or not await node.said() or node.kept
     assert record or node.kept is None or await node.said()
     node.begin()

@@ -1,4 +1,4 @@
-"""Whom a data node asks for its store: who holds data, by the configuration, and still votes."""
+"""Which members a data node connects to: configured data nodes that still vote."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def layout(tmp_path: Path) -> Layout:
 
 
 def config() -> ClusterConfig:
-    """The configuration: two nodes with data, and a witness at the third address."""
+    """Return the configuration: two nodes with data, and a witness at the third address."""
     return World().seen.config
 
 
@@ -64,13 +64,13 @@ def test_data_nodes_that_vote_are_asked(
     voters: set[str] | None,
     expected: tuple[str, ...],
 ) -> None:
-    """A witness's address is nobody's else, whoever is said to be there."""
+    """A witness's address is never used, whatever the store lists there."""
     assert trusted_addresses(OWN, MemberAddresses(data, frozenset(witnesses)), voters) == expected
 
 
 def test_the_configuration_says_who_holds_data(layout: Layout) -> None:
-    """The record that was just read, before the one that is kept, before the node's birth."""
-    assert asked(layout) == [OWN, OTHER]  # as it was born
+    """The record just read goes before the stored one, and that before the initial identity."""
+    assert asked(layout) == [OWN, OTHER]  # the initial identity
     newer = config().with_replaced("b-2", msgspec.structs.replace(config().nodes[1], member="c-4"))
     keep_record(layout, config().reduced_to("a-1"))
     assert asked(layout) == [OWN]
@@ -80,7 +80,7 @@ def test_the_configuration_says_who_holds_data(layout: Layout) -> None:
 
 
 def test_what_members_announce_only_takes_somebody_away(layout: Layout) -> None:
-    """A thief with a vote names his own address as the one of a data node."""
+    """A thief with a vote announces his own address as a data node's."""
     keep_record(layout, config())
     theirs = (member("a-1", 66), member("b-2", 66), member("w-3", 66), member("d-9", 66))
     save_kept(layout, kept(MajorityView(theirs, None, frozenset())))
@@ -100,7 +100,7 @@ def test_a_node_that_is_made_counts_from_its_vote_on(layout: Layout) -> None:
 
 
 def test_planned_nodes_count_as_they_join(layout: Layout) -> None:
-    """Of a manual deployment, both with the kind that they are planned as."""
+    """In a manual deployment, both with their planned kind."""
     places = [(NodeKind.DATA, config().nodes[1], "b-2"), (NodeKind.WITNESS, config().nodes[2], "")]
     planned = tuple(
         PlannedNode(kind=kind, ha_ip=node.ha_ip, member=name) for kind, node, name in places
@@ -112,7 +112,7 @@ def test_planned_nodes_count_as_they_join(layout: Layout) -> None:
 
 
 def test_a_witness_asks_everybody(layout: Layout) -> None:
-    """By its own account, which opens little."""
+    """With its own account, which has few permissions."""
     save_kept(layout, kept())
     witness = msgspec.structs.replace(IDENTITY, kind="witness")
     assert known_endpoints(witness, layout) == [f"https://127.1.1.{at}:2379" for at in (1, 4, 5)]

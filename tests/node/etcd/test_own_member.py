@@ -1,4 +1,4 @@
-"""A member of the store that does not stay up is told, with what to do."""
+"""A store member that keeps exiting is reported, with what to do."""
 
 import msgspec
 
@@ -15,7 +15,7 @@ def after(ends: int) -> PartStatus:
 
 
 def test_one_that_ends_again_and_again_is_told_until_it_has_come_up() -> None:
-    """In its pauses it does not look broken, nor just after it was started."""
+    """It does not look broken between restarts, nor just after a start."""
     seen = OwnMember(FIRST)
     assert seen.note(FIRST, CONNECTED, 0) is None
     assert [seen.note(after(ends), CONNECTED, ends * 10) for ends in (1, 2)] == [None, None]
@@ -27,7 +27,7 @@ def test_one_that_ends_again_and_again_is_told_until_it_has_come_up() -> None:
 
 
 def test_one_that_ends_now_and_then_is_not_broken() -> None:
-    """It is started again, which is what that is for."""
+    """It is restarted, which is what that is for."""
     seen = OwnMember(FIRST)
     times = [CALM_SECONDS * ends for ends in range(1, 9)]
     notes = [seen.note(after(ends), CONNECTED, at) for ends, at in enumerate(times, 1)]
@@ -35,7 +35,7 @@ def test_one_that_ends_now_and_then_is_not_broken() -> None:
 
 
 def test_a_node_that_was_removed_or_has_no_majority_is_another_story() -> None:
-    """Its member ends for a reason of its own."""
+    """Its member exits for its own reason."""
     for contact in (Contact.STARTING, Contact.ISOLATED):
         seen = OwnMember(FIRST)
         assert seen.note(after(9), contact, 1) is None

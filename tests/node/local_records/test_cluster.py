@@ -1,4 +1,4 @@
-"""What a node keeps of its cluster: on disk as soon as it changes, used where peers are needed."""
+"""What a node stores of its cluster: on disk as soon as it changes, used where peers are needed."""
 
 import asyncio
 from pathlib import Path
@@ -42,7 +42,7 @@ def layout(tmp_path: Path) -> Layout:
 
 
 def test_members_are_kept_with_what_is_needed_to_ask_them(layout: Layout) -> None:
-    """Names, roles, addresses, where etcd and Patroni are, and what the node itself was."""
+    """Names, roles, addresses, the URLs of etcd and Patroni, and the node's own role."""
     save_kept(layout, kept())
     found = load_kept(layout, IDENTITY)
     assert found is not None
@@ -57,7 +57,7 @@ def test_members_are_kept_with_what_is_needed_to_ask_them(layout: Layout) -> Non
 
 
 def test_what_is_unreadable_or_of_another_incarnation_is_nothing(layout: Layout) -> None:
-    """A directory may be used again by the node that takes another's place."""
+    """The node that takes another's place may reuse its directory."""
     save_kept(layout, kept())
     assert load_kept(layout, msgspec.structs.replace(IDENTITY, member="a-2")) is None
     layout.kept.write_text("{")
@@ -66,7 +66,7 @@ def test_what_is_unreadable_or_of_another_incarnation_is_nothing(layout: Layout)
 
 
 def test_kept_members_count_and_not_the_peers_of_the_birth(layout: Layout) -> None:
-    """Whoever is none of them was removed; a learner cannot answer. Patroni asks the same."""
+    """Others were removed; a learner cannot answer. Patroni uses the same members."""
     more = (*REDEPLOYED, member("new", 6, learner=True), member("", 7))
     save_kept(layout, kept(MajorityView(more, None, frozenset())))
     assert known_endpoints(IDENTITY, layout) == ["https://127.1.1.1:2379"]
@@ -78,7 +78,7 @@ def test_kept_members_count_and_not_the_peers_of_the_birth(layout: Layout) -> No
 
 
 def test_who_stands_alone_asks_no_other(layout: Layout) -> None:
-    """Else the node would go on asking members that it has left."""
+    """Otherwise the node would go on asking members that it has left."""
     forget_others(layout, IDENTITY)
     assert not layout.kept.exists()
     save_kept(layout, kept())
@@ -87,7 +87,7 @@ def test_who_stands_alone_asks_no_other(layout: Layout) -> None:
 
 
 class Cluster:
-    """The store as the job asks it."""
+    """The store as the job sees it."""
 
     endpoints = ("https://127.1.1.1:2379",)
 
@@ -132,7 +132,7 @@ class Stage:
         self.saved.append(found)
 
     async def sees(self, known: MajorityView, seconds: int = 1) -> None:
-        """See the same for so long, once a second."""
+        """Observe the same for this long, once a second."""
         for _ in range(seconds):
             self.keeping.note(known)
             await asyncio.sleep(1)
@@ -140,7 +140,7 @@ class Stage:
 
 @pytest.mark.looptime
 async def test_a_change_is_written_at_once_and_the_time_now_and_then(layout: Layout) -> None:
-    """Progress alone is no change: the disk of a busy node has better things to do."""
+    """A new position alone is no change: that would keep the disk of a busy node busy."""
     stage = Stage(layout)
     running = asyncio.create_task(stage.keeping.run())
     await stage.sees(KNOWN)
@@ -157,7 +157,7 @@ async def test_a_change_is_written_at_once_and_the_time_now_and_then(layout: Lay
 
 @pytest.mark.looptime
 async def test_until_when_another_led_is_kept_after_it_is_lost(layout: Layout) -> None:
-    """So that a person knows how old the position is that it told."""
+    """So that a person knows how old the reported position is."""
     stage = Stage(layout)
     running = asyncio.create_task(stage.keeping.run())
     await stage.sees(KNOWN)
@@ -171,7 +171,7 @@ async def test_until_when_another_led_is_kept_after_it_is_lost(layout: Layout) -
 
 @pytest.mark.looptime
 async def test_a_store_that_is_full_is_told_by_whom(layout: Layout) -> None:
-    """No one can log in to ask the API."""
+    """No user can log in to ask the API."""
     stage = Stage(layout)
     running = asyncio.create_task(stage.keeping.run())
     stage.cluster.full = frozenset({4})
@@ -189,7 +189,7 @@ def _at(lsn: int) -> MajorityView:
 
 @pytest.mark.looptime
 async def test_what_cannot_be_asked_any_more_stays_as_it_was_kept(layout: Layout) -> None:
-    """That a node is out of sync must be kept though the store falls silent just then."""
+    """That a node is out of sync must be recorded even if the store goes silent just then."""
     stage = Stage(layout)
     running = asyncio.create_task(stage.keeping.run())
     await stage.sees(KNOWN)
@@ -205,7 +205,7 @@ async def test_what_cannot_be_asked_any_more_stays_as_it_was_kept(layout: Layout
 
 @pytest.mark.looptime
 async def test_a_disk_that_takes_nothing_is_told_once_and_tried_again(layout: Layout) -> None:
-    """What is on disk is old then; that the node goes on matters more."""
+    """The data on disk are outdated then; it matters more that the node goes on."""
     stage = Stage(layout)
     running = asyncio.create_task(stage.keeping.run())
     stage.broken = True
@@ -221,7 +221,7 @@ async def test_a_disk_that_takes_nothing_is_told_once_and_tried_again(layout: La
 async def test_a_node_whose_own_store_is_broken_gets_in_by_members_that_came_later(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All peers of its birth were replaced; it would wait for ever."""
+    """All peers it was created with were replaced; otherwise it would wait for ever."""
     asked: list[str] = []
 
     class Others:
@@ -233,7 +233,7 @@ async def test_a_node_whose_own_store_is_broken_gets_in_by_members_that_came_lat
             return self
 
         async def __aexit__(self, *_: object) -> None:
-            """Nothing to close."""
+            """Do nothing."""
 
         async def members(self) -> Any:
             if not self.alive:

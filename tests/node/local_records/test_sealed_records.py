@@ -1,4 +1,4 @@
-"""What a data node keeps of the cluster's records beside itself."""
+"""A data node's local copies of the cluster's records."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from openvcha.store.sealing.kept import GoodValue
 
 
 def test_the_value_and_its_age_outlive_the_process(tmp_path: Path) -> None:
-    """Of a file that cannot be read nothing is known; who only looks writes nothing."""
+    """An unreadable file counts as missing; a reader writes nothing."""
     layout = Layout(tmp_path)
     kept, looking = KeptRecords(layout, writes=True), KeptRecords(layout, writes=False)
     looking.save(keys.CLUSTER, GoodValue(b"{}", 1))

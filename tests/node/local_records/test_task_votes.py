@@ -1,4 +1,4 @@
-"""Which VMs the store hangs on is on each own disk: it is asked when nothing else answers."""
+"""The VMs that the store's quorum needs, on each node's disk: read when nothing else answers."""
 
 import datetime as dt
 from pathlib import Path
@@ -22,7 +22,7 @@ REQUIRED_VOTES = RequiredVotes(task="t", active="a", nodes=NODES, gone="lost")
 
 
 def test_what_was_written_is_read_by_the_next_run(tmp_path: Path) -> None:
-    """The newest counts alone."""
+    """Only the newest counts."""
     save_required_votes(Layout(tmp_path), REQUIRED_VOTES, NOW)
     save_required_votes(Layout(tmp_path), RequiredVotes(task="u", active="p", nodes={}), NOW)
     found = load_required_votes(Layout(tmp_path))
@@ -30,7 +30,7 @@ def test_what_was_written_is_read_by_the_next_run(tmp_path: Path) -> None:
 
 
 def test_after_the_task_nobody_is_relied_on(tmp_path: Path) -> None:
-    """Else what a person switches off would be powered on; to forget twice is no fault."""
+    """Otherwise a node powered off by a person would be powered on; forgetting is idempotent."""
     layout = Layout(tmp_path)
     save_required_votes(layout, REQUIRED_VOTES, NOW)
     for _ in range(2):
@@ -40,7 +40,7 @@ def test_after_the_task_nobody_is_relied_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"vms": 1}', b"\xff"])
 def test_what_cannot_be_read_powers_nobody_on(tmp_path: Path, content: bytes) -> None:
-    """It must not end the look either."""
+    """Nor may it end the check."""
     layout = Layout(tmp_path)
     layout.required_votes.write_bytes(content)
     assert load_required_votes(layout) is None
@@ -53,7 +53,7 @@ def test_what_cannot_be_read_powers_nobody_on(tmp_path: Path, content: bytes) ->
 def test_a_list_counts_for_some_minutes_after_it_was_confirmed(
     tmp_path: Path, age: float, fresh: bool
 ) -> None:
-    """A node that was away for longer knows nothing; a clock that was set back neither."""
+    """A node that was away for longer knows nothing; nor does one whose clock was set back."""
     save_required_votes(Layout(tmp_path), REQUIRED_VOTES, NOW)
     found = load_required_votes(Layout(tmp_path))
     assert found
@@ -69,41 +69,41 @@ def test_a_list_of_an_unknown_age_does_not_count(seen: str) -> None:
 @pytest.mark.parametrize(
     ("voters", "off", "wanted"),
     [
-        # Two votes, and the other one's node has no power.
+        # Two votes, and the other voter has no power.
         (["a", "p"], {"vm-p"}, ("vm-p",)),
-        (["a", "w"], {"vm-w", "vm-p"}, ("vm-w",)),  # who has no vote is not needed
-        # Of three votes two have power: the node is cut off, or they are starting.
+        (["a", "w"], {"vm-w", "vm-p"}, ("vm-w",)),  # a node without a vote is not needed
+        # Of three votes two have power: this node is isolated, or they are starting.
         (["a", "p", "w"], {"vm-w"}, ()),
         (["a", "p", "w"], {"vm-p", "vm-w"}, ("vm-p", "vm-w")),
-        # One vote, the own one.
+        # One vote, the node's own.
         (["a"], {"vm-p", "vm-w"}, ()),
-        # Whose power is unknown counts as on; so does one that nobody knows by name.
+        # Unknown power counts as on; so does an unnamed member.
         (["a", "p"], set(), ()),
         (["a", "p", ""], {"vm-p"}, ()),
-        # A lost node that a task replaces has a vote still, and is on no list.
+        # A lost node that a task replaces still has a vote, and is on no list.
         (["a", "w", "lost"], {"vm-w"}, ("vm-w",)),
         (["a", "w", "lost"], {"vm-lost"}, ()),
         (["a", "w"], {"vm-lost", "vm-w"}, ("vm-w",)),
-        # Of the votes nothing is known: the list alone counts.
+        # The votes are unknown: the list alone counts.
         (None, {"vm-w"}, ("vm-w",)),
     ],
 )
 def test_who_is_powered_on(
     voters: list[str] | None, off: set[str], wanted: tuple[str, ...]
 ) -> None:
-    """Who votes, has no power, and is needed for a majority."""
+    """Voters without power that are needed for quorum."""
     assert vms_to_power_on(REQUIRED_VOTES, "a", voters, off) == wanted
 
 
 def test_an_unnamed_member_is_not_taken_for_the_lost_one() -> None:
-    """Where no node is replaced."""
+    """When no node is being replaced."""
     whole = RequiredVotes(task="t", active="a", nodes=NODES)
     assert vms_to_power_on(whole, "a", ["a", "p", ""], {"vm-p"}) == ()
     assert vms_to_power_on(whole, "a", ["a", "p"], {"vm-p"}) == ("vm-p",)
 
 
 def test_who_votes_not_itself_helps_the_others() -> None:
-    """A learner, or a node whose vote was taken, counts the others' votes only."""
+    """A learner, or a node whose vote was removed, counts the others' votes only."""
     assert vms_to_power_on(REQUIRED_VOTES, "p", ["a", "w"], {"vm-a"}) == ("vm-a",)
     assert vms_to_power_on(REQUIRED_VOTES, "p", ["a"], {"vm-a"}) == ("vm-a",)
     assert vms_to_power_on(REQUIRED_VOTES, "p", ["a"], {"vm-w"}) == ()

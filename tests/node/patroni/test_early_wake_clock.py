@@ -1,4 +1,4 @@
-"""Sleeps end with their reason, for who gave one, and for nobody else."""
+"""Sleeps end early for a caller that gave a reason, and for no other."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from openvcha.node.patroni.early_wake_clock import EarlyWakeClock, clock_of
 
 
 def test_a_sleep_ends_with_its_reason_or_with_its_time() -> None:
-    """Never later than asked."""
+    """Never later than requested."""
     time = Time()
     clock = EarlyWakeClock(time, 0.1)
     with clock.until(lambda: time.now > 0.45):
@@ -23,7 +23,7 @@ def test_a_sleep_ends_with_its_reason_or_with_its_time() -> None:
 
 
 def test_without_a_reason_it_is_the_clock_that_it_stands_in_for() -> None:
-    """Also after a block that failed."""
+    """Even after a block that failed."""
     time = Time()
     clock = EarlyWakeClock(time, 0.1)
     with pytest.raises(KeyError), clock.until(lambda: True):
@@ -50,7 +50,7 @@ def test_other_threads_sleep_as_long_as_they_ask() -> None:
 
 
 def test_a_module_gets_one_clock_whoever_asks() -> None:
-    """Two that each put theirs and took it back could leave the wrong one."""
+    """Two that each installed and restored their own could leave the wrong one."""
     module = SimpleNamespace(time=time)
     assert clock_of(module, 0.1) is clock_of(module, 0.02)
     assert module.time.monotonic() > 0

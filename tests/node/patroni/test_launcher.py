@@ -1,4 +1,4 @@
-"""Whatever extends Patroni is loaded with it: what is forgotten guards nothing, and nobody sees."""
+"""Every patch of Patroni is loaded: a forgotten one would protect nothing, unnoticed."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from openvcha.node.patroni.pins import changed_targets
 
 
 def test_every_extension_that_there_is_is_installed() -> None:
-    """None twice."""
+    """None of them twice."""
     (folder,) = map(Path, openvcha.node.patroni.patches.__path__)
     there = {
         f"openvcha.node.patroni.patches.{path.stem}"
@@ -34,7 +34,7 @@ def test_each_change_names_all_that_it_replaces_and_nothing_else() -> None:
 
 
 def test_a_patroni_that_differs_is_refused_before_anything_is_changed() -> None:
-    """The message names the place, and what to do."""
+    """The message names the function, and what to do."""
     done = run_with_patroni(
         """
         ha.Ha.demote = lambda self: None
@@ -90,7 +90,7 @@ def differences():
 
 
 def run_with_patroni(script: str) -> str:
-    """Return what a script prints in a process of its own, whose Patroni it may change."""
+    """Return what a script prints in its own process, whose Patroni it may change."""
     whole = LOADED + textwrap.dedent(script)
     done = subprocess.run(
         [sys.executable, "-c", whole], capture_output=True, text=True, timeout=120, check=False

@@ -1,4 +1,4 @@
-"""Our own sessions do their work whatever users have set as defaults."""
+"""Our own sessions work whatever defaults users have set."""
 
 import json
 from typing import Any
@@ -54,7 +54,7 @@ PATRONI_SESSIONS = "select from pg_stat_activity where application_name like 'Pa
 
 
 def test_what_a_version_does_not_know_is_not_asked_for() -> None:
-    """A server refuses a session that names a setting which it does not have."""
+    """A server refuses a session that names an unknown setting."""
     assert "transaction_timeout" not in superuser_settings(16)
     assert superuser_settings(17)["transaction_timeout"] == "0"
     assert superuser_settings(18)["event_triggers"] == "off"
@@ -62,7 +62,7 @@ def test_what_a_version_does_not_know_is_not_asked_for() -> None:
 
 
 def test_patroni_asks_for_the_same_and_keeps_its_deadline() -> None:
-    """In its configuration, from where it hands it to libpq; it gives up after 2 s as before."""
+    """In its configuration, which it passes to libpq; its timeout is still 2 s."""
     config = json.loads(patroni_config(DATA, SECRETS, LAYOUT, TLS, ["https://127.1.1.1:2379"]))
     who = config["postgresql"]["authentication"]
     assert who["superuser"]["options"] == patroni_options(15)
@@ -73,7 +73,7 @@ def test_patroni_asks_for_the_same_and_keeps_its_deadline() -> None:
 
 @pytest.fixture(scope="module")
 def first(lab: Any) -> Any:
-    """A node that is writable; its PostgreSQL has the defaults of an enemy."""
+    """Return a writable node whose PostgreSQL has hostile defaults."""
     node = lab.node("first", 11, {"first": 11})
     node.start()
     lab.until(node.writable)
@@ -90,7 +90,7 @@ def first(lab: Any) -> Any:
 
 
 async def ask(node: Any, *queries: str) -> list[Any]:
-    """Run statements in one session of ours; return the rows of the last."""
+    """Run statements in one of our sessions; return the rows of the last."""
     superuser = Superuser(node.layout, node.identity.ports.postgres)
     async with await superuser.connect(node.identity.ha_address) as connection:
         for query in queries[:-1]:
@@ -100,7 +100,7 @@ async def ask(node: Any, *queries: str) -> list[Any]:
 
 @pytest.mark.engines
 def test_a_session_of_ours_does_its_work(first: Any) -> None:
-    """It writes, and every setting is ours; another session of the same role is not let in."""
+    """It writes, and every setting is ours; another session of the same role is refused."""
     with pytest.raises(psycopg.Error):
         first.connect().execute("create role made")
     query = "select name, setting from pg_settings"
@@ -114,7 +114,7 @@ def test_a_session_of_ours_does_its_work(first: Any) -> None:
 
 @pytest.mark.engines
 def test_patroni_goes_on_looking_after_its_postgresql(lab: Any, first: Any) -> None:
-    """Its sessions were ended above; it opens others, and goes on seeing a primary."""
+    """Its sessions were ended above; it opens new ones, and still sees a primary."""
     lab.until(lambda: complete(ask(first, PATRONI_SESSIONS)))
     before = first.etcd(lambda store: store.get(keys.patroni_member("first")))
     member = lab.until(lambda: _newer(first, before.mod_revision))

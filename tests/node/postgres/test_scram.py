@@ -1,4 +1,4 @@
-"""What PostgreSQL stores of a password is compared as PostgreSQL does."""
+"""A password is checked against its stored verifier as PostgreSQL does."""
 
 import pytest
 from psycopg import pq
@@ -14,13 +14,13 @@ PENCIL = (
 
 
 def test_the_example_of_the_standard() -> None:
-    """So it is not only our own way back."""
+    """An independent reference, not only our own round trip."""
     assert accepts(PENCIL, Secret("pencil"))
     assert not accepts(PENCIL, Secret("Pencil"))
 
 
 def test_what_libpq_makes_is_accepted() -> None:
-    """It is how the cluster sets a password."""
+    """The cluster sets passwords this way."""
     made = pq.PGconn.connect_start(b"host=127.0.0.1 port=1").encrypt_password(
         b"super:\\user", b"postgres", b"scram-sha-256"
     )
@@ -43,5 +43,5 @@ def test_what_libpq_makes_is_accepted() -> None:
     ],
 )
 def test_what_is_no_such_verifier_is_no_password_of_ours(stored: str | None) -> None:
-    """It is set anew then; a count that takes minutes is not computed."""
+    """It is set again then; an iteration count that takes minutes is not computed."""
     assert not accepts(stored, Secret("pencil"))

@@ -1,4 +1,4 @@
-"""The node's own PostgreSQL: what its data are, and how it is stopped."""
+"""The node's own PostgreSQL: the kind of its data, and stopping it."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from openvcha.node.postgres.server import STANDBY_SIGNAL, LocalPostgres
 
 
 def local(root: Path, exit_code: int) -> LocalPostgres:
-    """A node whose pg_ctl writes down how it was called, and ends so."""
+    """Return a node whose pg_ctl records its arguments, and exits as given."""
     root.joinpath("pgdata").mkdir()
     program = root / "pg_ctl"
     program.write_text(f'#!/bin/sh\necho "$@" > {root}/called\necho refused\nexit {exit_code}\n')
@@ -30,7 +30,7 @@ def test_data_say_whether_they_are_a_standby_s(tmp_path: Path) -> None:
 async def test_it_is_stopped_fast_and_the_end_is_told(
     tmp_path: Path, exit_code: int, stopped: bool
 ) -> None:
-    """Sessions end at once, the data stay clean; a refusal is no success."""
+    """Sessions end at once, the data stay clean; a failure is no success."""
     assert await local(tmp_path, exit_code).stop() is stopped
     called = (tmp_path / "called").read_text()
     assert called.startswith("stop ")

@@ -1,4 +1,4 @@
-"""Whether PostgreSQL takes writes: asked over a connection that is kept for that moment."""
+"""Whether PostgreSQL takes writes: queried over a connection kept open for that moment."""
 
 import asyncio
 from typing import Any
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.looptime
 
 
 class Server:
-    """Simulated: a PostgreSQL that is up or not, and a primary or not."""
+    """Simulated: a PostgreSQL that is up or down, primary or standby."""
 
     def __init__(self) -> None:
         self.up = True
@@ -33,7 +33,7 @@ class Server:
 
 
 class Connection:
-    """Simulated: lost when the server was started anew."""
+    """Simulated: lost when the server was restarted."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -63,7 +63,7 @@ async def end(keeping: asyncio.Task[None]) -> None:
 
 
 async def test_nobody_waits_for_a_connection() -> None:
-    """It was there before the promotion, and sees it within a look."""
+    """It was opened before the promotion, and shows it at the next query."""
     server = Server()
     writable = WritableProbe(server.connect)
     keeping = await kept(writable, 5)
@@ -80,7 +80,7 @@ async def test_nobody_waits_for_a_connection() -> None:
 
 
 async def test_a_server_that_was_started_anew_is_connected_to_anew() -> None:
-    """A standby is, now and then."""
+    """A standby is restarted now and then."""
     server = Server()
     writable = WritableProbe(server.connect)
     keeping = await kept(writable, 5)
@@ -92,7 +92,7 @@ async def test_a_server_that_was_started_anew_is_connected_to_anew() -> None:
 
 
 async def test_a_server_that_is_away_is_told_and_tried_again() -> None:
-    """What does not answer is not known to take writes."""
+    """A server that does not answer counts as not writable."""
     server = Server()
     server.up, server.primary = False, True
     writable = WritableProbe(server.connect)

@@ -1,4 +1,4 @@
-"""A program that hangs is told from one that is starved, and is started again."""
+"""A program that hangs is distinguished from one that is starved of CPU, and is restarted."""
 
 import asyncio
 import contextlib
@@ -44,7 +44,7 @@ def begun() -> HangDetector:
 
 @pytest.mark.parametrize("sight", [STOPPED, WAITING, ThreadState("D", 7)], ids=lambda s: s.state)
 def test_what_is_silent_and_still_hangs(sight: ThreadState) -> None:
-    """Whether it was stopped or waits; not before the last of the looks."""
+    """Whether it was stopped or waits; not before the last check."""
     pulse = begun()
     pulse.hangs(sight)
     assert looks(pulse, [sight] * (LOOKS + 2)).index(True) >= LOOKS - 2
@@ -68,7 +68,7 @@ def test_who_is_silent_on_a_busy_machine_does_not_hang(sights: list[ThreadState 
 
 
 def test_one_beat_is_enough() -> None:
-    """However still it was before."""
+    """However idle it was before."""
     pulse = begun()
     for _ in range(10):
         assert True not in looks(pulse, [WAITING] * (LOOKS - 1))
@@ -81,7 +81,7 @@ def test_who_has_not_begun_does_not_hang() -> None:
 
 
 def test_the_kernel_is_asked() -> None:
-    """A stopped process is seen as that, and its number stands still; of a dead one nothing."""
+    """A stopped process shows as stopped, with constant CPU time; a dead one shows nothing."""
     program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     os.kill(program.pid, signal.SIGSTOP)
     os.waitid(os.P_PID, program.pid, os.WSTOPPED | os.WNOWAIT)
@@ -100,7 +100,7 @@ def test_the_kernel_is_asked() -> None:
     ids=["stopped", "waits"],
 )
 async def test_a_part_that_hangs_is_killed_and_started_again(tmp_path: Path, hangs: str) -> None:
-    """The log says so, and what it tells to live is no line of its log."""
+    """The log says so, and the heartbeat is no line of its log."""
     log, events = RotatingLog(tmp_path / "part"), RotatingLog(tmp_path / "events")
     changed = asyncio.Event()
 
@@ -123,7 +123,7 @@ async def test_a_part_that_hangs_is_killed_and_started_again(tmp_path: Path, han
 
 
 async def test_a_loop_that_goes_on_says_so() -> None:
-    """A line each time; where nobody reads any more it goes on all the same."""
+    """One line each time; it goes on even when nothing reads them any more."""
     read_end, write_end = os.pipe()
     heard: list[bytes] = []
 
@@ -142,5 +142,5 @@ async def test_a_loop_that_goes_on_says_so() -> None:
 
 @pytest.mark.parametrize("part", [service_part, api_part])
 def test_our_own_programs_are_watched(part: Callable[..., PartSpec]) -> None:
-    """They hold the public addresses: while one hangs all its clients do."""
+    """They hold the public addresses: while one hangs, so do all its clients."""
     assert part(Layout(Path("/srv/node")), {}).beats

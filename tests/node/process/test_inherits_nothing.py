@@ -1,4 +1,4 @@
-"""What etcd, Patroni and PostgreSQL really have, when the node's starter left it everything bad."""
+"""What etcd, Patroni and PostgreSQL inherit when the node's parent leaves it bad defaults."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ from openvcha.system.proc import read_stat
 
 pytestmark = pytest.mark.engines
 
-# What only a starter can have left: no engine ignores or blocks these by itself.
+# Only the parent can have set these: no engine ignores or blocks them by itself.
 SURE_SECONDS = 60.0
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGWINCH, signal.SIGRTMIN + 5)
 LEFT = {
@@ -51,7 +51,7 @@ ENGINES = ("etcd", "patroni", "postgres", "backend")
 
 
 def leave() -> None:
-    """Be a bad starter: between fork and exec."""
+    """Set bad defaults, as a parent would between fork and exec."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -61,7 +61,7 @@ def leave() -> None:
 
 @pytest.fixture(scope="module")
 def node(lab: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A node whose starter left it open files, a listener, signals, a mask, words and a place."""
+    """Yield a node whose parent left it files, a listener, signals, a umask and an environment."""
     node = lab.node("heir", 11, {"heir": 11})
     place = tmp_path_factory.mktemp("place")
     with socket.socket() as listener, (place / "left").open("w") as file:
@@ -82,7 +82,7 @@ def node(lab: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def pids(node: Any) -> Iterator[dict[str, int]]:
-    """The process of each engine, and a backend of PostgreSQL."""
+    """Return the process of each engine, and a PostgreSQL backend."""
     with node.connect() as connection:
         found: dict[str, int] = {}
         for process in find_tree(node.directory):
@@ -93,7 +93,7 @@ def pids(node: Any) -> Iterator[dict[str, int]]:
                 found["patroni" if name.startswith("python") else name] = process.pid
         row = connection.execute("select pg_backend_pid()").fetchone()
         assert row
-        # In a user namespace the number is the same: it is no namespace of processes.
+        # The process id is the same: a user namespace is not a PID namespace.
         yield found | {"backend": row[0]}
 
 
@@ -109,14 +109,14 @@ def told(path: Path, field: str) -> str:
 
 
 def session(pid: int) -> tuple[int, int]:
-    """The process group and the session."""
+    """Return the process group and the session."""
     stat = read_stat(pid)
     assert stat
     return stat.group, stat.session
 
 
 def open_files(pid: int) -> dict[int, str]:
-    """Return what is open; a program closes and opens connections meanwhile."""
+    """Return the open descriptors; a program closes and opens connections meanwhile."""
     found = {}
     for fd in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
@@ -130,25 +130,25 @@ def supervisor(node: Any) -> int:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_it_reads_nothing(pids: dict[str, int], engine: str) -> None:
-    """Standard input is /dev/null: whoever reads there finds the end at once."""
+    """Standard input is /dev/null: a reader gets the end of file at once."""
     assert open_files(pids[engine])[0] == os.devnull
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_it_holds_no_descriptor_of_ours(node: Any, pids: dict[str, int], engine: str) -> None:
-    """Of the supervisor's files it has only where its own output goes; of the starter's none."""
+    """It has only the supervisor's pipe for its own output; nothing of the parent's."""
     ours = open_files(supervisor(node))
     pipes = {f for f in ours.values() if f.startswith(("pipe:", "socket:", "anon_inode:"))}
     ours_by_name = {f for f in ours.values() if f.startswith("/") and f != os.devnull}
     theirs = open_files(pids[engine])
     beyond = {file for fd, file in theirs.items() if fd > 2}
-    # An anonymous inode has the same name wherever it is: it is no one's in particular.
+    # An anonymous inode has the same name everywhere: it identifies no owner.
     shared = (beyond & (pipes | ours_by_name)) - {f for f in beyond if f.startswith("anon_inode:")}
     assert shared == set()
     assert not [file for file in theirs.values() if file.startswith(str(node.place))]
 
 
-# A backend's is its postmaster's; what /proc shows of it is its title.
+# A backend inherits its postmaster's; its own in /proc is overwritten by its title.
 @pytest.mark.parametrize("engine", ["etcd", "patroni", "postgres"])
 def test_its_environment_is_made_for_it(node: Any, pids: dict[str, int], engine: str) -> None:
     """It has a search path, a home of the node's own and a locale."""
@@ -160,14 +160,14 @@ def test_its_environment_is_made_for_it(node: Any, pids: dict[str, int], engine:
 
 
 def inherited(pid: int, field: str) -> list[int]:
-    """Return those of the starter's signals that a process blocks or ignores now.
+    """Return those of the parent's signals that a process blocks or ignores now.
 
-    What is inherited is blocked in each thread. Go keeps one, maybe the first, that blocks all but
-    what the program listens to.
+    An inherited mask is blocked in each thread. Go keeps one thread, maybe the first, that blocks
+    all but the signals that the program handles.
     """
     mask = -1
     for thread in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):  # it may have ended
+        with contextlib.suppress(OSError):  # it may have exited
             mask &= int(told(thread / "status", field), 16)
     return [number for number in SIGNALS if mask & 1 << (number - 1)]
 
@@ -175,10 +175,10 @@ def inherited(pid: int, field: str) -> list[int]:
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("field", ["SigBlk", "SigIgn"])
 def test_its_signals_are_its_own(pids: dict[str, int], engine: str, field: str) -> None:
-    """What the starter has blocked or ignored reaches it not.
+    """Signals that the parent blocked or ignored are neither.
 
-    What is inherited stays. An engine blocks all signals for a moment, as Go does while it makes a
-    thread, and one look may fall into it.
+    What is inherited stays. An engine may block all signals for a moment, as Go does while it
+    creates a thread, and one read may hit that moment.
     """
     deadline = time.monotonic() + SURE_SECONDS
     while found := inherited(pids[engine], field):
@@ -188,7 +188,7 @@ def test_its_signals_are_its_own(pids: dict[str, int], engine: str, field: str) 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_what_it_makes_is_for_its_account_alone(pids: dict[str, int], engine: str) -> None:
-    """The umask is strict, and no memory with passwords in it is written to a file."""
+    """The umask is strict, and no core dump with passwords is written."""
     assert status(pids[engine], "Umask") == "0077"
     limits = Path(f"/proc/{pids[engine]}/limits").read_text()
     core = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
@@ -197,7 +197,7 @@ def test_what_it_makes_is_for_its_account_alone(pids: dict[str, int], engine: st
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_it_leads_a_session_of_its_own(node: Any, pids: dict[str, int], engine: str) -> None:
-    """A terminal's signals reach neither it nor what it starts."""
+    """A terminal's signals reach neither it nor its children."""
     own = session(pids[engine])
     assert own[0] not in {session(supervisor(node))[0], os.getpgid(0)}
     assert own[1] not in {session(supervisor(node))[1], os.getsid(0)}
@@ -206,7 +206,7 @@ def test_it_leads_a_session_of_its_own(node: Any, pids: dict[str, int], engine: 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_it_works_in_a_place_of_its_own(node: Any, pids: dict[str, int], engine: str) -> None:
-    """No file system that the starter happened to be in is kept busy."""
+    """The file system of the parent's working directory can be unmounted."""
     place = str(Path(f"/proc/{pids[engine]}/cwd").readlink())
     assert place in {"/", str(node.layout.pgdata)}
 
@@ -216,7 +216,7 @@ def test_it_works_in_a_place_of_its_own(node: Any, pids: dict[str, int], engine:
 def test_what_the_service_manager_decides_stays(
     node: Any, pids: dict[str, int], engine: str, what: str
 ) -> None:
-    """A unit's OOMScoreAdjust= and Nice= hold for the whole node."""
+    """A unit's OOMScoreAdjust= and Nice= apply to the whole node."""
 
     def value(pid: int) -> str:
         if what == "nice":
@@ -227,13 +227,13 @@ def test_what_the_service_manager_decides_stays(
 
 
 def test_all_engines_were_looked_at(pids: dict[str, int]) -> None:
-    """Else the tests above would have looked at nothing."""
+    """Otherwise the tests above would have checked nothing."""
     assert set(pids) == set(ENGINES)
     assert len(set(pids.values())) == len(ENGINES)
 
 
 def test_a_backend_that_computes_does_not_outlive_its_postmaster(lab: Any, node: Any) -> None:
-    """It would not notice for as long as its query takes; PostgreSQL is back all the same."""
+    """It would not notice until its query ends; PostgreSQL restarts all the same."""
     with contextlib.closing(node.connect()) as connection:
         row = connection.execute("select pg_backend_pid()").fetchone()
         assert row

@@ -1,4 +1,4 @@
-"""A part is kept running, with pauses, and ended when it is asked to."""
+"""A part is kept running, with pauses, and stopped on request."""
 
 import asyncio
 import fcntl
@@ -29,7 +29,7 @@ from openvcha.node.process.supervisor_watch import BEAT
 
 
 class Program:
-    """A program that runs until it is told how to end."""
+    """A program that runs until it is told how to exit."""
 
     def __init__(self, deaf: bool = False) -> None:
         self.pid = 4711
@@ -47,7 +47,7 @@ class Program:
 
 
 class Stage:
-    """Gives a part its programs, its clock and its sleep."""
+    """Provides a part's programs, clock and sleep."""
 
     def __init__(self, directory: Path, spec: PartSpec, runs: Sequence[float] = ()) -> None:
         self.now = 0.0
@@ -102,12 +102,12 @@ SPEC = PartSpec("part", ("/bin/true",), {}, stop_seconds=0.05)
 
 
 async def settled(stage: Stage, starts: int) -> None:
-    """Wait until the part has started its program so often."""
+    """Wait until the part has started its program this often."""
     await stage.until(lambda: len(stage.started) >= starts and stage.part.status.pid is not None)
 
 
 async def test_the_pause_doubles_and_is_forgotten_after_a_calm_run(tmp_path: Path) -> None:
-    """Programs that end soon are started more and more slowly, until one ran for long."""
+    """Programs that exit soon are restarted with growing pauses, until one has run for long."""
     stage = Stage(tmp_path, SPEC, runs=[0, 1, 0, 31, 0])
     stage.part.begin()
     await settled(stage, 6)
@@ -118,13 +118,13 @@ async def test_the_pause_doubles_and_is_forgotten_after_a_calm_run(tmp_path: Pat
 
 
 def test_the_pause_has_a_limit() -> None:
-    """However often it fails, the next try is not further away than the limit."""
+    """However often it fails, the pause never exceeds the limit."""
     backoff = Backoff(first=1, longest=10)
     assert [backoff.pause(0) for _ in range(100)][-1] == 10
 
 
 async def test_a_program_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
-    """Stopping ends with SIGKILL at the deadline at the latest, and nothing is started again."""
+    """Stopping ends with SIGKILL at the deadline at the latest, and nothing is restarted."""
     stage = Stage(tmp_path, SPEC)
     stage.deaf = True
     stage.part.begin()
@@ -136,14 +136,14 @@ async def test_a_program_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
 
 
 async def test_a_part_that_never_began_can_be_stopped(tmp_path: Path) -> None:
-    """A node that is stopped early has parts that have not run."""
+    """A node that is stopped early has parts that have never run."""
     stage = Stage(tmp_path, SPEC)
     await stage.part.stop()
     assert stage.started == []
 
 
 async def test_a_part_that_was_halted_can_begin_again(tmp_path: Path) -> None:
-    """Between the two nothing runs, and its log stays open."""
+    """In between nothing runs, and its log stays open."""
     stage = Stage(tmp_path, SPEC)
     stage.part.begin()
     await settled(stage, 1)
@@ -159,7 +159,7 @@ async def test_a_part_that_was_halted_can_begin_again(tmp_path: Path) -> None:
 
 
 async def test_a_gated_part_waits_for_its_word(tmp_path: Path) -> None:
-    """It is started at once, but gets its word only when the gate is opened."""
+    """It is started at once, but gets its go-ahead only when the gate is opened."""
     stage = Stage(tmp_path, PartSpec("part", ("/bin/true",), {}, gated=True))
     stage.part.begin()
     await settled(stage, 1)
@@ -178,7 +178,7 @@ async def test_a_gated_part_waits_for_its_word(tmp_path: Path) -> None:
 async def test_a_part_that_watches_hears_that_the_loop_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Until its word; when it does not read, nothing waits for it."""
+    """Until its go-ahead; when it does not read, nothing blocks."""
     monkeypatch.setattr("openvcha.node.process.supervisor_watch.BEAT_SECONDS", 0.0)
     spec = PartSpec("part", ("/bin/true",), {}, gated=True, watches=True)
     stage = Stage(tmp_path, spec)
@@ -197,12 +197,12 @@ async def test_a_part_that_watches_hears_that_the_loop_goes_on(
 
 
 def _waiting(pipe: int) -> int:
-    """Count the bytes that nobody has read."""
+    """Return the number of bytes not read yet."""
     return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 async def test_a_program_can_log_for_a_while_though_nobody_reads() -> None:
-    """Longer than the reaper needs to notice it; it waits then, with all who wait for it."""
+    """Longer than the reaper needs to notice; then it blocks, with all who wait for it."""
     lines: list[bytes] = []
     code = "import fcntl; print(fcntl.fcntl(1, fcntl.F_GETPIPE_SZ))"
     running = await launch([sys.executable, "-c", code], os.environ, lines.append)
@@ -215,7 +215,7 @@ def open_files() -> set[Path]:
 
 
 async def test_a_fault_of_ours_does_not_lose_a_part(tmp_path: Path) -> None:
-    """Whatever goes wrong while a program is started or watched, it is begun anew."""
+    """Whatever fails while a program is started or watched, it is started again."""
     stage = Stage(tmp_path, SPEC)
     stage.faults = [RuntimeError("odd"), ValueError("odder")]
     stage.part.begin()
@@ -226,7 +226,7 @@ async def test_a_fault_of_ours_does_not_lose_a_part(tmp_path: Path) -> None:
 
 
 async def test_only_a_gated_part_gets_a_pipe(tmp_path: Path) -> None:
-    """Whoever waits for no word reads nothing: its input is /dev/null."""
+    """An ungated program reads nothing: its input is /dev/null."""
     stage = Stage(tmp_path, SPEC)
     stage.part.begin()
     await settled(stage, 1)
@@ -235,7 +235,7 @@ async def test_only_a_gated_part_gets_a_pipe(tmp_path: Path) -> None:
 
 
 async def test_a_gate_leaves_no_descriptor(tmp_path: Path) -> None:
-    """However often a gated part ends, before its word or after it."""
+    """However often a gated part exits, before its go-ahead or after it."""
     before = open_files()
     stage = Stage(tmp_path, PartSpec("part", ("/bin/true",), {}, gated=True), runs=[0, 0, 0])
     stage.part.begin()
@@ -244,12 +244,12 @@ async def test_a_gate_leaves_no_descriptor(tmp_path: Path) -> None:
     stage.part.open_gate()
     await settled(stage, 4)
     await stage.part.stop()
-    # What the test itself duplicates of each start stays open.
+    # The descriptors that the test itself duplicates at each start stay open.
     assert len(open_files() - before) <= len(stage.started)
 
 
 async def test_output_is_read_and_the_end_is_seen_while_a_child_holds_it() -> None:
-    """The program's end counts, though something it started keeps its output open."""
+    """The program's exit counts, though a child still holds its output open."""
     lines: list[bytes] = []
     code = "import os,sys,time\nif child := os.fork(): print(child, 'two', sep='\\n', flush=True)\n"
     code += "time.sleep(600 if not child else 0); os._exit(3)"
@@ -263,7 +263,7 @@ async def test_output_is_read_and_the_end_is_seen_while_a_child_holds_it() -> No
 
 
 def test_the_environment_overrides_no_configuration() -> None:
-    """What the caller has set for PostgreSQL, etcd or Patroni does not reach the parts."""
+    """The caller's settings for PostgreSQL, etcd or Patroni do not reach the parts."""
     environment = {"PATH": "/bin", "PGHOST": "x", "ETCD_NAME": "x", "PATRONI_NAME": "x"}
     found = program_environment(environment, {"EXTRA": "1"})
     assert found["PATH"] == "/bin"
@@ -272,7 +272,7 @@ def test_the_environment_overrides_no_configuration() -> None:
 
 
 def test_an_engine_gets_the_search_path_and_nothing_else_of_ours() -> None:
-    """Neither secrets nor switches of its libraries come from who started the node."""
+    """Neither the caller's secrets nor its settings for the engine's libraries are passed on."""
     ours = {"PATH": "/own/bin", "HOME": "/ours", "LD_PRELOAD": "x", "SECRET": "x", "TZ": "x"}
     found = engine_environment(ours, Path("/srv/node"), {"PGPASSFILE": "y"})
     home = {"HOME": "/srv/node"}
@@ -289,5 +289,5 @@ def test_an_engine_gets_the_search_path_and_nothing_else_of_ours() -> None:
     ],
 )
 def test_an_exit_is_told_in_words(code: int, text: str) -> None:
-    """The log says how a program ended."""
+    """The log says how a program exited."""
     assert describe_exit(code) == text

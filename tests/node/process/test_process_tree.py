@@ -1,4 +1,4 @@
-"""Which processes belong to a node, decided from what /proc shows."""
+"""Which processes belong to a node, according to /proc."""
 
 import os
 import signal
@@ -69,18 +69,18 @@ FOREIGN: list[tuple[str, ...]] = [
 
 @pytest.mark.parametrize("argv", OWN)
 def test_a_nodes_own_programs_are_known(argv: tuple[str, ...]) -> None:
-    """Every program that a node starts is recognised by its command line alone."""
+    """Every program of a node is recognized by its command line alone."""
     assert names_node(argv, HERE)
 
 
 @pytest.mark.parametrize("argv", FOREIGN)
 def test_others_are_left_alone(argv: tuple[str, ...]) -> None:
-    """Other nodes, wrappers and people who look into the directory are no part of it."""
+    """Other nodes, wrappers and shells in the directory are not part of it."""
     assert not names_node(argv, HERE)
 
 
 def test_descendants_belong_but_not_other_nodes() -> None:
-    """What a node's programs start is its own; another node started from it is not."""
+    """Its programs' children belong to it; another node started from it does not."""
     table = {
         1: Process(1, 0, 1, ("init",)),
         2: Process(2, 1, 2, service_part(LAYOUT, {}).argv),
@@ -95,7 +95,7 @@ def test_descendants_belong_but_not_other_nodes() -> None:
 
 
 def test_the_caller_and_its_ancestors_are_spared() -> None:
-    """Whoever ends a node's left-overs does not end itself or what it was started from."""
+    """A caller that ends a node's left-overs does not end itself or its ancestors."""
     run = OWN[0]
     table = {1: Process(1, 0, 1, ()), 2: Process(2, 1, 2, run), 3: Process(3, 2, 3, run)}
     spared = ancestors(table, 3)
@@ -104,14 +104,14 @@ def test_the_caller_and_its_ancestors_are_spared() -> None:
 
 
 def test_a_recorded_process_counts_only_with_its_start_time() -> None:
-    """An id that another process has got since is not taken for the supervisor."""
+    """A process that has reused the id is not taken for the supervisor."""
     table = {5: Process(5, 1, 50, ("python3",))}
     assert members(table, HERE, also=Process(5, 0, 50, ()))
     assert not members(table, HERE, also=Process(5, 0, 49, ()))
 
 
 def test_signals_reach_only_the_very_process() -> None:
-    """A process that has the id but not the start time is not signalled."""
+    """A process with the same id but another start time is not signalled."""
     with subprocess.Popen(["/bin/sleep", "60"]) as sleeper:
         found = read_process(sleeper.pid)
         assert found
@@ -134,7 +134,7 @@ def test_the_process_table_has_us() -> None:
 def test_one_walk_finds_the_processes_of_several_nodes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Each gets its own, in the order asked for, and /proc is read once."""
+    """Each gets its own, in the order given, and /proc is read once."""
     directories = [tmp_path / "one", tmp_path / "two", tmp_path / "none"]
     table = {
         pid: Process(pid, 1, 0, ("python3", "-m", "openvcha", "node", "run", str(directory)))
@@ -153,7 +153,7 @@ def test_one_walk_finds_the_processes_of_several_nodes(
 
 
 async def test_kill_ends_a_tree_that_forks(tmp_path: Path) -> None:
-    """All of a tree is ended, also what it starts meanwhile; then nothing is found."""
+    """The whole tree is killed, including processes it starts meanwhile; then nothing is found."""
     fork = f"while true; do sleep 60 & sleep 0.001; done # {tmp_path}"
     argv = ["postgres", "-c", fork, "-D", str(tmp_path / "pgdata")]
     with subprocess.Popen(argv, executable="/bin/sh") as forking:  # noqa: ASYNC220 - it only forks
@@ -165,6 +165,6 @@ async def test_kill_ends_a_tree_that_forks(tmp_path: Path) -> None:
 
 
 def test_a_relative_directory_is_resolved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The directory in a command line is compared by what it really is."""
+    """The directory in a command line is compared by its real path."""
     monkeypatch.chdir(tmp_path)
     assert node_run(("python3", "-m", "openvcha", "node", "run", "./x")) == tmp_path / "x"

@@ -1,4 +1,4 @@
-"""When the supervisor has died the node ends: in order at first, soon in any case."""
+"""When the supervisor has died the node is stopped: in order at first, soon in any case."""
 
 import os
 import re
@@ -59,20 +59,20 @@ TERM, INT, KILL = signal.SIGTERM, signal.SIGINT, signal.SIGKILL
 def test_patroni_goes_before_what_it_needs(
     left: list[Process], told: dict[Process, signal.Signals]
 ) -> None:
-    """It stops PostgreSQL and gives the lead away; a backend ends with its postmaster."""
+    """It stops PostgreSQL and releases the leader key; a backend ends with its postmaster."""
     assert dict(signals_for(left)) == told
 
 
 @pytest.mark.parametrize("name", ["service", "run", "node"])
 def test_a_directory_may_have_any_name(name: str) -> None:
-    """What is no supervisor is decided by the command, not by a word somewhere."""
+    """A supervisor is recognized by its command, not by a word anywhere in it."""
     assert is_supervisor(Process(2, 1, 1, (PYTHON, "-m", "openvcha", "node", "run", name)))
     service = (PYTHON, "-m", "openvcha", "node", "service", f"/srv/{name}")
     assert not is_supervisor(Process(3, 1, 1, service))
 
 
 class Machine:
-    """Processes that end when they are told; the frozen ones do not listen."""
+    """Processes that exit when told to; the frozen ones do not react."""
 
     def __init__(self, directory: Path, *frozen: str) -> None:
         self.now = 0.0
@@ -131,7 +131,7 @@ def machine(tmp_path: Path, request: pytest.FixtureRequest) -> Any:
 
 
 def test_what_listens_ends_in_order(machine: Machine) -> None:
-    """The store goes last, and nobody is killed."""
+    """The store goes last, and no process is killed."""
     assert machine.reaper().end() == []
     assert machine.told == [("patroni", TERM), ("etcd", TERM)]
     assert machine.killed == []
@@ -139,7 +139,7 @@ def test_what_listens_ends_in_order(machine: Machine) -> None:
 
 @pytest.mark.parametrize("machine", [("patroni",), ("postgres",)], indirect=True)
 def test_what_does_not_listen_is_killed_before_another_leads(machine: Machine) -> None:
-    """Each is told once; etcd stays until then, and all end."""
+    """Each is told once; etcd stays until then, and all exit."""
     left = {process.argv for process in machine.reaper().end()}
     assert POSTMASTER.argv in left
     assert len(set(machine.told)) == len(machine.told)
@@ -149,7 +149,7 @@ def test_what_does_not_listen_is_killed_before_another_leads(machine: Machine) -
 
 
 def test_the_next_supervisor_is_left_alone(machine: Machine) -> None:
-    """It has ended what was left before it starts anything; what runs now is its own."""
+    """It stopped what was left before it started anything; what runs now is its own."""
     pid_file = Layout(machine.directory).supervisor_pid
     pid_file.parent.mkdir(parents=True)
     pid_file.write_text(str(os.getpid()))
@@ -161,7 +161,7 @@ def test_the_next_supervisor_is_left_alone(machine: Machine) -> None:
 
 @pytest.fixture
 def started(tmp_path: Path) -> Any:
-    """A real reaper of a node that runs nothing but a sleeping etcd; gives both and the pipe."""
+    """Start a real reaper of a node that runs only a sleeping etcd; yield both and the pipe."""
     layout = Layout(tmp_path)
     layout.make_directories()
     argv = ["etcd", f"--data-dir={layout.etcd_data}"]
@@ -186,7 +186,7 @@ def started(tmp_path: Path) -> Any:
 
 
 def test_the_end_of_the_pipe_is_the_end_of_the_node(started: Any) -> None:
-    """Also when a service manager tells everything at once to end."""
+    """Even when a service manager signals all processes at once."""
     etcd, reaper, layout = started
     until_it_waits(reaper.pid)
     reaper.send_signal(TERM)
@@ -209,7 +209,7 @@ def test_it_costs_little_until_then(started: Any) -> None:
 
 
 def test_a_dismissed_one_ends_nothing(started: Any) -> None:
-    """A supervisor that ends in order has ended everything before, and may start again."""
+    """A supervisor that exits in order has stopped everything before, and may start again."""
     etcd, reaper, _ = started
     reaper.stdin.write(b"g")
     reaper.stdin.close()
@@ -222,7 +222,7 @@ STOPPED = ("T", 7)
 
 @pytest.mark.parametrize("sight", [STOPPED, ("S", 7), ("D", 7)], ids=lambda sight: sight[0])
 def test_who_is_silent_and_still_hangs(sight: tuple[str, int]) -> None:
-    """Whether it was stopped, waits for something, or for a disk; not before the last look."""
+    """Whether stopped, or waiting for something, or for a disk; not before the last check."""
     silence = Silence()
     assert [silence.hangs(sight) for _ in range(LOOKS + 1)] == [False] * LOOKS + [True]
 
@@ -246,7 +246,7 @@ def test_who_is_silent_on_a_busy_machine_does_not_hang(
 
 
 def test_the_word_is_that_of_the_gate() -> None:
-    """What waits cannot import it; a beat is another one."""
+    """The reaper cannot import the constant; a heartbeat is a different word."""
     assert DISMISS == GO
     assert BEAT != GO
 
@@ -283,7 +283,7 @@ for number in range(1 << 60):
 
 @pytest.fixture
 def hanging(tmp_path: Path) -> Any:
-    """Return a supervisor whose store logs a line before each write, and their count."""
+    """Return a supervisor whose store logs a line before each write, and the number of writes."""
     layout = Layout(tmp_path)
     layout.make_directories()
     count = tmp_path / "count"
@@ -301,7 +301,7 @@ def written(count: Path) -> int:
 
 
 def test_a_supervisor_that_hangs_is_the_end_of_the_node(hanging: Any) -> None:
-    """Its parts would wait for it as soon as nobody reads what they log, and all commits too."""
+    """Its parts would block as soon as their logs are not read, and so would all commits."""
     supervisor, count, layout = hanging
     until(lambda: written(count) > 20)
     supervisor.send_signal(signal.SIGSTOP)
@@ -311,7 +311,7 @@ def test_a_supervisor_that_hangs_is_the_end_of_the_node(hanging: Any) -> None:
 
 
 def test_a_supervisor_that_goes_on_is_left_alone(hanging: Any) -> None:
-    """It beats more seldom than is looked here, and is not still meanwhile."""
+    """Its heartbeats are rarer than the checks here, and it is not idle meanwhile."""
     supervisor, count, layout = hanging
     until(lambda: written(count) > 5000)
     assert supervisor.poll() is None
@@ -319,7 +319,7 @@ def test_a_supervisor_that_goes_on_is_left_alone(hanging: Any) -> None:
 
 
 def until_it_waits(pid: int) -> None:
-    """Wait until it is deaf, which it is before it does anything else."""
+    """Wait until it ignores signals, which it does before anything else."""
     deadline = time.monotonic() + 60
     while not int(_ignored(pid), 16) & 1 << (TERM - 1):
         assert time.monotonic() < deadline

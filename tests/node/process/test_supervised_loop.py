@@ -1,4 +1,4 @@
-"""Work that goes on for ever is begun anew whatever ends it, and tells of it."""
+"""Endless work is restarted whatever ends it, and the failure is reported."""
 
 import asyncio
 import subprocess
@@ -17,7 +17,7 @@ CALM = 30.0
 
 
 class Log:
-    """Keeps what is logged."""
+    """Records what is logged."""
 
     def __init__(self) -> None:
         self.broken: list[str] = []
@@ -33,7 +33,7 @@ class Log:
 
 
 class Stage:
-    """Runs work under supervision, and keeps what became known of it and when it was begun."""
+    """Runs work under supervision, and records what was reported of it and each start."""
 
     def __init__(self, *ends: Callable[[], Awaitable[object]]) -> None:
         self.ends = list(ends)
@@ -51,7 +51,7 @@ class Stage:
             await asyncio.Event().wait()
 
     async def run(self, seconds: float) -> "asyncio.Task[None]":
-        """Supervise it for some time; return what supervises."""
+        """Supervise it for some time; return the supervising task."""
         backoff = Backoff(first=1, longest=8, calm=CALM)
 
         def told(name: str, reason: str | None) -> None:
@@ -79,11 +79,11 @@ def raising(error: BaseException) -> Callable[[], Awaitable[object]]:
 
 
 async def coming_to_its_end() -> None:
-    """Do nothing: that is no fault, but work for ever has none."""
+    """Return: no error, but endless work must not end."""
 
 
 async def canceled_by_another() -> None:
-    """Wait for what somebody cancels: the error is that of our own cancelation."""
+    """Wait for a task that is cancelled elsewhere: the error is that of our own cancellation."""
     inner = asyncio.get_running_loop().create_future()
     inner.cancel()
     await inner
@@ -106,7 +106,7 @@ async def canceled_by_another() -> None:
 async def test_whatever_ends_it_is_told_and_it_is_begun_anew(
     ends: Callable[[], Awaitable[object]], reason: str
 ) -> None:
-    """Nothing ends it silently; once it has gone on well for long that is told too."""
+    """Nothing ends it silently; once it has worked for a while that is reported too."""
     stage = Stage(ends)
     running = await stage.run(CALM + 2)
     assert stage.begun == [0, 1]
@@ -120,14 +120,14 @@ async def test_whatever_ends_it_is_told_and_it_is_begun_anew(
 
 
 async def test_it_waits_longer_each_time() -> None:
-    """Up to a limit: what is broken for long must not keep the processor busy."""
+    """Up to a limit: a persistent failure must not use up the CPU."""
     stage = Stage(*[raising(ValueError("odd"))] * 6)
     await end(await stage.run(40))
     assert stage.begun == [0, 1, 3, 7, 15, 23, 31]
 
 
 async def test_each_kind_of_failure_is_logged_once() -> None:
-    """Also when its text has another number each time; a kind that is new is logged."""
+    """Even if its text has another number each time; a new kind is logged."""
 
     async def counting() -> None:
         raise ValueError(f"port {len(stage.begun)}")
@@ -159,7 +159,7 @@ async def test_a_failure_after_calm_times_is_logged_again() -> None:
 
 
 async def test_it_ends_when_it_is_canceled() -> None:
-    """At once, and with it the work: also in the pause between two tries."""
+    """At once, together with the work: even in the pause between two attempts."""
     ended = 0
 
     async def working() -> None:
@@ -177,7 +177,7 @@ async def test_it_ends_when_it_is_canceled() -> None:
 
 
 async def test_a_reason_is_bounded() -> None:
-    """It stands in the cluster's health: what others wrote into it may be long."""
+    """It is part of the cluster's health: others' text in it may be long."""
     stage = Stage(raising(ValueError("x" * 10_000)))
     await end(await stage.run(0.5))
     assert len(stage.told[0][1] or "") == MAX_REASON_LENGTH + 1

@@ -22,7 +22,7 @@ def layout(tmp_path: Path) -> Layout:
 
 
 def test_data_in_place_or_set_aside_are_data(layout: Layout) -> None:
-    """An empty directory is none."""
+    """An empty directory does not count."""
     assert "has no data" in str(missing_data(IDENTITY, layout))
     layout.pgdata.mkdir()
     assert "has no data" in str(missing_data(IDENTITY, layout))
@@ -33,7 +33,7 @@ def test_data_in_place_or_set_aside_are_data(layout: Layout) -> None:
 
 
 def test_a_witness_has_none(layout: Layout) -> None:
-    """Whatever lies in its directory."""
+    """Whatever its directory contains."""
     layout.pgdata.mkdir()
     (layout.pgdata / "PG_VERSION").write_text("15")
     witness = msgspec.structs.replace(IDENTITY, kind="witness")
@@ -41,7 +41,7 @@ def test_a_witness_has_none(layout: Layout) -> None:
 
 
 def test_a_store_is_what_a_member_has_written(layout: Layout) -> None:
-    """An empty one would begin a cluster that never was."""
+    """An empty one would start a new cluster."""
     assert "there is no store" in str(missing_store(layout))
     (layout.etcd_data / "member").mkdir(parents=True)
     assert missing_store(layout) is None

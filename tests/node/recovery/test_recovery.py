@@ -1,4 +1,4 @@
-"""A request on a node: carried out before anything runs, and again after a crash."""
+"""A recovery request on a node: carried out before anything runs, and again after a crash."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -32,7 +32,7 @@ OWN, OTHER = "https://127.1.1.1:2380", "https://127.1.1.2:2380"
 
 
 class Crash(BaseException):
-    """The supervisor is gone."""
+    """The supervisor has died."""
 
 
 class Stage:
@@ -93,7 +93,7 @@ class Stage:
         self.meanwhile()
 
     async def carry_out(self) -> str | None:
-        """As the supervisor does it at its start."""
+        """Do as the supervisor does at its start."""
         found = load_request(self.layout)
         assert found
         todo = Recovery(self.identity, self.layout, self.etcd_with, self.rewrite)
@@ -118,10 +118,10 @@ class Store:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Nothing to close."""
+        """Do nothing."""
 
     async def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing."""
 
     async def members(self, *, local: bool = False) -> list[Any]:
         assert not local
@@ -141,7 +141,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
 
 
 async def test_a_node_is_made_stand_alone_and_asks_no_other_any_more(stage: Stage) -> None:
-    """Forced, rewritten, stopped, in this order; then the request is gone."""
+    """Forced, rewritten, stopped, in this order; then the request is deleted."""
     assert await stage.ask() is None
     assert stage.done == [*ASKED, "forced", "rewritten", "stopped"]
     assert load_identity(stage.layout.root).etcd_initial_cluster == {"own": OWN}
@@ -152,7 +152,7 @@ async def test_a_node_is_made_stand_alone_and_asks_no_other_any_more(stage: Stag
 
 
 async def test_after_a_crash_it_is_done_again(stage: Stage) -> None:
-    """The request goes last, so nothing is left half done."""
+    """The request is deleted last, so nothing is left half done."""
     stage.broken = Crash()
     with pytest.raises(Crash):
         await stage.ask()
@@ -165,7 +165,7 @@ async def test_after_a_crash_it_is_done_again(stage: Stage) -> None:
 
 
 async def test_who_asks_again_meanwhile_gets_an_answer_too(stage: Stage) -> None:
-    """The command was ended and typed again: its second run waits for an outcome of its own."""
+    """The command was interrupted and run again: the second run waits for its own outcome."""
     again = Request(wish=RequestKind.STANDALONE, id="2")
     stage.meanwhile = lambda: write_request(stage.layout, again)
     assert await stage.ask() is None
@@ -174,7 +174,7 @@ async def test_who_asks_again_meanwhile_gets_an_answer_too(stage: Stage) -> None
 
 
 async def test_a_store_that_is_not_alone_is_left_as_it_is(stage: Stage) -> None:
-    """Records of a cluster that lives are never rewritten."""
+    """The records of a running cluster are never rewritten."""
     stage.names = ["own", "other"]
     assert "2 members" in str(await stage.ask())
     assert stage.done == [*ASKED, "forced", "stopped"]
@@ -182,7 +182,7 @@ async def test_a_store_that_is_not_alone_is_left_as_it_is(stage: Stage) -> None:
 
 
 async def test_a_store_that_does_not_answer_is_told(stage: Stage) -> None:
-    """With a limit; the node is started as it was."""
+    """After a limit; the node is started unchanged."""
     stage.answers = False
     assert "did not respond as a single member" in str(await stage.ask())
     assert stage.done == [*ASKED, "forced", "stopped"]
@@ -190,7 +190,7 @@ async def test_a_store_that_does_not_answer_is_told(stage: Stage) -> None:
 
 
 async def test_without_a_store_or_data_nothing_is_forced(stage: Stage) -> None:
-    """An empty store would begin a cluster that never was."""
+    """An empty store would start a new cluster."""
     (stage.layout.etcd_data / "member").rmdir()
     assert "there is no store" in str(await stage.ask())
     (stage.layout.pgdata / "row").unlink()
@@ -200,7 +200,7 @@ async def test_without_a_store_or_data_nothing_is_forced(stage: Stage) -> None:
 
 @pytest.mark.parametrize("wish", list(RequestKind))
 async def test_data_that_were_set_aside_are_put_back_first(stage: Stage, wish: RequestKind) -> None:
-    """They may be the last copy, and what was being copied is none."""
+    """They may be the last copy, and the unfinished copy is useless."""
     create_backup(stage.layout, dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
     stage.layout.pgdata_copying.mkdir()
     assert await stage.ask(wish) is None
@@ -210,13 +210,13 @@ async def test_data_that_were_set_aside_are_put_back_first(stage: Stage, wish: R
 
 
 async def test_an_outcome_of_another_request_is_not_taken_for_this_one(stage: Stage) -> None:
-    """The file of the last one may still be there."""
+    """The previous one's file may still exist."""
     await stage.ask()
     assert await outcome_of(stage.layout, Request(wish=RequestKind.STANDALONE, id="2"), 1) is None
 
 
 async def test_who_has_come_back_meanwhile_forbids_it(stage: Stage) -> None:
-    """Asked for hours ago, done at the next start: nothing of the node is changed."""
+    """Requested hours ago, done at the next start: nothing of the node is changed."""
     create_backup(stage.layout, dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
     stage.forbids = "vcha-2 answers"
     assert await stage.ask() == "vcha-2 answers"
@@ -230,7 +230,7 @@ async def test_who_has_come_back_meanwhile_forbids_it(stage: Stage) -> None:
 async def test_what_has_begun_is_not_forced_beside_others(
     stage: Stage, listed: Listed | None
 ) -> None:
-    """The mark comes before the cut: power fails between, the others come back and serve."""
+    """The mark comes before forcing: power may fail in between, and the others may serve again."""
     write_request(stage.layout, Request(wish=RequestKind.STANDALONE, id="1", begun=True))
     stage.listed, stage.forbids = listed, "vcha-2 answers"
     assert await stage.carry_out() == "vcha-2 answers"
@@ -240,7 +240,7 @@ async def test_what_has_begun_is_not_forced_beside_others(
 
 
 async def test_once_cut_off_it_is_carried_through_whoever_answers(stage: Stage) -> None:
-    """To stop there would leave a node that can serve nobody."""
+    """Stopping there would leave a node that can never serve."""
     stage.broken = Crash()
     with pytest.raises(Crash):
         await stage.ask()
@@ -251,14 +251,14 @@ async def test_once_cut_off_it_is_carried_through_whoever_answers(stage: Stage) 
 
 
 async def test_a_store_of_one_without_a_mark_is_judged_like_any(stage: Stage) -> None:
-    """A node set back to a copy of before the others joined remembers nobody either."""
+    """A node restored to a copy from before the others joined does not know them either."""
     stage.forbids, stage.listed = "vcha-2 answers", {OWN: "own"}
     assert await stage.ask() == "vcha-2 answers"
     assert stage.done == ASKED
 
 
 async def test_asked_again_while_it_begins_the_newer_request_is_answered(stage: Stage) -> None:
-    """The mark of the older one does not take its place."""
+    """The mark of the older one does not replace it."""
     again = Request(wish=RequestKind.STANDALONE, id="2")
     write_request(stage.layout, Request(wish=RequestKind.STANDALONE, id="1"))
     stage.in_survey = lambda: write_request(stage.layout, again)
@@ -274,7 +274,7 @@ async def test_a_witness_is_never_made_stand_alone(stage: Stage) -> None:
 
 
 async def test_a_store_that_is_full_is_given_room_before_it_is_rewritten(stage: Stage) -> None:
-    """Else nothing could be written into it, and the node could not be helped."""
+    """Otherwise nothing could be written to it, and the node could not be recovered."""
     stage.full = True
     assert await stage.ask() is None
     assert stage.done == [*ASKED, "forced", "room", "rewritten", "stopped"]

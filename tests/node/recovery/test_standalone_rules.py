@@ -1,4 +1,4 @@
-"""May a node be made a cluster of its own, and what is said before: pure judgements."""
+"""Whether a node may be made stand-alone, and what is said before: pure decisions."""
 
 import datetime as dt
 from dataclasses import replace
@@ -26,7 +26,7 @@ SILENT = (PlaceReply(B), PlaceReply(W))
 
 
 def asked(**changes: Any) -> Survey:
-    """All others are silent, as far as is known, unless ``changes`` say otherwise."""
+    """Return a survey in which all others are silent, except for ``changes``."""
     found = Survey(IDENTITY, kept(), None, None, SILENT)
     return replace(found, **changes)
 
@@ -67,7 +67,7 @@ def quorum(*names: str) -> Quorum:
 def test_only_a_node_that_nobody_answers_may_stand_alone(
     changes: dict[str, Any], word: str | None
 ) -> None:
-    """Whatever another one says: that it says it is enough."""
+    """Whatever the answer: that there is one is enough."""
     reason = standalone_refusal(asked(**changes))
     assert (reason is None) if word is None else word in str(reason)
 
@@ -81,7 +81,7 @@ def test_who_answers_is_named_with_the_only_way_around() -> None:
 
 
 def test_the_store_and_the_node_are_shown_and_silence_is_not_called_gone() -> None:
-    """All that a person can judge by: which store, how old, what the node was, who is silent."""
+    """Everything a person needs to decide: which store, how old, the node's role, who is silent."""
     text = "\n".join(identity_lines(asked(), NOW))
     for part in (
         "cluster c1, revision 7 or later",
@@ -94,7 +94,7 @@ def test_the_store_and_the_node_are_shown_and_silence_is_not_called_gone() -> No
 
 
 def test_what_is_not_known_is_said() -> None:
-    """A node that kept nothing, and one that was removed when it was last in touch."""
+    """For a node without records, and one that was already removed at its last contact."""
     assert "nothing is known of the cluster" in "\n".join(identity_lines(asked(kept=None), NOW))
     text = "\n".join(identity_lines(asked(kept=kept(listed=False)), NOW))
     assert "had removed this node" in text
@@ -123,7 +123,7 @@ def active(**changes: Any) -> KeptCluster:
 def test_rows_are_called_safe_only_where_that_was_seen(
     found: KeptCluster | None, begins: str
 ) -> None:
-    """Under a pause nobody writes down that the active has gone on alone."""
+    """Under a pause nothing records that the active has gone on alone."""
     assert rows_lost("a", found).startswith(begins)
 
 
@@ -148,5 +148,5 @@ def view(contact: Contact, seconds: float, *, writable: bool | None) -> OwnView:
 def test_the_public_address_is_asked_only_when_an_answer_must_be_anothers(
     found: OwnView | None, asks: bool
 ) -> None:
-    """An active that goes on alone in MAINTENANCE would take itself for another."""
+    """An active that goes on alone in MAINTENANCE would take itself for another node."""
     assert must_ask_public(found, NOW) is asks

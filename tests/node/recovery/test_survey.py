@@ -1,4 +1,4 @@
-"""Asking everybody, over real connections: who is silent, mute, a stranger, or answers."""
+"""Asking all members over real connections: who is silent, hangs, is a stranger, or answers."""
 
 import asyncio
 import ssl
@@ -49,7 +49,7 @@ class Town:
         await self._listens(answer, number, port, context)
 
     async def hangs(self, number: int, port: int) -> None:
-        """Take connections, as a frozen program's machine does, and say nothing."""
+        """Accept connections, as the machine of a frozen program does, and send nothing."""
         await self._listens(self._keep, number, port, None)
 
     def _keep(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -68,10 +68,10 @@ class Town:
 
 @pytest.fixture
 async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
-    monkeypatch.setattr(asking, "ASK_SECONDS", 0.5)  # no majority is part of it
+    monkeypatch.setattr(asking, "ASK_SECONDS", 0.5)  # has no quorum
     async with AsyncExitStack() as stack:
         yield Town(Lab(tmp_path), stack)
-    await asyncio.sleep(0.05)  # what was closed ends in the loop's next rounds
+    await asyncio.sleep(0.05)  # closed connections end in the loop's next rounds
 
 
 def words(found: Survey) -> dict[str, tuple[str, ...]]:
@@ -79,7 +79,7 @@ def words(found: Survey) -> dict[str, tuple[str, ...]]:
 
 
 def test_all_that_were_ever_known_are_places() -> None:
-    """By the node's birth, by what it kept, and by what its own etcd remembers."""
+    """From the node's initial identity, from its records, and from its own etcd."""
     found = places(IDENTITY, kept(), {"https://[fd00::9]:2380": "later", "junk": ""})
     assert set(found) == {
         Place("127.1.1.2", "b-1"),
@@ -91,19 +91,19 @@ def test_all_that_were_ever_known_are_places() -> None:
 
 
 def test_what_others_wrote_is_printable() -> None:
-    """It goes to a terminal."""
+    """It is printed on a terminal."""
     assert sanitize("a\x1b[2J" + "x" * 99) == "a?[2J" + "x" * 59
 
 
 async def test_nobody_there_is_silence(town: Town) -> None:
-    """And no reason against it, which is not to say that they are gone."""
+    """And no reason against it, which does not mean that they are gone."""
     found = await town.asked()
     assert words(found) == {"birth": (), PUBLIC: ()}
     assert (found.quorum, found.listed, standalone_refusal(found)) == (None, None, None)
 
 
 async def test_a_member_that_is_only_kept_is_asked(town: Town) -> None:
-    """The cluster's other nodes were all replaced since this one was made."""
+    """The cluster's other nodes were all replaced since this one was created."""
     later = Place(town.lab.address(4), "b")
     members = kept().members
     moved = [
@@ -123,7 +123,7 @@ async def test_a_member_that_is_only_kept_is_asked(town: Town) -> None:
 
 
 async def test_a_member_that_only_the_own_etcd_remembers_is_asked(town: Town) -> None:
-    """It answers peers while it waits for a majority, and no client."""
+    """It answers peers while it waits for quorum, and no client."""
     await town.serves(1, 2380, {"/members": MEMBERS % town.lab.address(5).encode()}, town.own)
     await town.serves(5, 2380, {"/members": MEMBERS % town.lab.address(5).encode()})
     found = await town.asked()
@@ -134,7 +134,7 @@ async def test_a_member_that_only_the_own_etcd_remembers_is_asked(town: Town) ->
 async def test_who_hangs_or_takes_us_for_a_stranger_is_not_silent(
     town: Town, tmp_path: Path
 ) -> None:
-    """A frozen node may thaw; one that renewed its credentials has gone on without us."""
+    """A frozen node may thaw; one that rotated its credentials has gone on without us."""
     await town.hangs(2, 2379)
     stranger = Lab(tmp_path / "elsewhere").node("stranger", 2, {})
     await town.serves(2, 8008, {"/patroni": b"{}"}, stranger)
@@ -149,6 +149,6 @@ async def test_who_hangs_or_takes_us_for_a_stranger_is_not_silent(
 async def test_who_serves_at_the_public_address_is_found_by_a_node_that_knows_nobody(
     town: Town,
 ) -> None:
-    """All members it knew are gone, at other addresses others serve."""
+    """All members it knew are gone; others serve at other addresses."""
     await town.hangs(100, 8443)
     assert "its API" in str(standalone_refusal(await town.asked()))

@@ -1,4 +1,4 @@
-"""The authority, its certificates and what a new node gets of them."""
+"""The authority, its certificates, and those a new node gets."""
 
 import datetime as dt
 import hashlib
@@ -38,23 +38,23 @@ from openvcha.system.host_port import url
 
 @pytest.fixture(scope="module")
 def authority() -> KeyPair:
-    """One authority for all tests of this module."""
+    """Return one authority for all tests of this module."""
     return new_authority("lab")
 
 
 def loaded(pair: KeyPair) -> x509.Certificate:
-    """The certificate of a pair."""
+    """Return the certificate of a pair."""
     return x509.load_pem_x509_certificate(pair.certificate)
 
 
 def names(pair: KeyPair) -> set[str]:
-    """The alternative names of a certificate."""
+    """Return the alternative names of a certificate."""
     extension = loaded(pair).extensions.get_extension_for_class(x509.SubjectAlternativeName)
     return {str(name.value) for name in extension.value}
 
 
 def test_a_node_certificate_serves_and_asks(authority: KeyPair) -> None:
-    """It names the HA address and the loopback, for servers and clients; the authority vouches."""
+    """It names the HA address and the loopback, for servers and clients; the authority signs it."""
     pair = node_certificate(authority, "a-1", "127.1.1.1")
     assert names(pair) == {"127.1.1.1", "127.0.0.1", "localhost"}
     usage = loaded(pair).extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
@@ -64,14 +64,14 @@ def test_a_node_certificate_serves_and_asks(authority: KeyPair) -> None:
 
 
 def test_a_certificate_of_a_client_has_no_common_name(authority: KeyPair) -> None:
-    """Once etcd asks for accounts, its gateway refuses clients that have one."""
+    """With authentication enabled, etcd's gateway refuses clients that have one."""
     subject = loaded(node_certificate(authority, "a-1", "127.1.1.1")).subject
     assert [part.value for part in subject] == ["a-1"]
     assert not subject.get_attributes_for_oid(NameOID.COMMON_NAME)
 
 
 def test_the_api_certificate_is_for_servers_only(authority: KeyPair) -> None:
-    """It names the public address, and opens no door to the node's own programs."""
+    """It names the public address, and does not authenticate to the node's own programs."""
     pair = api_certificate(authority, "127.2.2.2", "host.example")
     assert names(pair) == {"127.2.2.2", "127.0.0.1", "localhost", "host.example"}
     usage = loaded(pair).extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
@@ -79,7 +79,7 @@ def test_the_api_certificate_is_for_servers_only(authority: KeyPair) -> None:
 
 
 def test_days_are_counted(authority: KeyPair) -> None:
-    """A certificate ends the given days after it was issued and begins a little before."""
+    """A certificate expires this many days after it was issued and starts a little earlier."""
     issued = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
     found = loaded(issue(authority, "x", ["::1"], days=10, issued=issued))
     assert found.not_valid_after_utc == issued + dt.timedelta(days=10)
@@ -87,7 +87,7 @@ def test_days_are_counted(authority: KeyPair) -> None:
 
 
 def test_thumbprints_are_those_of_the_der_form(authority: KeyPair) -> None:
-    """PEM and DER give the same thumbprint, written as vSphere does."""
+    """PEM and DER have the same thumbprint, written as vSphere does."""
     der = ssl.PEM_cert_to_DER_cert(authority.certificate.decode())
     assert thumbprint_sha1(authority.certificate) == thumbprint_sha1(der)
     assert thumbprint_sha256(der).replace(":", "").lower() == hashlib.sha256(der).hexdigest()
@@ -95,7 +95,7 @@ def test_thumbprints_are_those_of_the_der_form(authority: KeyPair) -> None:
 
 
 def test_a_key_belongs_to_its_certificate(authority: KeyPair) -> None:
-    """A pair fits together and does not show its key."""
+    """A pair matches and does not show its key."""
     key = serialization.load_pem_private_key(authority.key, None)
     form = (serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     assert key.public_key().public_bytes(*form) == loaded(authority).public_key().public_bytes(
@@ -105,7 +105,7 @@ def test_a_key_belongs_to_its_certificate(authority: KeyPair) -> None:
 
 
 def test_a_witness_gets_no_secret(authority: KeyPair) -> None:
-    """Whoever steals a witness can neither issue certificates nor read the database."""
+    """With a stolen witness nobody can issue certificates or read the database."""
     files = node_files(identity("witness"), Authorities(nodes=authority, service=authority))
     assert set(files) == {"node.json", "tls/ca.crt", "tls/node.crt", "tls/node.key"}
     assert authority.key not in files.values()
@@ -137,7 +137,7 @@ def test_postgresql_shows_what_clients_trust(authority: KeyPair) -> None:
 
 
 def test_identity_and_secrets_survive_their_files(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What is saved is what is loaded, and only the owner may read it."""
+    """They are loaded as they were saved, and only the owner may read them."""
     directory = tmp_path_factory.mktemp("node")
     save_identity(directory, identity())
     save_secrets(directory, SECRETS)
@@ -150,13 +150,13 @@ def test_identity_and_secrets_survive_their_files(tmp_path_factory: pytest.TempP
 
 
 def test_urls_have_brackets_for_ipv6() -> None:
-    """Both families make valid URLs."""
+    """Both address families make valid URLs."""
     assert url("127.0.0.1", 1) == "https://127.0.0.1:1"
     assert url("fd00::1", 1) == "https://[fd00::1]:1"
 
 
 def test_an_emptied_identity_is_like_none(tmp_path: Path) -> None:
-    """An undeploy leaves it so: the directory is no node any more, and says it."""
+    """An undeploy leaves it so: the directory is not a node any more, and says so."""
     (tmp_path / IDENTITY).write_bytes(b"")
     with pytest.raises(FileNotFoundError, match="no longer a node"):
         load_identity(tmp_path)

@@ -128,7 +128,7 @@ class Node:
         return Records(self)
 
     async def grant_all(self, account: Account) -> None:
-        """Let an account in, asked by the account that the node has."""
+        """Grant an account access, as the node's own account."""
         self.ask_for_account()
         self.moment()
         self.let_in[account.name] = account

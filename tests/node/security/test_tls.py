@@ -1,4 +1,4 @@
-"""Clients go with the certificates of the moment."""
+"""Clients use the current certificates."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def made(layout: Layout) -> KeyPair:
 
 
 def test_the_same_context_until_the_files_are_others(tmp_path: Path) -> None:
-    """Else each request would make its connection anew."""
+    """Otherwise each request would open a new connection."""
     layout = Layout(tmp_path)
     made(layout)
     tls = NodeTls(layout)
@@ -35,7 +35,7 @@ def test_the_same_context_until_the_files_are_others(tmp_path: Path) -> None:
 
 
 def test_half_written_files_change_nothing(tmp_path: Path) -> None:
-    """A certificate with the key of another is no pair: the last whole one goes on counting."""
+    """A certificate with another's key is no pair: the last complete one stays in use."""
     layout = Layout(tmp_path)
     tls = NodeTls(layout)
     with pytest.raises(OSError, match="No such file"):

@@ -1,4 +1,4 @@
-"""What the parts are told: command lines, Patroni's configuration, PostgreSQL's settings."""
+"""The parts' configuration: command lines, Patroni's configuration, PostgreSQL's settings."""
 
 import json
 from importlib import import_module
@@ -57,13 +57,13 @@ def test_a_first_member_names_itself() -> None:
 
 
 def test_endpoints_have_the_own_first() -> None:
-    """Clients of a node ask its own member before the others, each once."""
+    """A node's clients try its own member before the others, each once."""
     assert known_endpoints(DATA, LAYOUT) == ["https://127.1.1.2:2379", "https://127.1.1.1:2379"]
     assert client_url_of_peer("https://[fd00::1]:2380", 2379) == "https://[fd00::1]:2379"
 
 
 def test_patroni_is_closed_to_strangers() -> None:
-    """Its REST wants certificate and password, and passwords are nowhere but in it."""
+    """Its REST API requires certificate and password, and passwords are only in its file."""
     config = json.loads(patroni_config(DATA, SECRETS, LAYOUT, TLS, known_endpoints(DATA, LAYOUT)))
     assert config["restapi"]["verify_client"] == "required"
     assert config["restapi"]["authentication"]["password"] == "pw-secret"
@@ -73,7 +73,7 @@ def test_patroni_is_closed_to_strangers() -> None:
 
 
 def test_the_cluster_is_synchronous_and_quick() -> None:
-    """Both promises that failover needs stand in the configuration of a new cluster."""
+    """A new cluster's configuration has both settings that failover needs."""
     config = json.loads(patroni_config(DATA, SECRETS, LAYOUT, TLS, []))
     dcs = config["bootstrap"]["dcs"]
     assert dcs["synchronous_mode"] is True
@@ -84,7 +84,7 @@ def test_the_cluster_is_synchronous_and_quick() -> None:
 
 
 def test_an_election_in_the_store_demotes_nobody() -> None:
-    """A member of the store that waits for a new raft leader is waited for by Patroni."""
+    """Patroni waits while a store member waits for a new raft leader."""
     client: Any = SimpleNamespace(read_timeout=RETRY_SECONDS)
     calculate = import_module("patroni.dcs.etcd").AbstractEtcdClientWithFailover._calculate_timeouts
     asked, share, _ = calculate(client, VOTERS)
@@ -94,7 +94,7 @@ def test_an_election_in_the_store_demotes_nobody() -> None:
 
 
 def test_a_primary_that_hears_nothing_ends_before_its_key() -> None:
-    """Patroni's own rule for a look that waits twice, for reading and for the key."""
+    """Patroni's own rule for a loop that waits twice, for reading and for the key."""
     assert LOOP_SECONDS + 2 * RETRY_SECONDS <= TTL_SECONDS
 
 
@@ -110,7 +110,7 @@ def test_without_tls_nothing_asks_for_it() -> None:
 
 @pytest.mark.parametrize("tls", [True, False])
 def test_nobody_enters_without_a_password(tls: bool) -> None:
-    """Every line of pg_hba asks for scram; administrators come before the rest."""
+    """Every line of pg_hba requires scram; administrators come before the rest."""
     lines = pg_hba(tls, "replicator", ("postgres", "rewind"))
     assert all("scram-sha-256" in line and "trust" not in line for line in lines)
     assert all(line.startswith("hostssl") is tls for line in lines)
@@ -119,7 +119,7 @@ def test_nobody_enters_without_a_password(tls: bool) -> None:
 
 
 def test_a_witness_has_etcd_only() -> None:
-    """The parts follow from the kind of the node; the API comes last, so it is ended first."""
+    """The parts follow from the node's kind; the API comes last, so it is stopped first."""
     engines = Engines(TLS, ETCD)
     assert [part.name for part in all_parts(WITNESS, LAYOUT, engines, {})] == ["etcd"]
     assert [part.name for part in engine_parts(DATA, LAYOUT, engines, {})] == ["etcd", "patroni"]
@@ -129,13 +129,13 @@ def test_a_witness_has_etcd_only() -> None:
 
 
 def test_no_command_line_has_a_secret() -> None:
-    """Everybody on the machine can read command lines."""
+    """Every account of the machine can read command lines."""
     parts = all_parts(DATA, LAYOUT, Engines(TLS, ETCD), {})
     assert not any("secret" in word for part in parts for word in part.argv)
 
 
 def test_the_version_of_existing_data_is_read(tmp_path: Path) -> None:
-    """The engine is chosen for the data that are there."""
+    """The engine is chosen for the existing data."""
     assert postgres_major(tmp_path) is None
     (tmp_path / "PG_VERSION").write_text("15\n")
     assert postgres_major(tmp_path) == 15

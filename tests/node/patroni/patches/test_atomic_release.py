@@ -1,4 +1,4 @@
-"""A leader's key goes with its last status, in one transaction or as Patroni does it."""
+"""A leader deletes its key and writes its last status in one transaction, or as Patroni does."""
 
 import json
 from base64 import b64decode
@@ -20,7 +20,7 @@ def text(encoded: str) -> str:
 
 
 class Gateway:
-    """Simulated: etcd as Patroni's client speaks to it."""
+    """Simulated: etcd as Patroni's client sees it."""
 
     def __init__(self, leader: str = "a") -> None:
         self.held = {LEADER: leader, STATUS: '{"optime":1}'}
@@ -62,7 +62,7 @@ class Gateway:
 
 
 def patroni(gateway: Gateway) -> Any:
-    """Patroni's own class, with etcd simulated and delete_leader as it is installed."""
+    """Return Patroni's own class, with etcd simulated and the patched delete_leader."""
     dcs, etcd3 = (import_module(name) for name in ("patroni.dcs", "patroni.dcs.etcd3"))
     replaced = {"delete_leader": in_one_transaction(dcs.AbstractDCS.delete_leader)}
     store: Any = object.__new__(type("Store", (etcd3.Etcd3,), replaced))
@@ -80,7 +80,7 @@ def status(gateway: Gateway) -> Any:
 
 
 def test_both_are_one_write() -> None:
-    """Who wakes by it finds the key gone, not about to go; what else the status holds stays."""
+    """A watcher finds the key already gone; the rest of the status is preserved."""
     gateway = Gateway()
     assert patroni(gateway).delete_leader(object(), 7)
     assert LEADER not in gateway.held
@@ -89,7 +89,7 @@ def test_both_are_one_write() -> None:
 
 
 def test_the_key_of_another_stays() -> None:
-    """It was lost meanwhile."""
+    """The key was lost meanwhile."""
     gateway = Gateway(leader="b")
     assert not patroni(gateway).delete_leader(object(), 7)
     assert gateway.held[LEADER] == "b"
@@ -106,7 +106,7 @@ def test_what_fails_is_done_as_patroni_does_it() -> None:
 
 
 def test_without_a_position_there_is_no_status() -> None:
-    """Patroni steps down for many reasons; not every one knows where the log ended."""
+    """Patroni steps down for many reasons; not always is the last position known."""
     gateway = Gateway()
     assert patroni(gateway).delete_leader(object())
     assert LEADER not in gateway.held
@@ -121,7 +121,7 @@ def test_who_leads_not_writes_its_status_only() -> None:
 
 
 def test_the_patroni_that_is_locked_has_all_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another Patroni must fail here, not in a failover."""
+    """A changed Patroni must fail here, not in a failover."""
     store = import_module("patroni.dcs.etcd3").Etcd3
     before = store.delete_leader
     monkeypatch.setattr(store, "delete_leader", before)

@@ -1,4 +1,4 @@
-"""Patroni begins while the store is full, and waits for a store that is away."""
+"""Patroni starts while the store is full, and waits for a store that is away."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -12,7 +12,7 @@ etcd3 = import_module("patroni.dcs.etcd3")
 
 
 class Store:
-    """Stands in for Patroni's own: gives a lease, or fails."""
+    """Stands in for Patroni's own: grants a lease, or fails."""
 
     def __init__(self, *failures: Exception) -> None:
         self.failures = list(failures)
@@ -38,7 +38,7 @@ class Store:
 
 @pytest.fixture
 def create(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
-    """Patroni's own method, extended; it sleeps for no time."""
+    """Return Patroni's own method, patched, without its sleeps."""
     monkeypatch.setattr(etcd3.Etcd3, "create_lease", etcd3.Etcd3.create_lease)
     monkeypatch.setattr(etcd3.time, "sleep", lambda _: None)
     install()
@@ -47,7 +47,7 @@ def create(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
 
 
 def test_a_full_store_holds_nobody_up(create: Callable[[Any], None]) -> None:
-    """It grants no lease, which may last until a person comes."""
+    """It grants no lease until it has space, which may take a person."""
     store = Store(*[etcd3.Etcd3ClientError(8, f"etcdserver: mvcc: {FULL}")] * 100)
     create(store)
     assert (store._lease, store.asked) == (None, 1)
@@ -55,7 +55,7 @@ def test_a_full_store_holds_nobody_up(create: Callable[[Any], None]) -> None:
 
 @pytest.mark.parametrize("failures", [0, 1, 3])
 def test_a_store_that_is_away_is_waited_for(create: Callable[[Any], None], failures: int) -> None:
-    """As Patroni does it."""
+    """As Patroni does."""
     store = Store(*[etcd3.Unavailable(14, "away")] * failures)
     create(store)
     assert store._lease == "7"

@@ -1,4 +1,4 @@
-"""Who has no vote in the store any more neither stands by, nor leads, nor keeps a slot."""
+"""A member without a vote in the store is no standby, does not lead, and keeps no slot."""
 
 import time
 from collections.abc import Callable
@@ -21,9 +21,9 @@ MEMBERS = [{"ID": "1", "name": "a-1"}, {"ID": "2", "name": "b-2"}, {"ID": "3", "
 
 
 class Store:
-    """Stands in for Patroni's client of etcd; counts who asks.
+    """Stands in for Patroni's etcd client; counts the requests.
 
-    ``remembered`` is what the endpoint lists until a read of a key has let it catch up.
+    ``remembered`` is the endpoint's outdated list, until a linearizable read lets it catch up.
     """
 
     def __init__(self, members: list[dict[str, Any]] | None) -> None:
@@ -50,27 +50,27 @@ class Store:
             assert not fields.get("serializable")
             if not self.quorum:
                 raise OSError("no quorum")
-            fields["retry"] = None  # as Patroni's own does
+            fields["retry"] = None  # like Patroni's own
             self.remembered = None
             return {}
         assert method == "/cluster/member/list"
         assert fields.keys() <= {"linearizable"}
         self.asked += 1
-        fields["retry"] = None  # as Patroni's own does
+        fields["retry"] = None  # like Patroni's own
         if self.members is None:
             raise OSError("away")
         return {"members": self.members if self.remembered is None else self.remembered}
 
 
 def cluster(*names: str) -> Any:
-    """Make a cluster of Patroni's own kind with these members."""
+    """Return a cluster of Patroni's own type with these members."""
     dcs = import_module("patroni.dcs")
     members = [SimpleNamespace(name=name, nostream=False) for name in names]
     return _with_members(dcs.Cluster.empty(), members)
 
 
 def candidates(voters: Voters, *names: str) -> list[str]:
-    """Return the members that Patroni's choice is left with."""
+    """Return the members that Patroni may still choose from."""
     state = voters.choosing(lambda _, seen: [member.name for member in seen.members])
     found: list[str] = state(None, cluster(*names))
     return found
@@ -82,7 +82,7 @@ def locks(voters: Voters, store: Store, own: str) -> bool:
         dcs=store, state_handler=SimpleNamespace(name=own), set_is_leader=held.append
     )
     taken = voters.locking(lambda _: True)(high_availability)
-    # Patroni must not think that it leads still: it would go on with a key that it has not.
+    # Patroni must not believe that it still leads, with a key that it does not have.
     assert held == ([] if taken else [False])
     return taken
 
@@ -98,13 +98,13 @@ def voters(now: dict[str, float]) -> Voters:
 
 
 def test_a_member_without_a_vote_is_no_candidate(voters: Voters) -> None:
-    """It streams and is registered, as one is that was frozen while it was replaced."""
+    """It streams and is registered, like a node that was frozen while it was replaced."""
     voters.ask(Store(MEMBERS))
     assert candidates(voters, "a-1", "b-2", "frozen-9") == ["a-1", "b-2"]
 
 
 def test_it_is_barred_as_soon_as_it_is_removed(voters: Voters, now: dict[str, float]) -> None:
-    """The list is asked for again in each of the leader's rounds."""
+    """The list is read again in each of the leader's loops."""
     store = Store(MEMBERS)
     voters.ask(store)
     store.members = [MEMBERS[0], MEMBERS[2]]
@@ -114,7 +114,7 @@ def test_it_is_barred_as_soon_as_it_is_removed(voters: Voters, now: dict[str, fl
 
 
 def test_a_store_that_is_away_changes_no_choice(voters: Voters, now: dict[str, float]) -> None:
-    """Else an active in maintenance would let go of a standby that streams."""
+    """Otherwise an active in maintenance would drop a standby that streams."""
     away = Store(None)
     voters.ask(away)
     assert candidates(voters, "a-1", "b-2") == ["a-1", "b-2"]
@@ -125,7 +125,7 @@ def test_a_store_that_is_away_changes_no_choice(voters: Voters, now: dict[str, f
 
 
 def test_who_has_no_vote_does_not_take_the_leader_key(voters: Voters) -> None:
-    """On its own side too; a voter does."""
+    """Its own side checks this too; a voter does take it."""
     assert not locks(voters, Store(MEMBERS), "frozen-9")
     assert locks(voters, Store(MEMBERS), "b-2")
 
@@ -134,7 +134,7 @@ def test_who_has_no_vote_does_not_take_the_leader_key(voters: Voters) -> None:
 def test_what_an_endpoint_remembers_is_not_taken_for_the_list(
     voters: Voters, version: tuple[int, ...], requests: int
 ) -> None:
-    """The etcd of a node that was frozen lists it still, until it hears of the others."""
+    """A frozen node's etcd still lists it, until it hears from the others."""
     store = Store(MEMBERS)
     store._cluster_version = version
     store.remembered = [*MEMBERS, {"ID": "9", "name": "frozen-9"}]
@@ -146,7 +146,7 @@ def test_what_an_endpoint_remembers_is_not_taken_for_the_list(
 def test_without_a_quorum_nothing_new_is_learned(
     voters: Voters, now: dict[str, float], version: tuple[int, ...]
 ) -> None:
-    """What was known stays."""
+    """The known list stays."""
     voters.ask(Store(MEMBERS))
     now["now"] += 60
     cut_off = Store([{"ID": "9", "name": "frozen-9"}])
@@ -162,7 +162,7 @@ def test_the_first_of_all_leads_though_nobody_could_be_asked(voters: Voters) -> 
 
 
 def test_the_slot_of_a_removed_member_is_not_kept(voters: Voters) -> None:
-    """Whoever leads later would keep it for five minutes more, each time."""
+    """Each later leader would keep it for five minutes more."""
     store = Store(MEMBERS)
     store._last_retain_slots = {"b_2": 1.0, "frozen_9": 1.0}
     slot = import_module("patroni.dcs").slot_name_from_member_name
@@ -172,7 +172,7 @@ def test_the_slot_of_a_removed_member_is_not_kept(voters: Voters) -> None:
 
 
 def test_the_store_is_not_asked_all_the_time(voters: Voters) -> None:
-    """A round of Patroni asks once."""
+    """Each loop of Patroni asks once."""
     store = Store(MEMBERS)
     for _ in range(5):
         voters.ask(store)
@@ -180,14 +180,14 @@ def test_the_store_is_not_asked_all_the_time(voters: Voters) -> None:
 
 
 def test_who_has_not_started_or_only_learns_does_not_vote() -> None:
-    """A learner has no data yet that anybody may rely on."""
+    """A learner has no reliable data yet."""
     learner = {"ID": "4", "name": "new-4", "isLearner": True}
     members = [MEMBERS[0], {"ID": "2", "name": ""}, {"ID": "3"}, learner]
     assert voters_of(wire.members({"members": members})) == {"a-1"}
 
 
 def test_patroni_has_all_that_is_extended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another version of Patroni is found out here; the slot's real bookkeeping is this one's."""
+    """Another version of Patroni is detected here; the slot test uses this one's real code."""
     names = ("patroni.dcs", "patroni.dcs.etcd3", "patroni.ha", "patroni.postgresql.sync")
     dcs, _, ha, sync = (import_module(name) for name in names)
     places = [

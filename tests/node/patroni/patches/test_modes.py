@@ -1,4 +1,4 @@
-"""What Patroni is taught for the modes: to tell what it goes by, and to go on alone."""
+"""Patroni's patches for the modes: it reports its effective settings, and may go on alone."""
 
 from importlib import import_module
 from types import SimpleNamespace
@@ -39,7 +39,7 @@ class HighAvailability:
 
 
 class Begun(HighAvailability):
-    """Before its first look at the cluster; that it is paused, Patroni knows apart."""
+    """Before its first read of the cluster; Patroni knows of the pause separately."""
 
     def is_paused(self) -> bool:
         return True
@@ -51,25 +51,25 @@ def lose_the_store(ha: HighAvailability) -> list[Any]:
 
 
 def test_a_primary_that_may_go_on_alone_waits_for_no_standby_that_is_away() -> None:
-    """Else every commit would wait for ever: nobody can take the standby's name out of /sync."""
+    """Otherwise every commit would wait for ever: no node can remove the standby from /sync."""
     assert lose_the_store(HighAvailability(pause=True, **{ALONE: True})) == [NOBODY]
 
 
 @pytest.mark.parametrize("config", [{}, {"pause": True}, {ALONE: True}], ids=str)
 def test_without_both_settings_it_goes_on_waiting(config: dict[str, bool]) -> None:
-    """Somebody may take over, then: what it acknowledged alone would be lost."""
+    """Another node may take over then: what it acknowledged alone would be lost."""
     assert lose_the_store(HighAvailability(**config)) == []
 
 
 def test_a_standby_that_streams_is_waited_for() -> None:
-    """The store is away, the standby is not: each row goes to both."""
+    """The store is away, the standby is not: both have each row."""
     ha = HighAvailability(pause=True, **{ALONE: True})
     ha.active = STANDBY
     assert lose_the_store(ha) == []
 
 
 def test_nothing_is_done_where_there_is_nothing_to_do() -> None:
-    """On a standby, when nobody is waited for, and before the first look at the cluster."""
+    """On a standby, without a synchronous standby, and before the first read of the cluster."""
     standby, released_before = (HighAvailability(pause=True, **{ALONE: True}) for _ in range(2))
     standby.primary = False
     released_before.sync = NOBODY
@@ -93,7 +93,7 @@ def test_it_tells_what_it_goes_by_and_asks_to_be_let_go() -> None:
 
 
 def test_this_patroni_has_the_places_that_are_extended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another version without them is noticed here, not in a mode that does nothing."""
+    """Another version without them is detected here, not by a mode without effect."""
     _, module = (import_module(name) for name in ("patroni.postgresql", "patroni.ha"))
     ha = module.Ha
     before = ha.get_effective_tags, ha._handle_dcs_error

@@ -1,4 +1,4 @@
-"""What is asked beside Patroni's own methods shows the account as they do."""
+"""Requests that bypass Patroni's own methods authenticate as those do."""
 
 from importlib import import_module
 from typing import Any
@@ -9,7 +9,7 @@ from openvcha.node.patroni.patches.rpc import ask, install_check
 
 
 def client(*refusals: str) -> Any:
-    """Patroni's own client of a simulated etcd, which refuses so often before it answers."""
+    """Return Patroni's own client of a simulated etcd, which refuses this often, then answers."""
     etcd3: Any = import_module("patroni.dcs.etcd3")
     left = list(refusals)
 
@@ -36,21 +36,21 @@ def client(*refusals: str) -> Any:
 
 @pytest.mark.parametrize("refusal", ["PermissionDenied", "UserEmpty", "InvalidAuthToken"])
 def test_the_account_is_shown_where_the_token_does_not_count(refusal: str) -> None:
-    """The first request after the store has begun to ask, and the first after a long silence."""
+    """On the first request after authentication was enabled, and the first after a long silence."""
     asking = client(refusal)
     assert ask(asking, "/kv/range", {"key": "Lw=="}) == {"count": 1}
     assert asking.shown == 1
 
 
 def test_who_is_refused_with_it_too_is_told() -> None:
-    """Asking for ever would hold Patroni's round up."""
+    """Retrying for ever would block Patroni's loop."""
     asking = client("PermissionDenied", "PermissionDenied")
     with pytest.raises(import_module("patroni.dcs.etcd3").PermissionDenied):
         ask(asking, "/kv/range", {"key": "Lw=="})
 
 
 def test_patroni_has_what_is_used() -> None:
-    """Another version is found out before it runs."""
+    """Another version is detected before it runs."""
     install_check(import_module("patroni.dcs.etcd3").PatroniEtcd3Client)
     with pytest.raises(AttributeError, match="call_rpc"):
         install_check(object)

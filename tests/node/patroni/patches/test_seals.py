@@ -1,4 +1,4 @@
-"""Patroni looks each second: what has passed is checked again only when it or the keys change."""
+"""Patroni reads each second: a valid seal is checked again only when it or the keys change."""
 
 import json
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ MEMBER_PLACE = KeyVersion(keys.patroni_member("a"), 0, 0, lease=False)
 
 
 class Known:
-    """The keys as they are now."""
+    """The current keys."""
 
     def __init__(self) -> None:
         self.keys: Sequence[Secret] = KEY
 
 
 def answers(**changes: Any) -> Nodes:
-    """What etcd says: a configuration and a member, each sealed; ``changes`` are the member's."""
+    """Return etcd's answer: a sealed configuration and member; ``changes`` are the member's."""
     seals = Seals(lambda: KEY)
     config = seals.seal(CONFIG_PLACE, b'{"ttl": 20}').decode()
     member = seals.seal_fields(MEMBER_PLACE, {"api_url": "https://a:8008/patroni", **changes})
@@ -41,7 +41,7 @@ def answers(**changes: Any) -> Nodes:
 
 @pytest.fixture
 def checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The keys whose seals were checked."""
+    """Return the list of keys whose seals were checked."""
     found: list[str] = []
     original = Seals.unseal_fields
 
@@ -54,7 +54,7 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_what_has_not_changed_is_checked_once(checks: list[str]) -> None:
-    """And Patroni sees the same of it each time."""
+    """And Patroni sees the same value each time."""
     sealing = Sealing(Seals(lambda: KEY))
     looks = [sealing.checked(answers()) for _ in range(3)]
     assert looks[0] == looks[1] == looks[2]
@@ -63,7 +63,7 @@ def test_what_has_not_changed_is_checked_once(checks: list[str]) -> None:
 
 
 def test_what_changes_is_checked_again(checks: list[str]) -> None:
-    """A forged one is left out, also where a good one has just passed; then a good one counts."""
+    """A forged one is skipped, even where a good one has just passed; then a good one counts."""
     sealing = Sealing(Seals(lambda: KEY))
     good, forged = answers(), answers()
     forged["members/a"]["value"] = forged["members/a"]["value"].replace("https://a", "https://x")
@@ -76,7 +76,7 @@ def test_what_changes_is_checked_again(checks: list[str]) -> None:
 
 @pytest.mark.parametrize("field", ["create_revision", "version", "lease"])
 def test_the_same_value_in_another_place_is_forged(field: str) -> None:
-    """Who puts an old configuration back has its value, but not its place."""
+    """An attacker who restores an old configuration has its value, but not its revision."""
     sealing = Sealing(Seals(lambda: KEY))
     moved = answers()
     moved["config"][field] = "9"
@@ -85,7 +85,7 @@ def test_the_same_value_in_another_place_is_forged(field: str) -> None:
 
 
 def test_new_keys_count_at_once() -> None:
-    """What the keys before have sealed passes no more, though it has not changed."""
+    """What earlier keys sealed is invalid then, though it has not changed."""
     known = Known()
     sealing = Sealing(Seals(lambda: known.keys))
     assert sealing.checked(answers()).keys() == {"config", "members/a"}

@@ -1,4 +1,4 @@
-"""Patroni's fixed waits end with their reason, never before it and never later than before."""
+"""Patroni's fixed waits end as soon as their reason does, never earlier or later than before."""
 
 from importlib import import_module
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ from openvcha.node.patroni.patches.startup_wait import install, wait_for_startup
 
 
 class Replication:
-    """Stands in for Patroni's Ha: a standby becomes confirmed after a number of looks."""
+    """Stands in for Patroni's Ha: a standby becomes confirmed after a number of checks."""
 
     def __init__(self, looks: int) -> None:
         self.looks = looks
@@ -32,7 +32,7 @@ class Replication:
 
 @pytest.mark.parametrize(("looks", "taken"), [(0, 0.0), (2, 0.2), (10**6, 2.0)])
 def test_the_wait_ends_when_the_standby_is_confirmed(looks: int, taken: float) -> None:
-    """It looks anew each time, and an unconfirmed standby costs what it always did."""
+    """Each check is a new one, and an unconfirmed standby takes as long as it always did."""
     time = Time()
     clock = EarlyWakeClock(time, 0.1)
     with_early_wake(lambda _: clock.sleep(2.0), clock)(Replication(looks))
@@ -41,7 +41,7 @@ def test_the_wait_ends_when_the_standby_is_confirmed(looks: int, taken: float) -
 
 @pytest.mark.parametrize(("state", "result"), [("running", True), ("start failed", False)])
 def test_a_start_is_seen_soon(state: str, result: bool) -> None:
-    """A start that ends is reported with its outcome."""
+    """A completed start is reported with its outcome."""
     changes = iter([False, False, True])
     server: Any = SimpleNamespace(
         check_startup_state_changed=lambda: next(changes),
@@ -53,7 +53,7 @@ def test_a_start_is_seen_soon(state: str, result: bool) -> None:
 
 
 def test_a_start_that_is_canceled_or_late_ends_without_outcome() -> None:
-    """None means: not known."""
+    """None means unknown."""
     server: Any = SimpleNamespace(
         check_startup_state_changed=lambda: False,
         cancellable=SimpleNamespace(is_cancelled=False),
@@ -66,7 +66,7 @@ def test_a_start_that_is_canceled_or_late_ends_without_outcome() -> None:
 
 
 def test_the_patroni_that_is_locked_has_both_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another Patroni must fail here, not in a repair."""
+    """A changed Patroni must fail here, not in a redeploy."""
     postgresql, ha = (import_module(name) for name in ("patroni.postgresql", "patroni.ha"))
     server = postgresql.Postgresql
     before = ha.Ha._process_multisync_replication

@@ -21,7 +21,7 @@ CHECKPOINT = 1000
 
 
 class Leader:
-    """Stands in for Patroni's Ha: what it sees is a function of the time."""
+    """Stands in for Patroni's Ha: its state is a function of the time."""
 
     def __init__(self, time: Time) -> None:
         self.time = time
@@ -74,18 +74,18 @@ def taken(mode: str = "graceful", **facts: Any) -> list[float]:
 
 
 def test_it_waits_for_the_shutdown_checkpoint_itself() -> None:
-    """To have what precedes it is not to have it: the former leader could not follow."""
+    """A standby with everything before it is not enough: the former leader could not follow."""
     slow = taken(received=lambda now: CHECKPOINT + (now >= 0.3))
     assert slow[0] == pytest.approx(0.3, abs=LOOK_SECONDS)
 
 
 def test_it_waits_for_a_successor() -> None:
-    """As soon as there is one it can follow."""
+    """It can follow as soon as there is one."""
     assert taken(running_until=0.0, taken_at=0.5)[1] == pytest.approx(0.5, abs=LOOK_SECONDS)
 
 
 def test_who_never_comes_is_waited_for_as_long_as_ever() -> None:
-    """Patroni's own bounds."""
+    """With Patroni's own limits."""
     assert taken() == pytest.approx([1.0, 2.0])
 
 
@@ -96,7 +96,7 @@ def test_a_server_that_has_ended_sends_nothing_more() -> None:
 
 @pytest.mark.parametrize(("more", "again"), [(0, False), (1, False), (2, True)])
 def test_what_the_standby_has_is_not_asked_a_second_time(more: int, again: bool) -> None:
-    """Patroni asks by itself after its sleep; for anything beyond it the standby is asked."""
+    """Patroni asks after its sleep; only for anything beyond is the standby asked again."""
     time = Time()
     clock = EarlyWakeClock(time, LOOK_SECONDS)
     leader = Leader(time)
@@ -128,7 +128,7 @@ def test_a_standby_that_lacks_it_is_asked_again() -> None:
 
 @pytest.mark.parametrize("mode", ["offline", "immediate", "immediate-nolock", "demote-cluster"])
 def test_other_ways_to_step_down_are_left_alone(mode: str) -> None:
-    """Only a switchover is made faster."""
+    """Only a switchover is accelerated."""
     assert taken(mode, running_until=0.0, taken_at=0.0) == pytest.approx([1.0, 2.0])
 
 
@@ -147,7 +147,7 @@ def test_a_promotion_is_seen_soon() -> None:
 
 
 def test_the_patroni_that_is_locked_has_all_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another Patroni must fail here, not in a failover."""
+    """A changed Patroni must fail here, not in a failover."""
     postgresql, ha = (import_module(name) for name in ("patroni.postgresql", "patroni.ha"))
     server = postgresql.Postgresql
     before = ha.Ha.demote
@@ -164,7 +164,7 @@ def test_the_patroni_that_is_locked_has_all_places(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("name", ["STOP_POLLING_INTERVAL", "Postgresql"])
 def test_a_patroni_without_a_place_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """It would be set and never read."""
+    """The patch would have no effect."""
     monkeypatch.delattr(import_module("patroni.postgresql"), name)
     with pytest.raises(AttributeError):
         install()

@@ -1,4 +1,4 @@
-"""Who holds up the replay of a standby that takes over is ended; nobody else, and no promotion."""
+"""Sessions that block a standby's replay during takeover are ended; no other, and no promotion."""
 
 import threading
 from importlib import import_module
@@ -14,7 +14,7 @@ ROW = (4711, "app", "report", None)
 
 
 class Standby:
-    """Stands in for Patroni's Postgresql: one session holds its promotion up until it is ended."""
+    """Stands in for Patroni's Postgresql: one session blocks its promotion until it is ended."""
 
     def __init__(self, *, broken: int = 0) -> None:
         self.connection_pool = self
@@ -50,7 +50,7 @@ class Standby:
 
 @pytest.mark.parametrize("broken", [0, 2])
 def test_a_promotion_is_not_held_up(broken: int) -> None:
-    """Also where the sessions could not be asked for at first."""
+    """Even if the sessions could not be queried at first."""
     standby = Standby(broken=broken)
     assert ending_holders(Standby.promote)(standby, 20, None)
     assert standby.names == [takeover.CONNECTION]
@@ -59,7 +59,7 @@ def test_a_promotion_is_not_held_up(broken: int) -> None:
 
 
 def test_a_promotion_that_fails_is_not_hidden() -> None:
-    """And nobody goes on looking."""
+    """And the checks stop."""
 
     def promote(self: Standby) -> bool:
         raise RuntimeError(self.names)
@@ -71,7 +71,7 @@ def test_a_promotion_that_fails_is_not_hidden() -> None:
 
 
 def test_nobody_is_ended_who_is_in_nobodys_way() -> None:
-    """Readers live on through a failover."""
+    """Readers survive a failover."""
     standby = Standby()
     standby.free.set()
     end_holders(standby.query)
@@ -79,7 +79,7 @@ def test_nobody_is_ended_who_is_in_nobodys_way() -> None:
 
 
 def test_it_is_put_into_patroni(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real one, which has what is needed."""
+    """The real one, which has what the patch needs."""
     real: Any = import_module("patroni.postgresql").Postgresql
     before = real.promote
     monkeypatch.setattr(real, "promote", before)

@@ -1,4 +1,4 @@
-"""What Patroni writes goes out at once: its sockets hold nothing back."""
+"""Patroni's writes are sent at once: its sockets have TCP_NODELAY."""
 
 import socket
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ HOST = "127.0.0.1"
 
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """A port that is listened on, and Patroni as it is; what is installed goes with the test."""
+    """Return a listening port and an unpatched Patroni; patches are undone after the test."""
     connection = import_module("urllib3.util.connection")
     monkeypatch.setattr(connection, "create_connection", connection.create_connection)
     store, handler = _classes()
@@ -32,7 +32,7 @@ def _classes() -> tuple[Any, Any]:
 
 
 def held_back(port: int) -> bool:
-    """Whether a connection that Patroni's client of etcd makes holds small packets back."""
+    """Return whether a connection of Patroni's etcd client delays small packets."""
     store: Any = object.__new__(_classes()[0])
     store._ttl, store._loop_wait = 20, 1
     store._retry = SimpleNamespace(deadline=3)
@@ -44,14 +44,14 @@ def held_back(port: int) -> bool:
 
 
 def test_a_request_to_etcd_goes_out_at_once(place: int) -> None:
-    """And Patroni's own settings of the connection stay."""
+    """And Patroni's own socket options stay."""
     assert held_back(place)
     install()
     assert not held_back(place)
 
 
 def answers_held_back() -> bool:
-    """Whether a connection that Patroni's own API has accepted holds small packets back."""
+    """Return whether a connection that Patroni's own API accepted delays small packets."""
     with (
         socket.create_server((HOST, 0)) as listener,
         socket.create_connection(listener.getsockname()),
@@ -68,14 +68,14 @@ def answers_held_back() -> bool:
 
 @pytest.mark.usefixtures("place")
 def test_an_answer_goes_out_at_once() -> None:
-    """Of Patroni's own API, asked by a standby that is to take over and by this project."""
+    """From Patroni's API, which a standby about to take over and this project query."""
     assert answers_held_back()
     install()
     assert not answers_held_back()
 
 
 def test_a_patroni_without_a_place_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would be set and never read."""
+    """The patch would have no effect."""
     monkeypatch.delattr(_classes()[0], "set_socket_options")
     monkeypatch.delattr(import_module("patroni.dcs.etcd").AbstractEtcd, "set_socket_options")
     with pytest.raises(AttributeError):

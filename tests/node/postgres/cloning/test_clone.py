@@ -1,4 +1,4 @@
-"""The copy of the data: what it reports, when it tries again, what it leaves."""
+"""The copy of the data: its reports, its retries, what it leaves."""
 
 import asyncio
 import errno
@@ -42,7 +42,7 @@ LEADER = Leader("first", "127.1.1.1", 5432, 1000, 15)
 
 
 class Backup:
-    """Plays pg_basebackup: says its lines, makes the directory, ends."""
+    """A stand-in for pg_basebackup: prints its lines, creates the directory, exits."""
 
     pid = 1
 
@@ -62,7 +62,7 @@ class Backup:
 
 
 class Stage:
-    """A copy step whose leader, programs, disk and time are played."""
+    """A copy with a simulated leader, programs, disk and time."""
 
     def __init__(self, directory: Path, *runs: tuple[int | None, bytes]) -> None:
         self.layout = Layout(directory)
@@ -124,7 +124,7 @@ class Stage:
 
 
 async def test_a_copy_appears_only_when_it_is_whole(tmp_path: Path) -> None:
-    """Success renames the copy to its place; the reports end with DONE and all bytes."""
+    """Success renames the copy to its final path; the reports end with DONE and all bytes."""
     stage = Stage(tmp_path, (0, b" 100/400 kB (25%), 0/1 tablespace\n 300/400 kB (75%), x"))
     assert await stage.step.run()
     assert has_data(stage.layout)
@@ -137,7 +137,7 @@ async def test_a_copy_appears_only_when_it_is_whole(tmp_path: Path) -> None:
 
 
 async def test_temporary_failures_are_tried_again(tmp_path: Path) -> None:
-    """No leader, or a leader that goes away: told, then tried again after a pause, from zero."""
+    """No leader, or a leader that goes away: reported, then retried after a pause, from zero."""
     stage = Stage(tmp_path, (1, b"pg_basebackup: error: connection refused"), (0, b""))
     stage.leaders = [CopyFailed("there is no leader", temporary=True)]
     assert await stage.step.run()
@@ -159,7 +159,7 @@ async def test_temporary_failures_are_tried_again(tmp_path: Path) -> None:
     ],
 )
 async def test_hopeless_failures_are_final(tmp_path: Path, output: bytes) -> None:
-    """What another try cannot mend is told as final, with its reason, and nothing is in place."""
+    """What a retry cannot fix is reported as final, with its reason, and nothing is in place."""
     stage = Stage(tmp_path, (1, output))
     assert not await stage.step.run()
     assert stage.reports[-1].state is CopyState.FAILED
@@ -169,7 +169,7 @@ async def test_hopeless_failures_are_final(tmp_path: Path, output: bytes) -> Non
 
 
 def test_the_reason_is_the_error_not_what_follows_it() -> None:
-    """After its error pg_basebackup tells how it cleans up."""
+    """After its error pg_basebackup reports its cleanup."""
     said = [
         b"pg_basebackup: error: could not send: ERROR:  all replication slots are in use",
         b"HINT:  Free one.",
@@ -181,7 +181,7 @@ def test_the_reason_is_the_error_not_what_follows_it() -> None:
 
 
 async def test_the_disk_is_looked_at_before(tmp_path: Path) -> None:
-    """Too little space is told before anything is copied."""
+    """Too little space is reported before anything is copied."""
     stage = Stage(tmp_path)
     stage.free = 1000
     assert not await stage.step.run()
@@ -189,7 +189,7 @@ async def test_the_disk_is_looked_at_before(tmp_path: Path) -> None:
 
 
 async def test_another_major_version_is_refused(tmp_path: Path) -> None:
-    """Data of another major version cannot be run, so they are not copied."""
+    """Data of another major version cannot run, so they are not copied."""
     stage = Stage(tmp_path)
     stage.leaders = [Leader("first", "127.1.1.1", 5432, 1000, 16)]
     assert not await stage.step.run()
@@ -197,7 +197,7 @@ async def test_another_major_version_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_half_copy_is_removed(tmp_path: Path) -> None:
-    """What an interrupted copy left does not get into the next one."""
+    """The rest of an interrupted copy does not get into the next one."""
     stage = Stage(tmp_path, (0, b""))
     stage.layout.pgdata_copying.mkdir()
     (stage.layout.pgdata_copying / "old").touch()
@@ -222,7 +222,7 @@ async def test_stopping_ends_the_copy(tmp_path: Path) -> None:
 async def test_a_full_disk_at_our_own_hands_is_final(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error of our own file operations is a failure with a reason, not the supervisor's end."""
+    """An error of our own file operations fails the copy with a reason, not the supervisor."""
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -234,7 +234,7 @@ async def test_a_full_disk_at_our_own_hands_is_final(
 
 
 async def test_no_password_is_in_arguments_or_environment(tmp_path: Path) -> None:
-    """The password is only in a file that the copy removes; others' settings do not reach it."""
+    """It is only in a file that the copy deletes; others' settings do not reach the program."""
     stage = Stage(tmp_path, (0, b""))
     assert await stage.step.run()
     everything = [*stage.argv, *stage.environment, *stage.environment.values()]
@@ -245,7 +245,7 @@ async def test_no_password_is_in_arguments_or_environment(tmp_path: Path) -> Non
 
 
 def test_without_tls_libpq_gets_no_tls_settings(tmp_path: Path) -> None:
-    """A libpq that was built without TLS refuses settings that ask for it."""
+    """A libpq built without TLS refuses settings that request it."""
     plain = Postgres(Path("/x"), (18, 4), has_tls=False, source="embedded")
     settings = backup_environment(Layout(tmp_path), plain, tmp_path / "pgpass")
     assert not any(name.startswith("PGSSL") for name in settings)
@@ -263,13 +263,13 @@ def test_without_tls_libpq_gets_no_tls_settings(tmp_path: Path) -> None:
     ],
 )
 def test_progress_is_read(line: bytes, found: tuple[int, int] | None) -> None:
-    """Bytes done and total; a total that was estimated too low grows; other lines are none."""
+    """Bytes done and total; an underestimated total grows; other lines are ignored."""
     read = parse_progress(line)
     assert (tuple(part // 1000 for part in read) if read else None) == found
 
 
 def test_progress_never_falls_and_the_rate_is_smooth() -> None:
-    """One slow second changes the rate a little, not altogether."""
+    """One slow second changes the rate a little, not completely."""
     times = iter([0.0, 1.0, 2.0])
     progress = Progress(lambda: next(times), attempt=1)
     for done in (0, 1000, 1000):
@@ -281,18 +281,18 @@ def test_progress_never_falls_and_the_rate_is_smooth() -> None:
 
 
 def test_reports_survive_the_store() -> None:
-    """What is written is what is read."""
+    """They are decoded as they were encoded."""
     report = CopyReport(state=CopyState.FAILED, error="x", temporary=True, attempt=2)
     assert decode(encode(report)) == report
 
 
 def test_the_password_file_is_escaped() -> None:
-    """Colons and backslashes of a password do not end it."""
+    """Colons and backslashes in a password do not end it."""
     assert pgpass_line("u", "a:b\\c") == b"*:*:*:u:a\\:b\\\\c\n"
 
 
 def test_temporary_is_the_rule() -> None:
-    """Only reasons that are known to be hopeless are final."""
+    """Only reasons known to be permanent are final."""
     assert is_temporary(b"server closed the connection unexpectedly")
     assert not is_temporary(b"certificate verify failed")
 

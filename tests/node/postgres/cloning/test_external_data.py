@@ -1,4 +1,4 @@
-"""What PostgreSQL keeps outside of its node's directory is found, and nothing else."""
+"""What PostgreSQL stores outside its node's directory is found, and nothing else."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def layout(tmp_path: Path) -> Layout:
 
 
 def test_nothing_is_elsewhere_as_a_rule(layout: Layout) -> None:
-    """Also where the way to the node's directory is a link, and before there are data."""
+    """Even if the path to the node's directory is a link, and before there are data."""
     assert find_external_data(layout) == ()
     link = layout.root.parent / "link"
     link.symlink_to(layout.root)
@@ -26,7 +26,7 @@ def test_nothing_is_elsewhere_as_a_rule(layout: Layout) -> None:
 
 
 def test_a_tablespace_on_another_disk_is_elsewhere(layout: Layout, tmp_path: Path) -> None:
-    """One inside of the node's directory is not, whatever its link looks like."""
+    """One inside the node's directory is not, whatever its link looks like."""
     near, far = layout.root / "near", tmp_path / "far"
     for place, number in ((near, "16384"), (far, "16385")):
         place.mkdir()
@@ -35,7 +35,7 @@ def test_a_tablespace_on_another_disk_is_elsewhere(layout: Layout, tmp_path: Pat
 
 
 def test_data_and_log_on_another_disk_are_elsewhere(layout: Layout, tmp_path: Path) -> None:
-    """Each by itself."""
+    """Each of them separately."""
     log, data = tmp_path / "log", tmp_path / "data"
     log.mkdir()
     (layout.pgdata / "pg_wal").rmdir()

@@ -1,4 +1,4 @@
-"""The end of a node's first copy is told until it was told, and never again."""
+"""The end of a node's first copy is reported until it was stored, and never again."""
 
 import asyncio
 from pathlib import Path
@@ -28,11 +28,11 @@ class Store(MemoryStore):
 
 class Log:
     def warning(self, *_: Any, **__: Any) -> None:
-        """Of no interest here."""
+        """Do nothing."""
 
 
 async def life(layout: Layout, store: Store) -> None:
-    """Run the node once, to the moment in which it has its data and has told what it could."""
+    """Run the node once, until it has its data and has reported what it could."""
 
     async def copy(publish: Any) -> bool:
         publish(CopyReport(state=CopyState.RUNNING))
@@ -55,7 +55,7 @@ async def state(store: Store) -> CopyState | None:
 
 
 async def test_a_node_that_is_started_again_tells_nothing(tmp_path: Path) -> None:
-    """The task has deleted the report; nobody would do so again."""
+    """The task has deleted the report; no process would delete another."""
     layout, store = Layout(tmp_path), Store()
     await life(layout, store)
     assert await state(store) is CopyState.DONE
@@ -66,7 +66,7 @@ async def test_a_node_that_is_started_again_tells_nothing(tmp_path: Path) -> Non
 
 
 async def test_what_could_not_be_told_is_told_by_the_next_run(tmp_path: Path) -> None:
-    """The task waits for it: without it a whole copy would be thrown away."""
+    """The task waits for it: without it a complete copy would be discarded."""
     layout, store = Layout(tmp_path), Store()
     store.away = True
     await life(layout, store)
@@ -77,7 +77,7 @@ async def test_what_could_not_be_told_is_told_by_the_next_run(tmp_path: Path) ->
 
 
 async def test_a_report_on_the_way_is_not_the_end(tmp_path: Path) -> None:
-    """A run that ends while it copies has told nothing of the end: the next one does."""
+    """A run that stops during the copy has reported no end: the next one does."""
     layout = Layout(tmp_path)
     layout.copy_untold.write_bytes(b"")
     completed_when_written(layout)(CopyReport(state=CopyState.RUNNING))

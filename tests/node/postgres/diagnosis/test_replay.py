@@ -1,4 +1,4 @@
-"""One look at how far a standby has replayed; a replay that somebody paused goes on."""
+"""Reading a standby's replay position once; a paused replay is resumed."""
 
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +13,7 @@ RESUME = "select pg_wal_replay_resume()"
 
 
 class Standby:
-    """A connection to a standby: what it is asked, and how far it says it is."""
+    """A connection to a standby: its queries, and the position it reports."""
 
     def __init__(self, row: tuple[Any, ...] | None) -> None:
         self.rows = {REPLAYED: row}
@@ -38,7 +38,7 @@ class Standby:
 
     @classmethod
     def at(cls, patch: pytest.MonkeyPatch, row: tuple[Any, ...] | None) -> Self:
-        """Make one that a superuser finds at any host."""
+        """Return a connection that a superuser opens to any host."""
         standby = cls(row)
 
         async def connect(*_: object) -> Self:
@@ -52,7 +52,7 @@ class Standby:
 async def test_a_replay_that_was_paused_is_resumed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, paused: bool
 ) -> None:
-    """And only such a one: a takeover would wait for it for ever."""
+    """And only a paused one: a takeover would wait for it for ever."""
     standby = Standby.at(monkeypatch, (4096, True, paused, "0"))
     seen = await Superuser(Layout(tmp_path), 5432).replay("127.0.0.1")
     assert standby.asked == [REPLAYED, *([RESUME] if paused else []), HOLDERS]
@@ -63,7 +63,7 @@ async def test_a_replay_that_was_paused_is_resumed(
 async def test_a_standby_that_does_not_tell_is_unreachable(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Nothing is taken for replayed then."""
+    """Then nothing counts as replayed."""
     Standby.at(monkeypatch, None)
     with pytest.raises(PostgresUnreachable):
         await Superuser(Layout(tmp_path), 5432).replay("127.0.0.1")

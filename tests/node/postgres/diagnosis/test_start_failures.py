@@ -1,4 +1,4 @@
-"""A node knows from its logs why its PostgreSQL does not start, or does not stream."""
+"""A node finds in its logs why its PostgreSQL does not start, or does not stream."""
 
 import csv
 import io
@@ -36,7 +36,7 @@ def entry(message: str, backend: str, seconds: float = 1, severity: str = "FATAL
 
 
 def test_equal_failures_are_counted() -> None:
-    """From the last one that was another, or the last time that it ran."""
+    """Since the last different one, or the last time the server ran."""
     told = diagnose([*FAILED, HEALTHY_LINE, *FAILED, *FAILED], [], NOW)
     assert told is not None
     assert (told.starts, told.times, told.reason, told.lines) == (True, 2, MISSING, (MISSING,))
@@ -48,13 +48,13 @@ def test_equal_failures_are_counted() -> None:
 
 
 def test_a_node_that_runs_has_no_trouble() -> None:
-    """Whatever was before."""
+    """Whatever happened before."""
     assert diagnose([*FAILED, HEALTHY_LINE], [], NOW) is None
     assert diagnose([], [entry("no such slot", "walreceiver", 60)], NOW) is None
 
 
 def test_a_failure_in_the_server_s_own_log_is_found_there() -> None:
-    """Of the server's own processes, and only what is new."""
+    """From the server's own processes, and only new lines."""
     log = [
         entry("long ago", "startup", 120),
         entry("invalid record", "startup"),
@@ -94,7 +94,7 @@ def test_a_node_that_cannot_be_rewound_tells_why(line: str, reason: str) -> None
 
 
 def test_what_is_shown_is_short_and_without_passwords() -> None:
-    """The logs are the node's; the task is everybody's."""
+    """The logs belong to the node; every user sees the task."""
     assert sanitize("invalid primary_conninfo: user=r password=geheim host=a") == (
         "invalid primary_conninfo: user=r password=*** host=a"
     )
@@ -130,7 +130,7 @@ def as_csv() -> str:
     ],
 )
 def test_both_forms_of_the_log_are_read(tmp_path: Path, name: str, text: str) -> None:
-    """jsonlog came with version 15."""
+    """jsonlog was added in version 15."""
     assert entries(tmp_path) == []
     (tmp_path / name).write_text("no record\n" + text)
     at = datetime(2026, 11, 26, 18, 54, 46, 9000, tzinfo=UTC)
@@ -139,7 +139,7 @@ def test_both_forms_of_the_log_are_read(tmp_path: Path, name: str, text: str) ->
 
 
 def test_the_supervisor_s_records_are_read(tmp_path: Path) -> None:
-    """A node without logs has no trouble."""
+    """A node without logs has no failure."""
     assert find_trouble(tmp_path) is None
     lines = [json.dumps({"time": "t", "part": "patroni", "line": line}) for line in FAILED]
     (tmp_path / "patroni.jsonl").write_text("\n".join(lines))
@@ -149,7 +149,7 @@ def test_the_supervisor_s_records_are_read(tmp_path: Path) -> None:
 
 
 def test_the_server_s_last_word_of_a_copy_is_found() -> None:
-    """Of the copies' own sessions, since the copy began, and only what ended one."""
+    """Only from the copies' own sessions, since the copy began, and only what ended one."""
 
     def said(message: str, application: str = COPY_APPLICATION, severity: str = "ERROR") -> Entry:
         return Entry(NOW, severity, "XX000", message, application, "walsender")

@@ -1,4 +1,4 @@
-"""What users set where the cluster sets it is found, with its file."""
+"""Users' settings that override the cluster's are found, with their file."""
 
 import os
 import subprocess
@@ -51,13 +51,13 @@ AUTO = str(PGDATA / "postgresql.auto.conf")
     ],
 )
 def test_what_the_cluster_sets_and_another_file_overrides(row: Any, vital: bool | None) -> None:
-    """Neither what is the users' own, nor what is in the cluster's own files."""
+    """Neither the users' own settings, nor those in the cluster's own files."""
     found = overrides([row])
     assert [each.vital for each in found] == ([] if vital is None else [vital])
 
 
 def test_everything_that_a_node_writes_is_the_cluster_s() -> None:
-    """A setting that is added to a node's own is known here too; sizes of the whole are users'."""
+    """A setting added to a node's own is recognized here too; memory sizes are users'."""
     ours = {**shared_settings(), **local_settings(LAYOUT, TLS), **local_settings(LAYOUT, PLAIN)}
     left = {name for name in ours if not is_owned(name, "")}
     assert left <= {
@@ -74,7 +74,7 @@ def test_everything_that_a_node_writes_is_the_cluster_s() -> None:
 
 
 def test_libraries_are_looked_for_where_postgresql_does(tmp_path: Path) -> None:
-    """By name, below the folder of libraries, or by a path; with and without the ending."""
+    """By name, in the library directory, or by a path; with and without the suffix."""
     (tmp_path / "there.so").touch()
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "more.so").touch()
@@ -87,7 +87,7 @@ def test_libraries_are_looked_for_where_postgresql_does(tmp_path: Path) -> None:
 
 
 def test_only_slots_of_members_are_patroni_s() -> None:
-    """Those of members that have left it still drops."""
+    """Those of members that have left are dropped by it."""
     assert is_member_slot("vcha_2_a1b2c3")
     ignores = ignoring_foreign_slots(lambda *_: False)
     assert not ignores(None, None, "vcha_2_a1b2c3")
@@ -98,7 +98,7 @@ def test_only_slots_of_members_are_patroni_s() -> None:
 
 @pytest.mark.engines
 def test_a_real_node_is_surveyed(lab: Any) -> None:
-    """Nothing at first; then each thing that a person does is found. A member's slot is none."""
+    """Nothing at first; then each change by a person. A member's slot is none."""
     node = lab.node("first", 12, {"first": 12})
     node.start()
     lab.until(node.writable)
@@ -129,14 +129,14 @@ def test_a_real_node_is_surveyed(lab: Any) -> None:
     assert told.missing_libraries == ("timescaledb",)
     assert told.slots == ("barman",)
     assert told.roles == ("replicator: statement_timeout=1s",)
-    # It is on the command line, so what ALTER SYSTEM says of it counts at no start.
+    # It is on the command line, so what ALTER SYSTEM sets never takes effect.
     assert "max_connections" not in told.pending_restart
     assert node.value("show max_connections") == "200"
 
 
 @pytest.mark.engines
 def test_what_our_own_session_sets_for_itself_hides_nothing(lab: Any) -> None:
-    """Such settings looked as if nobody had set them: rows could be lost, and nothing was told."""
+    """Regression: such settings looked unset; rows could be lost, without a warning."""
     node = lab.nodes[-1]
     ours = [name for name in superuser_settings() if is_owned(name, "off")]
     assert {"synchronous_commit", "password_encryption", "lc_messages"} <= set(ours)
@@ -161,7 +161,7 @@ def test_what_our_own_session_sets_for_itself_hides_nothing(lab: Any) -> None:
 
 @pytest.mark.engines
 def test_databases_and_roles_whose_commits_do_not_wait_are_found(lab: Any) -> None:
-    """However the value is written; what waits for more is nobody's business."""
+    """However the value is written; a stricter value is fine."""
     node = lab.nodes[-1]
     alone = (
         'database "we b"',
@@ -191,7 +191,7 @@ def test_databases_and_roles_whose_commits_do_not_wait_are_found(lab: Any) -> No
 
 @pytest.mark.engines
 def test_what_databases_use_is_looked_for_in_each(lab: Any) -> None:
-    """Nothing at first; what an upgrade of the machine leaves behind is shown with its database."""
+    """Nothing at first; what an upgrade of the machine breaks is shown with its database."""
     node = lab.nodes[-1]
     superuser = Superuser(node.layout, node.identity.ports.postgres)
     address = node.identity.ha_address
@@ -214,7 +214,7 @@ def test_what_databases_use_is_looked_for_in_each(lab: Any) -> None:
 
 @pytest.mark.engines
 def test_roles_of_the_cluster_get_back_what_was_taken(lab: Any) -> None:
-    """By the node itself, as its log tells; a right of everybody's is not given back."""
+    """By the node itself, as its log shows; a privilege of PUBLIC is not restored."""
     node = lab.nodes[-1]
     with node.connect() as connection:
         for statement in (
@@ -261,7 +261,7 @@ def test_roles_of_the_cluster_get_back_what_was_taken(lab: Any) -> None:
 def test_a_former_active_can_rewind_whatever_stands_in_the_way_of_all(
     lab: Any, took: str, back: str
 ) -> None:
-    """Its role still connects, and has none of the defaults that were set for everybody."""
+    """Its role still connects, and has none of the defaults set for all roles."""
     node = lab.nodes[-1]
     with node.connect(options=superuser_options()) as connection:
         connection.execute("alter role all set idle_session_timeout = '1s'")
@@ -269,7 +269,7 @@ def test_a_former_active_can_rewind_whatever_stands_in_the_way_of_all(
     try:
         lab.until(lambda: rewinds(node) == ("", "0"))
         assert not [role for role in found(node).roles if role.startswith("rewind")]
-        # Nor is it done again every ten seconds.
+        # Nor is it repeated every ten seconds.
         lab.until(lambda: tended(node) == ())
     finally:
         with node.connect(options=superuser_options()) as connection:
@@ -279,7 +279,7 @@ def test_a_former_active_can_rewind_whatever_stands_in_the_way_of_all(
 
 
 def rewinds(node: Any) -> tuple[Any, ...] | str:
-    """Return what a session of the role that rewinds has, or why there is none."""
+    """Return what a session of the rewind role can do, or why it fails."""
     own = "current_setting('local_preload_libraries'), current_setting('idle_session_timeout')"
     try:
         with node.connect("rewind", dbname="postgres") as connection:
@@ -289,7 +289,7 @@ def rewinds(node: Any) -> tuple[Any, ...] | str:
 
 
 def tended(node: Any) -> tuple[str, ...]:
-    """Return what the cluster's roles lacked just now; it is restored."""
+    """Return which privileges the cluster's roles lacked just now; they are restored."""
 
     async def done() -> tuple[str, ...]:
         superuser = Superuser(node.layout, node.identity.ports.postgres)
@@ -301,7 +301,7 @@ def tended(node: Any) -> tuple[str, ...]:
 
 @pytest.mark.engines
 def test_the_superuser_s_password_does_not_run_out(lab: Any) -> None:
-    """A policy gives every password a last day: on it the cluster would lose its own database."""
+    """With an expiry date by policy, the cluster would lose access to its own database that day."""
     node = lab.nodes[-1]
     with node.connect() as connection:
         connection.execute("alter role postgres valid until '2999-01-01'")
@@ -312,9 +312,9 @@ def test_the_superuser_s_password_does_not_run_out(lab: Any) -> None:
 
 @pytest.mark.engines
 def test_the_server_says_in_its_log_why_a_copy_failed(lab: Any, tmp_path: Path) -> None:
-    """The one that copies hears only that it ended; a whole copy leaves no word behind.
+    """The client only sees that the copy ended; a complete copy leaves no message.
 
-    What a WAL archiver leaves is in no copy's way.
+    What a WAL archiver leaves does not disturb a copy.
     """
     node = lab.nodes[-1]
     archived(node.layout.pgdata / "pg_wal")
@@ -336,7 +336,7 @@ def test_the_server_says_in_its_log_why_a_copy_failed(lab: Any, tmp_path: Path) 
 
 
 def archived(wal: Path) -> None:
-    """Leave what a WAL archiver does, and one that was ended: as root, whom nobody stops."""
+    """Leave an archiver's files, one of them unfinished: as root, whom no permission stops."""
     for name in ("000000010000000000000001.ready", "00000002.history.done", ".lock"):
         (wal / "archive_status" / name).touch(0o600)
     for name in ("000000010000000000000001.partial", "000000010000000000000001.00000028.backup"):
@@ -349,7 +349,7 @@ def archived(wal: Path) -> None:
 def test_a_file_that_the_server_may_not_read_ends_a_copy_with_its_name(
     lab: Any, tmp_path: Path
 ) -> None:
-    """It comes again with each copy."""
+    """The failure repeats with each copy."""
     node = lab.nodes[-1]
     began = datetime.now(UTC)
     hidden = node.layout.pgdata / "notes.txt"
