@@ -1,4 +1,4 @@
-"""What the tests of the contract share: the official SDK, and the recorded wire examples."""
+"""Fixtures for the API contract: the official SDK, and the recorded wire examples."""
 
 import importlib
 import inspect
@@ -24,7 +24,7 @@ MODULES = (
     "com.vmware.vcenter.vcha.cluster_client",
 )
 
-# The SDK reads its own messages in a way that Python has deprecated; that is not our warning.
+# The SDK reads its own messages in a way that Python has deprecated; that warning is not ours.
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     SDK: Mapping[str, ModuleType] = MappingProxyType(
@@ -35,7 +35,7 @@ with warnings.catch_warnings():
 
 
 def bindings(module: ModuleType) -> Iterator[Any]:
-    """Every structure and enumeration of a module of the SDK, as its class."""
+    """Return every structure and enumeration of an SDK module, as its class."""
     waiting: list[Any] = [module]
     while waiting:
         for value in vars(waiting.pop()).values():
@@ -47,13 +47,13 @@ def bindings(module: ModuleType) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def sdk() -> Mapping[str, ModuleType]:
-    """The SDK's modules by name."""
+    """Return the SDK's modules by name."""
     return SDK
 
 
 @pytest.fixture(scope="session")
 def sdk_classes() -> Mapping[str, Any]:
-    """The SDK's classes of structures, errors and enumerations by their vAPI names."""
+    """Return the SDK's classes of structures, errors and enumerations by their vAPI names."""
     return MappingProxyType(
         {cls.get_binding_type().name: cls for module in SDK.values() for cls in bindings(module)}
     )
@@ -61,7 +61,7 @@ def sdk_classes() -> Mapping[str, Any]:
 
 @pytest.fixture(scope="session")
 def sdk_names() -> Mapping[str, frozenset[str]]:
-    """The vAPI names of what each of the SDK's modules has."""
+    """Return the vAPI names defined in each SDK module."""
     return MappingProxyType(
         {
             name: frozenset(cls.get_binding_type().name for cls in bindings(module))
@@ -72,7 +72,7 @@ def sdk_names() -> Mapping[str, frozenset[str]]:
 
 @pytest.fixture(scope="session")
 def wire() -> Mapping[str, Any]:
-    """The recorded requests and replies by file name."""
+    """Return the recorded requests and replies by file name."""
     return MappingProxyType(
         {path.name: json.loads(path.read_bytes()) for path in sorted(WIRE.glob("*.json"))}
     )

@@ -1,4 +1,4 @@
-"""The parameters of an operation arrive from path, query and body, and from vAPI's input."""
+"""The parameters of an operation are decoded from path, query and body, and from vAPI's input."""
 
 import json
 from typing import Any
@@ -57,7 +57,7 @@ def rest(
 def refused(
     operation: Operation, body: object = None, query: Query | None = None, wrapped: bool = False
 ) -> tuple[ErrorType, str, str]:
-    """Type, last message and path of the error."""
+    """Return type, last message and path of the error."""
     with pytest.raises(ApiError) as caught:
         rest(operation, body, query, wrapped)
     last = caught.value.messages[-1]
@@ -70,13 +70,13 @@ def vapi(operation: Operation, **fields: object) -> dict[str, Any]:
 
 
 def test_single_spec_is_the_body() -> None:
-    """On /api a single `spec` is the body itself, on /rest it is named."""
+    """On /api a single `spec` is the body itself, on /rest it is a named field."""
     assert rest(REDEPLOY, PLACED) == {"spec": SPEC}
     assert rest(REDEPLOY, {"spec": PLACED}, wrapped=True) == {"spec": SPEC}
 
 
 def test_the_other_way_is_refused() -> None:
-    """The body of one way is not taken in the other."""
+    """The body of one API is refused in the other."""
     assert refused(REDEPLOY, {"spec": PLACED}) == (
         ErrorType.UNEXPECTED_INPUT,
         "field.unexpected",
@@ -100,7 +100,7 @@ def test_a_body_that_is_needed(body: bytes | None, wrapped: bool) -> None:
 
 
 def test_an_empty_spec_lacks_its_fields() -> None:
-    """An empty specification is there, and lacks what is required."""
+    """An empty specification is present, and lacks what is required."""
     assert refused(REDEPLOY, {}) == (ErrorType.INVALID_ARGUMENT, "field.missing", "spec.placement")
     assert rest(UNDEPLOY, {}) == {"spec": UndeploySpec()}
 
@@ -108,14 +108,14 @@ def test_an_empty_spec_lacks_its_fields() -> None:
 @pytest.mark.parametrize("wrapped", [False, True])
 @pytest.mark.parametrize("body", [None, b"", b"{}", b"null", b'{"partial": null}'])
 def test_a_body_that_is_optional(body: bytes | None, wrapped: bool) -> None:
-    """When all parameters are optional, nothing need be sent."""
+    """When all parameters are optional, the body may be empty."""
     arguments = decode_arguments_rest(GET, body, {}, [("action", "get")], wrapped)
     assert arguments == {"vc_spec": None, "partial": None}
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_several_parameters_are_an_object(wrapped: bool) -> None:
-    """Several parameters, or one that is not `spec`, are an object in both ways."""
+    """Several parameters, or one that is not `spec`, form an object in both APIs."""
     body = {"partial": True, "vc_spec": {"active_location": {"hostname": "h"}}}
     arguments = rest(GET, body, wrapped=wrapped)
     assert arguments["partial"] is True
@@ -146,18 +146,18 @@ def test_several_parameters_are_an_object(wrapped: bool) -> None:
 def test_bad_bodies(
     operation: Operation, body: object, expected: tuple[ErrorType, str, str]
 ) -> None:
-    """What does not fit the parameters is refused by its path."""
+    """A body that does not match the parameters is refused by its path."""
     assert refused(operation, body) == expected
 
 
 def test_bodies_that_say_nothing() -> None:
-    """An operation without parameters in the body takes an empty one."""
+    """An operation without parameters in the body accepts an empty one."""
     assert rest(MODE_GET, {}) == {}
     assert rest(TASK_CANCEL, {}, task="t:g") == {"task": "t:g"}
 
 
 def test_bodies_are_parsed_strictly() -> None:
-    """A body that is no proper text is INVALID_REQUEST."""
+    """A body that is not valid JSON is INVALID_REQUEST."""
     with pytest.raises(ApiError) as caught:
         decode_arguments_rest(REDEPLOY, b'{"placement": ', {}, [])
     assert caught.value.error_type is ErrorType.INVALID_REQUEST
@@ -172,7 +172,7 @@ def test_query_of_a_task(text: str) -> None:
 
 
 def test_query_of_a_list() -> None:
-    """A set takes its name several times; single values are single."""
+    """A set repeats its name; a single value appears once."""
     query = [("names", "a"), ("types", "NFS"), ("names", "b"), ("types", "VMFS")]
     assert rest(DATASTORES, query=query) == {
         "filter": DatastoreFilterSpec(
@@ -186,7 +186,7 @@ def test_query_of_a_list() -> None:
 
 
 def test_query_of_an_old_client() -> None:
-    """On /rest the names may carry their parameter and a number; not on /api."""
+    """On /rest names may have their parameter as a prefix, and an index; not on /api."""
     query = [("filter.names.1", "a"), ("filter.names.2", "b"), ("filter.standalone", "false")]
     assert rest(HOSTS, query=query, wrapped=True) == {
         "filter": HostFilterSpec(names=frozenset({"a", "b"}), standalone=False)
@@ -195,13 +195,13 @@ def test_query_of_an_old_client() -> None:
 
 
 def test_empty_values_in_the_query_are_unset() -> None:
-    """A name with nothing behind it says nothing."""
+    """A name without a value is ignored."""
     arguments = rest(FOLDERS, query=[("type", ""), ("names", ""), ("folders", "f")])
     assert arguments == {"filter": FolderFilterSpec(folders=frozenset({"f"}))}
 
 
 def test_verbs_are_passed_over() -> None:
-    """What chose the operation is no parameter of it."""
+    """The query parameters that select the operation are not its arguments."""
     query = [("action", "redeploy"), ("vmw-task", "true")]
     assert rest(REDEPLOY, PLACED, query=query) == {"spec": SPEC}
 
@@ -223,12 +223,12 @@ def test_verbs_are_passed_over() -> None:
 def test_bad_queries(
     operation: Operation, query: Query, expected: tuple[ErrorType, str, str]
 ) -> None:
-    """A parameter that is unknown, wrong or given twice is refused by its name."""
+    """An unknown, invalid or repeated parameter is refused by its name."""
     assert refused(operation, query=query) == expected
 
 
 def test_vapi_input() -> None:
-    """vAPI sends every parameter by name; what is optional may be left out."""
+    """vAPI sends every parameter by name; optional ones may be omitted."""
     assert vapi(GET) == {"vc_spec": None, "partial": None}
     assert vapi(GET, partial={"OPTIONAL": True}) == {"vc_spec": None, "partial": True}
     assert vapi(FAILOVER, planned=True) == {"planned": True}

@@ -1,4 +1,4 @@
-"""The table of operations is the official SDK's, and api.md's."""
+"""The table of operations matches the official SDK and api.md."""
 
 from collections.abc import Mapping
 from types import ModuleType
@@ -61,7 +61,7 @@ ROWS = [
     ("org.openvcha.joining", "join", "POST /openvcha/joins", 200),
 ]
 
-# The SDK knows nothing of our own services; everything else is held against it.
+# The SDK does not know our own services; everything else is compared with it.
 OWN = {"org.openvcha.events", "org.openvcha.audit", "org.openvcha.joining"}
 OF_THE_SDK = [operation for operation in OPERATIONS if operation.service not in OWN]
 
@@ -100,7 +100,7 @@ def rest(operation: Operation) -> str:
 
 @pytest.fixture(scope="module")
 def stubs(sdk: Mapping[str, ModuleType]) -> Mapping[str, Any]:
-    """The SDK's stubs by service."""
+    """Return the SDK's stubs by service."""
     connector = get_requests_connector(
         requests.Session(), url="https://127.0.0.1/api", msg_protocol="json"
     )
@@ -121,7 +121,7 @@ def test_rows_are_those_of_the_document() -> None:
 
 
 def test_our_own_services_are_told_apart_from_vcenters() -> None:
-    """Nothing of our own is under com.vmware, and nothing of vCenter's is left unchecked."""
+    """None of ours is under com.vmware, and all of vCenter's are checked."""
     assert {
         each.service for each in OPERATIONS if not each.service.startswith("com.vmware.")
     } == OWN
@@ -129,19 +129,19 @@ def test_our_own_services_are_told_apart_from_vcenters() -> None:
 
 
 def test_what_changes_something_is_audited() -> None:
-    """Tasks, cancelling, and sessions; what only looks is named so."""
+    """Tasks, cancelling, and sessions; read-only operations are listed."""
     assert {each.name for each in OPERATIONS if not each.changes} == {"get", "list", "check"}
     assert all(each.changes for each in OPERATIONS if each.task)
 
 
 def test_rows_are_unambiguous() -> None:
-    """No id, and no REST call, belongs to two operations."""
+    """No two operations share an id or a REST call."""
     assert len({operation.id for operation in OPERATIONS}) == len(OPERATIONS)
     assert len({rest(operation) for operation in OPERATIONS}) == len(OPERATIONS)
 
 
 def test_rows_are_found_by_their_names() -> None:
-    """Each row is found by its id and by the names that vAPI calls it by."""
+    """Each row is found by its id and by its vAPI names."""
     for operation in OPERATIONS:
         assert by_id(operation.id) is operation
         assert by_wire_name(operation.service, operation.wire_name) is operation
@@ -152,7 +152,7 @@ def test_rows_are_found_by_their_names() -> None:
 
 
 def theirs(type_: Any) -> str:
-    """A short name of the SDK's type that ours can be compared with."""
+    """Return a short name of the SDK's type that ours can be compared with."""
     kind = type(type_).__name__
     match kind:
         case "ReferenceType":
@@ -183,7 +183,7 @@ def short(type_: Any) -> str:
 
 
 def test_what_is_ours_has_a_name_of_ours(stubs: Mapping[str, Any]) -> None:
-    """Nothing of the SDK's can be passed over by calling it ours."""
+    """No operation of the SDK can be skipped by declaring it ours."""
     ours_alone = {each.service for each in OPERATIONS if each.service not in stubs}
     assert ours_alone == OWN
     assert all(service.startswith("org.openvcha.") for service in ours_alone)
@@ -215,7 +215,7 @@ def test_rest_is_that_of_the_sdk(operation: Operation, stubs: Mapping[str, Any])
 
 
 def test_every_operation_of_vcha_is_there(stubs: Mapping[str, Any]) -> None:
-    """The SDK knows no operation of VCHA, sessions or tasks that the table lacks."""
+    """The table has every SDK operation of VCHA, sessions and tasks."""
     ids = {(operation.service, operation.wire_name) for operation in OPERATIONS}
     services = {operation.service for operation in OPERATIONS[:19]}
     assert {(service, name) for service in services for name in stubs[service]._operations} <= ids
@@ -228,7 +228,7 @@ def test_statuses_are_documented() -> None:
 
 
 def test_availability() -> None:
-    """No row is left that answers UNSUPPORTED."""
+    """No operation answers UNSUPPORTED any more."""
     assert [each.id for each in OPERATIONS if not each.available] == []
 
 
@@ -269,7 +269,7 @@ def test_where_parameters_travel() -> None:
 
 
 def test_unauthenticated_is_not_of_the_operations_of_vcha() -> None:
-    """What comes before the operation is not among the errors of VCHA's rows."""
+    """It occurs before the operation, so VCHA's rows do not list it."""
     for operation in OPERATIONS:
         if operation.service.startswith("com.vmware.vcenter.vcha"):
             assert ErrorType.UNAUTHENTICATED not in operation.errors

@@ -1,4 +1,4 @@
-"""The structures are those of the official SDK, field by field."""
+"""The structures match the official SDK's, field by field."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -36,7 +36,7 @@ PLAIN = {
 
 OF_THE_SDK = sorted(name for name in BY_VAPI_NAME if not name.startswith("org.openvcha."))
 
-# Whole modules of which every structure and enumeration must be ours too.
+# Modules whose structures and enumerations must all exist in ours too.
 COMPLETE = (
     "com.vmware.vcenter.vcha_client",
     "com.vmware.vcenter.vcha.cluster_client",
@@ -60,7 +60,7 @@ INVENTORY = (
 
 
 def theirs(type_: Any) -> Any:
-    """A type of the SDK as nested tuples."""
+    """Return a type of the SDK as nested tuples."""
     kind = type(type_).__name__
     match kind:
         case "ReferenceType":
@@ -76,7 +76,7 @@ def theirs(type_: Any) -> Any:
 
 
 def ours(type_: Type) -> Any:
-    """A type of our own as nested tuples."""
+    """Return a type of our own as nested tuples."""
     kind = type(type_).__name__
     match type_:
         case StructType() | EnumType():
@@ -90,7 +90,7 @@ def ours(type_: Type) -> Any:
 
 
 def enumerations() -> Mapping[str, type[Enumeration]]:
-    """Those of the SDK."""
+    """Return the SDK's enumerations."""
     found = {cls.vapi: cls for cls in Enumeration.__subclasses__()}
     return {name: cls for name, cls in found.items() if not name.startswith("org.openvcha.")}
 
@@ -106,7 +106,7 @@ def test_fields_are_those_of_the_sdk(name: str, sdk_classes: Mapping[str, Any]) 
 
 @pytest.mark.parametrize("name", OF_THE_SDK)
 def test_identifiers_are_those_of_the_sdk(name: str, sdk_classes: Mapping[str, Any]) -> None:
-    """Where the SDK says what resource an identifier is of, ours says the same."""
+    """Where the SDK names an identifier's resource type, ours is the same."""
     binding = sdk_classes[name].get_binding_type()
     for field in StructType(BY_VAPI_NAME[name]).fields:
         resource = getattr(binding.get_field(field.name), "resource_types", None)
@@ -116,7 +116,7 @@ def test_identifiers_are_those_of_the_sdk(name: str, sdk_classes: Mapping[str, A
 
 @pytest.mark.parametrize("name", OF_THE_SDK)
 def test_unions_are_those_of_the_sdk(name: str, sdk_classes: Mapping[str, Any]) -> None:
-    """Which fields go with which value of a discriminant is as the SDK enforces it."""
+    """Each discriminant value requires the same fields as in the SDK."""
     validators = getattr(sdk_classes[name], "_validator_list", None) or []
     expected = [
         (validator._discriminant_name, {case: dict(names) for case, names in cases.items()})
@@ -129,7 +129,7 @@ def test_unions_are_those_of_the_sdk(name: str, sdk_classes: Mapping[str, Any]) 
 
 
 def test_the_sdk_has_unions(sdk_classes: Mapping[str, Any]) -> None:
-    """The comparison of unions has something to compare."""
+    """The comparison of unions is not vacuous."""
     assert (
         sum(bool(getattr(sdk_classes[name], "_validator_list", None)) for name in OF_THE_SDK) == 4
     )
@@ -163,7 +163,7 @@ def test_inventory_is_there(kind: str) -> None:
 
 
 def test_errors_are_those_of_the_sdk(sdk_classes: Mapping[str, Any]) -> None:
-    """Every error type has a structure of the SDK with the name that ours gives it."""
+    """Every error type has the SDK structure of the same name."""
     names = {error.structure for error in ErrorType}
     assert names <= set(sdk_classes)
     expected = {
@@ -176,14 +176,14 @@ def test_errors_are_those_of_the_sdk(sdk_classes: Mapping[str, Any]) -> None:
 
 
 def test_a_type_outside_the_model_is_refused() -> None:
-    """What the protocols cannot carry is not quietly taken for something else."""
+    """A type that the protocols cannot carry is not silently taken for another."""
     for tp in (bytes, object, list[int], dict, int | str):
         with pytest.raises((TypeError, ValueError)):
             descriptor(tp)
 
 
 def test_structures_are_frozen() -> None:
-    """All structures behave like the base: immutable, unset fields left out."""
+    """All structures behave like the base: immutable, unset fields omitted."""
     for cls in Structure.__subclasses__():
         assert cls.__struct_config__.frozen
         assert cls.__struct_config__.omit_defaults

@@ -1,4 +1,4 @@
-"""Standard errors: their statuses and their bodies in the three protocols."""
+"""The standard errors: their statuses and their bodies in the three protocols."""
 
 import pytest
 
@@ -33,7 +33,7 @@ PEER = CertificateInfo(ssl_thumbprint="AA:BB", ssl_certificate="PEM")
 
 
 def test_statuses_on_api() -> None:
-    """All 25 types have the status of the table."""
+    """All 25 types have the table's status."""
     expected = {
         ErrorType(name): status for status, names in TABLE.items() for name in names.split()
     }
@@ -120,7 +120,7 @@ def test_data_in_vapi() -> None:
 
 
 def test_errors_of_a_peer_are_read() -> None:
-    """Data that we do not know is passed over; an unknown type is no error of ours to hide."""
+    """Unknown data is ignored; an unknown type is not hidden."""
     known = {"error_type": "NOT_FOUND", "messages": [], "data": {"anything": 1}}
     assert decode_error_rest(known) == ApiError(ErrorType.NOT_FOUND)
     assert decode_error_rest({"messages": []}).error_type is ErrorType.ERROR
@@ -133,14 +133,14 @@ def test_errors_of_a_peer_are_read() -> None:
 
 
 def test_an_error_says_what_it_is() -> None:
-    """The text for the log has the type and all messages, the caller's view first."""
+    """The log text has the type and all messages, the caller's view first."""
     cause = LocalizableMessage(id="i", default_message="Because.", args=())
     error = ApiError(ErrorType.ERROR, BUSY, cause)
     assert str(error) == "ERROR: spec.placement is missing. Because."
 
 
 def test_equal_errors_are_equal() -> None:
-    """Errors are compared by what they say."""
+    """Errors compare by content."""
     one = ApiError(ErrorType.ERROR, BUSY)
     assert one == ApiError(ErrorType.ERROR, BUSY)
     assert hash(one) == hash(ApiError(ErrorType.ERROR, BUSY))
@@ -150,7 +150,7 @@ def test_equal_errors_are_equal() -> None:
 
 
 def test_fail_raises() -> None:
-    """`fail` raises the error that it is told."""
+    """`fail` raises the error it is given."""
     with pytest.raises(ApiError) as caught:
         fail(ErrorType.UNVERIFIED_PEER, BUSY, data=PEER)
     assert caught.value == ApiError(ErrorType.UNVERIFIED_PEER, BUSY, data=PEER)

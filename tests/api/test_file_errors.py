@@ -1,4 +1,4 @@
-"""What the operating system refuses is told: what, where, what to do."""
+"""Errors of the operating system are reported with the file, the reason and the remedy."""
 
 import errno
 import os
@@ -29,7 +29,7 @@ def refusal(number: int, *names: object) -> OSError:
     ],
 )
 def test_a_file_is_named_with_the_reason(number: int, kind: ErrorType, does: str) -> None:
-    """In words, and with what to do where something is known to help."""
+    """In words, with a remedy if one is known."""
     error = file_error(refusal(number, "/srv/node/pgdata/1"))
     assert error is not None
     assert error.error_type is kind
@@ -39,7 +39,7 @@ def test_a_file_is_named_with_the_reason(number: int, kind: ErrorType, does: str
 
 
 def test_both_names_of_a_file_that_was_to_be_renamed_are_told() -> None:
-    """Either of them may be what is refused."""
+    """Either of them may be the reason."""
     said = file_refusal(refusal(errno.EXDEV, b"/a", "/b"))
     assert said is not None
     assert "/a -> /b" in said.default_message
@@ -55,7 +55,7 @@ def test_what_names_no_file_is_none(error: OSError) -> None:
 
 
 def test_a_tree_that_cannot_be_deleted_names_the_whole_path() -> None:
-    """Also before Python 3.12. Nobody, not even root, deletes what the kernel shows of itself."""
+    """Also before Python 3.12. Not even root can delete the kernel's own files."""
     with pytest.raises(OSError, match="Operation not permitted") as caught:
         shutil.rmtree("/proc/self/attr", **FULL_PATH_ERRORS)
     assert os.path.dirname(caught.value.filename) == "/proc/self/attr"  # noqa: PTH120 - a string

@@ -1,4 +1,4 @@
-"""The catalogue holds every text that a caller may read."""
+"""The catalogue has every text that a caller may read."""
 
 import re
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ KNOWN = {
 
 
 def test_known_ids_are_there() -> None:
-    """The ids of real systems are used as they are."""
+    """The ids of real systems are used unchanged."""
     assert set(CATALOGUE) >= KNOWN
 
 
@@ -39,7 +39,7 @@ def test_ids_and_texts_are_well_formed() -> None:
 
 
 def test_arguments_are_put_in() -> None:
-    """The text is complete, and the arguments are there as strings."""
+    """The text is complete, and the arguments are included as strings."""
     found = message("decode.range", "spec.port", 1, 2)
     assert found.id == f"{PREFIX}decode.range"
     assert found.default_message == "spec.port must be an integer from 1 to 2."
@@ -48,13 +48,13 @@ def test_arguments_are_put_in() -> None:
 
 
 def test_an_argument_with_a_percent_sign_is_left_alone() -> None:
-    """What a caller sent is never taken for a format."""
+    """A caller's text is never interpreted as a format."""
     found = message("vapi.data.structure.field.missing", "%s%d%%")
     assert found.default_message == "%s%d%% is missing."
 
 
 def test_mistakes_are_seen() -> None:
-    """An unknown id, or another number of arguments, is an error of ours."""
+    """An unknown id, or a wrong number of arguments, is an error of ours."""
     with pytest.raises(KeyError):
         message("no.such.message")
     with pytest.raises(ValueError, match="arguments"):
@@ -64,7 +64,7 @@ def test_mistakes_are_seen() -> None:
 
 
 def test_every_message_that_is_used_exists() -> None:
-    """Each id written in the sources as a literal is in the catalogue."""
+    """Each literal id in the sources is in the catalogue."""
     used = {
         name
         for path in SOURCE.rglob("*.py")
@@ -77,7 +77,7 @@ def test_every_message_that_is_used_exists() -> None:
 
 
 def test_every_message_is_used() -> None:
-    """Each id is written in the sources, whole or behind the prefix that its module adds."""
+    """Each id occurs in the sources, in full or after the prefix that its module adds."""
     written = {
         name
         for path in SOURCE.rglob("*.py")

@@ -1,4 +1,4 @@
-"""No thread is the first to read a structure: all are ready when their modules are imported."""
+"""No thread is the first to decode a structure: importing a module prepares all of its own."""
 
 import ast
 import importlib
@@ -16,7 +16,7 @@ import pytest
 
 import openvcha
 
-# A process of its own: here other tests have read structures already.
+# A separate process: here other tests have decoded structures already.
 UNPREPARED = """
 import gc, importlib, pkgutil, msgspec, openvcha
 
@@ -56,7 +56,7 @@ BUILT_IN = (
     ...,
     msgspec.Raw,
 )
-#: Places that pass on what they were given; what they are given is looked at where it is named.
+#: Calls that pass on a type parameter; the type is checked where it is named.
 PASSING_ON = {
     ("openvcha.store.bounded_json", "type_"),
     ("openvcha.store.records", "type_"),
@@ -69,7 +69,7 @@ PASSING_ON = {
 
 
 def test_all_structures_are_ready_once_imported() -> None:
-    """A module that lacks ``prepare(__name__)`` at its end is named here."""
+    """A module without ``prepare(__name__)`` at its end is named here."""
     done = subprocess.run(
         [sys.executable, "-c", UNPREPARED], capture_output=True, text=True, check=True, timeout=120
     )
@@ -85,7 +85,7 @@ def _modules() -> Iterator[tuple[str, ast.Module]]:
 
 
 def _read_as(call: ast.Call) -> ast.expr | None:
-    """Find the type that a call reads a value as."""
+    """Return the type that a call decodes a value as."""
     name = ast.unparse(call.func)
     if name.endswith(("json.decode", "json.Decoder", "msgspec.convert")):
         named = [word.value for word in call.keywords if word.arg == "type"]
@@ -98,7 +98,7 @@ def _read_as(call: ast.Call) -> ast.expr | None:
 
 
 def _places() -> list[tuple[str, ast.expr]]:
-    """Find every place that reads a value as a type, but where that is another language's."""
+    """Return every place that decodes a value as a type, except built-in types."""
     return [
         (module, found)
         for module, tree in _modules()
@@ -109,7 +109,7 @@ def _places() -> list[tuple[str, ast.expr]]:
 
 
 def _safe(kind: Any) -> bool:
-    """Is it a structure of ours, or made of what msgspec keeps nothing about?"""
+    """Return whether it is one of our structures, or a type for which msgspec caches nothing."""
     if get_origin(kind) is not None:
         return _safe(get_origin(kind)) and all(map(_safe, get_args(kind)))
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
@@ -118,7 +118,7 @@ def _safe(kind: Any) -> bool:
 
 
 def test_nothing_is_read_as_a_type_that_is_not_ready() -> None:
-    """Dataclasses, named tuples, enumerations by themselves: msgspec learns them late as well."""
+    """Dataclasses, named tuples and bare enumerations are also prepared lazily by msgspec."""
     places = _places()
     assert len(places) > 30
     unsafe = [
@@ -134,7 +134,7 @@ def test_nothing_is_read_as_a_type_that_is_not_ready() -> None:
     ("words", "ends"), [((), 0), (("unprepared",), -signal.SIGSEGV)], ids=["ready", "unprepared"]
 )
 def test_threads_read_a_structure_at_the_same_moment(words: tuple[str, ...], ends: int) -> None:
-    """Without the mend the process ends by SIGSEGV: so this would see it if it came back."""
+    """Without the fix the process ends by SIGSEGV: this would detect a regression."""
     script = str(Path(__file__).parents[1] / "support" / "first_reads.py")
     command = [sys.executable, script, ROUNDS if not words else "20000", *words]
     assert subprocess.run(command, check=False, timeout=300).returncode == ends

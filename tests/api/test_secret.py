@@ -16,7 +16,7 @@ SPEC = ConnectionSpec(hostname="h", password=HIDDEN)
 
 
 def test_it_is_hidden() -> None:
-    """No way of printing it, or a structure with it, shows it."""
+    """No way of printing it, or a structure that contains it, shows it."""
     for text in (
         repr(HIDDEN),
         str(HIDDEN),
@@ -31,12 +31,12 @@ def test_it_is_hidden() -> None:
 
 
 def test_it_is_revealed() -> None:
-    """The text is there for whom it is meant."""
+    """The text is available to its user."""
     assert HIDDEN.reveal() == "hunter2"
 
 
 def test_it_is_not_written_by_accident() -> None:
-    """No encoder takes it that does not know what it is, and it is not pickled or copied away."""
+    """No generic encoder accepts it, and it cannot be pickled or copied."""
     with pytest.raises(TypeError):
         json.dumps(HIDDEN)
     with pytest.raises(TypeError):
@@ -47,7 +47,7 @@ def test_it_is_not_written_by_accident() -> None:
 
 
 def test_it_is_compared() -> None:
-    """Secrets are equal when their texts are; a secret is not its text."""
+    """Secrets are equal when their texts are; a secret does not equal its text."""
     assert Secret("hunter2") == HIDDEN
     assert hash(Secret("hunter2")) == hash(HIDDEN)
     assert Secret("hunter3") != HIDDEN
@@ -58,7 +58,7 @@ def test_it_is_compared() -> None:
 
 
 def test_it_is_not_in_a_traceback() -> None:
-    """A traceback with the values of its variables does not show it."""
+    """A traceback that shows the values of variables does not show it."""
     with pytest.raises(ValueError, match=r"\*\*\*") as caught:
         explode(HIDDEN, SPEC)
     shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)

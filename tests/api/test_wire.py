@@ -1,4 +1,4 @@
-"""What the official SDK really sent is understood, and what it really accepted is what we send."""
+"""Recorded requests of the official SDK are understood, and replies it accepted reproduced."""
 
 import json
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ def called(request: Mapping[str, Any]) -> Operation:
 
 
 def complete(value: Any) -> Any:
-    """The recorded value with the two optional fields of messages that its server left out."""
+    """Return the recorded value with the two optional message fields that its server left out."""
     if isinstance(value, list):
         return [complete(item) for item in value]
     if not isinstance(value, dict):
@@ -50,13 +50,13 @@ def arguments(wire: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def test_there_is_something_to_compare() -> None:
-    """The recordings are there."""
+    """The recordings exist."""
     assert len(REQUESTS) == 25
 
 
 @pytest.mark.parametrize("name", REQUESTS)
 def test_requests_are_understood(name: str, wire: Mapping[str, Any]) -> None:
-    """Each request decodes, and says the same again when it is encoded."""
+    """Each request is decoded, and encoded again to the same."""
     request = wire[name]
     operation = called(request)
     found = decode_arguments_vapi(operation, request["params"]["input"])
@@ -67,7 +67,7 @@ def test_requests_are_understood(name: str, wire: Mapping[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", REQUESTS)
 def test_replies_are_what_we_send(name: str, wire: Mapping[str, Any]) -> None:
-    """Each reply, read and encoded again by us, is what the SDK accepted, to the letter."""
+    """Each reply, decoded and encoded again by us, is byte for byte what the SDK accepted."""
     result = wire[name.replace("request", "reply")]["result"]
     if "error" in result:
         encoded = encode_error_vapi(decode_error_vapi(result["error"]))
@@ -80,7 +80,7 @@ def test_replies_are_what_we_send(name: str, wire: Mapping[str, Any]) -> None:
 
 
 def test_redeploy_with_everything(wire: Mapping[str, Any]) -> None:
-    """A full redeploy request says all that was said."""
+    """A full redeploy request arrives complete."""
     spec = arguments(wire, "redeploy_task.ipv4")["spec"]
     location = spec.vc_spec.active_location
     assert (location.hostname, location.port) == ("mgmt.vc.local", 443)
@@ -93,7 +93,7 @@ def test_redeploy_with_everything(wire: Mapping[str, Any]) -> None:
 
 
 def test_redeploy_with_ipv6_and_with_little(wire: Mapping[str, Any]) -> None:
-    """IPv6 addresses arrive; what is not said is unset."""
+    """IPv6 addresses arrive; omitted fields are unset."""
     assert arguments(wire, "redeploy_task.ipv6")["spec"].ha_ip.ip_family is IpFamily.IPV6
     minimal = arguments(wire, "redeploy_task.minimal")["spec"]
     assert (minimal.vc_spec, minimal.ha_ip, minimal.failover_ip) == (None, None, None)
@@ -112,13 +112,13 @@ def test_both_ways_say_the_same(name: str, wire: Mapping[str, Any]) -> None:
 
 
 def test_the_whole_request_is_read(wire: Mapping[str, Any]) -> None:
-    """The real bytes of a request get through the checks of depth and size."""
+    """The real bytes of a request pass the limits of depth and size."""
     name = "redeploy_task.ipv4.request.json"
     assert parse_json((WIRE / name).read_bytes()) == wire[name]
 
 
 def test_task_that_failed(wire: Mapping[str, Any]) -> None:
-    """The error of a task keeps its type and its data."""
+    """A task's error keeps its type and its data."""
     reply = wire["tasks.get.failed_unverified_peer.reply.json"]
     info = decode_vapi(TaskInfo, reply["result"]["output"])
     assert info.status is TaskStatus.FAILED

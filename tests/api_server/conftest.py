@@ -1,4 +1,4 @@
-"""What the tests of the protocols share: a whole edge in memory, with a simulated dispatcher."""
+"""Fixtures for the protocols: a complete edge in memory, with a simulated dispatcher."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ from openvcha.api_server.server.https import HttpsServer, Limits
 
 @pytest.fixture
 async def edge() -> AsyncIterator[Edge]:
-    """An edge with an administrator, a reader and a user who may do nothing."""
+    """Return an edge with an administrator, a reader and a user without access."""
     made = await make_edge()
     async with made.client:
         yield made
@@ -21,13 +21,13 @@ async def edge() -> AsyncIterator[Edge]:
 
 @pytest.fixture(scope="session")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
-    """A certificate for 127.0.0.1, and the authority to trust."""
+    """Return a certificate for 127.0.0.1, and the authority to trust."""
     return make_tls(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
 async def served(edge: Edge, tls: TlsFiles) -> AsyncIterator[Served]:
-    """The edge on a port of its own; patient, for the machine may be busy."""
+    """Serve the edge on its own port, with long timeouts, as the machine may be busy."""
     limits = Limits(request_seconds=60.0, stop_seconds=STOP_SECONDS, header_bytes=8192)
     async with _serving(edge, tls, limits) as served:
         yield served
@@ -35,7 +35,7 @@ async def served(edge: Edge, tls: TlsFiles) -> AsyncIterator[Served]:
 
 @pytest.fixture
 async def hasty(edge: Edge, tls: TlsFiles) -> AsyncIterator[Served]:
-    """The same with short patience."""
+    """Serve the edge with short timeouts."""
     limits = Limits(request_seconds=0.5, keep_alive_seconds=60, stop_seconds=1)
     async with _serving(edge, tls, limits) as served:
         yield served
@@ -51,6 +51,6 @@ async def _serving(edge: Edge, tls: TlsFiles, limits: Limits) -> AsyncIterator[S
 
 @pytest.fixture
 def logged() -> Any:
-    """What has been logged, as a list of events."""
+    """Return the log, as a list of events."""
     with structlog.testing.capture_logs() as events:
         yield events

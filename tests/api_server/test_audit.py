@@ -1,4 +1,4 @@
-"""Every call that is to change something is audited, in every protocol, and never a secret."""
+"""Every call that is to change something is audited, in every protocol, never with a secret."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ async def records(edge: Edge) -> list[AuditInfo]:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("operation", CHANGING, ids=lambda each: each.id)
 async def test_a_change_is_audited(edge: Edge, operation: Operation, protocol: str) -> None:
-    """Who, from where, by which protocol, what, with what, and the result."""
+    """User, source, protocol, operation, arguments and result."""
     await call(edge, operation, protocol)
     (record,) = await records(edge)
     who = ADMINISTRATOR if operation.authenticated else ANONYMOUS
@@ -50,7 +50,7 @@ async def test_a_change_is_audited(edge: Edge, operation: Operation, protocol: s
 
 @pytest.mark.parametrize("operation", LOOKING, ids=lambda each: each.id)
 async def test_looking_is_not_audited(edge: Edge, operation: Operation) -> None:
-    """Else what was changed could not be found among it."""
+    """Otherwise changes would be hard to find."""
     await call(edge, operation, "rest")
     assert await records(edge) == []
 
@@ -79,7 +79,7 @@ async def test_who_may_not_change_is_audited_by_name(edge: Edge, name: str) -> N
 
 
 async def test_who_is_not_logged_in_is_audited_by_address(edge: Edge) -> None:
-    """401: the name given is not kept, as it may be a password typed into the wrong field."""
+    """401: the name is not recorded, as it may be a password typed into the wrong field."""
     await edge.client.post(PATH, json={}, auth=("geheim-as-name", "wrong"))
     (record,) = await records(edge)
     assert (record.user, record.origin, record.result) == (None, "127.0.0.1", "UNAUTHENTICATED")
@@ -87,7 +87,7 @@ async def test_who_is_not_logged_in_is_audited_by_address(edge: Edge) -> None:
 
 
 async def test_a_body_that_cannot_be_read_is_audited_without_it(edge: Edge) -> None:
-    """Nobody knows what is in there."""
+    """Its content is unknown."""
     body = {"placement": {"geheim": 1}}
     await edge.client.post(PATH, json=body, headers=await edge.headers())
     (record,) = await records(edge)
@@ -96,7 +96,7 @@ async def test_a_body_that_cannot_be_read_is_audited_without_it(edge: Edge) -> N
 
 
 async def test_logging_in_and_out_is_audited(edge: Edge) -> None:
-    """Also when the password is wrong; neither password nor token is kept."""
+    """Also with a wrong password; neither password nor token is recorded."""
     await edge.client.post("/api/session", auth=(ADMINISTRATOR, "wrong"))
     token = (await edge.client.post("/api/session", auth=(ADMINISTRATOR, PASSWORD))).json()
     await edge.client.delete("/api/session", headers={"vmware-api-session-id": token})
@@ -113,7 +113,7 @@ async def test_logging_in_and_out_is_audited(edge: Edge) -> None:
 async def test_a_store_that_is_away_changes_no_answer(
     edge: Edge, monkeypatch: pytest.MonkeyPatch, logged: list[dict[str, Any]]
 ) -> None:
-    """The call is answered as it was; the log of the service has its record."""
+    """The call gets its normal answer; the record goes to the service's log."""
     headers = await edge.headers()
     written = edge.store.txn
 

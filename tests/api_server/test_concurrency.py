@@ -1,4 +1,4 @@
-"""How many calls are worked on at once: nobody takes the share of another, and what is refused."""
+"""Concurrent calls: their limits, fair shares, and refusals."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -30,7 +30,7 @@ LITTLE = ConcurrencyLimit(max_concurrent=3, max_per_owner=2, waiting=2, seconds=
 
 @dataclass
 class Held:
-    """A SIMULATED dispatcher that holds what a user calls until it is let go."""
+    """A SIMULATED dispatcher that holds a user's calls until it is released."""
 
     user: str
     inner: Any
@@ -52,7 +52,7 @@ class Held:
 
 @pytest.fixture
 async def edge() -> AsyncIterator[Edge]:
-    """Make an edge where who waits does so for as long as the machine is busy."""
+    """Return an edge whose queue waits for as long as the machine is busy."""
     made = await make_edge()
     for places in vars(pipeline(made)._in_flight).values():
         places._limit = replace(places._limit, seconds=600.0)
@@ -61,7 +61,7 @@ async def edge() -> AsyncIterator[Edge]:
 
 
 def pipeline(edge: Edge) -> Any:
-    """Return the one that all the protocols share."""
+    """Return the pipeline that all protocols share."""
     return edge.pipeline
 
 
@@ -80,7 +80,7 @@ async def settled(tasks: list[asyncio.Task[Any]], left: int) -> None:
 
 
 async def test_one_user_takes_not_all_the_places(edge: Edge) -> None:
-    """Some of a reader's calls are carried out, some wait, the others are told to come back."""
+    """Some of a reader's calls are running, some wait, the others are told to come back."""
     held, header = hold(edge, READER), await edge.headers(READER)
     reads = [asyncio.create_task(edge.client.get(READ, headers=header)) for _ in range(200)]
     admitted = USERS.max_per_owner + USERS.waiting
@@ -97,7 +97,7 @@ async def test_one_user_takes_not_all_the_places(edge: Edge) -> None:
 
 
 async def test_strangers_take_no_place_of_who_has_a_session(edge: Edge) -> None:
-    """Of those that need no session only a few are carried out at once."""
+    """Only a few calls without a session run at once."""
     held = hold(edge, "anonymous")
     spec = {"token": "t", "role": "PASSIVE", "name": "n", "ha_address": "h"}
     spec |= {"certificate_request": "c"}
@@ -113,7 +113,7 @@ async def test_strangers_take_no_place_of_who_has_a_session(edge: Edge) -> None:
 async def test_the_refusal_has_the_form_of_its_protocol(
     edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """REST, the older one, JSON-RPC; each with the time to wait."""
+    """REST, legacy REST, JSON-RPC; each with the time to wait."""
 
     def full(*_: Any) -> Any:
         raise concurrency._busy()
@@ -136,13 +136,13 @@ async def test_the_refusal_has_the_form_of_its_protocol(
 
 @pytest.fixture
 async def stack() -> AsyncIterator[AsyncExitStack]:
-    """Hold places until the end of a test."""
+    """Hold slots until the end of a test."""
     async with AsyncExitStack() as made:
         yield made
 
 
 async def test_one_owner_waits_for_his_own_places_only(stack: AsyncExitStack) -> None:
-    """Another one gets the last place of all; a third one waits for anybody's."""
+    """Another gets the last slot of all; a third waits for any slot."""
     places = SlotPool(LITTLE)
     async with AsyncExitStack() as first:
         for _ in range(LITTLE.max_per_owner):
@@ -164,7 +164,7 @@ async def test_one_owner_waits_for_his_own_places_only(stack: AsyncExitStack) ->
 
 
 async def test_nobody_waits_for_ever() -> None:
-    """Who has waited for long enough is told so, and has taken nothing."""
+    """A caller that has waited too long gets an error, and holds no slot."""
     places = SlotPool(ConcurrencyLimit(1, 1, 1, 0.01))
     async with places.take("a"):
         for owner in "ab":
@@ -177,7 +177,7 @@ async def test_nobody_waits_for_ever() -> None:
 
 
 async def test_a_place_is_given_back_by_who_goes_away() -> None:
-    """While he waits, and when his turn has come just then."""
+    """While it waits, and when its turn has just come."""
     places = SlotPool(ConcurrencyLimit(1, 1, 2, 30.0))
     first = places.take("a")
     await first.__aenter__()
@@ -196,7 +196,7 @@ async def test_a_place_is_given_back_by_who_goes_away() -> None:
 async def test_a_token_that_is_only_there_takes_no_place_of_a_session(
     edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Made-up ones share the looking up by their source; whoever has a session is elsewhere."""
+    """Invalid ones share their source's lookups; callers with a session use other slots."""
     looked_up, go = edge.sessions.resolve, asyncio.Event()
     own = await edge.headers()
 
@@ -219,7 +219,7 @@ async def test_a_token_that_is_only_there_takes_no_place_of_a_session(
 
 
 async def test_log_ins_that_wait_are_bounded(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By their source, also those that bring a token besides."""
+    """By source, also those that bring a token besides."""
     go = asyncio.Event()
 
     async def verify(*_: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Who may be connected: the bounds, and who has to go for another one."""
+"""The limits on connections, and which one is evicted for a new one."""
 
 import asyncio
 import resource
@@ -25,7 +25,7 @@ CROWD, OTHER = "192.0.2.1", "192.0.2.2"
 def entered(
     limiter: ConnectionLimiter, origin: str, gone: list[Any], name: Any = None
 ) -> ClientConnection:
-    """Let one in, who is added to ``gone`` when he is cut off."""
+    """Admit a connection, which is added to ``gone`` when it is evicted."""
     client = limiter.admit(origin)
     assert client is not None
     client.end = lambda: gone.append(client if name is None else name)
@@ -33,7 +33,7 @@ def entered(
 
 
 def test_one_source_has_half_of_the_places() -> None:
-    """Its own oldest one goes for its next one, nobody else's."""
+    """Its own oldest connection makes room for its next one, no other source's."""
     limiter, gone = ConnectionLimiter(MOST, count().__next__), list[Any]()
     other = entered(limiter, OTHER, gone)
     crowd = [entered(limiter, CROWD, gone) for _ in range(MOST)]
@@ -42,7 +42,7 @@ def test_one_source_has_half_of_the_places() -> None:
 
 
 def test_the_greediest_source_makes_room() -> None:
-    """Whoever has one connection keeps it while somebody has two."""
+    """A source with one connection keeps it while another has two."""
     limiter, gone = ConnectionLimiter(MOST, count().__next__), list[Any]()
     others = [entered(limiter, f"198.51.100.{n}", gone) for n in range(MOST // 2)]
     crowd = [entered(limiter, CROWD, gone) for _ in range(MOST // 2)]
@@ -53,7 +53,7 @@ def test_the_greediest_source_makes_room() -> None:
 
 
 def test_a_network_of_ipv6_is_one_source() -> None:
-    """Whoever has one of its addresses has all of them."""
+    """The holder of one of its addresses has all of them."""
     limiter, gone = ConnectionLimiter(MOST, count().__next__), list[Any]()
     for n in range(MOST):
         entered(limiter, f"2001:db8::{n:x}", gone)
@@ -61,7 +61,7 @@ def test_a_network_of_ipv6_is_one_source() -> None:
 
 
 def test_who_is_at_work_stays() -> None:
-    """Where all are, nobody else gets in; who has answered is the last one in the row to go."""
+    """When all are busy, no new one is admitted; a connection that was answered is evicted last."""
     limiter, gone = ConnectionLimiter(MOST, count().__next__), list[Any]()
     crowd = [entered(limiter, CROWD, gone) for _ in range(MOST // 2)]
     for client in crowd:
@@ -75,7 +75,7 @@ def test_who_is_at_work_stays() -> None:
 
 
 def test_who_has_shown_a_session_goes_last() -> None:
-    """A crowd without one pushes nobody out who works here, even from the same address."""
+    """A crowd without one evicts no session's connection, even from the same address."""
     limiter, gone = ConnectionLimiter(MOST, count().__next__), list[Any]()
     known = entered(limiter, CROWD, gone)
     known.mark_recognized()
@@ -90,7 +90,7 @@ def test_who_has_shown_a_session_goes_last() -> None:
 
 
 def test_a_storm_is_turned_away() -> None:
-    """Of a source that comes again and again, only some make room in a second."""
+    """Of a source that keeps connecting, only some make room per second."""
     now, gone = [0.0], list[Any]()
     limiter = ConnectionLimiter(MOST, lambda: now[0])
     came = 1000
@@ -103,7 +103,7 @@ def test_a_storm_is_turned_away() -> None:
 
 
 def test_who_has_gone_counts_no_more() -> None:
-    """However often it is noted, and whatever is noted afterwards."""
+    """However often it is reported, and whatever is reported afterwards."""
     limiter, gone = ConnectionLimiter(MOST, count().__next__), list[Any]()
     client = entered(limiter, CROWD, gone)
     for _ in range(2):
@@ -115,7 +115,7 @@ def test_who_has_gone_counts_no_more() -> None:
 
 
 def test_there_are_descriptors_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a share of them left for everything else that the process does."""
+    """Some of them are reserved for everything else in the process."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
     assert within_descriptor_limit(10_000) == 1024 // DESCRIPTOR_DIVISOR
     assert within_descriptor_limit(5) == 5
@@ -126,7 +126,7 @@ def test_there_are_descriptors_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_without_descriptors_an_idle_one_goes(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And it is accepted again as soon as there is one."""
+    """And accepting resumes as soon as one is free."""
     accept, failures = socket.socket.accept, [OSError(24, "too many open files")]
 
     def failing(listener: socket.socket) -> Any:

@@ -1,4 +1,4 @@
-"""Every operation of the table answers in every protocol, with the same arguments and result."""
+"""Every operation answers in every protocol, with the same arguments and result."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +21,7 @@ def by_id(operation: Operation) -> str:
 
 
 def caller_of(operation: Operation) -> str:
-    """Who is seen to call: where nobody has to log in, nobody."""
+    """Return the caller's identity: none where no login is needed."""
     return ADMINISTRATOR if operation.authenticated else ANONYMOUS
 
 
@@ -32,7 +32,7 @@ def received(edge: Edge) -> tuple[str, Mapping[str, Any], str]:
 
 @pytest.mark.parametrize("operation", AVAILABLE, ids=by_id)
 async def test_rest_calls_it_and_answers_its_result(edge: Edge, operation: Operation) -> None:
-    """/api: the dispatcher gets the arguments; status and body are those of the table."""
+    """/api: the dispatcher gets the arguments; status and body are as in the table."""
     response = await call_rest(edge, operation, prefix="/api")
     assert received(edge) == (operation.id, arguments_of(operation), caller_of(operation))
     assert response.status_code == operation.status
@@ -57,7 +57,7 @@ async def test_legacy_rest_calls_it_and_answers_its_result(
 
 @pytest.mark.parametrize("operation", AVAILABLE, ids=by_id)
 async def test_json_rpc_calls_it_and_answers_its_result(edge: Edge, operation: Operation) -> None:
-    """JSON-RPC: the same, wrapped by vAPI; the id comes back as it went."""
+    """JSON-RPC: the same, wrapped by vAPI; the id comes back unchanged."""
     response = await call_rpc(edge, operation)
     assert received(edge) == (operation.id, arguments_of(operation), caller_of(operation))
     assert response.status_code == 200
@@ -71,7 +71,7 @@ async def test_json_rpc_calls_it_and_answers_its_result(edge: Edge, operation: O
 async def test_what_comes_later_says_so_in_every_protocol(
     edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A row that is not available is UNSUPPORTED, and the dispatcher is not asked."""
+    """An operation that is not available is UNSUPPORTED, and the dispatcher is not called."""
     operation = next(each for each in AVAILABLE if each.task)
     monkeypatch.setitem(vars(operation), "available", False)
     rest = await call_rest(edge, operation, prefix="/api")
@@ -91,7 +91,7 @@ async def test_what_comes_later_says_so_in_every_protocol(
 async def test_each_needs_authentication_first(
     edge: Edge, operation: Operation, prefix: str
 ) -> None:
-    """Without credentials it is 401, even when the body is rubbish of the wrong kind."""
+    """Without credentials it is 401, even when the body is invalid."""
     method, path, query, _ = rest_request(operation, arguments_of(operation), wrapped=False)
     response = await edge.client.request(
         method,
@@ -107,7 +107,7 @@ async def test_each_needs_authentication_first(
 
 @pytest.mark.parametrize("operation", FOR_USERS, ids=by_id)
 async def test_each_needs_its_privilege(edge: Edge, operation: Operation) -> None:
-    """Who has no privilege gets 403, even when the body is rubbish."""
+    """Without the privilege it is 403, even when the body is invalid."""
     method, path, query, _ = rest_request(operation, arguments_of(operation), wrapped=False)
     headers = await edge.headers("nobody@vsphere.local") | {"content-type": "application/json"}
     response = await edge.client.request(

@@ -1,4 +1,4 @@
-"""What waits by source, and how much goes on in a second."""
+"""A queue that is fair by source, and a rate limit."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class Clock:
 
 
 def test_a_burst_passes_and_then_so_much_in_a_second() -> None:
-    """A rest gives back the burst, and no more than that."""
+    """Idle time restores the burst, and no more than that."""
     clock = Clock()
     pace = TokenBucket(rate=10, burst=5, clock=clock)
     for _ in range(2):
@@ -31,7 +31,7 @@ def test_a_burst_passes_and_then_so_much_in_a_second() -> None:
 
 
 def test_who_was_served_the_longest_ago_is_next() -> None:
-    """Within a source, who came first."""
+    """Within a source, first come, first served."""
     rows: FairQueue[str] = FairQueue()
     for one in ("a1", "a2", "a3", "b1", "c1", "b2"):
         rows.add(one[0], one)
@@ -47,7 +47,7 @@ def test_who_was_served_the_longest_ago_is_next() -> None:
 
 
 def test_sources_are_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The memory is bounded; one that is forgotten counts as new."""
+    """Its memory is bounded; a forgotten source counts as new."""
     monkeypatch.setattr(fair_queue, "MAX_REMEMBERED_SOURCES", 2)
     rows: FairQueue[int] = FairQueue()
     for number in range(5):

@@ -1,4 +1,4 @@
-"""vAPI JSON-RPC: the envelope, the security context, and every request that the SDK has sent."""
+"""vAPI JSON-RPC: the envelope, the security context, and the SDK's recorded requests."""
 
 import gzip
 import json
@@ -17,7 +17,7 @@ REQUESTS = sorted(path.name for path in WIRE.glob("*.request.json"))
 
 
 async def post(edge: Edge, request: Any, **headers: str) -> Any:
-    """The reply to a request, which is always HTTP 200 with exact JSON."""
+    """Return the reply to a request, which is always HTTP 200 with exact JSON."""
     content = request if isinstance(request, bytes) else json.dumps(request).encode()
     response = await edge.client.post(
         "/api", content=content, headers={"content-type": "application/json", **headers}
@@ -33,7 +33,7 @@ def error_of(reply: Any) -> str:
 
 
 def shape(value: Any) -> Any:
-    """The wrappers and names of a vAPI value, without what is in it."""
+    """Return the wrappers and names of a vAPI value, without its content."""
     if isinstance(value, dict):
         return {key: shape(item) for key, item in value.items() if key != "OPTIONAL"}
     return None
@@ -65,7 +65,7 @@ async def test_every_recorded_request_of_the_sdk_is_understood(edge: Edge, name:
 
 
 async def test_the_recorded_bytes_of_the_http_request(edge: Edge) -> None:
-    """The request with its headers as the SDK put it on the wire."""
+    """The request with its headers, as the SDK sent it."""
     head, _, body = (WIRE / "redeploy_task.ipv4.request.http").read_bytes().partition(b"\r\n\r\n")
     if not body:
         head, _, body = head.partition(b"\n\n")
@@ -123,7 +123,7 @@ async def test_the_recorded_bytes_of_the_http_request(edge: Edge) -> None:
 async def test_a_malformed_request_gets_its_json_rpc_error(
     edge: Edge, request_: Any, code: int, request_id: Any
 ) -> None:
-    """Never a dropped connection, and no other HTTP status than 200."""
+    """Never a dropped connection, and no HTTP status other than 200."""
     reply = await post(edge, request_)
     assert (reply["error"]["code"], reply["id"]) == (code, request_id)
     assert "result" not in reply
@@ -131,18 +131,18 @@ async def test_a_malformed_request_gets_its_json_rpc_error(
 
 
 async def test_a_request_of_another_content_type_is_invalid(edge: Edge) -> None:
-    """POST /api speaks JSON only."""
+    """POST /api accepts JSON only."""
     reply = await post(edge, invocation(), **{"content-type": "text/xml"})
     assert reply["error"]["code"] == -32600
 
 
 def padded(request: Any, size: int) -> bytes:
-    """Return a request with blanks after it, which mean nothing."""
+    """Return a request with trailing blanks, which mean nothing."""
     return json.dumps(request).encode().ljust(size)
 
 
 async def test_more_is_read_of_who_has_a_session(edge: Edge) -> None:
-    """By the header, for what is in the body is known only after it was read."""
+    """By the header, as the body's content is only known after reading it."""
     header = await edge.headers()
     session = {"schemeId": f"{SCHEMES}session_id", "sessionId": header["vmware-api-session-id"]}
     asked = invocation(security=session)
@@ -162,7 +162,7 @@ async def test_more_is_read_of_who_has_a_session(edge: Edge) -> None:
 
 
 async def test_a_packed_body_is_measured_as_it_is_unpacked(edge: Edge) -> None:
-    """Both ways."""
+    """In both directions."""
     header, packed = await edge.headers(), {"content-encoding": "gzip"}
     body = gzip.compress(padded(invocation(), AUTHENTICATED_BODY.max_bytes))
     assert len(body) < ANONYMOUS_BODY.max_bytes
@@ -173,7 +173,7 @@ async def test_a_packed_body_is_measured_as_it_is_unpacked(edge: Edge) -> None:
 async def test_a_large_body_waits_for_the_store(
     edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whose session it is cannot be told: that is not the request's fault."""
+    """Whose session it is is unknown: that is not the request's fault."""
 
     async def away(*_: Any) -> Any:
         raise StoreUnavailable("no member answers")
@@ -188,7 +188,7 @@ async def test_a_large_body_waits_for_the_store(
 
 
 async def test_a_large_body_is_parsed_apart(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a thread of its own, so that others are answered meanwhile."""
+    """In a separate thread, so that other requests are answered meanwhile."""
     where = list[bool]()
 
     def parse(body: bytes) -> Any:
@@ -204,14 +204,14 @@ async def test_a_large_body_is_parsed_apart(edge: Edge, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("request_id", ["0", "", "äöü", 5, 2**60])
 async def test_the_id_comes_back_as_it_went(edge: Edge, request_id: Any) -> None:
-    """Of the same type, too."""
+    """With the same type, too."""
     reply = await post(edge, {**invocation(security=USER), "id": request_id})
     assert reply["id"] == request_id
     assert type(reply["id"]) is type(request_id)
 
 
 async def test_unknown_services_and_operations_are_not_found_without_a_session(edge: Edge) -> None:
-    """With the messages that vAPI has for them; a task's plain name is no operation."""
+    """With vAPI's own messages; a task's plain name is not an operation."""
     cases = [
         ("com.vmware.nothing", "get", "vapi.method.input.invalid.interface"),
         ("com.vmware.vcenter.vcha.operations", "put", "vapi.method.input.invalid.method"),
@@ -236,7 +236,7 @@ async def test_without_a_security_context_the_headers_serve(edge: Edge, security
 
 
 async def test_an_unknown_scheme_is_unauthenticated(edge: Edge) -> None:
-    """SAML is not spoken, and does not fall back to the headers."""
+    """SAML is not supported, and does not fall back to the headers."""
     security = {"schemeId": f"{SCHEMES}saml_bearer_token", "samlToken": "x"}
     reply = await post(edge, invocation(security=security), **(await edge.headers()))
     assert error_of(reply) == "unauthenticated"
@@ -251,7 +251,7 @@ async def test_user_and_password_serve_for_any_operation(edge: Edge) -> None:
 
 
 async def test_a_session_from_login_to_logout(edge: Edge) -> None:
-    """create gives a secret, and the header; get and delete take the session; then it is over."""
+    """create returns a secret, and the header; get and delete use the session; then it is over."""
     service = "com.vmware.cis.session"
     response = await edge.client.post("/api", json=invocation(service, "create", USER))
     token = response.json()["result"]["output"]["SECRET"]
@@ -266,7 +266,7 @@ async def test_a_session_from_login_to_logout(edge: Edge) -> None:
 
 
 async def test_input_is_decoded_strictly(edge: Edge) -> None:
-    """An unknown parameter is UNEXPECTED_INPUT, in the answer of the method."""
+    """An unknown parameter is UNEXPECTED_INPUT, in the method's own result."""
     given = {"STRUCTURE": {"operation-input": {"nonsense": 1}}}
     reply = await post(edge, invocation(security=USER, given=given))
     assert error_of(reply) == "unexpected_input"

@@ -1,8 +1,8 @@
-"""Recorded requests with one thing changed: each is refused in the standard form, or it was read.
+"""Recorded requests with one change: each gets a standard error, or the change was understood.
 
-One field, header or parameter is dropped, given twice, of another type, or far too large. Never is
-the answer a failure of ours, and never is the change passed over: what reaches the operation says
-the same as the request.
+One field, header or parameter is dropped, duplicated, of another type, or far too large. The answer
+is never an internal error, and the change is never ignored: what reaches the operation says the
+same as the request.
 """
 
 import json
@@ -23,7 +23,7 @@ from openvcha.api.types import descriptor
 
 SESSION = "vmware-api-session-id"
 LOGIN = "com.vmware.cis.session"
-#: One of each form that was recorded; what was answered does not matter here.
+#: One recording of each form; its answer does not matter here.
 NAMES = (
     "check",
     "cluster.get.vc_spec",
@@ -46,14 +46,14 @@ RPC_CODES = {-32700, -32600, -32601, -32602}
 
 
 class Twice:
-    """Stands in a document for a key that is given twice."""
+    """Marks a key that occurs twice in a document."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Return the way to each value in a document but the whole."""
+    """Return the path of each value in a document except the root."""
     pairs: Any = ()
     if isinstance(value, dict):
         pairs = value.items()
@@ -65,7 +65,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def changed(document: Any, path: tuple[Any, ...], value: Any) -> Any:
-    """Return the document with another value in one place."""
+    """Return the document with one value replaced."""
     step, *rest = path
     copy = dict(document) if isinstance(document, dict) else list(document)
     if rest:
@@ -78,7 +78,7 @@ def changed(document: Any, path: tuple[Any, ...], value: Any) -> Any:
 
 
 def mutations(document: Any) -> Iterator[tuple[str, Any]]:
-    """Return each document in which one thing is changed, with words for it."""
+    """Return each document with one change, and a description of the change."""
     for path in places(document):
         shown = ".".join(map(str, path))
         yield f"{shown} dropped", changed(document, path, MISSING)
@@ -94,7 +94,7 @@ def mutations(document: Any) -> Iterator[tuple[str, Any]]:
 
 
 def written(document: Any) -> bytes:
-    """Write a document as JSON, with what is in it twice."""
+    """Encode a document as JSON, with its duplicate keys."""
     return _text(document).encode()
 
 
@@ -112,7 +112,7 @@ def _text(value: Any) -> str:
 
 
 def recorded(name: str) -> tuple[Operation, dict[str, Any]]:
-    """Read a recorded request and which operation it calls."""
+    """Return a recorded request and the operation that it calls."""
     request: dict[str, Any] = json.loads((WIRE / f"{name}.request.json").read_bytes())
     operation = by_wire_name(request["params"]["serviceId"], request["params"]["operationId"])
     assert operation is not None
@@ -120,14 +120,14 @@ def recorded(name: str) -> tuple[Operation, dict[str, Any]]:
 
 
 def arguments_of(operation: Operation, request: dict[str, Any]) -> dict[str, Any]:
-    """Read a recorded request, and add what REST has in the query, so that there is a query."""
+    """Return a recorded request with REST's query parameters added, so that there is a query."""
     found = decode_arguments_vapi(operation, request["params"]["input"])
     more = {p.name: example(p.type) for p in operation.query_parameters if found[p.name] is None}
     return found | more
 
 
 def declared(operation: Operation, error: ApiError) -> None:
-    """Hold an error against what the operation declares; nothing of ours has failed."""
+    """Check that the operation declares an error, and that it is not internal."""
     assert error.messages
     assert all(len(said.default_message) < 2500 for said in error.messages)
     names = described(operation)["responses"].get(str(STATUS[error.error_type]), {})
@@ -137,7 +137,7 @@ def declared(operation: Operation, error: ApiError) -> None:
 
 
 def said_again(operation: Operation, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what reached the operation as plain JSON, without what is unset."""
+    """Return what reached the operation as plain JSON, without unset fields."""
     types = {each.name: descriptor(each.type) for each in operation.parameters}
     made = {
         each.name: encode_rest(each.type, arguments[each.name]) for each in operation.parameters
@@ -148,7 +148,7 @@ def said_again(operation: Operation, arguments: Mapping[str, Any]) -> dict[str, 
 
 
 def ordered(value: Any) -> Any:
-    """Return plain JSON in which the order of a list says nothing: sets are lists on the wire."""
+    """Return plain JSON with lists sorted: sets are lists on the wire."""
     if isinstance(value, dict):
         return {name: ordered(each) for name, each in value.items()}
     if isinstance(value, list):
@@ -157,14 +157,14 @@ def ordered(value: Any) -> Any:
 
 
 async def reached(edge: Edge) -> Mapping[str, Any] | None:
-    """Return the arguments that have reached the operation, None when it was not called."""
+    """Return the arguments that reached the operation, None when it was not called."""
     calls = list(edge.dispatcher.calls)
     edge.dispatcher.calls.clear()
     return calls[0][1] if calls else None
 
 
 async def fresh(edge: Edge, request: dict[str, Any]) -> dict[str, Any]:
-    """Return a recorded request a session, or a user, that there is."""
+    """Give a recorded request a session, or a user, that exists."""
     context = request["params"]["ctx"].get("securityCtx") or {}
     if "sessionId" in context:
         return changed(request, ("params", "ctx", "securityCtx", "sessionId"), await edge.token())  # type: ignore[no-any-return]
@@ -207,7 +207,7 @@ async def test_json_rpc(edge: Edge, name: str) -> None:
 
 
 def context_said(context: Any, what: str) -> None:
-    """Hold the context against the only forms in which it is read."""
+    """Check the context against the only forms that are accepted."""
     for each in (context, *((context or {}).get(name) for name in ("appCtx", "securityCtx"))):
         assert each is None or isinstance(each, dict | Twice), what
 
@@ -215,7 +215,7 @@ def context_said(context: Any, what: str) -> None:
 def input_said(
     operation: Operation, given: Any, arguments: Mapping[str, Any] | None, what: str
 ) -> None:
-    """Hold what has reached the operation against the wrapped input."""
+    """Check what reached the operation against the wrapped input."""
     if operation.service == LOGIN:
         assert given == {"STRUCTURE": {"operation-input": {}}}, what
         return
@@ -228,7 +228,7 @@ def input_said(
 
 
 def plain_vapi(value: Any) -> Any:
-    """Take what is unset out of wrapped JSON."""
+    """Remove unset values from wrapped JSON."""
     if isinstance(value, dict):
         made = {name: plain_vapi(each) for name, each in value.items()}
         if set(made) == {"OPTIONAL"} and is_nothing(made["OPTIONAL"]):
@@ -249,7 +249,7 @@ def is_nothing(value: Any) -> bool:
 @pytest.mark.parametrize("prefix", ["/api", "/rest"])
 @pytest.mark.parametrize("name", [each for each in NAMES if not each.startswith("session")])
 async def test_rest(edge: Edge, name: str, prefix: str) -> None:
-    """The same requests as REST has them: body, query and headers."""
+    """The same requests in REST: body, query and headers."""
     operation, request = recorded(name)
     arguments = arguments_of(operation, request)
     method, path, query, body = rest_request(operation, arguments, wrapped=prefix == "/rest")
@@ -272,7 +272,7 @@ async def test_rest(edge: Edge, name: str, prefix: str) -> None:
 async def judged(
     edge: Edge, operation: Operation, reply: httpx2.Response, prefix: str, what: str
 ) -> Mapping[str, Any] | None:
-    """Return the arguments of a request that was taken; a refusal is of the standard form."""
+    """Return the arguments of an accepted request; check that a refusal is a standard error."""
     arguments = await reached(edge)
     if reply.status_code < 300:
         assert arguments is not None, what
@@ -291,7 +291,7 @@ async def judged(
 @pytest.mark.parametrize("prefix", ["/api", "/rest"])
 @pytest.mark.parametrize("name", [each for each in NAMES if not each.startswith("session")])
 async def test_queries(edge: Edge, name: str, prefix: str) -> None:
-    """What chooses the operation, and its parameters."""
+    """The parameters that select the operation, and its own."""
     operation, request = recorded(name)
     arguments = arguments_of(operation, request)
     method, path, query, body = rest_request(operation, arguments, wrapped=prefix == "/rest")
@@ -314,14 +314,14 @@ async def test_queries(edge: Edge, name: str, prefix: str) -> None:
 
 
 def meant(pairs: list[tuple[str, str]]) -> tuple[dict[str, str], dict[str, str]]:
-    """Return what a query says of the operation, and the rest of it; nothing means unset."""
+    """Return which operation a query selects, and its other parameters; empty means unset."""
     texts = {name: text.lower() for name, text in pairs if text}
     verbs = {name: texts.pop(name) for name in VERBS if name in texts}
     return verbs, texts
 
 
 def of_pairs(query: list[tuple[str, str]]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Return each query in which one thing is changed."""
+    """Return each query with one change."""
     for at, (name, text) in enumerate(query):
         before, after = query[:at], query[at + 1 :]
         yield f"{name} dropped", before + after
@@ -336,7 +336,7 @@ def of_pairs(query: list[tuple[str, str]]) -> Iterator[tuple[str, list[tuple[str
 
 @pytest.mark.parametrize("prefix", ["/api", "/rest"])
 async def test_headers(edge: Edge, prefix: str) -> None:
-    """Of a call that begins a task: each header as it was recorded, changed."""
+    """Of a call that starts a task: each header as recorded, with one change."""
     operation, request = recorded("redeploy_task.ipv4")
     arguments = arguments_of(operation, request)
     method, path, query, body = rest_request(operation, arguments, wrapped=prefix == "/rest")
@@ -360,7 +360,7 @@ async def test_headers(edge: Edge, prefix: str) -> None:
 
 
 def may_be_taken(name: str, pairs: list[tuple[str, str]], own: str) -> bool:
-    """Return whether a header that decides still says the same. Without a type it is JSON."""
+    """Return whether a significant header still means the same. Without a type it is JSON."""
     texts = [text for other, text in pairs if other == name]
     if name == SESSION:
         return texts == [own]

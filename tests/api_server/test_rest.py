@@ -1,4 +1,4 @@
-"""REST and legacy REST: what is where, and how errors look."""
+"""REST and legacy REST: paths, bodies and the form of errors."""
 
 import gzip
 from typing import Any
@@ -60,7 +60,7 @@ async def test_what_does_not_exist_is_404_even_without_a_session(
 
 
 async def test_unknown_paths_have_the_known_message(edge: Edge) -> None:
-    """Clients know httpNotFound; it stands everywhere, in the form of the place."""
+    """Clients know httpNotFound; every path uses it, in its API's form."""
     for path in ("/api/nothing", "/nothing", "/", "/openapi.json/x"):
         body = (await edge.client.get(path)).json()
         assert body["messages"][0]["id"] == "com.vmware.vapi.rest.httpNotFound"
@@ -80,7 +80,7 @@ async def test_unknown_paths_have_the_known_message(edge: Edge) -> None:
     ],
 )
 async def test_the_verbs_come_in_any_order_and_case_of_true(edge: Edge, query: str) -> None:
-    """Clients order and write the query in their own ways."""
+    """Clients order and spell the query in different ways."""
     response = await edge.client.post(
         f"/api/vcenter/vcha/cluster/passive?{query}", json=MINIMAL, auth=BASIC
     )
@@ -89,14 +89,14 @@ async def test_the_verbs_come_in_any_order_and_case_of_true(edge: Edge, query: s
 
 @pytest.mark.parametrize("task", ["8a3e:com.vmware.vcenter", "8a3e%3Acom.vmware.vcenter"])
 async def test_the_colon_of_a_task_id_may_be_quoted(edge: Edge, task: str) -> None:
-    """Some clients quote it, some do not."""
+    """Some clients percent-encode it, some do not."""
     response = await edge.client.get(f"/api/cis/tasks/{task}", auth=BASIC)
     assert response.status_code == 200
     assert edge.dispatcher.calls[0][1]["task"] == "8a3e:com.vmware.vcenter"
 
 
 async def test_old_scripts_post_nothing_or_an_empty_object(edge: Edge) -> None:
-    """`get` takes an optional body, with or without a content type."""
+    """`get` has an optional body, with or without a content type."""
     path = "/vcenter/vcha/cluster?action=get"
     bodies: list[dict[str, Any]] = [{}, {"content": b""}, {"content": b"{}"}]
     for body in [*bodies, {"json": {}}, {"json": {"partial": None}}]:
@@ -137,7 +137,7 @@ async def test_a_bad_body_is_400_and_nothing_happened(
 
 
 async def test_a_body_in_pieces_is_measured_too(edge: Edge) -> None:
-    """Without a content length the limit holds while the body arrives."""
+    """Without a content length the limit applies while the body arrives."""
 
     async def pieces() -> Any:
         for _ in range(20):
@@ -150,7 +150,7 @@ async def test_a_body_in_pieces_is_measured_too(edge: Edge) -> None:
 
 
 async def test_less_is_read_where_nobody_is_known(edge: Edge) -> None:
-    """Joining needs no session: a body of it that is large is refused as one that is too large."""
+    """Joining needs no session, so its body has a lower limit."""
     path, body = "/openvcha/joins", b" " * ANONYMOUS_BODY.max_bytes + b"{}"
     headers = {"content-type": "application/json"}
     for prefix in ("/api", "/rest"):
@@ -162,7 +162,7 @@ async def test_less_is_read_where_nobody_is_known(edge: Edge) -> None:
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "x", ""])
 async def test_another_content_type_is_400(edge: Edge, kind: str) -> None:
-    """A body must be JSON; a charset and no type at all are let through."""
+    """A body must be JSON; a charset, or no type at all, is accepted."""
     json = b'{"placement": {"name": "n", "folder": "f"}}'
     response = await edge.client.post(
         f"/api{REDEPLOY}", content=json, headers={"content-type": kind}, auth=BASIC
@@ -175,7 +175,7 @@ async def test_another_content_type_is_400(edge: Edge, kind: str) -> None:
 
 @pytest.mark.parametrize("error_type", list(ErrorType))
 async def test_each_error_has_its_status_and_form(edge: Edge, error_type: ErrorType) -> None:
-    """As the table of errors says, on /api and on /rest."""
+    """As in the table of errors, on /api and on /rest."""
     data = CertificateInfo(ssl_thumbprint="AA:BB", ssl_certificate="PEM")
     edge.dispatcher.answers[OPERATIONS_GET] = ApiError(
         error_type, message("task.canceled"), message("cluster.not.configured"), data=data
@@ -201,7 +201,7 @@ async def test_each_error_has_its_status_and_form(edge: Edge, error_type: ErrorT
     ],
 )
 async def test_a_lost_store_is_503(edge: Edge, failure: Exception, text: str, after: int) -> None:
-    """Callers see that it is passing, when to come back, and whether something may be done."""
+    """Callers see that it is transient, when to retry, and whether the change may be done."""
     edge.dispatcher.answers[OPERATIONS_GET] = failure
     response = await edge.client.get("/api/vcenter/vcha/operations", auth=BASIC)
     assert (response.status_code, response.json()["error_type"]) == (503, "SERVICE_UNAVAILABLE")
@@ -221,7 +221,7 @@ async def test_a_lost_store_is_503(edge: Edge, failure: Exception, text: str, af
 async def test_a_store_that_refuses_is_an_error_which_the_operation_declares(
     edge: Edge, logged: list[Any], operation: str, path: str, error_type: str
 ) -> None:
-    """The store's own words are told; those about a record, which they may quote, are not."""
+    """The store's own message is passed on, except one that may quote a record."""
     for failure, said in (
         (StoreError("etcdserver: mvcc: database space exceeded", 8), "database space exceeded"),
         (RecordInvalid("/openvcha/cluster", "Invalid enum value 'geheim'"), "operation-0815"),
@@ -250,7 +250,7 @@ async def test_the_reader_may_look_but_not_change(edge: Edge) -> None:
 
 
 async def test_options_and_head(edge: Edge) -> None:
-    """OPTIONS tells the methods; HEAD is a GET."""
+    """OPTIONS lists the methods; HEAD is a GET."""
     response = await edge.client.options("/api/session")
     assert (response.status_code, response.headers["allow"]) == (
         204,
@@ -277,7 +277,7 @@ def _gzipped(body: bytes) -> dict[str, Any]:
 
 
 async def test_a_packed_body_is_unpacked(edge: Edge) -> None:
-    """As clients send it that pack what they send."""
+    """As some clients compress their requests."""
     for prefix in ("/api", "/rest"):
         body = MINIMAL if prefix == "/api" else {"spec": MINIMAL}
         packed = _gzipped(msgspec.json.encode(body))
@@ -305,7 +305,7 @@ async def test_a_packed_body_is_unpacked(edge: Edge) -> None:
 async def test_what_cannot_be_unpacked_is_told(
     edge: Edge, encoding: str, content: bytes, said: str
 ) -> None:
-    """A bomb too, of which no more than a request's size is unpacked."""
+    """Including a bomb, of which no more than a request's limit is unpacked."""
     headers = {"content-type": "application/json", "content-encoding": encoding}
     response = await edge.client.post(
         "/api" + REDEPLOY, content=content, headers=headers, auth=BASIC
@@ -333,7 +333,7 @@ async def test_what_cannot_be_unpacked_is_told(
 async def test_an_unknown_operation_names_what_there_is(
     edge: Edge, method: str, path: str, there: str, hint: bool
 ) -> None:
-    """At the same path; with the flag that is missing, if that is all."""
+    """At the same path; including a missing flag, if that is all."""
     for prefix in ("/api", "/rest"):
         response = await edge.client.request(method, prefix + path, auth=BASIC)
         body = response.json() if prefix == "/api" else response.json()["value"]
@@ -344,7 +344,7 @@ async def test_an_unknown_operation_names_what_there_is(
 
 
 async def test_what_is_quoted_of_an_unknown_operation_is_bounded(edge: Edge) -> None:
-    """Whatever a stranger asks for."""
+    """Whatever a stranger sends."""
     action = "x" * 5000
     response = await edge.client.post(f"/api/vcenter/vcha/cluster?action={action}")
     assert response.status_code == 404

@@ -1,7 +1,7 @@
-"""The description and the server agree: what one takes the other one takes too, generated inputs.
+"""The description and the server accept the same generated inputs.
 
-Left out on both sides is one rule that the description says in words: an optional that is null, or
-empty in its own kind, is unset.
+One rule is excluded on both sides, as the description states it in words: an optional that is null,
+or empty for its type, is unset.
 """
 
 import json
@@ -94,20 +94,20 @@ CONTENT = frozenset(
 
 
 class Inputs:
-    """Makes inputs that are right in most of their places; the same ones in each run."""
+    """Generates mostly valid inputs; the same ones in each run."""
 
     def __init__(self, name: str) -> None:
         self._random = random.Random(name)
 
     def body(self, operation: Operation) -> Any:
-        """Make a body of an operation."""
+        """Return a body of an operation."""
         if operation.body_is_spec:
             return self.value(_bare(descriptor(operation.body_parameters[0].type)), "")
         types = {each.name: descriptor(each.type) for each in operation.body_parameters}
         return self.object(types, "")
 
     def object(self, types: Mapping[str, Type], structure: str) -> dict[str, Any]:
-        """Make an object, in which a field may be missing or too many."""
+        """Return an object, in which a field may be missing or superfluous."""
         made = {}
         for name, type_ in types.items():
             if not self._once_in(2 if isinstance(type_, OptionalType) else 50):
@@ -117,7 +117,7 @@ class Inputs:
         return made
 
     def value(self, type_: Type, structure: str, name: str = "") -> Any:
-        """Make a value of a type, or of another one."""
+        """Return a value of a type, or of another one."""
         if self._once_in(30):
             return self._random.choice(ODD)
         good = GOOD.get((structure.rpartition(".")[2], name))
@@ -157,7 +157,7 @@ class Inputs:
 
 
 def refusals(operation: Operation, body: bytes) -> frozenset[str] | None:
-    """Return the ids of the messages with which the server refuses; None when it does not."""
+    """Return the message ids of the server's refusal; None when it accepts."""
     path = dict.fromkeys((each.name for each in operation.path_parameters), "x")
     try:
         arguments = decode_arguments_rest(operation, body, path, [])
@@ -180,7 +180,7 @@ def structures(values: Any) -> Iterator[Structure]:
 
 
 def require_form(value: Structure) -> None:
-    """Ask the rules that the operations ask before they look at anything."""
+    """Apply the rules that the operations apply before anything else."""
     match value:
         case CredentialsSpec():
             require_usable(value)
@@ -197,7 +197,7 @@ def require_form(value: Structure) -> None:
 
 
 def compare(said: frozenset[str] | None, valid: bool, what: Any) -> None:
-    """Hold the two verdicts against one another."""
+    """Compare the two verdicts."""
     if valid:
         assert said is None or said & CONTENT, (what, said)
     else:
@@ -206,7 +206,7 @@ def compare(said: frozenset[str] | None, valid: bool, what: Any) -> None:
 
 @pytest.mark.parametrize("operation", WITH_BODY, ids=lambda each: each.id)
 def test_they_agree_about_a_body(operation: Operation) -> None:
-    """Both ways, and some of each."""
+    """In both directions, with inputs of each kind."""
     inputs, verdicts = Inputs(operation.id), set()
     for _ in range(EXAMPLES):
         body = inputs.body(operation)

@@ -1,4 +1,4 @@
-"""The official SDK, unchanged, against a real TLS server."""
+"""The unmodified official SDK against a real TLS server."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from openvcha.api.operations import by_id
 from openvcha.api.structures import CertificateInfo, DynamicID, TaskInfo, TaskProgress, TaskStatus
 from openvcha.api.types import Opaque
 
-# The SDK reads its own messages in a way that Python has deprecated; that is not our warning.
+# The SDK reads its own messages in a way that Python has deprecated; that warning is not ours.
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     from com.vmware.cis.task_client import Status
@@ -46,7 +46,7 @@ TASK = "8a3e5c1c-0f6f-4f0e-9d1b-2f4c0f1b7d11:com.vmware.vcenter.vcha"
 
 def connect(served: Served, password: str = PASSWORD) -> VsphereClient:
     session = requests.Session()
-    session.trust_env = False  # or REQUESTS_CA_BUNDLE would go before `verify`
+    session.trust_env = False  # or REQUESTS_CA_BUNDLE would override `verify`
     session.verify = str(served.tls.authority)
     try:
         return create_vsphere_client(
@@ -68,7 +68,7 @@ def connected(served: Served) -> Iterator[VsphereClient]:
 
 
 async def using(served: Served, work: Callable[[VsphereClient], Any]) -> Any:
-    """Do something with a logged-in client, beside the loop that serves it."""
+    """Run a function with a logged-in client, in a thread beside the server's loop."""
 
     def run() -> Any:
         with connected(served) as client:
@@ -110,7 +110,7 @@ def redeploy_spec() -> Any:
 
 
 async def test_login_and_logout(served: Served) -> None:
-    """A session begins and ends; its info is read by the SDK."""
+    """A session is created and deleted; the SDK reads its info."""
     info = await using(served, lambda client: client.session_svc.get())
     assert info.user == ADMINISTRATOR
     assert await served.edge.store.prefix("/openvcha/sessions/") == []
@@ -156,7 +156,7 @@ async def test_reads(served: Served) -> None:
 
 
 async def test_passive_check_and_redeploy(served: Served) -> None:
-    """The spec arrives as the SDK made it, with the password still a secret."""
+    """The spec arrives as the SDK sent it, with the password still a secret."""
 
     def call(client: VsphereClient) -> Any:
         passive = client.vcenter.vcha.cluster.Passive
@@ -206,7 +206,7 @@ async def test_tasks_get(served: Served, fields: dict[str, Any]) -> None:
 
 
 async def test_tasks_list_and_cancel(served: Served) -> None:
-    """A map of tasks, with filter and result specifications; cancel answers nothing."""
+    """A map of tasks, with filter and result specifications; cancel returns nothing."""
     served.edge.dispatcher.answers["com.vmware.cis.tasks.list"] = {TASK: task_info()}
 
     def call(client: VsphereClient) -> Any:
@@ -273,7 +273,7 @@ async def test_each_error_is_raised_as_its_class(served: Served) -> None:
 async def test_what_comes_later_is_unsupported(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A row that is not available says so."""
+    """As the SDK's own exception."""
     row = by_id("com.vmware.vcenter.vcha.cluster.failover")
     monkeypatch.setitem(vars(row), "available", False)
     with pytest.raises(errors_client.Unsupported):
@@ -281,14 +281,14 @@ async def test_what_comes_later_is_unsupported(
 
 
 class Ended:
-    """Stands in for the session of a client that has none any more."""
+    """Stands in for a client's session that has expired."""
 
     def delete(self) -> None:
         """Do nothing."""
 
 
 async def test_a_session_that_is_over_is_unauthenticated(served: Served) -> None:
-    """The SDK sees it as it sees a missing one."""
+    """To the SDK it looks like a missing one."""
 
     def read(client: VsphereClient) -> Any:
         client.session_svc.delete()

@@ -1,4 +1,4 @@
-"""Failures of our own: found by an id, without a secret in the log or the answer."""
+"""Internal errors: found by an id, without a secret in the log or the answer."""
 
 import errno
 import json
@@ -23,7 +23,7 @@ SPEC = {
 
 
 class LeakyError(Exception):
-    """A failure whose text quotes secrets in several ways."""
+    """An error whose text quotes secrets in several ways."""
 
 
 def leak(token: str) -> LeakyError:
@@ -61,7 +61,7 @@ async def test_a_failure_of_our_own_over_rest(edge: Edge, logged: list[Any], pre
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EROFS, errno.ENOSPC])
 async def test_a_file_that_is_refused_is_named_with_what_to_do(edge: Edge, number: int) -> None:
-    """As a task names it, in the error that the operation declares; never to who is a stranger."""
+    """As in a task, in the error that the operation declares; never to a stranger."""
     path = "/srv/node/infrastructure/inventory.json"
     refused = OSError(number, os.strerror(number), path)
     edge.dispatcher.answers[REDEPLOY] = refused
@@ -75,7 +75,7 @@ async def test_a_file_that_is_refused_is_named_with_what_to_do(edge: Edge, numbe
 
 
 async def test_a_stranger_is_told_no_path(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What fails before he has come in is for the log."""
+    """Before authentication, details go to the log only."""
 
     async def fails(*_: object) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted", "/srv/node/secrets.json")
@@ -87,7 +87,7 @@ async def test_a_stranger_is_told_no_path(edge: Edge, monkeypatch: pytest.Monkey
 
 
 async def test_a_failure_of_our_own_over_json_rpc(edge: Edge, logged: list[Any]) -> None:
-    """The same, as the error of the method; the password is in the security context."""
+    """The same, as the method's error; the password is in the security context."""
     edge.dispatcher.answers["com.vmware.vcenter.vcha.operations.get"] = leak("x")
     request = {
         "jsonrpc": "2.0",
@@ -115,7 +115,7 @@ async def test_a_failure_of_our_own_over_json_rpc(edge: Edge, logged: list[Any])
 
 
 async def test_a_result_that_cannot_be_written_is_a_failure_of_our_own(edge: Edge) -> None:
-    """A handler that gives the wrong type does not break the connection."""
+    """A handler that returns the wrong type does not break the connection."""
     edge.dispatcher.answers["com.vmware.vcenter.vcha.cluster.mode.get"] = object()
     response = await edge.client.get(
         "/api/vcenter/vcha/cluster/mode", auth=(ADMINISTRATOR, PASSWORD)
@@ -124,7 +124,7 @@ async def test_a_result_that_cannot_be_written_is_a_failure_of_our_own(edge: Edg
 
 
 async def test_no_request_leaves_a_secret_in_the_log(edge: Edge, logged: list[Any]) -> None:
-    """Logging in, wrong passwords, calls with secrets, refused bodies: none is written down."""
+    """Logging in, wrong passwords, calls with secrets, refused bodies: the log has none of them."""
     basic = (ADMINISTRATOR, PASSWORD)
     token = (await edge.client.post("/api/session", auth=basic)).json()
     header = {"vmware-api-session-id": token}
@@ -161,8 +161,8 @@ async def test_each_call_is_logged_with_who_what_and_how_it_ended(
 
 
 def test_without_known_secrets_only_places_and_types_are_told() -> None:
-    """A failure while a body is read may quote anything."""
-    token = "token-" + "x" * 3  # the line itself is shown, so it must not have it whole
+    """An error while a body is read may quote anything."""
+    token = "token-" + "x" * 3  # a traceback shows this line, so it must not contain it in full
     try:
         raise leak(token)
     except LeakyError as failure:

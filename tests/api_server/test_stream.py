@@ -1,4 +1,4 @@
-"""The events as a stream: it goes on where one stopped, and ends when it has to."""
+"""The event stream: it resumes where it stopped, and ends when it must."""
 
 import asyncio
 import contextlib
@@ -50,7 +50,7 @@ async def opened(
 
 
 async def next_events(lines: AsyncIterator[str], count: int) -> list[dict[str, Any]]:
-    """The next events; what keeps the connection alive is passed over."""
+    """Return the next events; keep-alives are skipped."""
     found: list[dict[str, Any]] = []
     while len(found) < count:
         line = await anext(lines)
@@ -64,7 +64,7 @@ async def rest_of(lines: AsyncIterator[str]) -> list[str]:
 
 
 async def test_events_come_as_they_happen(served: Served) -> None:
-    """Without an id: what happens from now on."""
+    """Without an id: only events from now on."""
     await tell(served, "before")
     async with opened(served, await served.edge.headers(READER)) as (reply, lines):
         assert reply.headers["content-type"] == "text/event-stream"
@@ -77,7 +77,7 @@ async def test_events_come_as_they_happen(served: Served) -> None:
 
 
 async def test_each_event_has_its_id_and_type_as_fields(served: Served) -> None:
-    """So that a browser's EventSource goes on by itself."""
+    """So that a browser's EventSource resumes by itself."""
     await tell(served, "a")
     headers = await served.edge.headers() | {"last-event-id": "0"}
     async with opened(served, headers) as (_, lines):
@@ -96,7 +96,7 @@ async def test_each_event_has_its_id_and_type_as_fields(served: Served) -> None:
 async def test_a_stream_goes_on_after_an_id(
     served: Served, headers: dict[str, str], query: str, expected: list[str]
 ) -> None:
-    """Without a gap and without a repetition; the header goes before the query."""
+    """Without a gap or a repetition; the header takes precedence over the query."""
     await tell(served, "a", "b", "c")
     async with opened(served, await served.edge.headers() | headers, query) as (_, lines):
         await tell(served, "new")
@@ -111,7 +111,7 @@ async def test_a_stream_goes_on_after_an_id(
 async def test_who_may_not_look_gets_no_stream(
     served: Served, name: str | None, headers: dict[str, str], status: int
 ) -> None:
-    """A standard error instead."""
+    """It gets a standard error instead."""
     own = await served.edge.headers(name) if name else {}
     async with opened(served, own | headers) as (reply, _):
         assert reply.status_code == status
@@ -119,20 +119,20 @@ async def test_who_may_not_look_gets_no_stream(
 
 
 async def test_an_unknown_query_is_refused_as_on_any_route(served: Served) -> None:
-    """The same decoding as for the list."""
+    """It is decoded as for the list."""
     async with opened(served, await served.edge.headers(), "?x=1") as (reply, _):
         assert reply.status_code == 400
 
 
 async def test_a_plain_request_gets_the_list(served: Served) -> None:
-    """Only who asks for a stream gets one."""
+    """Only a client that asks for a stream gets one."""
     headers = await served.edge.headers() | {"accept": "application/json"}
     async with opened(served, headers) as (reply, _):
         assert reply.headers["content-type"] == "application/json"
 
 
 async def test_it_ends_cleanly_and_soon_when_the_server_stops(served: Served) -> None:
-    """The stop does not wait for who reads, and the client sees a whole answer."""
+    """The stop does not wait for readers, and the client sees a complete answer."""
     async with opened(served, await served.edge.headers()) as (_, lines):
         await anext(lines)
         begun = time.monotonic()
@@ -147,7 +147,7 @@ async def test_it_ends_cleanly_and_soon_when_the_server_stops(served: Served) ->
 async def test_it_ends_when_the_session_or_the_privilege_is_gone(
     served: Served, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
-    """What happens after that is not shown any more."""
+    """Later events are not sent any more."""
     monkeypatch.setattr(stream, "CHECK_SECONDS", 0.1)
     headers = await served.edge.headers(READER)
     async with opened(served, headers) as (_, lines):
@@ -166,7 +166,7 @@ async def test_it_ends_when_the_session_or_the_privilege_is_gone(
 async def test_it_lives_while_the_session_lives(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It shows that it is alive, also while a store that is away cannot tell who may look."""
+    """It sends keep-alives, even while the store is away and the session cannot be checked."""
     monkeypatch.setattr(stream, "CHECK_SECONDS", 0.05)
     headers = await served.edge.headers()
     async with opened(served, headers) as (_, lines):
@@ -188,7 +188,7 @@ async def test_it_lives_while_the_session_lives(
 async def test_there_are_not_endlessly_many(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each has its connection; a place is free again when its client goes."""
+    """Each needs a connection; a slot is free again when its client leaves."""
     monkeypatch.setattr(stream, "MAX_STREAMS", 1)
     headers = await served.edge.headers()
     async with opened(served, headers) as (_, lines):
@@ -206,7 +206,7 @@ async def test_there_are_not_endlessly_many(
 async def test_one_user_takes_not_all_the_places(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another one follows the events beside him."""
+    """Another user can still follow the events."""
     monkeypatch.setattr(stream, "MAX_STREAMS_PER_USER", 1)
     greedy, own = await served.edge.headers(READER), await served.edge.headers()
     async with opened(served, greedy) as (_, lines):
@@ -216,7 +216,7 @@ async def test_one_user_takes_not_all_the_places(
 
 
 async def test_a_stranger_takes_no_place(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slowly he is turned away, those who may look are let in."""
+    """However slowly it is refused, authorized clients get in."""
     monkeypatch.setattr(stream, "MAX_STREAMS", 1)
     asked, go_on = asyncio.Event(), asyncio.Event()
     get = served.edge.store.get

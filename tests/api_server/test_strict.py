@@ -1,4 +1,4 @@
-"""What may be read in two ways, or not at all, is refused with one error that says where."""
+"""Ambiguous or unreadable input is refused with one error that says where."""
 
 import json
 from typing import Any
@@ -42,7 +42,7 @@ def refusal(response: Any) -> tuple[int, str, str, str]:
 async def test_verbs_say_one_thing(
     edge: Edge, prefix: str, query: str, name: str, shown: str
 ) -> None:
-    """What begins a task is not guessed."""
+    """Whether a call starts a task is not guessed."""
     for headers in (await edge.headers(), {}):
         response = await edge.client.post(
             f"{prefix}{CLUSTER}/passive?{query}", json=MINIMAL, headers=headers
@@ -57,7 +57,7 @@ async def test_verbs_say_one_thing(
 @PREFIXES
 @pytest.mark.parametrize("name", [SESSION, "authorization", "content-type", "content-encoding"])
 async def test_a_header_that_decides_comes_once(edge: Edge, prefix: str, name: str) -> None:
-    """Of two sessions nobody knows which one is meant; a proxy may take the other one."""
+    """With two sessions it is unclear which one is meant; a proxy may take the other."""
     own = {
         SESSION: [await edge.token(), await edge.token(READER)],
         "content-type": ["application/json"] * 2,
@@ -91,7 +91,7 @@ async def test_json_rpc_is_as_strict(edge: Edge) -> None:
 
 
 async def test_a_stream_is_as_strict(edge: Edge) -> None:
-    """Its session is read as everywhere."""
+    """Its session is read as everywhere else."""
     headers = [(SESSION, await edge.token()), (SESSION, "x"), ("accept", "text/event-stream")]
     response = await edge.client.get("/api/openvcha/events", headers=headers)
     assert refusal(response)[:3] == (400, "INVALID_ARGUMENT", "request.repeated")
@@ -102,7 +102,7 @@ async def test_a_stream_is_as_strict(edge: Edge) -> None:
     "path", ["/cis/tasks/%ff", "/cis/tasks/a%C3", "/vcenter/vm?names=%ff", "/vcenter/vm?%fe=x"]
 )
 async def test_what_is_quoted_is_utf_8(edge: Edge, prefix: str, path: str) -> None:
-    """Else two different names would become the same one."""
+    """Otherwise two different names would become the same."""
     response = await edge.client.get(prefix + path, headers=await edge.headers())
     status, kind, said, text = refusal(response)
     assert (status, kind, said) == (400, "INVALID_ARGUMENT", "request.target")
@@ -135,9 +135,9 @@ async def test_quoted_utf_8_is_read(edge: Edge) -> None:
 async def test_a_body_is_utf_8_plain_or_with_gzip(
     edge: Edge, prefix: str, headers: dict[str, str], name: str
 ) -> None:
-    """An encoding that is not known is refused also where there is no body to read.
+    """An unknown encoding is refused even where there is no body to read.
 
-    A charset is not: some clients name one of an empty text.
+    A charset is not: some clients name one for an empty text.
     """
     session = await edge.headers()
     for content in (b'{"planned": true}', b"")[: 2 if name == "content.encoding" else 1]:
@@ -154,7 +154,7 @@ async def test_a_body_is_utf_8_plain_or_with_gzip(
 
 @pytest.mark.parametrize("charset", ["utf-8", "UTF-8", '"utf-8"', "utf8", "us-ascii"])
 async def test_the_names_of_utf_8_are_known(edge: Edge, charset: str) -> None:
-    """Some clients say it, though JSON has no charset."""
+    """Some clients send it, though JSON has no charset."""
     response = await edge.client.post(
         f"/api{CLUSTER}?action=failover&vmw-task=true",
         content=b'{"planned": true}',

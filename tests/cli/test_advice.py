@@ -1,4 +1,4 @@
-"""What our texts say to type is a command that there is, with options that it has."""
+"""Every command that our texts advise exists, with its options."""
 
 import ast
 import re
@@ -19,9 +19,9 @@ BLOCK = re.compile(r"^(?:\./dev )?vcha (.+?)(?:\s+#.*)?$", re.MULTILINE)
 
 
 def advised() -> Iterator[tuple[str, str]]:
-    """Yield each command with the file that names it; places to fill in are words."""
+    """Yield each command with the file that has it; placeholders are words."""
     for path in sorted((*ROOT.glob("src/**/*.py"), *ROOT.glob("docs/*.md"), ROOT / "README.md")):
-        # Strings that stand next to each other are one.
+        # Adjacent strings are one.
         text = re.sub(r'"\s*\n\s*f?"', "", path.read_text())
         found = {
             *ADVICE.findall(text),
@@ -29,14 +29,14 @@ def advised() -> Iterator[tuple[str, str]]:
             *(BLOCK.findall(text) if path.suffix == ".md" else ()),
         }
         for words in sorted(found):
-            # An option's value in quotation marks ends it: what is looked at stands before.
+            # An option's quoted value ends it: what precedes it is checked.
             plain = re.split(r"[\"']", re.sub(r"(?<=\S)\{[^}]*\}", "", words))[0]
             if plain:
                 yield path.name, re.sub(r"\{[^}]*\}|%s", "X", plain)
 
 
 def wrong(words: str) -> str | None:
-    """Return what of a command does not exist; None when all of it does."""
+    """Return the part of a command that does not exist; None if all of it does."""
     command = typer.main.get_command(app)
     context = typer.Context(command)
     for word in shlex.split(words.replace("…", ""), comments=True):
@@ -67,7 +67,7 @@ def test_what_cannot_be_typed_is_found(words: str) -> None:
 
 
 def test_there_is_much_advice() -> None:
-    """It is really found in the texts."""
+    """The search really finds it in the texts."""
     assert len(set(advised())) > 50
 
 
@@ -75,9 +75,9 @@ DESCRIBES = {"typer.Option", "typer.Argument", "typer.Typer", "_placement"}
 
 
 def unnamed(path: Path) -> Iterator[str]:
-    """Yield each command that a module tells without the lab that it is for.
+    """Yield each command that a module shows without the name of its lab.
 
-    What describes (docstrings, help) is not told when something goes wrong.
+    Descriptions (docstrings, help) are not shown when something goes wrong.
     """
     tree = ast.parse(path.read_text())
     described = [
@@ -98,7 +98,7 @@ def unnamed(path: Path) -> Iterator[str]:
 
 
 def takes_a_lab(words: str) -> bool:
-    """Return whether a command is for one lab of several."""
+    """Return whether a command takes the name of a lab."""
     return wrong(f"{words.partition('{')[0]} --name X") is None
 
 
@@ -109,7 +109,7 @@ MODULES = [
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_what_is_advised_is_for_the_same_lab(path: Path) -> None:
-    """Typed as it is shown, without a name, it would mean the lab ``default`` and delete that."""
+    """Without a name it would mean the lab ``default``, and might delete that one."""
     assert list(unnamed(path)) == []
 
 

@@ -1,4 +1,4 @@
-"""From what is typed to a REST call."""
+"""From command-line arguments to a REST call."""
 
 import io
 from pathlib import Path
@@ -25,7 +25,7 @@ def _operation(name: str) -> Operation:
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=short_name)
 def test_each_operation_is_found_by_its_names(operation: Operation) -> None:
-    """By the full id and the short one, without regard to case; and its parameters are known."""
+    """By its full id and its short one, in any case; with its parameters."""
     for text in (operation.id, short_name(operation), short_name(operation).upper()):
         assert find_operations(text) == [operation]
     leaves = path_leaves(operation) + query_leaves(operation) + body_leaves(operation)
@@ -34,7 +34,7 @@ def test_each_operation_is_found_by_its_names(operation: Operation) -> None:
 
 
 def test_an_ambiguous_name_gives_all_that_it_may_mean() -> None:
-    """The end of an id is enough only where there is one."""
+    """The end of an id is enough only when it is unique."""
     assert [op.name for op in find_operations("passive.redeploy")] == ["redeploy"]
     assert len(find_operations("redeploy")) == 2
     assert find_operations("nonsense") == []
@@ -70,7 +70,7 @@ def test_an_ambiguous_name_gives_all_that_it_may_mean() -> None:
 def test_parameters_go_where_they_belong(
     name: str, params: list[str], path: str, query: list[tuple[str, str]], body: Any
 ) -> None:
-    """Into the path, the query, or the body with the type that is asked for."""
+    """Into the path, the query, or the body, converted to their types."""
     call = build(_operation(name), None, params)
     assert (call.path, call.query, call.body) == (path, query, body)
 
@@ -106,7 +106,7 @@ def test_a_body_comes_from_the_line_a_file_or_standard_input(
 def test_what_cannot_be_sent_is_told(
     name: str, body: str | None, params: list[str], told: str
 ) -> None:
-    """Before anything is sent; and a secret on the command line is not repeated."""
+    """Before anything is sent; a secret on the command line is not repeated."""
     with pytest.raises(CommandError, match=told) as met:
         build(_operation(name), body, params)
     assert "geheim" not in str(met.value)

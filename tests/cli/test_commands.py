@@ -24,14 +24,14 @@ LAB = "lab"
 
 
 def run(*arguments: str, stdin: str | None = None) -> tuple[int, str, str]:
-    """Run vcha in this process; gives exit code, output, errors."""
+    """Run vcha in this process; return exit code, output and errors."""
     done = CliRunner().invoke(app, list(arguments), prog_name="vcha", input=stdin)
     return done.exit_code, done.stdout, done.stderr
 
 
 @pytest.fixture(autouse=True)
 def labs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for labs that is empty, whatever there is on this machine."""
+    """Return an empty folder for labs, whatever there is on this machine."""
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     monkeypatch.delenv(PROGRAM, raising=False)
     monkeypatch.setenv("COLUMNS", "100")
@@ -52,7 +52,7 @@ ALL = dict(_commands(typer.main.get_command(app)))
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
 def test_every_command_has_help(words: tuple[str, ...]) -> None:
-    """Also those that are made from the table of operations."""
+    """Including those generated from the table of operations."""
     code, out, err = run(*words, "--help")
     assert code == 0, err
     assert "Usage: vcha" in out
@@ -67,7 +67,7 @@ def test_every_command_has_help(words: tuple[str, ...]) -> None:
 
 
 def test_no_password_is_taken_from_the_command_line() -> None:
-    """Others on the machine can read it: there is no option, and no argument, for one."""
+    """Others on the machine can read it: no option or argument takes one."""
     taken = [
         (words, parameter.name)
         for words, command in ALL.items()
@@ -104,7 +104,7 @@ def test_no_password_is_taken_from_the_command_line() -> None:
     ids=" ".join,
 )
 def test_without_a_lab_every_command_says_how_to_make_one(words: tuple[str, ...]) -> None:
-    """And ends with the code for it."""
+    """And exits with the code for it."""
     code, out, err = run(*words)
     assert code == 3
     assert not out
@@ -129,14 +129,14 @@ def test_without_a_lab_every_command_says_how_to_make_one(words: tuple[str, ...]
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_wrong_usage_is_told_with_what_would_be_right(words: tuple[str, ...], told: str) -> None:
-    """By exit code 2."""
+    """With exit code 2."""
     code, _, err = run(*words)
     assert code == 2
     assert told in " ".join(err.replace("│", " ").split())
 
 
 def test_the_list_of_operations_is_the_table() -> None:
-    """All of them, with what they need and do."""
+    """All of them, with their privileges and effects."""
     code, out, _ = run("call", "--list")
     assert code == 0
     lines = out.splitlines()
@@ -187,7 +187,7 @@ def test_a_server_that_cannot_be_meant_is_told(options: list[str], told: str) ->
 
 
 def test_a_lab_that_is_down_is_told_by_words_and_code(labs: Path) -> None:
-    """Also as JSON, and in the list."""
+    """As JSON and in the list, too."""
     Lab(labs / LAB).make(LabState(name=LAB, octet=199, cluster_id="c"))
     code, out, _ = run("lab", "status", "--name", LAB)
     assert code == 3
@@ -201,13 +201,13 @@ def test_a_lab_that_is_down_is_told_by_words_and_code(labs: Path) -> None:
 
 
 def test_no_labs_is_not_an_error() -> None:
-    """It is told what one can do."""
+    """The output says what to do."""
     assert run("lab", "list")[0] == 0
     assert run("lab", "list", "--json")[1] == "[]\n"
 
 
 def test_a_supervisor_loads_nothing_of_the_api_or_the_terminal_interface() -> None:
-    """Three nodes start at once on a small machine: what they load is what one waits for."""
+    """Three nodes start at once on a small machine: imports determine the wait."""
     heavy = ["uvicorn", "starlette", "openvcha.daemon.compose", "openvcha.lab.demo"]
     program = f"""
 import sys
@@ -224,7 +224,7 @@ print([name for name in {heavy} if name in sys.modules])
 
 
 def test_the_list_of_commands_says_what_each_says_itself() -> None:
-    """It is written beside where each one is, so that none is loaded to list them."""
+    """The texts are in the list itself, so that no command is loaded to show them."""
     tables = {**COMMANDS, **{f"node {name}": load for name, load in NODE_COMMANDS.items()}}
     said = {words: load.help for words, load in tables.items()}
     assert said == {words: ALL[tuple(words.split())].help.split("\n")[0] for words in tables}
@@ -233,7 +233,7 @@ def test_the_list_of_commands_says_what_each_says_itself() -> None:
 
 @pytest.mark.parametrize("words", [(), ("node",)])
 def test_the_list_of_commands_loads_none(words: tuple[str, ...]) -> None:
-    """The first that a person types shall not wait for all that there is."""
+    """The first command that a person types must not import everything."""
     code = (
         "import sys; from openvcha.cli.main import app\n"
         f"try: app([*{words!r}, '--help'])\n"
@@ -269,12 +269,12 @@ def test_the_list_of_commands_loads_none(words: tuple[str, ...]) -> None:
 def test_only_the_plain_way_to_run_a_node_goes_around_the_command_line(
     arguments: tuple[str, ...], plain: bool, tmp_path: Path
 ) -> None:
-    """What a person may have mistyped is told by what reads command lines."""
+    """A person's typing error is reported by the full argument parser."""
     assert is_node_run([word.format(here=tmp_path) for word in arguments]) is plain
 
 
 def test_a_node_that_cannot_be_run_says_so_by_both_ways(tmp_path: Path) -> None:
-    """Who starts nodes reads the same line, and gets the same exit code."""
+    """A program that starts nodes reads the same line, and gets the same exit code."""
     words = ("node", "run", str(tmp_path))
     code, _, err = run(*words)
     plain = subprocess.run(

@@ -1,4 +1,4 @@
-"""What is no server, no password or no node is told in one line, and nothing is made for it."""
+"""An invalid server, password file or node is reported in one line, and nothing is created."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ NO_SERVER = [
 
 @pytest.mark.parametrize("text", NO_SERVER)
 def test_what_cannot_be_a_server_is_told_in_one_way(text: str) -> None:
-    """However it is wrong; what was typed is quoted, and no more than that of it."""
+    """Whatever is wrong; the input is quoted, up to a limit."""
     with pytest.raises(
         CommandError, match=r"is not a server \(.+\): write https://HOST:PORT$"
     ) as met:
@@ -69,7 +69,7 @@ def test_what_cannot_be_a_server_is_told_in_one_way(text: str) -> None:
     ],
 )
 def test_a_server_is_read(text: str, url: str) -> None:
-    """A port that is not written is 443."""
+    """The default port is 443."""
     assert parse_server(text).url == url
 
 
@@ -128,7 +128,7 @@ def test_nothing_is_made_for_a_node_that_cannot_join(
     ],
 )
 def test_a_file_without_a_password_is_told(content: bytes, told: str, tmp_path: Path) -> None:
-    """And nothing of what is in it."""
+    """And nothing of its content."""
     (tmp_path / "f").write_bytes(content)
     server = ("--server", "https://127.0.0.1:1", "--user", "u")
     code, err = run("events", *server, "--password-file", str(tmp_path / "f"))
@@ -139,7 +139,7 @@ def test_a_file_without_a_password_is_told(content: bytes, told: str, tmp_path: 
 
 
 def test_what_is_no_node_is_told(tmp_path: Path) -> None:
-    """A node that never ran has its identity; other directories are none."""
+    """A node that never ran has its identity; other directories do not."""
     code, err = run("node", "status", str(tmp_path))
     assert (code, "is not a node's directory" in err) == (3, True)
     (tmp_path / "node.json").write_text("{}")

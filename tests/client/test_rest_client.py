@@ -1,4 +1,4 @@
-"""The client of the API."""
+"""The API's client."""
 
 import asyncio
 import ssl
@@ -20,7 +20,7 @@ SUCCEEDED = {"status": "SUCCEEDED", "progress": {"completed": 100}}
 
 
 def client(answer: Answer) -> ApiClient:
-    """A client whose requests are answered here."""
+    """Return a client whose requests are answered here."""
     api = ApiClient("https://server:1", ssl.create_default_context())
     api._http = httpx2.AsyncClient(
         base_url="https://server:1/api", transport=httpx2.MockTransport(answer)
@@ -33,7 +33,7 @@ async def _followed(api: ApiClient, silence: float = 10.0) -> list[str]:
 
 
 async def test_following_outlives_a_failover() -> None:
-    """No connection and 503 are waited for; what does not change is not repeated."""
+    """Refused connections and 503 are retried; an unchanged state is not repeated."""
     answers: list[Any] = [RUNNING, RUNNING, httpx2.ConnectError("gone"), 503, SUCCEEDED]
 
     def answer(request: httpx2.Request) -> httpx2.Response:
@@ -50,7 +50,7 @@ async def test_following_outlives_a_failover() -> None:
 
 
 async def test_following_ends_when_nobody_answers_any_more() -> None:
-    """Silence has a limit, and the error says who is silent."""
+    """Retries have a limit, and the error names the silent server."""
 
     def answer(_: httpx2.Request) -> httpx2.Response:
         raise httpx2.ConnectError("refused")
@@ -79,7 +79,7 @@ async def test_a_refusal_is_told_in_the_words_of_the_api() -> None:
 
 
 async def test_a_session_is_ended_and_its_password_goes_nowhere_else() -> None:
-    """Basic is sent to log in only; the token is in every other request until the log-out."""
+    """Basic is sent to log in only; the token is in every other request until the logout."""
     seen: list[tuple[str, str, bool, str | None]] = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:
@@ -100,14 +100,14 @@ async def test_a_session_is_ended_and_its_password_goes_nowhere_else() -> None:
 
 
 def streamed(*numbers: int) -> httpx2.Response:
-    """A stream that ends after some events."""
+    """Return a stream that ends after some events."""
     text = "retry: 1000\n\n: alive\n\n"
     text += "".join(f'id: {n}\nevent: x.y\ndata: {{"id":"{n}"}}\n\n' for n in numbers)
     return httpx2.Response(200, text=text)
 
 
 async def test_events_are_followed_through_a_failover_from_where_they_were() -> None:
-    """Each connection asks for what comes after the last event that was seen."""
+    """Each connection resumes after the last event that was seen."""
     answers: list[Any] = [
         streamed(4, 5),
         httpx2.ConnectError("gone"),
@@ -150,7 +150,7 @@ async def test_following_events_ends_when_nobody_answers_any_more() -> None:
 
 
 async def test_a_certificate_that_is_not_trusted_is_told_from_silence(tmp_path: Path) -> None:
-    """By what was met, not by its text: to try that again is of no use."""
+    """By the exception, not by its text: retrying is of no use."""
     files = make_tls(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.certificate, files.key)

@@ -1,4 +1,4 @@
-"""Builders for observations: a healthy cluster of three, and what may be wrong with it."""
+"""Builders for observations: a healthy cluster of three, and its possible faults."""
 
 import pytest
 from tests.support.simulated.observations import World

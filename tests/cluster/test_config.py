@@ -1,4 +1,4 @@
-"""The configuration names each node once, however often a change of it is applied."""
+"""Changes of the configuration are idempotent, and name each node once."""
 
 import msgspec
 import pytest
@@ -40,7 +40,7 @@ def test_the_passive_is_whoever_does_not_lead(world: World) -> None:
 
 
 def test_who_is_left_alone_serves_at_its_own_address(world: World) -> None:
-    """After a failover that is the one the passive was given; twice is once."""
+    """After a failover that is the passive's address; the change is idempotent."""
     nodes = list(world.seen.config.nodes)
     nodes[1] = msgspec.structs.replace(nodes[1], failover_ip=ip("127.83.1.20"))
     world.configure(nodes=tuple(nodes), mode=ClusterMode.MAINTENANCE)
@@ -59,7 +59,7 @@ def test_nobody_is_left_alone_who_is_not_of_the_cluster(world: World) -> None:
 
 
 def test_an_unstarted_member_is_known_by_its_url_only() -> None:
-    """A named member at the same URL is another incarnation, and not to be touched."""
+    """A named member at the same URL is another incarnation, and must not be touched."""
     url = "https://127.83.2.12:2380"
     old = Member(1, "old-2", (url,), ())
     unstarted = Member(2, "", (url,), (), learner=True)
@@ -68,7 +68,7 @@ def test_an_unstarted_member_is_known_by_its_url_only() -> None:
 
 
 def test_sync_is_read_in_every_form_it_has() -> None:
-    """No key, an empty key, nobody in sync, somebody in sync."""
+    """No key, an empty key, no standby in sync, a standby in sync."""
     assert parse_sync(b"").standbys == frozenset()
     assert parse_sync(b'{"leader": null, "sync_standby": null}').leader is None
     found = parse_sync(b'{"leader": "a-1", "sync_standby": "b-2,c-3"}')

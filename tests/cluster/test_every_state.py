@@ -1,4 +1,4 @@
-"""Every state in every mode, with every operation: allowed, or refused with which reason."""
+"""Every operation in every state and mode: allowed, or refused with which reason."""
 
 from collections.abc import Callable
 
@@ -104,21 +104,21 @@ def found(state: str, mode: str) -> list[str]:
 
 
 def test_the_table_has_each_state() -> None:
-    """And none that is not made here."""
+    """And none that is not built here."""
     assert TABLE.keys() == STATES.keys()
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("state", STATES)
 def test_every_operation_is_allowed_or_refused_with_its_reason(state: str, mode: str) -> None:
-    """Before there is a cluster the mode does not matter."""
+    """Without a cluster the mode does not matter."""
     assert found(state, mode) == expected(state, mode)
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("state", STATES)
 def test_a_change_of_the_mode_is_refused_as_a_whole_when_each_one_is(state: str, mode: str) -> None:
-    """That is what `operations.get` lists."""
+    """`operations.get` lists exactly that."""
     world = World()
     world.configure(mode=MODES[mode])
     STATES[state](world)

@@ -1,4 +1,4 @@
-"""The cluster's state is a pure function of what was seen, and every fault has its reason."""
+"""The cluster's state is a pure function of the observation, and every fault has its reason."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -29,7 +29,7 @@ PREFIX = "com.vmware.vcenter.vcha."
 
 
 def reasons(world: World) -> set[str]:
-    """What degrades the cluster; every finding has an error and a recommendation."""
+    """Return what degrades the cluster; every finding has an error and a recommendation."""
     found = assess(world.seen)
     assert all(w.error.default_message and w.recommendation for w in found.warnings)
     names = {w.error.id.removeprefix(PREFIX) for w in found.warnings}
@@ -38,19 +38,19 @@ def reasons(world: World) -> set[str]:
 
 
 def test_three_connected_nodes_in_sync_are_healthy(world: World) -> None:
-    """Nothing is wrong when nothing is wrong."""
+    """A healthy cluster has no findings."""
     assert reasons(world) == set()
 
 
 @pytest.mark.parametrize("member", ["b-2", "w-3"])
 def test_a_lost_node_is_named_with_what_to_do(world: World, member: str) -> None:
-    """A node that does not answer is DEGRADED, with a recommendation."""
+    """A node that does not answer makes it DEGRADED, with a recommendation."""
     world.lose(member)
     assert {"node.lost", "quorum.no.margin"} <= reasons(world)
 
 
 def test_a_node_without_a_vote_is_lost_even_if_it_answers(world: World) -> None:
-    """Without its vote a node is no help in a failover, and a start gives it none back."""
+    """Without its vote a node does not help in a failover, and a start does not restore it."""
     world.node("w-3", voter=False)
     assert "node.lost" in reasons(world)
     (lost,) = (w for w in assess(world.seen).warnings if w.error.id == f"{PREFIX}node.lost")
@@ -65,31 +65,31 @@ def test_streaming_is_not_yet_protection(world: World) -> None:
 
 
 def test_a_sync_key_of_another_leader_protects_nobody(world: World) -> None:
-    """/sync speaks only for the leader that wrote it."""
+    """/sync only counts for the leader that wrote it."""
     world.set(sync=SyncState("b-2", frozenset({"b-2"})))
     assert reasons(world) == {"replication.not.in.sync"}
 
 
 def test_a_standby_that_does_not_stream_is_told_apart(world: World) -> None:
-    """Stopped replication is another fault than replication that catches up."""
+    """Stopped replication is a different fault from replication that catches up."""
     world.node("b-2", patroni=PatroniNode("replica", "running", 1, ()))
     assert reasons(world) == {"replication.stopped"}
 
 
 def test_no_leader_is_a_fault(world: World) -> None:
-    """Nobody takes writes: that must be said first."""
+    """No node takes writes: that must come first."""
     world.set(leader=None)
     assert "no.active" in reasons(world)
 
 
 def test_an_active_that_takes_no_writes_is_a_fault(world: World) -> None:
-    """The leader key alone makes nobody active: PostgreSQL has to take writes."""
+    """The leader key alone makes no node active: PostgreSQL has to take writes."""
     world.node("a-1", patroni=PatroniNode("primary", "starting", 1, ()))
     assert "no.active" in reasons(world)
 
 
 def test_an_active_without_its_vote_is_a_fault(world: World) -> None:
-    """Two votes of three go on, but one more loss would stop everything."""
+    """Two votes of three suffice, but one more loss would stop everything."""
     world.node("a-1", etcd_answers=False)
     assert reasons(world) == {"active.no.vote", "quorum.no.margin"}
 
@@ -108,7 +108,7 @@ def out_of_sync(world: World) -> None:
 
 
 def test_a_passive_out_of_sync_that_lags_is_told_with_bytes_and_seconds(world: World) -> None:
-    """That it lags is why it is not in sync: how far says whether to wait."""
+    """The lag is why it is not in sync, and its size says whether to wait."""
     out_of_sync(world)
     world.set(lags=(Lag("b-2", LAG_BYTES + 1, 3.25),))
     assert reasons(world) == {"replication.lagging"}
@@ -117,7 +117,7 @@ def test_a_passive_out_of_sync_that_lags_is_told_with_bytes_and_seconds(world: W
 
 
 def test_one_vote_less_than_three_leaves_no_margin(world: World) -> None:
-    """After a fence two votes are there, both answer, and one more loss stops the store."""
+    """After a fence two members vote and answer, but one more loss stops the store."""
     world.node("w-3", voter=False)
     (warning,) = [w for w in assess(world.seen).warnings if w.error.id.endswith("no.margin")]
     assert warning.error.args == ("2", "2")
@@ -208,7 +208,7 @@ def test_what_only_threatens_is_told_and_leaves_the_cluster_healthy(
     reason: str | None,
     arguments: tuple[str, ...],
 ) -> None:
-    """HEALTHY is about connection and replication; a threat stands beside it, with its advice."""
+    """HEALTHY is about connection and replication; a threat is a separate warning with advice."""
     change(world)
     found = assess(world.seen)
     assert found.state is ClusterState.HEALTHY
@@ -232,14 +232,14 @@ def test_a_fault_comes_before_what_only_threatens(world: World) -> None:
 
 
 def test_a_silent_node_that_is_lost_is_only_lost(world: World) -> None:
-    """That it tells nothing follows from its loss."""
+    """Its missing report follows from its loss."""
     world.hear("w-3", facts=None, silent=True)
     world.lose("w-3")
     assert "node.silent" not in reasons(world)
 
 
 def test_the_key_of_a_finding_outlives_its_numbers(world: World) -> None:
-    """Else each byte of lag would be a new event."""
+    """Otherwise each byte of lag would be a new event."""
     world.tell("b-2", disk_free=5)
     before = [found.key for found in assess(world.seen).findings]
     world.tell("b-2", disk_free=4)
@@ -247,7 +247,7 @@ def test_the_key_of_a_finding_outlives_its_numbers(world: World) -> None:
 
 
 def test_patroni_states_mean_what_patroni_means() -> None:
-    """A primary is one that runs; a standby streams or it does not."""
+    """A primary is one that runs; a standby streams or does not."""
     assert PRIMARY.primary
     assert not PRIMARY.streaming
     assert STREAMING.streaming
@@ -256,7 +256,7 @@ def test_patroni_states_mean_what_patroni_means() -> None:
 
 
 def test_a_server_that_does_not_start_says_why(world: World) -> None:
-    """As long as it does not; the node itself knows the reason."""
+    """As long as it does not start; the node itself knows the reason."""
     trouble = PostgresTrouble(starts=True, times=2, reason="no file x")
     world.tell("b-2", trouble=trouble)
     assert "postgres.not.starting:vcha-2" not in [f.key for f in assess(world.seen).findings]
@@ -266,7 +266,7 @@ def test_a_server_that_does_not_start_says_why(world: World) -> None:
 
 
 def test_an_active_that_lets_the_cluster_in_no_more_is_degraded(world: World) -> None:
-    """After its next stop it could not lead again; a passive has what the active has."""
+    """After its next stop it could not lead again; a passive has the same roles."""
     refusal = 'FATAL: role "postgres" is not permitted to log in'
     world.tell("b-2", refusal=refusal)
     assert assess(world.seen).state is ClusterState.HEALTHY
@@ -284,7 +284,7 @@ NO_STANDBY = Override(name="synchronous_standby_names", value="", file=AUTO, vit
 
 
 def texts(world: World, part: str) -> list[str]:
-    """Return what is said and recommended of the findings whose key has this in it."""
+    """Return the errors and recommendations of the findings whose key contains this."""
     found = [f.condition for f in assess(world.seen).findings if part in f.key]
     both = [text for each in found for text in (each.error, each.recommendation) if text]
     return [text.default_message for text in both]
@@ -305,7 +305,7 @@ def test_a_setting_of_the_cluster_that_was_overridden_is_told_with_the_way_back(
 
 
 def test_a_slot_that_a_failover_would_leave_behind_is_told(world: World) -> None:
-    """Each by its name; none that the passive has too, and none while nobody knows what it has."""
+    """Each by its name; not one that the passive has too, nor while its slots are unknown."""
     world.tell("a-1", postgres=PostgresFacts(slots=("barman", "synchronized")))
     assert texts(world, "slot.left.behind") == []
     world.tell("b-2", postgres=PostgresFacts(slots=("synchronized",)))
@@ -316,7 +316,7 @@ def test_a_slot_that_a_failover_would_leave_behind_is_told(world: World) -> None
 
 
 def test_what_is_told_of_slots_is_bounded_and_plain(world: World) -> None:
-    """Whoever has a node's files may write any name there."""
+    """A thief with a node's files may write any name there."""
     named = tuple(f"\x1b[2J{n}" + "x" * 1000 for n in range(MAX_SHOWN_ITEMS + 1))
     world.tell("a-1", postgres=PostgresFacts(slots=named))
     world.tell("b-2", postgres=PostgresFacts())
@@ -326,13 +326,13 @@ def test_what_is_told_of_slots_is_bounded_and_plain(world: World) -> None:
 
 
 def test_what_is_set_for_the_cluster_s_roles_is_texts(world: World) -> None:
-    """Replication itself goes by it."""
+    """Replication itself depends on it."""
     world.tell("a-1", postgres=PostgresFacts(roles=("replicator: wal_sender_timeout=10ms",)))
     assert "ALTER ROLE replicator RESET ALL" in texts(world, "setting.of.role")[1]
 
 
 def test_commits_that_do_not_wait_for_the_passive_are_told(world: World) -> None:
-    """With the command that takes it back; names of databases are anybody's."""
+    """With the command that reverts it; anyone may choose a database's name."""
     world.tell("a-1", postgres=PostgresFacts(commits=('DATABASE "a: b": off', "ROLE ALL: local")))
     told = texts(world, "setting.early.commit")
     assert 'ALTER DATABASE "a: b" RESET synchronous_commit;' in told[1]
@@ -341,7 +341,7 @@ def test_commits_that_do_not_wait_for_the_passive_are_told(world: World) -> None
 
 
 def test_nodes_whose_settings_differ_are_texts(world: World) -> None:
-    """Only what should be equal, and only where both are known."""
+    """Only settings that should be equal, and only where both are known."""
     world.tell("a-1", postgres=PostgresFacts(shared={"wal_keep_size": "1"}))
     assert texts(world, "setting.differs") == []
     world.tell("b-2", postgres=PostgresFacts(shared={"wal_keep_size": "1"}))
@@ -351,7 +351,7 @@ def test_nodes_whose_settings_differ_are_texts(world: World) -> None:
 
 
 def test_a_full_store_degrades_and_says_what_to_do(world: World) -> None:
-    """Nobody could take over, for that is a write."""
+    """No node could take over, as that is a write."""
     world.set(space=StoreSpace("a-1", 1000, 900, 1000, full=True))
     assert reasons(world) == {"store.full"}
     (warning,) = assess(world.seen).warnings
@@ -361,7 +361,7 @@ def test_a_full_store_degrades_and_says_what_to_do(world: World) -> None:
 
 @pytest.mark.parametrize(("size", "warned"), [(699, False), (700, True)])
 def test_a_store_that_fills_is_a_warning(world: World, size: int, warned: bool) -> None:
-    """From 70 % of its quota on; the state stays what it is."""
+    """From 70 % of its quota on; the state does not change."""
     world.set(space=StoreSpace("a-1", size, 100, 1000))
     found = assess(world.seen)
     assert found.state is ClusterState.HEALTHY

@@ -1,4 +1,4 @@
-"""Who leads next: never another than the one that has every acknowledged write."""
+"""Who leads next: only the node that has every acknowledged write."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ async def test_patroni_is_asked_in_its_own_words() -> None:
 
 
 async def test_a_wish_that_is_there_stays() -> None:
-    """A person may have made it with patronictl."""
+    """A person may have requested it with patronictl."""
     store = await world()
     await store.put(keys.PATRONI_FAILOVER, b'{"leader":"a","member":"c"}')
     assert not await leader_key.request_switchover(store, GUARD, "a", "b")
@@ -58,7 +58,7 @@ async def test_a_wish_that_is_there_stays() -> None:
 
 
 async def test_a_wish_that_was_emptied_may_be_made_again_and_taken_back() -> None:
-    """Patroni empties the key, refused or fulfilled."""
+    """Patroni empties the key, refused or done."""
     store = await world()
     await store.put(keys.PATRONI_FAILOVER, b"{}")
     assert await leader_key.request_switchover(store, GUARD, "a", "b")
@@ -79,9 +79,9 @@ async def test_a_wish_that_was_emptied_may_be_made_again_and_taken_back() -> Non
     ],
 )
 async def test_what_patroni_is_not_shown_is_in_nobody_s_way(value: bytes) -> None:
-    """It would never go by itself, and no operation could ask for a failover any more.
+    """It would never go away by itself, and no operation could request a failover any more.
 
-    Only who would start a primary by it has to know better.
+    Only code that would start a primary because of it needs stricter checks.
     """
     store = await world()
     await store.put(keys.PATRONI_FAILOVER, value)
@@ -95,7 +95,7 @@ async def test_what_patroni_is_not_shown_is_in_nobody_s_way(value: bytes) -> Non
 
 
 async def test_the_key_is_handed_over_with_the_right_to_keep_it() -> None:
-    """It lives as long as Patroni of the new leader does; nobody can write ``/sync`` meanwhile."""
+    """It lives as long as the new leader's Patroni; no other node can write ``/sync`` meanwhile."""
     store = await world()
     await store.put(keys.PATRONI_FAILOVER, b'{"leader":"a","member":"b"}')
     before, read = store.revision, await store.get(keys.PATRONI_SYNC)
@@ -113,7 +113,7 @@ async def test_the_key_is_handed_over_with_the_right_to_keep_it() -> None:
 
 @pytest.mark.looptime
 async def test_a_new_leader_that_dies_before_it_begins_leaves_the_former_one_its_right() -> None:
-    """``/sync`` still says so: without it nobody might lead for good."""
+    """``/sync`` still names it: otherwise no node might ever lead."""
     store = await world()
     assert await leader_key.transfer(store, GUARD, "a", "b")
     await asyncio.sleep(30)
@@ -122,7 +122,7 @@ async def test_a_new_leader_that_dies_before_it_begins_leaves_the_former_one_its
 
 
 async def test_the_key_is_given_back_where_the_new_leader_does_not_begin() -> None:
-    """And what it read before it cannot act on any more."""
+    """And the new leader can no longer act on what it read before."""
     store = await world()
     await leader_key.undo_transfer(store, GUARD, "a", "b")
     assert await text(store, keys.PATRONI_LEADER) == "a"
@@ -137,7 +137,7 @@ async def test_the_key_is_given_back_where_the_new_leader_does_not_begin() -> No
 
 
 async def test_who_has_begun_to_lead_keeps_the_key() -> None:
-    """Patroni puts it in ``/sync`` right before PostgreSQL becomes a primary."""
+    """Patroni writes it to ``/sync`` right before PostgreSQL becomes a primary."""
     store = await world()
     assert await leader_key.transfer(store, GUARD, "a", "b")
     await store.put(keys.PATRONI_SYNC, b'{"leader":"b","sync_standby":null}')
@@ -160,7 +160,7 @@ async def test_who_has_begun_to_lead_keeps_the_key() -> None:
 async def test_a_wish_for_a_member_that_shows_no_life_is_dropped(
     wish: bytes | None, leads: bool, lives: bool, dropped: bool
 ) -> None:
-    """Only while nobody leads: a leader's Patroni judges it itself."""
+    """Only without a leader: a leader's Patroni judges it itself."""
     store = await world()
     if not leads:
         await store.delete(keys.PATRONI_LEADER)
@@ -181,7 +181,7 @@ async def test_a_wish_for_a_member_that_shows_no_life_is_dropped(
 async def test_never_to_a_node_that_may_lack_a_write(
     move: Move, leader: str, sync: str, standby: str | None
 ) -> None:
-    """Another leads, or ``/sync`` is about another leader or standby."""
+    """Another leads, or ``/sync`` names another leader or standby."""
     store = await world(leader, sync, standby)
     before = store.revision
     assert not await move(store, GUARD, "a", "b")
@@ -190,7 +190,7 @@ async def test_never_to_a_node_that_may_lack_a_write(
 
 @MOVES
 async def test_who_was_superseded_changes_nothing(move: Move) -> None:
-    """A task's runner that is none any more."""
+    """A task's runner that was replaced."""
     store = await world()
     before = store.revision
     assert not await move(store, present("/still-mine"), "a", "b")
@@ -198,7 +198,7 @@ async def test_who_was_superseded_changes_nothing(move: Move) -> None:
 
 
 async def test_never_to_a_node_that_shows_no_life() -> None:
-    """Nobody would take the key up."""
+    """It could not take the key over."""
     store = await world()
     await store.delete(MEMBER)
     assert not await leader_key.transfer(store, GUARD, "a", "b")
@@ -206,7 +206,7 @@ async def test_never_to_a_node_that_shows_no_life() -> None:
 
 
 class Changing(MemoryStore):
-    """Simulated: somebody writes a key between the look and the transaction."""
+    """Simulated: another writer changes a key between look and transaction."""
 
     key = ""
 
@@ -220,7 +220,7 @@ class Changing(MemoryStore):
 
 @MOVES
 async def test_what_changes_after_the_look_is_seen(move: Move) -> None:
-    """The conditions are the transaction's own."""
+    """The conditions are part of the transaction."""
     store = Changing()
     source = await world()
     for kv in await source.prefix("/"):

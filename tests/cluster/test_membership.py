@@ -1,4 +1,4 @@
-"""Votes: whose is taken and whose never, also when two nodes share an address one after another."""
+"""Which votes may be removed, even when two nodes use one address in succession."""
 
 from collections.abc import Iterable, Sequence
 
@@ -16,7 +16,7 @@ OTHER = "https://127.83.2.11:2380"
 
 
 class Members(Membership):
-    """Simulated: a list of members, and what promoting one answers."""
+    """Simulated: a list of members, and the answers to a promotion."""
 
     def __init__(self, *members: Member, promoting: Exception | None = None) -> None:
         self.list = list(members)
@@ -65,14 +65,14 @@ def names(members: Iterable[Member]) -> list[str]:
 
 
 async def test_the_old_node_is_known_by_its_name_alone() -> None:
-    """Its successor at the same address, not started yet, is not mistaken for it."""
+    """Its unstarted successor at the same address is not mistaken for it."""
     store = Members(Member(1, "a-1", (OTHER,), ()), Member(2, "", (URL,), (), learner=True))
     await membership.remove(store, "old-2")
     assert names(store.list) == ["a-1", ""]
 
 
 async def test_what_a_failed_undo_left_is_removed_and_nobody_else() -> None:
-    """A stranger at the new node's URL, a learner elsewhere, a dead vote: all go."""
+    """An unknown member at the new node's URL, a learner elsewhere, a dead vote: all go."""
     store = Members(
         Member(1, "a-1", (OTHER,), ()),
         Member(2, "half-made", (URL,), (), learner=True),
@@ -95,13 +95,13 @@ async def test_what_a_failed_undo_left_is_removed_and_nobody_else() -> None:
 async def test_promoting_is_asked_again_until_it_votes(
     answer: Exception | None, votes: bool
 ) -> None:
-    """No answer of etcd to a promotion breaks the task."""
+    """No answer of etcd to a promotion fails the task."""
     store = Members(Member(2, "new-2", (URL,), (), learner=True), promoting=answer)
     assert await membership.promote(store, "new-2", URL) is votes
 
 
 async def test_a_member_is_barred_from_taking_over() -> None:
-    """The right is taken from this member only, and only while another one leads."""
+    """Only this member loses the right, and only while another one leads."""
     store = MemoryStore()
     await store.put(keys.PATRONI_LEADER, b"a-1")
     await store.put(keys.PATRONI_SYNC, b'{"leader": "a-1", "sync_standby": "b-2,c-3", "quorum": 0}')
@@ -119,7 +119,7 @@ def voters() -> Members:
 
 
 async def test_the_lead_is_handed_to_who_is_to_have_it() -> None:
-    """Asked at the one that has it; where it is already, nothing is asked."""
+    """The current leader is asked; if it is the target already, nothing is."""
     store = voters()
     store.leader = 3
     await membership.ensure_leader(store, "a")
@@ -129,7 +129,7 @@ async def test_the_lead_is_handed_to_who_is_to_have_it() -> None:
 
 
 async def test_a_lead_that_cannot_be_handed_on_stays() -> None:
-    """It is a courtesy: whoever asked for it goes on without."""
+    """It is best effort: the caller goes on without it."""
     store = voters()
     store.leader = 3
     store.moving = StoreUnavailable("away")

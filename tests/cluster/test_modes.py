@@ -1,4 +1,4 @@
-"""Which change of the mode is allowed when, and in which order it is made."""
+"""Which mode changes are allowed when, and in which order they are made."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ PREFIX = "com.vmware.vcenter.vcha."
 
 
 def healthy(world: World) -> None:
-    """As each mode wants it: in DISABLED the standby is down."""
+    """Return a healthy cluster for each mode: in DISABLED the standby is down."""
     if world.seen.config.mode is DISABLED:
         world.node("b-2", patroni=PatroniNode("replica", "stopped", None, ()))
         world.set(sync=SyncState("a-1", frozenset()))
@@ -40,7 +40,7 @@ def witness_lost(world: World) -> None:
 
 
 def passive_silent(world: World) -> None:
-    """Its vote is there, its Patroni is not."""
+    """Its vote is there, its Patroni does not answer."""
     healthy(world)
     world.node("b-2", patroni=None)
 
@@ -95,7 +95,7 @@ REASONS: dict[tuple[State, tuple[ClusterMode, ClusterMode]], str] = {
 def test_each_change_in_each_state(
     world: World, old: ClusterMode, new: ClusterMode, state: Callable[[World], None]
 ) -> None:
-    """The table, written down a second time, by what people may rely on."""
+    """The table, written down a second time, from a user's point of view."""
     world.configure(mode=old)
     state(world)
     found = preconditions.why_not_mode(new, world.seen)
@@ -109,7 +109,7 @@ def test_each_change_in_each_state(
 def test_the_operation_is_refused_when_every_change_is(
     world: World, mode: ClusterMode, state: Callable[[World], None]
 ) -> None:
-    """What operations.get says is what a call would meet."""
+    """operations.get reports what a call would get."""
     world.configure(mode=mode)
     state(world)
     every = {preconditions.why_not_mode(new, world.seen) is None for new in EVERY}
@@ -121,7 +121,7 @@ def test_the_operation_is_refused_when_every_change_is(
 def test_only_an_enabled_cluster_without_a_pause_fails_over_by_itself(
     world: World, mode: ClusterMode, settings: frozenset[str]
 ) -> None:
-    """Also at the beginning of a change, when the mode is still the old one."""
+    """At the beginning of a change, too, when the mode is still the old one."""
     world.configure(mode=mode)
     world.set(settings=settings)
     assert preconditions.fails_over_by_itself(world.seen) is (mode is ENABLED and not settings)
@@ -130,7 +130,7 @@ def test_only_an_enabled_cluster_without_a_pause_fails_over_by_itself(
 
 
 def test_nobody_takes_over_while_the_store_is_full(world: World) -> None:
-    """The right to lead is a write: cluster.get does not promise what cannot come."""
+    """The leader key is a write: cluster.get does not promise what cannot happen."""
     assert preconditions.fails_over_by_itself(world.seen)
     world.set(space=StoreSpace("a-1", 1000, 900, 1000, full=True))
     assert not preconditions.fails_over_by_itself(world.seen)
@@ -138,7 +138,7 @@ def test_nobody_takes_over_while_the_store_is_full(world: World) -> None:
 
 @pytest.mark.parametrize(("old", "new"), modes.CHANGES)
 def test_a_way_leads_from_one_mode_to_the_other(old: ClusterMode, new: ClusterMode) -> None:
-    """All that differs is changed, once."""
+    """Each difference is changed, once."""
     on = set(SETTINGS[old])
     for name, value in setting_changes(old, new):
         assert (name in on) is not value
@@ -150,7 +150,7 @@ def test_a_way_leads_from_one_mode_to_the_other(old: ClusterMode, new: ClusterMo
 def test_at_no_point_of_a_way_may_somebody_take_over_from_one_who_goes_on_alone(
     old: ClusterMode, new: ClusterMode
 ) -> None:
-    """Neither on the way nor back: only under a pause is the active alone, or the standby out."""
+    """In both directions: the active is alone, or the standby detached, only under a pause."""
     on = set(SETTINGS[old])
     for name, value in ((None, False), *setting_changes(old, new)):
         if name:
@@ -159,7 +159,7 @@ def test_at_no_point_of_a_way_may_somebody_take_over_from_one_who_goes_on_alone(
 
 
 def test_settings_are_read_from_what_a_patroni_tells_of_itself() -> None:
-    """Its pause is a field, the others are tags; what is off is not there."""
+    """Its pause is a field, the others are tags; a setting that is off is absent."""
     member = {"state": "running", "pause": True, "tags": {"nosync": True, DETACHED: True}}
     assert read_member(json.dumps(member).encode()) == MemberState(
         state="running", settings=frozenset({PAUSE, DETACHED})
@@ -168,7 +168,7 @@ def test_settings_are_read_from_what_a_patroni_tells_of_itself() -> None:
 
 
 def test_a_switched_setting_leaves_all_others() -> None:
-    """Whatever else is configured stays; off is not there at all."""
+    """All other configuration stays; a setting that is off is absent."""
     fields = {"ttl": 20, "postgresql": {"use_slots": True}}
     on = with_setting(fields, PAUSE, value=True)
     assert on == {**fields, PAUSE: True}
@@ -179,7 +179,7 @@ def test_a_switched_setting_leaves_all_others() -> None:
 def test_a_passive_that_only_the_mode_keeps_down_is_not_replaced(
     world: World, state: Callable[[World], None]
 ) -> None:
-    """Also while its Patroni is silent, as in the moment in which PostgreSQL stops."""
+    """Even while its Patroni is silent, as while PostgreSQL stops."""
     world.configure(mode=DISABLED)
     state(world)
     found = preconditions.why_not(preconditions.REDEPLOY_PASSIVE, world.seen)

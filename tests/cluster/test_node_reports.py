@@ -1,4 +1,4 @@
-"""What nodes tell of themselves: unknown is not a fault, late news are not a wrong clock."""
+"""The nodes' reports: unknown is not a fault, and a delayed report is no wrong clock."""
 
 import asyncio
 import json
@@ -29,13 +29,13 @@ KEY = keys.node_facts("b-2")
 
 @dataclass
 class Ear:
-    """A hearing on a simulated store; time is the loop's."""
+    """A reader of reports on a simulated store; time is the loop's."""
 
     store: MemoryStore
     node_reports: NodeReports
 
     async def tell(self, off: float = 0.0, late: float = 0.0) -> None:
-        """Report as a node does whose clock is ``off``; the report travels for ``late``."""
+        """Report as a node whose clock is ``off``; the report is delayed by ``late``."""
         clock = now() + timedelta(seconds=off - late)
         await self.store.put(KEY, node_facts.encode(msgspec.structs.replace(FACTS, clock=clock)))
         await asyncio.sleep(0.01)
@@ -51,7 +51,7 @@ def now() -> datetime:
 
 @asynccontextmanager
 async def listening() -> AsyncIterator[Ear]:
-    """Listen for as long as the test lasts, by the test's own clock."""
+    """Read reports for as long as the test lasts, by the test's own clock."""
     store = MemoryStore()
     hearing = NodeReports(store, monotonic=seconds, clock=now)
     running = asyncio.create_task(hearing.run())
@@ -64,7 +64,7 @@ async def listening() -> AsyncIterator[Ear]:
 
 
 async def test_nothing_heard_is_unknown_and_only_later_silence() -> None:
-    """A node that starts has told nothing yet; one that never tells anything is told of."""
+    """A starting node has not reported yet; one that never does causes a warning."""
     async with listening() as ear:
         assert ear.node_reports.report_of("b-2").facts is None
         assert not ear.node_reports.report_of("b-2").silent
@@ -76,7 +76,7 @@ async def test_nothing_heard_is_unknown_and_only_later_silence() -> None:
 
 
 async def test_who_has_not_begun_to_listen_does_not_listen() -> None:
-    """What the nodes have told is unknown to it, which is no silence of theirs."""
+    """It does not know the reports, which does not make the nodes silent."""
     hearing = NodeReports(MemoryStore(), monotonic=seconds, clock=now)
     assert not hearing.connected
     async with listening() as ear:
@@ -84,7 +84,7 @@ async def test_who_has_not_begun_to_listen_does_not_listen() -> None:
 
 
 async def test_facts_that_are_withdrawn_are_unknown_at_once() -> None:
-    """Their lease has ended: they say nothing any more."""
+    """Their lease has expired: they no longer count."""
     async with listening() as ear:
         await ear.tell()
         await ear.store.delete(KEY)
@@ -94,7 +94,7 @@ async def test_facts_that_are_withdrawn_are_unknown_at_once() -> None:
 
 
 async def test_old_facts_are_not_believed() -> None:
-    """Even when the store keeps them."""
+    """Even if the store keeps them."""
     async with listening() as ear:
         await ear.tell()
         await asyncio.sleep(SILENT_SECONDS + 1)
@@ -106,7 +106,7 @@ async def test_old_facts_are_not_believed() -> None:
 async def test_the_clock_is_known_after_some_reports_and_late_ones_do_not_count(
     off: float,
 ) -> None:
-    """The fastest of some reports tells the clock; a slow one would make it seem behind."""
+    """The fastest of some reports counts; a slow one would make the clock seem behind."""
     async with listening() as ear:
         for late in (20.0, 0.0, 3.0)[:SAMPLES]:
             assert ear.node_reports.report_of("b-2").clock_offset is None
@@ -117,7 +117,7 @@ async def test_the_clock_is_known_after_some_reports_and_late_ones_do_not_count(
 
 
 async def test_what_was_there_before_says_nothing_of_the_clock() -> None:
-    """Nobody knows how old it is; its other facts are believed."""
+    """Its age is unknown; its other facts are used."""
     store = MemoryStore()
     await store.put(KEY, node_facts.encode(FACTS))
     hearing = NodeReports(store, monotonic=seconds, clock=now)
@@ -130,7 +130,7 @@ async def test_what_was_there_before_says_nothing_of_the_clock() -> None:
 
 
 async def test_rubbish_and_compaction_do_not_end_it() -> None:
-    """A report of another version, and a watch that has to begin anew."""
+    """A report of another version, and a watch that has to restart."""
     async with listening() as ear:
         await ear.store.put(KEY, b"rubbish")
         await ear.store.compact(ear.store.revision + 2)
@@ -145,7 +145,7 @@ async def test_rubbish_and_compaction_do_not_end_it() -> None:
 
 @pytest.mark.parametrize("name", ["clock", "certificate_until", "api_certificate_until"])
 async def test_a_time_without_a_zone_is_not_heard(name: str) -> None:
-    """It could not be compared with one that has a zone; the others are heard as ever."""
+    """It could not be compared with one that has a zone; the other reports still count."""
     async with listening() as ear:
         told = json.loads(node_facts.encode(FACTS))
         await ear.store.put(KEY, json.dumps({**told, name: "2026-11-26T20:00:00"}).encode())
@@ -156,7 +156,7 @@ async def test_a_time_without_a_zone_is_not_heard(name: str) -> None:
 
 
 async def test_facts_beyond_all_bounds_are_not_heard() -> None:
-    """Whoever listens goes on listening."""
+    """The reader goes on reading."""
     async with listening() as ear:
         await ear.store.put(KEY, b'{"x":' + b"[" * 20000 + b"]" * 20000 + b"}")
         await asyncio.sleep(0.01)
@@ -166,7 +166,7 @@ async def test_facts_beyond_all_bounds_are_not_heard() -> None:
 
 
 class Deaf(MemoryStore):
-    """A store whose watches fall silent, and whose reads hang, while it is deaf."""
+    """A store whose watches go silent, and whose reads hang, while it is deaf."""
 
     deaf = False
     hangs = False
@@ -187,7 +187,7 @@ class Deaf(MemoryStore):
 
 @asynccontextmanager
 async def deafened(*, hangs: bool) -> AsyncIterator[Ear]:
-    """Hear a node once, then hear nothing any more, though it goes on telling."""
+    """Read one report, then go deaf, while the node goes on reporting."""
     store = Deaf()
     hearing = NodeReports(store, monotonic=seconds, clock=now)
     running = asyncio.create_task(hearing.run())
@@ -203,7 +203,7 @@ async def deafened(*, hangs: bool) -> AsyncIterator[Ear]:
 
 
 async def test_a_watch_that_is_stuck_makes_nobody_silent() -> None:
-    """The nodes report as ever; they are read anew now and then."""
+    """The nodes report as ever; the reports are also read at intervals."""
     async with deafened(hangs=False) as ear:
         for _ in range(10):
             await asyncio.sleep(SILENT_SECONDS / 4)
@@ -214,7 +214,7 @@ async def test_a_watch_that_is_stuck_makes_nobody_silent() -> None:
 
 
 async def test_who_hears_nothing_at_all_calls_nobody_silent() -> None:
-    """What hangs is the own listening; when it goes on, all have their time anew."""
+    """The reader itself hangs; when it recovers, all nodes get their full time again."""
     async with deafened(hangs=True) as ear:
         for _ in range(20):
             await asyncio.sleep(SILENT_SECONDS / 4)
@@ -230,7 +230,7 @@ async def test_who_hears_nothing_at_all_calls_nobody_silent() -> None:
 
 
 async def test_what_was_withdrawn_while_the_watch_was_stuck_is_unknown() -> None:
-    """It is not there when it is read anew."""
+    """The next read does not find it."""
     async with deafened(hangs=False) as ear:
         await ear.store.delete(KEY)
         await asyncio.sleep(LISTEN_SECONDS + RETRY_SECONDS)

@@ -14,7 +14,7 @@ from openvcha.store.patroni.state import SyncState
 
 
 def nothing(world: World) -> None:
-    """Leave the cluster as it is."""
+    """Leave the cluster unchanged."""
 
 
 def not_deployed(world: World) -> None:
@@ -34,13 +34,13 @@ def active_without_vote(world: World) -> None:
 
 
 def passive_and_witness_lost(world: World) -> None:
-    """The passive's PostgreSQL is lost but its vote is what still makes the majority."""
+    """The passive's PostgreSQL is lost but its vote is needed for quorum."""
     passive_lags(world)
     witness_lost(world)
 
 
 def passive_voteless_and_witness_lost(world: World) -> None:
-    """As it stands in the middle of a redeploy: nothing is left to be taken away."""
+    """As in the middle of a redeploy: there is no vote left to remove."""
     world.node("b-2", voter=False)
     witness_lost(world)
 
@@ -81,7 +81,7 @@ def led_by_a_stranger_with_the_witness_lost(world: World) -> None:
 
 
 def led_by_a_stranger_under_a_pause(world: World) -> None:
-    """A mode is on its way: a leader acknowledges alone by now."""
+    """During a mode change: a leader may acknowledge alone by now."""
     led_by_a_stranger(world)
     world.set(settings=frozenset({PAUSE}))
 
@@ -102,7 +102,7 @@ def led_by_a_stranger_with_an_unsure_heir(world: World) -> None:
 
 
 def led_by_a_stranger_after_another(world: World) -> None:
-    """What /sync says is of the leader before."""
+    """/sync is the previous leader's."""
     led_by_a_stranger(world)
     world.set(sync=SyncState("a-1", frozenset({"b-2"})))
 
@@ -152,7 +152,7 @@ TABLE = [
 def test_each_operation_is_refused_for_its_reason(
     world: World, operation: str, breaks: Callable[[World], None], reason: str | None
 ) -> None:
-    """The reason is the one that a person has to hear, or none."""
+    """The most useful reason, or none."""
     breaks(world)
     found = why_not(operation, world.seen)
     said = found.reason.id.removeprefix("com.vmware.vcenter.vcha.") if found else None

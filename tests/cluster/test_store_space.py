@@ -1,4 +1,4 @@
-"""How full the store is, as an observation has it: asked seldom, and a hindrance to nothing."""
+"""The store's size in an observation: queried seldom, and never in the way."""
 
 import asyncio
 
@@ -25,7 +25,7 @@ def looks(store: Simulated) -> StoreSpaceProbe:
 
 
 async def test_the_largest_member_counts() -> None:
-    """Its file, not what is in use."""
+    """Its file, not the space in use."""
     found = await looks(simulated(0, a=10, b=700, c=20)).look()
     assert found == StoreSpace("b", 700, 700, 1000, full=True)
     assert found.percent == 70
@@ -45,7 +45,7 @@ async def test_it_is_asked_again_after_some_seconds() -> None:
 
 
 async def test_who_has_just_listed_the_members_does_not_list_them_again() -> None:
-    """A member that is not among them is not asked either."""
+    """Nor is a member queried that is not in that list."""
     store = simulated(0, a=10, b=20)
     members = await store.members()
     store.members = NotImplemented  # type: ignore[method-assign]  # nobody calls it
@@ -56,7 +56,7 @@ async def test_who_has_just_listed_the_members_does_not_list_them_again() -> Non
 
 
 async def test_a_member_that_hangs_hides_no_other() -> None:
-    """And holds up an observation by less than its own probe does."""
+    """And delays an observation by less than its own probe does."""
     begun = asyncio.get_running_loop().time()
     found = await looks(Slow(simulated(0, a=10, hangs=900).statuses)).look()
     assert found is not None

@@ -1,4 +1,4 @@
-"""One bad look is not a verdict; what has held is one; and in between it is unknown."""
+"""One failed look is no verdict, repeated ones are; in between the state is unknown."""
 
 from dataclasses import replace
 
@@ -45,7 +45,7 @@ def test_silence_has_to_hold(looks: list[tuple[float, bool]], expected: Verdict)
 
 
 class Watched:
-    """A cluster that somebody looks at, second by second."""
+    """A cluster that is observed every second."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -53,7 +53,7 @@ class Watched:
         self.world = World()
 
     def look(self, *, off: bool = False) -> NodeObservation:
-        """Look once at the passive, and judge all by what is known then."""
+        """Observe the passive once, and judge everything by what is known then."""
         raw = next(n for n in self.raw if n.config.member == PASSIVE)
         found = self.held.debounce(raw, off=off)
         nodes = tuple(found if n.config.member == PASSIVE else n for n in self.raw)
@@ -87,7 +87,7 @@ def watched() -> Watched:
 def test_one_missed_probe_of_a_healthy_passive_changes_nothing(
     watched: Watched, missed: dict[str, object]
 ) -> None:
-    """It may not be replaced, with its own reason, and nobody is told that it is lost."""
+    """It may not be replaced, for a reason of its own, and is not reported as lost."""
     watched.now += 1
     watched.answer(**missed)
     assert watched.look().unsure
@@ -100,7 +100,7 @@ def test_one_missed_probe_of_a_healthy_passive_changes_nothing(
 
 
 def test_what_stays_silent_is_lost(watched: Watched) -> None:
-    """Then it is told, and may be replaced."""
+    """Then it is reported, and may be replaced."""
     watched.answer(patroni=None, etcd_answers=False)
     for _ in range(4):
         watched.now += MIN_SILENCE_SECONDS / 3
@@ -110,7 +110,7 @@ def test_what_stays_silent_is_lost(watched: Watched) -> None:
 
 
 def test_what_is_off_for_sure_is_lost_at_once(watched: Watched) -> None:
-    """A real loss is repaired without waiting; and it stays lost while it starts again."""
+    """A real loss is repaired without waiting; and it stays lost while it restarts."""
     watched.now += 1
     watched.answer(patroni=None, etcd_answers=False)
     watched.look(off=True)
@@ -121,7 +121,7 @@ def test_what_is_off_for_sure_is_lost_at_once(watched: Watched) -> None:
 
 
 def test_what_was_off_long_ago_is_asked_for_again(watched: Watched) -> None:
-    """Nobody has looked for an hour: the node may be on again, and merely be busy."""
+    """The last look was an hour ago: the node may be on again, and merely busy."""
     watched.answer(patroni=None, etcd_answers=False)
     found = watched.look(off=True)
     assert not watched.held.is_doubtful(found)
@@ -131,7 +131,7 @@ def test_what_was_off_long_ago_is_asked_for_again(watched: Watched) -> None:
 
 
 def test_who_was_never_heard_is_not_called_well() -> None:
-    """A new observer knows nothing of before: neither HEALTHY nor to be replaced."""
+    """A new observer has no history: neither HEALTHY nor to be replaced."""
     watched = Watched()
     watched.answer(patroni=None, etcd_answers=False)
     assert watched.look().unsure
@@ -140,7 +140,7 @@ def test_who_was_never_heard_is_not_called_well() -> None:
 
 
 def test_a_passive_that_answers_has_time_to_get_in_sync(watched: Watched) -> None:
-    """It just starts, or follows a new active: to replace it then would throw a good copy away."""
+    """It is starting, or follows a new active: replacing it would throw a good copy away."""
     watched.answer(patroni=replace(STREAMING, state="starting"))
     watched.look()
     assert watched.refusal() == "passive.unready"
@@ -150,7 +150,7 @@ def test_a_passive_that_answers_has_time_to_get_in_sync(watched: Watched) -> Non
 
 
 def test_a_passive_that_was_in_sync_meanwhile_has_that_time_again(watched: Watched) -> None:
-    """Without a break means without a break."""
+    """Unready without a break means without a break."""
     for _ in range(3):
         watched.answer(patroni=replace(STREAMING, state="starting"))
         watched.look()
@@ -164,7 +164,7 @@ def test_a_passive_that_was_in_sync_meanwhile_has_that_time_again(watched: Watch
 
 
 def test_a_former_active_is_not_taken_for_a_passive_that_was_unready_before() -> None:
-    """The time is that of one node."""
+    """The time counts for one node only."""
     held = SilenceDetector(lambda: now)
     now = 0.0
     assert held.unready_seconds("b-2", in_sync=False) == 0.0
@@ -173,7 +173,7 @@ def test_a_former_active_is_not_taken_for_a_passive_that_was_unready_before() ->
 
 
 def test_a_missed_look_at_the_witness_is_no_verdict_either(world: World) -> None:
-    """Nor is it replaced for that, nor does it forbid a failover that was allowed."""
+    """It is not replaced for that, nor is an allowed failover refused."""
     held = SilenceDetector(lambda: 0.0)
     for answers in (True, False):
         raw = next(n for n in world.seen.nodes if n.config.member == WITNESS)
@@ -187,7 +187,7 @@ def test_a_missed_look_at_the_witness_is_no_verdict_either(world: World) -> None
 
 
 def test_a_leader_that_is_no_node_of_the_cluster_is_named(world: World) -> None:
-    """It is told as it is, with what to do: "no node is active" would send people the wrong way."""
+    """Its own message says what to do: "no node is active" would mislead."""
     world.set(leader="frozen-9")
     judged = assess(world.seen)
     assert judged.state is ClusterState.DEGRADED
@@ -199,7 +199,7 @@ def test_a_leader_that_is_no_node_of_the_cluster_is_named(world: World) -> None:
 def test_who_has_just_begun_to_look_does_not_know_what_missed_its_first_look(
     missed: dict[str, object],
 ) -> None:
-    """It would show the node as down; after one answer, or when silence is sure, it knows."""
+    """It would show the node as down; after one answer, or lasting silence, it knows."""
     fresh = Watched()
     fresh.answer(**missed)
     fresh.look()
@@ -213,7 +213,7 @@ def test_who_has_just_begun_to_look_does_not_know_what_missed_its_first_look(
 
 
 def test_who_looks_at_what_is_surely_silent_knows_that(watched: Watched) -> None:
-    """A node that is lost makes nobody wait for long."""
+    """A lost node makes no caller wait for long."""
     fresh = Watched()
     fresh.answer(patroni=None, etcd_answers=False)
     found = []

@@ -1,4 +1,4 @@
-"""The audit keeps what was changed, never a secret, and never holds up a call."""
+"""The audit records changes, never a secret, and never blocks a call."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -63,7 +63,7 @@ def log(store: MemoryStore, time: Time) -> AuditLog:
 
 
 async def test_records_are_numbered_dated_and_listed_in_order(log: AuditLog, time: Time) -> None:
-    """Of both rings together, by time."""
+    """From both rings together, by time."""
     for second, access in enumerate((False, True, False)):
         time.now = NOW + timedelta(seconds=second)
         await log.record(ENTRY, access=access)
@@ -78,7 +78,7 @@ async def test_records_are_numbered_dated_and_listed_in_order(log: AuditLog, tim
 async def test_records_made_at_the_same_time_are_all_kept(
     store: MemoryStore, log: AuditLog
 ) -> None:
-    """Also by two processes, as for a moment around a takeover."""
+    """Even by two processes, as for a moment around a takeover."""
     other = AuditLog(store)
     async with asyncio.TaskGroup() as group:
         for each in (log, other) * 10:
@@ -89,7 +89,7 @@ async def test_records_made_at_the_same_time_are_all_kept(
 async def test_no_more_than_the_limit_are_kept(
     store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And who only comes in does not push out what was changed, nor another user's records."""
+    """And mere logins push out no changes, nor another user's records."""
     monkeypatch.setattr(audit, "MAX_CHANGES", 4)
     monkeypatch.setattr(audit, "MAX_ACCESS", 4)
     log = AuditLog(store, monotonic=seconds)
@@ -103,7 +103,7 @@ async def test_no_more_than_the_limit_are_kept(
 
 
 async def test_a_stranger_gets_some_records_a_minute(log: AuditLog, time: Time) -> None:
-    """Nobody without a password may fill the store; the others are told by their number."""
+    """Without a password nobody may fill the store; the omitted ones are counted."""
     for _ in range(STRANGER_A_MINUTE + 5):
         await log.record(STRANGER, access=True)
     await log.record(replace(STRANGER, origin="127.0.0.2"), access=True)
@@ -119,7 +119,7 @@ async def test_a_stranger_gets_some_records_a_minute(log: AuditLog, time: Time) 
 
 
 async def test_that_some_were_left_out_is_told_with_the_next_call(log: AuditLog) -> None:
-    """Whoever makes it, and without holding it up."""
+    """By any caller, without delaying the call."""
     for _ in range(STRANGER_A_MINUTE + 1):
         await log.record(STRANGER, access=True)
     await asyncio.sleep(60)
@@ -129,7 +129,7 @@ async def test_that_some_were_left_out_is_told_with_the_next_call(log: AuditLog)
 
 
 async def test_strangers_together_get_some_records_a_minute(log: AuditLog) -> None:
-    """Who has many addresses gets no more; an IPv6 network is one."""
+    """Many addresses do not get more; an IPv6 network is one."""
     for number in range(3 * STRANGERS_A_MINUTE):
         await log.record(replace(STRANGER, origin=f"10.0.{number}.1"), access=True)
     assert len(await log.list()) == STRANGERS_A_MINUTE
@@ -144,7 +144,7 @@ async def test_strangers_together_get_some_records_a_minute(log: AuditLog) -> No
 
 
 async def test_what_a_user_is_refused_has_a_budget_too(log: AuditLog) -> None:
-    """What he may change has none."""
+    """Permitted changes have none."""
     refused = replace(ENTRY, result="UNAUTHORIZED")
     for _ in range(USER_A_MINUTE + 9):
         await log.record(refused, access=False)
@@ -168,7 +168,7 @@ async def test_old_records_are_swept(log: AuditLog, time: Time) -> None:
 async def test_a_store_that_is_away_holds_nobody_up(
     log: AuditLog, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    """The record is in the log of the service then, and the next one is kept again."""
+    """The record goes to the service's log, and the next one is stored again."""
 
     async def away(*_: object) -> None:
         if how == "hangs":
@@ -188,7 +188,7 @@ async def test_a_store_that_is_away_holds_nobody_up(
 
 
 def test_arguments_are_shown_without_secrets() -> None:
-    """Wherever they are in them."""
+    """Wherever they occur."""
     location = ConnectionSpec(hostname="h", username="u", password=Secret("tell-nobody"))
     text = arguments_text(
         {"spec": CredentialsSpec(active_location=location), "other": Secret("nor-this")}
@@ -201,7 +201,7 @@ def test_arguments_are_shown_without_secrets() -> None:
 
 
 def test_long_arguments_are_cut() -> None:
-    """A record must not grow with what a client sends."""
+    """A record must not grow with the client's input."""
     assert arguments_text({"a": "x" * 10_000}) == '{"a":"' + "x" * MAX_TEXT + '…"}'
     many = arguments_text({"a": ["x" * MAX_TEXT] * (MAX_ARGUMENTS // MAX_TEXT + 1)})
     assert many == '{"a":"…"}'
@@ -211,7 +211,7 @@ def test_long_arguments_are_cut() -> None:
 async def test_a_count_that_cannot_be_read_is_counted_anew(
     store: MemoryStore, log: AuditLog, value: bytes
 ) -> None:
-    """Whoever writes it there would else keep all that follows out of the audit."""
+    """Otherwise a thief who writes it would keep all later records out of the audit."""
     await log.record(ENTRY, access=False)
     counts = await store.prefix(keys.AUDIT_LAST)
     assert len(counts) == 2

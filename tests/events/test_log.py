@@ -1,4 +1,4 @@
-"""Events are numbered without a gap, kept with limits, and followed without a repetition."""
+"""Events are numbered without a gap, retained within limits, and followed without repetition."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ def events(store: MemoryStore) -> EventLog:
 
 
 async def test_events_are_numbered_without_a_gap(events: EventLog) -> None:
-    """From one on, in the order in which they were told."""
+    """From one on, in the order in which they were recorded."""
     assert await events.last_id() == "0"
     await tell(events, "a", "b")
     await tell(events, "c")
@@ -60,7 +60,7 @@ async def test_events_are_numbered_without_a_gap(events: EventLog) -> None:
 
 
 async def test_of_two_that_tell_from_the_same_only_one_is_heard(events: EventLog) -> None:
-    """Else a failover would be told by both."""
+    """Otherwise both would report a failover."""
     before = await events.last_reported()
     assert await events.append(before, replace(before.memory, tasks=5), [draft("a")])
     assert not await events.append(before, replace(before.memory, tasks=6), [draft("b")])
@@ -71,7 +71,7 @@ async def test_of_two_that_tell_from_the_same_only_one_is_heard(events: EventLog
 async def test_a_guard_that_does_not_hold_keeps_everything(
     events: EventLog, store: MemoryStore
 ) -> None:
-    """Whoever does not lead tells nothing."""
+    """A process that does not lead records nothing."""
     await store.put(keys.PATRONI_LEADER, b"b-2")
     before = await events.last_reported()
     guard = value_is(keys.PATRONI_LEADER, b"a-1")
@@ -82,7 +82,7 @@ async def test_a_guard_that_does_not_hold_keeps_everything(
 async def test_an_unknown_outcome_neither_repeats_nor_misses(
     events: EventLog, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The memory is written with the event: whoever goes on from it knows what was told."""
+    """The state is written with the event: its successor knows what was recorded."""
     txn = store.txn
 
     async def lost(*arguments: object) -> None:
@@ -101,7 +101,7 @@ async def test_an_unknown_outcome_neither_repeats_nor_misses(
 async def test_no_more_than_the_limit_are_kept(
     store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The oldest goes in the transaction that writes the newest; ids go on."""
+    """The oldest is deleted in the transaction that writes the newest; ids go on."""
     monkeypatch.setattr(log, "MAX_EVENTS", 5)
     events = EventLog(store)
     for number in range(12):
@@ -111,7 +111,7 @@ async def test_no_more_than_the_limit_are_kept(
 
 
 async def test_what_fits_one_transaction_is_told_and_more_is_refused(events: EventLog) -> None:
-    """The store takes 128 actions, and each event may take two."""
+    """The store allows 128 actions, and each event may need two."""
     assert await tell(events, *"x" * MAX_AT_ONCE)
     with pytest.raises(ValueError, match="too many"):
         await tell(events, *"x" * (MAX_AT_ONCE + 1))
@@ -146,7 +146,7 @@ async def test_old_events_are_swept(store: MemoryStore) -> None:
 async def test_listing_begins_where_it_is_asked_to(
     events: EventLog, spec: EventFilterSpec, expected: str
 ) -> None:
-    """After an id the next ones, so that one can go on; else the newest."""
+    """After an id the following ones, to resume; otherwise the newest."""
     await tell(events, *"abcdef")
     assert names(await events.list(spec)) == expected
 
@@ -166,7 +166,7 @@ async def test_listing_begins_where_it_is_asked_to(
 async def test_what_is_no_id_and_no_limit_is_refused(
     events: EventLog, spec: EventFilterSpec
 ) -> None:
-    """Not taken for the beginning."""
+    """It is not taken for the beginning."""
     with pytest.raises(ApiError) as raised:
         await events.list(spec)
     assert raised.value.error_type is ErrorType.INVALID_ARGUMENT
@@ -192,7 +192,7 @@ async def tell_slowly(events: EventLog, what: str) -> None:
 async def test_followers_get_each_event_once_also_those_to_come(
     events: EventLog, after: str, expected: str
 ) -> None:
-    """From any id on, without a gap between what was there and what comes."""
+    """From any id on, without a gap between existing and new events."""
     await tell(events, *"abc")
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         group.create_task(tell_slowly(events, "defghij"))
@@ -200,7 +200,7 @@ async def test_followers_get_each_event_once_also_those_to_come(
 
 
 async def test_a_follower_outlives_a_compaction(events: EventLog, store: MemoryStore) -> None:
-    """It is read again from where it was, also when nothing has been told for long."""
+    """It resumes from its position, even when there were no events for long."""
     await tell(events, *"abc")
 
     async def compact() -> None:
@@ -221,7 +221,7 @@ async def test_a_follower_outlives_a_compaction(events: EventLog, store: MemoryS
 async def test_a_memory_that_cannot_be_read_is_begun_anew(
     events: EventLog, store: MemoryStore, value: bytes
 ) -> None:
-    """Whoever writes it there would else end the telling, and the reading, of all events."""
+    """Otherwise a thief who writes it would stop all recording and reading of events."""
     await tell(events, "a", "b")
     await store.put(keys.EVENTS_MEMORY, value)
     assert names(await events.list()) == "ab"
@@ -233,7 +233,7 @@ async def test_a_memory_that_cannot_be_read_is_begun_anew(
 async def test_a_key_of_no_event_is_in_nobody_s_way(
     events: EventLog, store: MemoryStore, key: str
 ) -> None:
-    """Neither for those who tell, nor for those who follow."""
+    """It blocks neither recording nor following."""
     await tell(events, "a")
     async with aclosing(events.follow("0")) as following:
         assert names(await anext(following)) == "a"
@@ -251,7 +251,7 @@ async def test_a_key_of_no_event_is_in_nobody_s_way(
 async def test_a_time_beyond_the_calendar_can_be_shown(
     events: EventLog, store: MemoryStore, moment: str
 ) -> None:
-    """One such record would else keep everybody from all events."""
+    """Otherwise one such record would make all events unreadable."""
     await tell(events, "a")
     kv = await store.get(f"{keys.EVENTS}{1:016}")
     assert kv is not None

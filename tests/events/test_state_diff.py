@@ -1,4 +1,4 @@
-"""What has happened between two looks: nothing is repeated, nothing is missed."""
+"""The events between two observations: none is repeated, none is missed."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -92,7 +92,7 @@ def test_each_change_is_an_event_with_its_severity_and_node(
 
 
 def test_way_back_is_told_too() -> None:
-    """A node that comes back, replication that is in sync again, a warning that is over."""
+    """A node that comes back, replication in sync again, a warning that is over."""
     bad = replace(WELL, nodes=WITHOUT_B, in_sync=False, health=DEGRADED, threats=DISK)
     kinds = [draft.type.rsplit(".", 1)[-1] for draft in diff(bad, WELL)]
     assert kinds == ["joined", "changed", "healthy", "cleared"]
@@ -100,7 +100,7 @@ def test_way_back_is_told_too() -> None:
 
 
 def test_the_first_look_tells_nothing() -> None:
-    """What was before it nobody knows."""
+    """The state before it is unknown."""
     assert diff(None, WELL) == ()
 
 
@@ -120,7 +120,7 @@ seen = st.builds(
 
 
 def values(state: ClusterSnapshot) -> Mapping[str, Any]:
-    """Everything of a state that an event may speak of."""
+    """Return everything in a state that an event may report."""
     return {
         "config": state.config_state,
         "mode": state.mode,
@@ -135,7 +135,7 @@ def values(state: ClusterSnapshot) -> Mapping[str, Any]:
 
 
 def changed(old: ClusterSnapshot, new: ClusterSnapshot) -> int:
-    """How many events there have to be, counted another way than diff does."""
+    """Return the expected number of events, counted in a different way from diff."""
     before, now = values(old), values(new)
     count = 0
     for name in {*before, *now}:
@@ -145,16 +145,16 @@ def changed(old: ClusterSnapshot, new: ClusterSnapshot) -> int:
         if was == is_ or (name in {"health", "active", "address", "reign"} and is_ is None):
             continue
         if name in {"active", "reign"} and was is None:
-            continue  # the first active is nobody's successor
+            continue  # the first active has no predecessor
         count += 1
         if name == "config" and was is ConfigState.CONFIGURED:
-            count += 1  # and it is dissolved
+            count += 1  # and it is undeployed
     return count
 
 
 @given(st.lists(seen, min_size=2, max_size=6))
 def test_every_change_between_looks_is_told_once(looks: Sequence[ClusterSnapshot]) -> None:
-    """Whatever is seen: as many events as values that have changed, none without a change."""
+    """In any sequence: as many events as changed values, none without a change."""
     told, events = None, 0
     expected = 0
     for before, now in pairwise(looks):
@@ -170,7 +170,7 @@ def test_every_change_between_looks_is_told_once(looks: Sequence[ClusterSnapshot
 def test_what_is_seen_twice_is_told_and_what_is_seen_once_is_not(
     told: ClusterSnapshot, blip: ClusterSnapshot, steady: ClusterSnapshot
 ) -> None:
-    """One late answer is no loss; what lasts is told after the second look, however it began."""
+    """One late answer is no loss; what lasts is reported after the second observation."""
     assert confirmed(told, blip, told).health == told.health
     settled = confirmed(told, steady, steady)
     assert settled.health is steady.health
@@ -181,7 +181,7 @@ def test_what_is_seen_twice_is_told_and_what_is_seen_once_is_not(
 
 
 def test_one_that_flaps_hides_no_other() -> None:
-    """Each node is decided on by itself."""
+    """Each node is judged by itself."""
     flapping = replace(WELL, nodes={**NODES, "w-3": NodeSnapshot("w", False)})
     both = {**NODES, "b-2": NodeSnapshot("b", False)}
     now = confirmed(
@@ -194,7 +194,7 @@ def test_one_that_flaps_hides_no_other() -> None:
 
 
 def test_a_primary_that_was_none_for_a_while_says_how() -> None:
-    """Promoted once more it has a timeline of its own; else only its database was restarted."""
+    """A new promotion has a new timeline; otherwise only its database was restarted."""
     texts = [
         diff(WELL, replace(WELL, reign=reign))[0].message.id for reign in (PROMOTED, RESTARTED)
     ]
@@ -202,7 +202,7 @@ def test_a_primary_that_was_none_for_a_while_says_how() -> None:
 
 
 def test_a_threat_whose_numbers_change_is_told_once() -> None:
-    """Free bytes are others at every look."""
+    """Free space differs in every observation."""
     other = {"disk.nearly.full:b": message("disk.nearly.full", "b", 0, 2)}
     first = confirmed(WELL, replace(WELL, threats=DISK), replace(WELL, threats=other))
     assert len(diff(WELL, first)) == 1
@@ -211,5 +211,5 @@ def test_a_threat_whose_numbers_change_is_told_once() -> None:
 
 
 def test_drafts_have_no_secret_place() -> None:
-    """An event is made of a message of the catalogue and names, nothing else."""
+    """An event consists of a catalogue message and names, nothing else."""
     assert set(EventDraft.__struct_fields__) == {"type", "severity", "message", "node", "task"}

@@ -25,10 +25,10 @@ from openvcha.infrastructure.local.power import Limits
 from openvcha.infrastructure.local.processes import DetachedStarter
 
 # The looptime plugin asks for the event loop around plain tests too. Without this, Python 3.11
-# makes one for it, which nobody closes.
+# creates one for it that is never closed.
 asyncio.set_event_loop(None)
 
-# Its modes are files in its directory: it may die, never get ready, or have a child.
+# Its modes are files in its directory: it may die, never become ready, or have a child.
 STAND_IN = """
 import os, pathlib, subprocess, sys, time
 directory = pathlib.Path(sys.argv[-1])
@@ -59,13 +59,13 @@ def starter() -> DetachedStarter:
 async def infrastructure(
     tmp_path: Path, processes: StandInProcesses, starter: DetachedStarter
 ) -> AsyncIterator[LocalInfrastructure]:
-    """What a test started is ended, also when it failed."""
+    """Stop what a test started, even when it failed."""
     made = await LocalInfrastructure.create(
         tmp_path / "root",
         processes,
         starter,
         limits=Limits(poll=0.01, power_on=20),
-        # What else runs on this machine is not what is tested.
+        # What else runs on this machine is not under test.
         machine=HostProbe(answers=lambda _: False),
     )
     yield made
@@ -90,7 +90,7 @@ def request_1() -> VmRequest:
 
 @pytest.fixture
 def inventory() -> Inventory:
-    """Two clusters and a stand-alone host; what host-11 to host-13 reach is the same."""
+    """Return two clusters and a stand-alone host; host-11 to host-13 have the same networks."""
     standard = InventoryNetworkType.STANDARD_PORTGROUP
     distributed = InventoryNetworkType.DISTRIBUTED_PORTGROUP
     near, far = "datacenter-2", "datacenter-3"

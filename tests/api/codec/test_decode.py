@@ -1,4 +1,4 @@
-"""Values are decoded strictly, in the same way by all protocols, naming the field by its path."""
+"""Strict decoding, the same in all protocols; errors name the field by its path."""
 
 import copy
 import json
@@ -32,7 +32,7 @@ MISSING = object()
 
 
 def full() -> dict[str, Any]:
-    """A redeploy specification with everything set, as REST has it."""
+    """Return a redeploy specification with every field set, as REST has it."""
     return {
         "vc_spec": {
             "active_location": {
@@ -61,7 +61,7 @@ def full() -> dict[str, Any]:
 
 
 def changed(path: str, value: object) -> dict[str, Any]:
-    """The full specification with one value replaced, or taken away."""
+    """Return the full specification with one value replaced, or removed."""
     document = full()
     *parents, last = path.removeprefix("spec.").split(".")
     inner = document
@@ -75,7 +75,7 @@ def changed(path: str, value: object) -> dict[str, Any]:
 
 
 def wrap(tp: Any, value: Any) -> Any:
-    """What vAPI makes of a value that REST takes."""
+    """Return what vAPI makes of a value that REST takes."""
     return encode_vapi(tp, decode_rest(tp, value))
 
 
@@ -94,7 +94,7 @@ def vapi(value: Any, path: str = "spec") -> ApiError:
 
 
 def check(error: ApiError, cause: str, *arguments: str) -> None:
-    """The error is INVALID_ARGUMENT for the field, with this cause."""
+    """Check that the error is INVALID_ARGUMENT for the field, with this cause."""
     assert error.error_type is ErrorType.INVALID_ARGUMENT
     top, beneath = error.messages
     assert (top.id, top.args) == ("vapi.data.structure.field.invalid", (arguments[0],))
@@ -103,7 +103,7 @@ def check(error: ApiError, cause: str, *arguments: str) -> None:
 
 
 def test_everything_set() -> None:
-    """A full specification arrives whole."""
+    """A full specification arrives complete."""
     spec = decode_rest(PassiveRedeploySpec, full())
     assert spec.vc_spec.active_location.password == Secret("secret")
     assert spec.placement.storage == DiskSpec(datastore="datastore-14")
@@ -124,7 +124,7 @@ def test_everything_set() -> None:
 )
 @pytest.mark.parametrize("value", [1, None, "x", {}])
 def test_unknown_fields(path: str, value: object) -> None:
-    """An unknown field is UNEXPECTED_INPUT with its path, whatever it holds, null included."""
+    """An unknown field is UNEXPECTED_INPUT with its path, whatever its value, including null."""
     error = rest(changed(path, value))
     assert error.error_type is ErrorType.UNEXPECTED_INPUT
     (message,) = error.messages
@@ -148,10 +148,10 @@ def test_unknown_fields(path: str, value: object) -> None:
 )
 @pytest.mark.parametrize("value", [MISSING, None])
 def test_missing_fields(path: str, value: object) -> None:
-    """A required field that is left out or null is missing, by its path."""
+    """A required field that is omitted or null is missing, by its path."""
     document = changed(path, value)
     if path == "spec.vc_spec.active_location" and value is MISSING:
-        document["vc_spec"]["active_location"] = None  # an empty vc_spec would be unset
+        document["vc_spec"]["active_location"] = None  # an empty vc_spec would count as unset
     check(rest(document), "vapi.data.structure.field.missing", path)
 
 
@@ -189,27 +189,27 @@ def test_wrong_types_in_lists(value: list[Any], place: str) -> None:
 
 @pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 10**30])
 def test_integers_out_of_range(value: int) -> None:
-    """Integers have 64 bits and a sign."""
+    """Integers are signed and have 64 bits."""
     path = "spec.vc_spec.active_location.port"
     check(rest(changed(path, value)), "decode.range", path)
 
 
 @pytest.mark.parametrize("value", [2**63 - 1, -(2**63), 0])
 def test_integers_at_the_ends_of_the_range(value: int) -> None:
-    """The ends of the range belong to it."""
+    """The limits themselves are valid."""
     summary = {"datastore": "d", "name": "n", "type": "NFS", "capacity": value}
     assert decode_rest(DatastoreSummary, summary).capacity == value
 
 
 @pytest.mark.parametrize("value", ["ipv4", "IPV5", "IPV4 "])
 def test_bad_enumeration(value: str) -> None:
-    """A value that the enumeration lacks is refused with those that it has."""
+    """An unknown value is refused, and the error lists the valid ones."""
     error = rest(changed("spec.ha_ip.ip_family", value))
     check(error, "decode.enum", "spec.ha_ip.ip_family", "IPV4, IPV6")
 
 
 def test_union_of_the_family() -> None:
-    """`ip_family` selects the branch: that one must be there, and no other."""
+    """`ip_family` selects the branch: that one must be set, and no other."""
     check(
         rest(changed("spec.ha_ip.ipv4", None)),
         "decode.union.missing",
@@ -234,7 +234,7 @@ def test_union_of_the_family() -> None:
 
 
 def test_union_of_another_kind() -> None:
-    """Every structure with a union is held to it."""
+    """The rule applies to every structure with a union."""
     host = {"host": "host-1", "name": "h", "connection_state": "CONNECTED"}
     error = refused(lambda: decode_rest(HostSummary, host))
     check(error, "decode.union.missing", "power_state")
@@ -256,13 +256,13 @@ def test_union_of_another_kind() -> None:
     ],
 )
 def test_null_absent_and_empty_optionals_are_alike(path: str, empty: object) -> None:
-    """Whichever way a client has of not setting an optional, it is unset."""
+    """However a client omits an optional, it is unset."""
     document = changed(path, None)
     expected = decode_rest(PassiveRedeploySpec, document)
     assert decode_rest(PassiveRedeploySpec, changed(path, empty)) == expected
     others: tuple[object, ...] = ("", [], {})
     for other in others:
-        if other != empty:  # what is empty of another kind is of a wrong type
+        if other != empty:  # an empty value of another type is of a wrong type
             check(rest(changed(path, other)), "decode.type", f"spec.{path.removeprefix('spec.')}")
     without = full() if path.endswith("gateway") else changed(path, MISSING)
     assert decode_rest(PassiveRedeploySpec, without) == expected
@@ -276,7 +276,7 @@ def test_false_and_zero_are_set() -> None:
 
 
 def test_required_values_may_be_empty() -> None:
-    """Only optionals are unset by being empty; a required list or string is what it is."""
+    """Only optionals are unset by being empty; a required list or string may be empty."""
     message = {"id": "", "default_message": "", "args": []}
     assert decode_rest(LocalizableMessage, message) == LocalizableMessage(
         id="", default_message="", args=()
@@ -284,7 +284,7 @@ def test_required_values_may_be_empty() -> None:
 
 
 def test_nothing_of_the_value_is_shown() -> None:
-    """A password in the wrong place, or of the wrong type, does not come back in the error."""
+    """A password in the wrong place, or of the wrong type, is not quoted in the error."""
     for document in (
         changed("spec.vc_spec.active_location.password", ["hunter2"]),
         changed("spec.vc_spec.active_location.port", "hunter2"),
@@ -303,7 +303,7 @@ def test_nothing_of_the_value_is_shown() -> None:
     ],
 )
 def test_times(text: str, expected: datetime) -> None:
-    """Times are those of RFC 3339 and come in UTC."""
+    """Times are in RFC 3339 and are converted to UTC."""
     session = {"user": "u", "created_time": text, "last_accessed_time": text}
     assert decode_rest(SessionInfo, session).created_time == expected
     assert decode_rest(SessionInfo, session).created_time.tzinfo is UTC
@@ -322,14 +322,14 @@ def test_times(text: str, expected: datetime) -> None:
     ],
 )
 def test_bad_times(text: str) -> None:
-    """What is no time with a zone, or lies out of all ranges, is refused."""
+    """A time without a zone, or out of range, is refused."""
     session = {"user": "u", "created_time": text, "last_accessed_time": text}
     error = refused(lambda: decode_rest(SessionInfo, session, "value"))
     check(error, "decode.time", "value.created_time")
 
 
 def test_sets_and_structures_in_lists() -> None:
-    """Sets are sets, whatever their order; paths go through lists of structures."""
+    """Sets ignore order; paths go through lists of structures."""
     spec = decode_rest(TaskFilterSpec, {"status": ["FAILED", "RUNNING"]})
     assert spec.status == {TaskStatus.RUNNING, TaskStatus.FAILED}
     targets = {"targets": [{"type": "t", "id": "i"}, {"type": "t"}]}
@@ -338,7 +338,7 @@ def test_sets_and_structures_in_lists() -> None:
 
 
 def test_a_set_has_each_element_once() -> None:
-    """As the SDK has it; the second one is named."""
+    """As in the SDK; the duplicate is named."""
     twice = ["FAILED", "RUNNING", "FAILED"]
     error = refused(lambda: decode_rest(TaskFilterSpec, {"status": twice}, "filter_spec"))
     check(error, "decode.duplicate", "filter_spec.status[2]")
@@ -360,7 +360,7 @@ def test_doubles_are_finite(value: object) -> None:
 
 
 def test_deploy_spec() -> None:
-    """The largest of the specifications is held to the same rules."""
+    """The largest specification follows the same rules."""
     ip = {"ip_family": "IPV4", "ipv4": {"address": "10.1.0.1", "prefix": 24}}
     spec = {
         "deployment": "AUTO",
@@ -374,7 +374,7 @@ def test_deploy_spec() -> None:
     check(error, "decode.union.missing", "spec.witness.ha_ip.ipv6")
 
 
-# The wrappers of vAPI.
+# vAPI's wrappers.
 
 SPEC = "com.vmware.vcenter.vcha.cluster.passive.redeploy_spec"
 PLACEMENT = "com.vmware.vcenter.vcha.placement_spec"
@@ -386,7 +386,7 @@ def wrapped_placement(**fields: object) -> dict[str, Any]:
 
 
 def test_wrapped_optionals_may_be_absent() -> None:
-    """An optional that is left out, null or an empty wrapper is unset."""
+    """An optional that is omitted, null or an empty wrapper is unset."""
     expected = decode_rest(
         PassiveRedeploySpec, {"placement": {"name": "passive", "folder": "group-v3"}}
     )
@@ -420,12 +420,12 @@ def test_wrapped_optionals_may_be_absent() -> None:
     ],
 )
 def test_wrong_wrappers(fields: Mapping[str, Any], cause: str, path: str) -> None:
-    """A wrapper that is missing, wrong or has company is refused by the path of its field."""
+    """A wrapper that is missing, wrong or has extra keys is refused by the path of its field."""
     check(vapi(wrapped_placement(**fields)), cause, f"spec.placement.{path}")
 
 
 def test_secrets_are_wrapped() -> None:
-    """A password that does not come as a secret is refused."""
+    """A password that is not wrapped as a secret is refused."""
     document = wrap(PassiveRedeploySpec, full())
     text = json.dumps(document).replace('{"SECRET": "secret"}', '"secret"')
     error = vapi(json.loads(text))
@@ -462,7 +462,7 @@ def test_maps_are_lists_of_entries() -> None:
 
 
 def test_void_is_null() -> None:
-    """No result is null in both ways."""
+    """An absent result is null in both encodings."""
     for decode in (decode_rest, decode_vapi):
         assert decode(None, None) is None
         check(refused(lambda decode=decode: decode(None, 1, "x")), "decode.type", "x")  # type: ignore[misc]  # as above

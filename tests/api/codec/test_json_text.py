@@ -1,4 +1,4 @@
-"""Texts from outside are read strictly before anything looks at their values."""
+"""JSON texts are checked strictly before their values are decoded."""
 
 import json
 import time
@@ -10,7 +10,7 @@ from openvcha.api.errors import ApiError, ErrorType
 
 
 def refused(data: bytes) -> tuple[str, tuple[str, ...]]:
-    """The id, without prefix, and the arguments of the message that the text is refused with."""
+    """Return the id, without prefix, and the arguments of the message for a refused text."""
     with pytest.raises(ApiError) as caught:
         parse_json(data)
     assert caught.value.error_type is ErrorType.INVALID_REQUEST
@@ -23,14 +23,14 @@ def nested(depth: int) -> bytes:
 
 
 def test_a_plain_text_is_read() -> None:
-    """Values come as they are."""
+    """Values are unchanged."""
     text = '{"a": [1, -2.5, true, null, "ä€😀"], "b": {}}'
     assert parse_json(text.encode()) == json.loads(text)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b'{"a":}', b"[1,]", b"{'a': 1}", b"1 2", b"nul"])
 def test_what_is_not_json_is_refused(data: bytes) -> None:
-    """A text that is not JSON is refused with the place of the fault."""
+    """A text that is not JSON is refused with the position of the error."""
     name, (reason, place) = refused(data)
     assert name == "decode.syntax"
     assert reason
@@ -39,13 +39,13 @@ def test_what_is_not_json_is_refused(data: bytes) -> None:
 
 @pytest.mark.parametrize("data", [b"NaN", b"[Infinity]", b"-Infinity", b"9" * 5000])
 def test_numbers_that_json_does_not_have_are_refused(data: bytes) -> None:
-    """No NaN, no infinity, no integer that takes long to read."""
+    """No NaN, no infinity, no integer that takes long to parse."""
     assert refused(data)[0] == "decode.number"
 
 
 @pytest.mark.parametrize("data", [b'"\xff"', b'"\xc3"', b'"\xed\xa0\x80"', "ä".encode("latin-1")])
 def test_bad_utf8_is_refused(data: bytes) -> None:
-    """Bytes that are not UTF-8 are refused, encoded surrogates among them."""
+    """Bytes that are not UTF-8 are refused, including encoded surrogates."""
     assert refused(data)[0] == "decode.encoding"
 
 
@@ -59,7 +59,7 @@ def test_bad_utf8_is_refused(data: bytes) -> None:
     ],
 )
 def test_lone_surrogates_are_refused(data: bytes, path: str) -> None:
-    """A text that could not be written again is refused, with its path."""
+    """A text that could not be encoded again is refused, with its path."""
     assert refused(data) == ("decode.text", (path,))
 
 
@@ -82,12 +82,12 @@ def test_escaped_pairs_are_fine() -> None:
     ],
 )
 def test_repeated_keys_are_refused(data: bytes, path: str) -> None:
-    """A key that an object has twice is refused by its path, whatever the values are."""
+    """A duplicate key in an object is refused by its path, whatever its values are."""
     assert refused(data) == ("decode.duplicate", (path,))
 
 
 def test_depth_is_limited() -> None:
-    """64 levels are read, one more is not, nor are as many as fit."""
+    """64 levels are parsed, one more is not, nor are as many as fit."""
     assert parse_json(nested(MAX_DEPTH))
     assert refused(nested(MAX_DEPTH + 1)) == ("decode.depth", ("64",))
     assert refused(nested(MAX_BYTES // 2)) == ("decode.depth", ("64",))
@@ -95,7 +95,7 @@ def test_depth_is_limited() -> None:
 
 
 def test_size_is_limited() -> None:
-    """1 MiB is read, one byte more is not, and is not even looked at."""
+    """1 MiB is parsed; one byte more is refused unread."""
     text = b'"' + b"x" * (MAX_BYTES - 2) + b'"'
     assert len(parse_json(text)) == MAX_BYTES - 2
     assert refused(text + b" ") == ("decode.too.large", (str(MAX_BYTES),))

@@ -1,4 +1,4 @@
-"""Whatever can be said arrives as it was sent, in both ways, and the official SDK agrees."""
+"""Every value survives encoding and decoding in both encodings, and the official SDK agrees."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -60,7 +60,7 @@ DEPTH = 6
 
 
 def values(type_: Type, depth: int = DEPTH) -> st.SearchStrategy[Any]:
-    """Values of a type, none of them an empty optional: that arrives as unset."""
+    """Return values of a type, none of them an empty optional: that is decoded as unset."""
     return MAKERS[type(type_)](type_, depth - 1)
 
 
@@ -80,7 +80,7 @@ def structures(type_: StructType, depth: int) -> st.SearchStrategy[Any]:
 def struct_of(
     type_: StructType, fixed: Mapping[str, bool | str], depth: int
 ) -> st.SearchStrategy[Any]:
-    """Structures in which some fields are there (True), not there (False) or of a value."""
+    """Return structures whose fields are present (True), absent (False) or from a strategy."""
     made: dict[str, st.SearchStrategy[Any]] = {}
     for field in type_.fields:
         inner = field.type.element if isinstance(field.type, OptionalType) else field.type
@@ -102,7 +102,7 @@ def enum_of(type_: Type, value: str) -> Any:
 
 
 def set_values(type_: Type, depth: int) -> st.SearchStrategy[Any]:
-    """Values that are set when they are optional."""
+    """Return values that are set when they are optional."""
     return values(type_, depth).filter(is_set)
 
 
@@ -194,7 +194,7 @@ def over_the_wire(value: Any) -> Any:
 @settings(max_examples=200, deadline=None)
 @given(EVERYTHING)
 def test_rest(value: Structure) -> None:
-    """What REST carries arrives as it was, and no unset field is on the wire."""
+    """In REST's encoding, and no unset field is on the wire."""
     encoded = over_the_wire(encode_rest(type(value), value))
     assert None not in leaves(encoded)
     assert decode_rest(type(value), encoded) == value
@@ -203,7 +203,7 @@ def test_rest(value: Structure) -> None:
 @settings(max_examples=200, deadline=None)
 @given(EVERYTHING)
 def test_vapi(value: Structure) -> None:
-    """What vAPI carries arrives as it was."""
+    """In vAPI's encoding."""
     assert decode_vapi(type(value), over_the_wire(encode_vapi(type(value), value))) == value
 
 
@@ -212,7 +212,7 @@ def test_vapi(value: Structure) -> None:
 def test_the_sdk_reads_and_writes_the_same(
     value: Structure, sdk_classes: Mapping[str, Any]
 ) -> None:
-    """The SDK accepts every structure that we send, and sends it back as the same."""
+    """The SDK accepts every structure that we send, and sends the same back."""
     cls = sdk_classes[value.vapi]
     data = JsonRpcDictToVapi.data_value(over_the_wire(encode_vapi(type(value), value)))
     for validator in getattr(cls, "_validator_list", None) or []:
@@ -226,7 +226,7 @@ def test_the_sdk_reads_and_writes_the_same(
 @settings(deadline=None)
 @given(ERRORS)
 def test_errors(error: ApiError) -> None:
-    """An error arrives as it was in both ways."""
+    """An error survives both encodings."""
     assert decode_error_rest(over_the_wire(encode_error_rest(error))) == error
     assert decode_error_vapi(over_the_wire(encode_error_vapi(error))) == error
 
@@ -252,7 +252,7 @@ def test_the_sdk_reads_errors(error: ApiError, sdk_classes: Mapping[str, Any]) -
 @settings(max_examples=50, deadline=None)
 @given(values(descriptor(dict[str, LocalizableMessage])))
 def test_maps(value: Any) -> None:
-    """A map arrives as it was in both ways."""
+    """A map survives both encodings."""
     tp = dict[str, LocalizableMessage]
     assert decode_rest(tp, over_the_wire(encode_rest(tp, value))) == value
     assert decode_vapi(tp, over_the_wire(encode_vapi(tp, value))) == value
@@ -261,7 +261,7 @@ def test_maps(value: Any) -> None:
 @settings(max_examples=50, deadline=None)
 @given(values(descriptor(PassiveRedeploySpec)))
 def test_nothing_secret_is_kept(value: PassiveRedeploySpec) -> None:
-    """What is encoded to be kept lacks the password, and nothing else."""
+    """The stored form lacks the password, and nothing else."""
     kept = decode_rest(
         PassiveRedeploySpec, over_the_wire(encode_without_secrets(PassiveRedeploySpec, value))
     )
@@ -274,6 +274,6 @@ def test_nothing_secret_is_kept(value: PassiveRedeploySpec) -> None:
 
 @pytest.mark.parametrize("encode", [encode_rest, encode_vapi])
 def test_a_time_without_zone_is_refused(encode: Callable[[Any, Any], Any]) -> None:
-    """A time of which nobody knows what it means is an error of ours, seen at once."""
+    """A time without a zone is ambiguous: an error of ours, raised at once."""
     with pytest.raises(ValueError, match="zone"):
         encode(datetime, datetime(2026, 1, 1))  # noqa: DTZ001 (that is the point)

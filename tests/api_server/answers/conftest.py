@@ -1,4 +1,4 @@
-"""Clusters on a stage, for the tests of what clients are answered."""
+"""Clusters on a stage, for the tests of the answers that clients get."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from openvcha.operations.steps.new_node import NewNode
 
 @pytest.fixture(scope="module")
 def stages(tls: TlsFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stages]:
-    """The stages of this module; what makes a node's secret files is not the subject here."""
+    """Return this module's stages; creating a node's secret files is not tested here."""
 
     async def joining_files(services: Services, node: NewNode, _: bytes) -> dict[str, bytes]:
         return await files_of(services, node)

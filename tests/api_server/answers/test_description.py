@@ -1,6 +1,6 @@
-"""schemathesis holds what a simulated cluster answers against what /openapi.json declares.
+"""schemathesis compares a simulated cluster's answers with what /openapi.json declares.
 
-It is a program of its own, with its own checks and those of ``judgement.py``. The requests are the
+It is a separate program, with its own checks and those of ``judgement.py``. The requests are the
 same in each run; ``test_description_soak.py`` has more of them.
 """
 
@@ -13,14 +13,15 @@ FEW = 2
 
 
 def test_every_operation_is_as_described(stages: Stages) -> None:
-    """With a session. In the soak run others ask too, and nobody does.
+    """With a session. The soak run adds other callers, and calls without a session.
 
-    By default ``test_walk.py`` asks without a session, and ``test_each_error.py`` for the refusal.
+    By default ``test_walk.py`` calls without a session, and ``test_each_error.py`` checks the
+    refusal.
     """
     by_session(stages(healthy), ADMINISTRATOR, FEW)
 
 
 def test_sessions_are_as_described(stages: Stages) -> None:
-    """Begun, shown and ended by name and password, and by nobody."""
+    """Created, shown and ended by name and password, and without credentials."""
     for auth in (["--auth", f"{ADMINISTRATOR}:{PASSWORD}"], []):
         hold(stages(healthy), FEW, "--include-path", "/session", *auth)

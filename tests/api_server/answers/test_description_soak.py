@@ -1,4 +1,4 @@
-"""The same as ``test_description.py`` with more requests, more callers, and more states."""
+"""``test_description.py`` with more requests, more callers, and more states."""
 
 import pytest
 from tests.support.answers.beginnings import failing_over, healthy, passive_lost, prepared, single
@@ -24,5 +24,5 @@ pytestmark = pytest.mark.soak
     ],
 )
 def test_every_operation_is_as_described(stages: Stages, who: str, begin: Begin) -> None:
-    """By whoever asks, and however the cluster stands."""
+    """For every caller, in every state of the cluster."""
     by_session(stages(begin), who, MANY)

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 def test_each_declared_error_has_a_cause_and_no_other_has_one() -> None:
-    """Whoever declares another error has to say how it comes about."""
+    """A newly declared error needs a cause here."""
     assert CAUSES.keys() == set(DECLARED)
 
 
@@ -35,7 +35,7 @@ def test_each_declared_error_has_a_cause_and_no_other_has_one() -> None:
     ("protocol", "name", "error"), CALLS, ids=[f"{p}-{n}-{e.value}" for p, n, e in CALLS]
 )
 def test_a_client_gets_it(stages: Stages, protocol: str, name: str, error: ErrorType) -> None:
-    """With our message, its status or its class, and nothing has begun."""
+    """With our message and its status or class, and no task has begun."""
     cause, client, operation = CAUSES[name, error], CLIENTS[protocol], by_id(name)
     stage = stages(cause.begin)
     with cause.holds(stage) as held:
@@ -61,7 +61,7 @@ def identification(stage: Stage, cause: Any) -> Identification:
 
 
 def what_is(stage: Stage) -> tuple[Any, ...]:
-    """What no refused call may change: the operation that runs, the nodes, the configuration."""
+    """Return what no refused call may change: the running operation, nodes and configuration."""
     world = stage.scene.world
     running = stage.run(stage.store.get(keys.OPERATION))
     config = stage.run(stage.store.get(keys.CLUSTER))

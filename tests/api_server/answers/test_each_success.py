@@ -1,4 +1,4 @@
-"""Every operation succeeds by each protocol: against the real operations, tasks to their end."""
+"""Every operation succeeds by each protocol: with the real operations, tasks to their end."""
 
 import contextlib
 from contextlib import AbstractContextManager
@@ -23,13 +23,13 @@ CALLS = [
 
 
 def test_each_operation_has_its_success() -> None:
-    """Whoever adds an operation has to say what it answers."""
+    """A new operation needs its expected result here."""
     assert SUCCESSES.keys() == {operation.id for operation in AVAILABLE}
 
 
 @pytest.mark.parametrize(("protocol", "name"), CALLS, ids=[f"{p}-{n}" for p, n in CALLS])
 def test_it_succeeds(stages: Stages, protocol: str, name: str) -> None:
-    """The result tells what is so, and a task ends well with what it was to do."""
+    """The result is correct, and a task ends with its intended effect."""
     expected, client, operation = SUCCESSES[name], CLIENTS[protocol], by_id(name)
     with on_stage(stages, name, expected) as stage, expected.holds(stage) as held:
         who = identification(stage, expected)
@@ -41,7 +41,7 @@ def test_it_succeeds(stages: Stages, protocol: str, name: str) -> None:
 
 
 def on_stage(stages: Stages, name: str, expected: Success) -> AbstractContextManager[Stage]:
-    """Return a stage of its own to what changes the cluster."""
+    """Return a separate stage for an operation that changes the cluster."""
     begin = expected.beginning(name)
     return stages.working(begin) if expected.works else contextlib.nullcontext(stages(begin))
 

@@ -1,4 +1,4 @@
-"""The scripts of README.md: files that work as they stand, against a SIMULATED cluster."""
+"""The example scripts of README.md, run unmodified against a SIMULATED cluster."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ def test_each_example_is_run_here() -> None:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_readme_shows_it(name: str) -> None:
-    """The text there is the file, but for the first lines, which say how to run it."""
+    """The text there is the file, except for its first lines, which say how to run it."""
     text = (EXAMPLES / name).read_text()
     blocks = re.findall(r"(?ms)^```\w+\n(.*?)^```", (ROOT / "README.md").read_text())
     shown = [block for block in blocks if text.endswith(f"\n\n{block}")]

@@ -1,4 +1,4 @@
-"""Errors that come while a task runs: the task has them, as each protocol shows a task."""
+"""Errors during a task: the task shows them, in each protocol."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ GOOD, NOWHERE = {"placement": place()}, {"placement": {"name": "n", "folder": "g
 
 @dataclass(frozen=True)
 class Failing:
-    """A task that fails: what is asked for, what does not work, and what it says first."""
+    """A task that fails: its operation, the fault, and the first message of its error."""
 
     name: str
     begin: Begin
@@ -63,7 +63,7 @@ FAILING = [
     "failing", FAILING, ids=lambda each: f"{each.name}-{each.fault}-{each.error.value}"
 )
 def test_a_failed_task_shows_its_error(stages: Stages, protocol: str, failing: Failing) -> None:
-    """The task FAILED with this error, and our message is the first."""
+    """The task FAILED with this error, and our message comes first."""
     client = CLIENTS[protocol]
     with stages.working(failing.begin) as stage:
         stage.scene.world.faults.update({failing.fault} - {""})

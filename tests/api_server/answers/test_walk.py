@@ -1,7 +1,7 @@
-"""Whoever reads the description and nothing else is answered as it says, whatever he sends.
+"""A client that only knows the description gets the described answers, whatever it sends.
 
-Requests are made from the served OpenAPI: as it permits them, and with something in them changed.
-JSON-RPC has no description; what the SDK has sent is changed there.
+Requests are generated from the served OpenAPI: as it permits them, and with one part changed.
+JSON-RPC has no description; there the SDK's recorded requests are changed.
 """
 
 import copy
@@ -37,7 +37,7 @@ JUNK = st.one_of(
     st.just({}),
     st.just({"a": [{}]}),
     st.just("x" * 5000),
-).map(copy.deepcopy)  # what is drawn is changed
+).map(copy.deepcopy)  # the drawn value is changed
 ROUNDS = 3
 """In each every operation is called once."""
 WALK = settings(
@@ -59,7 +59,7 @@ def described() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 @st.composite
 def values(draw: st.DrawFn, schema: dict[str, Any], wrong: float) -> Any:
-    """Draw a value that a schema permits; with a probability, at each place, one of any kind."""
+    """Draw a value that a schema permits; at each place, with some probability, one of any type."""
     if wrong and draw(st.floats(0, 1)) < wrong:
         return draw(JUNK)
     if "$ref" in schema:
@@ -70,7 +70,7 @@ def values(draw: st.DrawFn, schema: dict[str, Any], wrong: float) -> Any:
 
 
 def plain(schema: dict[str, Any], wrong: float) -> st.SearchStrategy[Any]:
-    """Return what draws a value of a type that has no name."""
+    """Return a strategy for a type without a name."""
     made: st.SearchStrategy[Any] = JUNK
     match schema.get("type"):
         case "object":
@@ -105,7 +105,7 @@ def objects(draw: st.DrawFn, schema: dict[str, Any], wrong: float) -> dict[str, 
 
 @st.composite
 def requests(draw: st.DrawFn, path: str, operation: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Draw a request of an operation: its target, and what else httpx is to send."""
+    """Draw a request of an operation: its target, and the other arguments for httpx."""
     wrong = draw(st.sampled_from([0.0, 0.0, 0.1, 0.5]))
     query: list[tuple[str, str]] = []
     for parameter in operation.get("parameters", ()):
@@ -135,7 +135,7 @@ def stage(request: pytest.FixtureRequest, stages: Stages) -> Stage:
 
 
 def test_every_answer_is_one_that_is_described(stage: Stage) -> None:
-    """Its status is declared for the operation, its body is of the schema, no fault is ours."""
+    """Its status is declared for the operation, its body matches the schema; none is internal."""
     seen: set[str] = set()
 
     @settings(WALK, max_examples=ROUNDS)
@@ -155,7 +155,7 @@ def test_every_answer_is_one_that_is_described(stage: Stage) -> None:
 
 
 def examined(answer: httpx2.Response, operation: dict[str, Any]) -> str:
-    """Hold an answer against its description, and return its status."""
+    """Check an answer against its description, and return its status."""
     status = str(answer.status_code)
     assert status in operation["responses"], answer.text
     body = answer.json() if answer.content else None
@@ -171,7 +171,7 @@ def examined(answer: httpx2.Response, operation: dict[str, Any]) -> str:
 
 @st.composite
 def calls(draw: st.DrawFn) -> bytes:
-    """Draw what the SDK has sent, with some places changed."""
+    """Draw a recorded request of the SDK, with some values changed."""
     request = json.loads(json.dumps(draw(st.sampled_from(RPC))))
     for _ in range(draw(st.integers(0, 3))):
         place = request
@@ -195,7 +195,7 @@ def calls(draw: st.DrawFn) -> bytes:
 @WALK
 @given(content=calls())
 def test_every_call_of_json_rpc_is_answered(stage: Stage, content: bytes) -> None:
-    """With HTTP 200: a result, or an error with its code; and no fault is ours."""
+    """With HTTP 200: a result, or an error with its code; no error is internal."""
     headers = {"content-type": "application/json", SESSION: stage.tokens[ADMINISTRATOR]}
     answer = stage.http.post("/api", content=content, headers=headers)
     assert answer.status_code == 200

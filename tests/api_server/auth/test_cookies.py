@@ -1,4 +1,4 @@
-"""A session's token as a cookie, as clients with a jar keep it; never for another site's page."""
+"""The session token as a cookie, for clients with a cookie jar; never for another site's page."""
 
 from http.cookies import SimpleCookie
 
@@ -36,7 +36,7 @@ async def test_a_jar_is_enough(edge: Edge, prefix: str, form: str) -> None:
 
 @PREFIXES
 async def test_a_logout_makes_the_client_forget_it(edge: Edge, prefix: str) -> None:
-    """And the token is worth nothing any more."""
+    """And the token is invalid afterwards."""
     cookie = {"cookie": f"{NAME}={await logged_in(edge, prefix)}"}
     gone = await edge.client.delete(LOGIN[prefix], headers=cookie)
     assert SimpleCookie(gone.headers["set-cookie"])[NAME]["max-age"] == "0"
@@ -44,7 +44,7 @@ async def test_a_logout_makes_the_client_forget_it(edge: Edge, prefix: str) -> N
 
 
 async def test_what_is_said_on_purpose_goes_first(edge: Edge) -> None:
-    """A cookie that is over, or somebody else's, does not stand in the way."""
+    """An expired cookie, or another user's, does not interfere."""
     stale = {"cookie": f"{NAME}={'0' * 64}"}
     token = await logged_in(edge, "/api")
     assert (await edge.client.get("/api" + READ, headers=stale, auth=BASIC)).status_code == 200
@@ -70,7 +70,7 @@ async def test_what_is_said_on_purpose_goes_first(edge: Edge) -> None:
 async def test_another_sites_page_cannot_use_it(
     edge: Edge, prefix: str, headers: dict[str, str]
 ) -> None:
-    """A browser that does not know SameSite still says whose page it is."""
+    """A browser that does not know SameSite still sends the page's origin."""
     cookie = {"cookie": f"{NAME}={await logged_in(edge, prefix)}"}
     for method, path in (("POST", CHANGE), ("GET", READ)):
         done = await edge.client.request(method, prefix + path, headers=cookie | headers)

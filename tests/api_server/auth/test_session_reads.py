@@ -1,4 +1,4 @@
-"""What a request with a session costs the store: one read, and never a stale one."""
+"""The store requests of a request with a session: one read, and never a stale one."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
@@ -18,7 +18,7 @@ from openvcha.store.memory import MemoryStore
 
 
 class Counting(MemoryStore):
-    """Counts the reads."""
+    """A store that counts its reads."""
 
     reads = 0
 
@@ -41,7 +41,7 @@ async def edge() -> AsyncIterator[Edge]:
 
 
 async def begun(edge: Edge, name: str = ADMINISTRATOR) -> tuple[Sessions, Secret]:
-    """Begin a session, and use it once: from then on it is known whose it is."""
+    """Open a session, and use it once: from then on its user is known."""
     sessions = Sessions(edge.store, edge.users, clock=edge.clock)
     user = await edge.users.find(name)
     assert user is not None
@@ -51,7 +51,7 @@ async def begun(edge: Edge, name: str = ADMINISTRATOR) -> tuple[Sessions, Secret
 
 
 async def test_a_session_that_is_known_costs_one_read(edge: Edge) -> None:
-    """Also after all that changes meanwhile."""
+    """Even after every kind of change meanwhile."""
     sessions, token = await begun(edge)
     assert isinstance(edge.store, Counting)
     for name in ("one", "two"):
@@ -62,7 +62,7 @@ async def test_a_session_that_is_known_costs_one_read(edge: Edge) -> None:
 
 
 def program(edge: Edge) -> Users:
-    """Return the users as a command on the node has them."""
+    """Return the users as a command on the node sees them."""
     return Users(edge.store, passwords=cheap_passwords())
 
 
@@ -88,7 +88,7 @@ async def ended(edge: Edge) -> None:
 async def test_what_another_program_takes_away_counts_from_the_next_request_on(
     edge: Edge, change: Callable[[Edge], Awaitable[None]]
 ) -> None:
-    """Nothing of a user or a session is remembered but whose it is."""
+    """Only a session's user is cached, nothing else of it."""
     sessions, token = await begun(edge, NOBODY)
     await change(edge)
     for _ in range(2):
@@ -98,7 +98,7 @@ async def test_what_another_program_takes_away_counts_from_the_next_request_on(
 
 
 async def test_another_role_counts_from_the_next_request_on(edge: Edge) -> None:
-    """Up and down, given by another program."""
+    """Raised or lowered by another program."""
     sessions, token = await begun(edge, NOBODY)
     for role in (Role.ADMINISTRATOR, Role.READ_ONLY, Role.NO_ACCESS):
         await program(edge).set_role(NOBODY, role)
@@ -106,7 +106,7 @@ async def test_another_role_counts_from_the_next_request_on(edge: Edge) -> None:
 
 
 async def test_a_session_that_is_suddenly_anothers_is_his(edge: Edge) -> None:
-    """What is remembered is a guess at what to read, and is held against the record each time."""
+    """The cached user is a guess at what to read, and is compared with the record each time."""
     sessions, token = await begun(edge, NOBODY)
     other = await edge.users.find(ADMINISTRATOR)
     assert other is not None
@@ -125,7 +125,7 @@ async def test_a_session_that_is_suddenly_anothers_is_his(edge: Edge) -> None:
 async def test_whose_sessions_are_is_remembered_of_few(
     edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The oldest are forgotten, those that are over at once; they cost one read more, no more."""
+    """The oldest are evicted, expired ones at once; an evicted one costs one more read."""
     monkeypatch.setattr(module, "MAX_OWNERS", 2)
     sessions, token = await begun(edge)
     user = (await sessions.resolve(token)).user

@@ -1,4 +1,4 @@
-"""Sessions: how they begin, live and end, in each protocol and in the store."""
+"""Sessions: how they begin, last and end, in each protocol and in the store."""
 
 import re
 from datetime import timedelta
@@ -49,7 +49,7 @@ async def test_rest_session_from_login_to_logout(edge: Edge) -> None:
     "ask", [("GET", LEGACY), ("POST", LEGACY + "?action=get"), ("POST", LEGACY + "?~action=get")]
 )
 async def test_legacy_session_from_login_to_logout(edge: Edge, ask: tuple[str, str]) -> None:
-    """All of it answers exactly 200, with the value wrapped; its token is good on /api too."""
+    """Every answer is exactly 200, with the value wrapped; the token works on /api too."""
     created = await edge.client.post(LEGACY, auth=BASIC)
     token = created.json()["value"]
     assert created.status_code == 200
@@ -71,7 +71,7 @@ async def test_the_path_of_each_form_is_its_own(edge: Edge) -> None:
 
 
 async def test_logging_in_is_what_passwords_are_for(edge: Edge) -> None:
-    """A session does not beget another; with a password an old session's header is no obstacle."""
+    """A session cannot create another; with a password an old session's header is ignored."""
     header = await edge.headers()
     assert (await edge.client.post("/api/session", headers=header)).status_code == 401
     stale = {"vmware-api-session-id": "0" * 64}
@@ -104,7 +104,7 @@ async def test_without_good_credentials_it_is_401_with_a_challenge(
 
 
 async def test_only_the_hash_of_a_token_is_kept(edge: Edge) -> None:
-    """Whoever reads the store cannot use a session."""
+    """A reader of the store cannot use a session."""
     token = await edge.token()
     stored = repr(await edge.store.prefix("/"))
     assert token not in stored
@@ -112,7 +112,7 @@ async def test_only_the_hash_of_a_token_is_kept(edge: Edge) -> None:
 
 
 async def test_tokens_are_made_of_256_random_bits(edge: Edge) -> None:
-    """The source of randomness is asked for 32 bytes."""
+    """32 bytes come from the source of randomness."""
     asked: list[int] = []
 
     def random(size: int) -> bytes:
@@ -127,7 +127,7 @@ async def test_tokens_are_made_of_256_random_bits(edge: Edge) -> None:
 
 
 async def test_an_idle_session_ends_after_half_an_hour(edge: Edge) -> None:
-    """Used every 29 minutes it lives on; after more than 30 without use it is over."""
+    """Used every 29 minutes it stays valid; after more than 30 without use it expires."""
     token = await edge.token()
     for _ in range(5):
         edge.clock.advance(minutes=29)
@@ -147,7 +147,7 @@ async def test_no_session_lives_longer_than_a_day(edge: Edge) -> None:
 
 
 async def test_the_time_of_the_last_access_is_written_rarely(edge: Edge) -> None:
-    """A poll each second does not write each second."""
+    """Polling each second does not write each second."""
     token = await edge.token()
     before = edge.store.revision
     for _ in range(60):
@@ -157,7 +157,7 @@ async def test_the_time_of_the_last_access_is_written_rarely(edge: Edge) -> None
 
 
 async def test_sessions_outlive_the_process(edge: Edge) -> None:
-    """Another API over the same store knows them: after a restart, and after a failover."""
+    """Another API over the same store accepts them: after a restart, and after a failover."""
     token = await edge.token()
     restarted = await make_edge(edge.store)
     async with restarted.client:
@@ -175,7 +175,7 @@ async def test_a_removed_user_has_no_sessions(edge: Edge) -> None:
 
 
 async def test_another_password_ends_the_sessions(edge: Edge) -> None:
-    """Who knew the old password is out, by session and by Basic."""
+    """A holder of the old password is logged out, by session and by Basic."""
     token = await edge.token()
     assert (await edge.client.get(READ, auth=BASIC)).status_code == 200
     await edge.users.passwd(ADMINISTRATOR, Secret("another-password"))
@@ -184,7 +184,7 @@ async def test_another_password_ends_the_sessions(edge: Edge) -> None:
 
 
 async def test_another_role_holds_at_once(edge: Edge) -> None:
-    """In sessions that are running."""
+    """In open sessions."""
     token = await edge.token(NOBODY)
     assert await status(edge, token) == 403
     await edge.users.set_role(NOBODY, Role.READ_ONLY)
@@ -194,7 +194,7 @@ async def test_another_role_holds_at_once(edge: Edge) -> None:
 
 
 async def test_the_limits_can_be_configured(edge: Edge) -> None:
-    """Idle and absolute are parameters."""
+    """The idle and the absolute limit are parameters."""
     sessions = Sessions(
         edge.store,
         edge.users,

@@ -1,4 +1,4 @@
-"""Users: passwords, roles, and the delay after wrong tries."""
+"""Users: passwords, roles, and the delay after wrong passwords."""
 
 import asyncio
 import base64
@@ -22,7 +22,7 @@ WRONG = Secret("wrong-password")
 
 
 async def tried(edge: Edge, password: str, name: str = ADMINISTRATOR) -> int:
-    """The status of a read with these credentials."""
+    """Return the status of a read with these credentials."""
     return int((await edge.client.get(READ, auth=(name, password))).status_code)
 
 
@@ -33,7 +33,7 @@ async def refusal(edge: Edge, name: str, password: Secret) -> ApiError:
 
 
 async def test_a_user_is_kept_with_an_argon2id_hash(edge: Edge) -> None:
-    """The password itself is nowhere."""
+    """The password itself is not stored."""
     stored = await edge.store.get(keys.user(ADMINISTRATOR))
     assert stored is not None
     assert b"$argon2id$" in stored.value
@@ -97,7 +97,7 @@ def test_the_delay_grows_from_the_fifth_wrong_password_on() -> None:
 
 @pytest.mark.parametrize("name", [ADMINISTRATOR, "no-such-user"])
 async def test_five_wrong_passwords_delay_the_next_try(edge: Edge, name: str) -> None:
-    """Even the right one has to wait; it says how long, and the same for an unknown name."""
+    """Even the right one has to wait; the error says how long, also for an unknown name."""
     for _ in range(5):
         error = await refusal(edge, name, WRONG)
         assert [each.id for each in error.messages] == ["vapi.security.authentication.invalid"]
@@ -107,12 +107,12 @@ async def test_five_wrong_passwords_delay_the_next_try(edge: Edge, name: str) ->
     edge.clock.advance(seconds=5)
     if name == ADMINISTRATOR:
         assert (await edge.users.verify(name, Secret(PASSWORD))).name == name
-        for _ in range(4):  # counted from nothing again
+        for _ in range(4):  # counted from zero again
             assert len((await refusal(edge, name, WRONG)).messages) == 1
 
 
 async def test_each_further_wrong_password_delays_more(edge: Edge) -> None:
-    """Tries during a delay are not counted, those after it are."""
+    """Attempts during a delay are not counted, those after it are."""
     for _ in range(5):
         await refusal(edge, ADMINISTRATOR, WRONG)
     for seconds in (5, 10, 20):
@@ -123,13 +123,13 @@ async def test_each_further_wrong_password_delays_more(edge: Edge) -> None:
 
 
 async def test_trying_all_at_once_gives_no_more_tries(edge: Edge) -> None:
-    """Of fifty tries at the same time five are looked at."""
+    """Of fifty simultaneous attempts five are verified."""
     errors = await asyncio.gather(*(refusal(edge, ADMINISTRATOR, WRONG) for _ in range(50)))
     assert sum(len(error.messages) == 1 for error in errors) == 5
 
 
 async def test_a_new_password_ends_the_delay(edge: Edge) -> None:
-    """`vcha user passwd` lets a user in who has locked himself out."""
+    """`vcha user passwd` unlocks a user."""
     for _ in range(5):
         await refusal(edge, ADMINISTRATOR, WRONG)
     await edge.users.passwd(ADMINISTRATOR, Secret("another-password"))
@@ -149,7 +149,7 @@ class Counting(Passwords):
 
 
 async def test_basic_on_each_request_is_verified_once_a_minute(edge: Edge) -> None:
-    """Right credentials are remembered for a minute, wrong ones never."""
+    """Valid credentials are cached for a minute, invalid ones never."""
     counting = edge.users._passwords = Counting()
     for _ in range(10):
         assert await tried(edge, PASSWORD) == 200
@@ -163,7 +163,7 @@ async def test_basic_on_each_request_is_verified_once_a_minute(edge: Edge) -> No
 
 
 async def test_remembered_credentials_die_with_the_user(edge: Edge) -> None:
-    """Removing a user holds at once, whatever is remembered."""
+    """Removing a user takes effect at once, whatever is cached."""
     await edge.users.add("another", Secret(PASSWORD), Role.ADMINISTRATOR)
     assert await tried(edge, PASSWORD) == 200
     await edge.users.remove(ADMINISTRATOR)
@@ -183,7 +183,7 @@ async def test_an_unknown_user_costs_a_whole_verification() -> None:
 
 
 async def test_latin_1_credentials_of_old_clients(edge: Edge) -> None:
-    """Basic was Latin-1 once; such a password is understood."""
+    """Basic used to be Latin-1; such a password is accepted."""
     text = base64.b64encode(f"{ADMINISTRATOR}:{PASSWORD}".encode("latin-1")).decode()
     response = await edge.client.get(READ, headers={"authorization": f"bAsIc {text}"})
     assert response.status_code == 200
@@ -204,13 +204,13 @@ def test_a_user_says_who_it_is() -> None:
     ],
 )
 async def test_a_domain_may_stand_before_the_name(edge: Edge, name: str) -> None:
-    """As vCenter takes it; the user is the same one everywhere."""
+    """As vCenter accepts it; the user is the same everywhere."""
     assert await tried(edge, PASSWORD, name) == 200
     assert (await edge.users.verify(name, Secret(PASSWORD))).name == ADMINISTRATOR
 
 
 async def test_a_name_with_a_domain_is_kept_in_one_form(edge: Edge) -> None:
-    """Else one could be added twice, or get more tries for its password."""
+    """Otherwise a user could be added twice, or get more attempts at its password."""
     with pytest.raises(ApiError, match="ALREADY_EXISTS"):
         await edge.users.add("vsphere.local\\administrator", Secret(PASSWORD), Role.READ_ONLY)
     added = await edge.users.add("CORP\\J\u00f6rg", Secret(PASSWORD), Role.READ_ONLY)
@@ -224,7 +224,7 @@ async def test_a_name_with_a_domain_is_kept_in_one_form(edge: Edge) -> None:
 
 
 async def test_the_last_administrator_stays(edge: Edge) -> None:
-    """Neither removed nor made less; what is said to do then works."""
+    """It cannot be removed or demoted; the suggested command works."""
     for change in (
         edge.users.remove(ADMINISTRATOR),
         edge.users.set_role(ADMINISTRATOR, Role.READ_ONLY),
@@ -244,7 +244,7 @@ async def test_the_last_administrator_stays(edge: Edge) -> None:
 async def test_two_administrators_do_not_end_each_other(
     edge: Edge, removes: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At the same time: each has seen the other before either is gone."""
+    """Simultaneously: each request saw the other administrator before either is gone."""
     await edge.users.add("another", Secret(PASSWORD), Role.ADMINISTRATOR)
     both, plain = asyncio.Barrier(2), Users._guards
     waited = set()

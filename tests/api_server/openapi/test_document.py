@@ -1,4 +1,4 @@
-"""OpenAPI: valid, complete, and spelled as the official description."""
+"""The OpenAPI document: valid, complete, and with the official names."""
 
 import contextlib
 from typing import Any
@@ -18,7 +18,7 @@ from openvcha.operations.peer_identity import require_usable
 
 
 async def test_it_is_served_without_a_session(edge: Edge) -> None:
-    """It describes the API and is no secret."""
+    """It describes the API and is not secret."""
     response = await edge.client.get("/openapi.json")
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/json"
@@ -33,7 +33,7 @@ def test_it_is_valid() -> None:
 
 
 def test_every_operation_is_in_it_once() -> None:
-    """And legacy REST is not."""
+    """Legacy REST is not."""
     paths = openapi.document()["paths"]
     ids = [operation["operationId"] for path in paths.values() for operation in path.values()]
     assert len(ids) == len(set(ids)) == len(OPERATIONS)
@@ -78,7 +78,7 @@ def test_every_declared_error_has_its_status() -> None:
 
 
 def test_every_reference_leads_somewhere() -> None:
-    """No schema is missing, none is left over."""
+    """No schema is missing or unused."""
     document = openapi.document()
     found: set[str] = set()
 
@@ -97,7 +97,7 @@ def test_every_reference_leads_somewhere() -> None:
 
 
 def accepts(value: Any) -> bool:
-    """Return whether the description lets this body of ``cluster.get`` through."""
+    """Return whether the description accepts this body of ``cluster.get``."""
     document = openapi.document()
     get = document["paths"]["/vcenter/vcha/cluster?action=get"]["post"]["requestBody"]
     schema = get["content"]["application/json"]["schema"]
@@ -131,7 +131,7 @@ def test_what_is_refused_for_its_form_is_not_valid(where: Any, fine: bool) -> No
 
 
 def test_numbers_have_bounds() -> None:
-    """Also in the query."""
+    """In the query, too."""
     paths = openapi.document()["paths"]
     (limit,) = (p for p in paths["/openvcha/events"]["get"]["parameters"] if p["name"] == "limit")
     assert limit["schema"]["minimum"] == 1
@@ -139,7 +139,7 @@ def test_numbers_have_bounds() -> None:
 
 
 def test_every_operation_declares_what_the_protocol_may_answer() -> None:
-    """A head that can be read in two ways is refused everywhere, as is who may not."""
+    """Every operation refuses ambiguous headers, and callers without the privilege."""
     for path in openapi.document()["paths"].values():
         for described in path.values():
             assert {"400", "401", "500", "503"} <= described["responses"].keys()

@@ -24,7 +24,7 @@ BASIC = (ADMINISTRATOR, PASSWORD)
 
 @contextlib.asynccontextmanager
 async def client(served: Served) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client that trusts the server's authority."""
+    """Return a client that trusts the server's authority."""
     context = ssl.create_default_context(cafile=str(served.tls.authority))
     async with httpx2.AsyncClient(verify=context, base_url=f"https://{served.where}") as made:
         yield made
@@ -45,7 +45,7 @@ async def test_it_speaks_https(served: Served) -> None:
 
 
 async def test_small_answers_wait_for_no_acknowledgement(served: Served) -> None:
-    """Else each one costs its client 40 ms: the head and the body are two writes."""
+    """Otherwise each one costs its client 40 ms: the head and the body are two writes."""
     async with client(served) as https:
         await https.get("/api/nothing")
         assert answers_at_once(served.port)
@@ -61,7 +61,7 @@ async def test_small_answers_wait_for_no_acknowledgement(served: Served) -> None
     ],
 )
 async def test_tls_begins_with_1_2(served: Served, version: ssl.TLSVersion, spoken: bool) -> None:
-    """Older versions are not spoken, newer ones are."""
+    """Older versions are refused, newer ones are supported."""
     context = ssl.create_default_context(cafile=str(served.tls.authority))
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
     context.minimum_version = context.maximum_version = version
@@ -117,7 +117,7 @@ async def test_what_is_no_http_is_answered_with_a_standard_error(
 async def test_a_slow_client_is_cut_off(
     hasty: Served, logged: list[Any], part: bytes, status: bytes
 ) -> None:
-    """Who sends half a request for too long (half a second in this test) is told why."""
+    """Half a request for too long (half a second in this test) gets an error that says why."""
     async with raw(hasty) as (reader, writer):
         writer.write(part)
         async with asyncio.timeout(30):
@@ -128,7 +128,7 @@ async def test_a_slow_client_is_cut_off(
 
 
 async def test_a_second_request_that_does_not_end_is_cut_off_too(hasty: Served) -> None:
-    """The time runs for each request on a connection, not only for the first."""
+    """The timeout applies to each request on a connection, not only to the first."""
     async with raw(hasty) as (reader, writer):
         writer.write(b"GET /api/nothing HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"404" in await reader.readuntil(b"}]}")
@@ -138,7 +138,7 @@ async def test_a_second_request_that_does_not_end_is_cut_off_too(hasty: Served) 
 
 
 async def test_idle_between_requests_is_no_slowness(hasty: Served) -> None:
-    """A connection that is kept alive may rest longer than a request may take."""
+    """A kept-alive connection may be idle for longer than a request may take."""
     async with raw(hasty) as (reader, writer):
         for _ in range(2):
             writer.write(b"GET /api/nothing HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -148,7 +148,7 @@ async def test_idle_between_requests_is_no_slowness(hasty: Served) -> None:
 
 
 async def test_a_body_over_the_limit_is_refused_before_it_has_arrived(served: Served) -> None:
-    """By its announced length; the connection ends, as the rest cannot be told from a request."""
+    """By its Content-Length; the connection ends, as the rest is no valid request."""
     length = b"Content-Length: 99999999\r\n\r\n"
     async with raw(served) as (reader, writer):
         writer.write(b"POST /api HTTP/1.1\r\nHost: x\r\n" + length)
@@ -158,7 +158,7 @@ async def test_a_body_over_the_limit_is_refused_before_it_has_arrived(served: Se
 
 
 async def test_a_body_is_not_asked_for_without_a_session(served: Served) -> None:
-    """A client that waits for `100 Continue` is told 401 instead."""
+    """A client that waits for `100 Continue` gets 401 instead."""
     async with raw(served) as (reader, writer):
         writer.write(
             b"POST /api/cis/tasks?action=list HTTP/1.1\r\nHost: x\r\n"
@@ -180,7 +180,7 @@ async def test_an_address_that_is_taken_is_said_clearly(served: Served) -> None:
 
 
 async def test_bad_files_are_said_at_the_start(tmp_path: Path, tls: TlsFiles) -> None:
-    """A missing or a wrong certificate; nothing listens then."""
+    """A missing or an invalid certificate; then nothing listens."""
     app: Any = None
     with pytest.raises(OSError, match="No such file"):
         await HttpsServer(app, tmp_path / "none", tls.key).start("127.0.0.1", 0)
@@ -189,7 +189,7 @@ async def test_bad_files_are_said_at_the_start(tmp_path: Path, tls: TlsFiles) ->
 
 
 async def test_it_starts_and_stops_many_times_on_one_address(served: Served) -> None:
-    """As when the node becomes the active one, and is it no more, and becomes it again."""
+    """As when the node becomes active, passive, and active again."""
     for _ in range(3):
         async with client(served) as https:
             assert (await https.get("/api/nothing")).status_code == 404
@@ -203,7 +203,7 @@ async def test_it_starts_and_stops_many_times_on_one_address(served: Served) -> 
 
 
 async def test_a_start_that_is_cancelled_leaves_nothing_behind(edge: Edge, tls: TlsFiles) -> None:
-    """As when the node loses its lead while it takes the address."""
+    """As when the node stops being active while it takes the address."""
     server = HttpsServer(edge.app, tls.certificate, tls.key)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -218,7 +218,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing_behind(edge: Edge, tls: 
 
 
 async def test_stopping_closes_idle_connections_at_once(served: Served) -> None:
-    """Nobody waits for a client that only keeps its connection."""
+    """The stop does not wait for idle keep-alive connections."""
     async with raw(served) as (reader, writer):
         writer.write(b"GET /api/nothing HTTP/1.1\r\nHost: x\r\n\r\n")
         await reader.readuntil(b"}]}")
@@ -229,7 +229,7 @@ async def test_stopping_closes_idle_connections_at_once(served: Served) -> None:
 
 
 async def test_stopping_does_not_wait_for_a_client_that_never_answers(served: Served) -> None:
-    """Not even for its part of taking leave in TLS."""
+    """Nor for its TLS close_notify."""
 
     def connect() -> ssl.SSLSocket:
         context = ssl.create_default_context(cafile=str(served.tls.authority))
@@ -247,13 +247,13 @@ async def test_stopping_does_not_wait_for_a_client_that_never_answers(served: Se
 
 
 async def test_stopping_ends_who_has_only_begun_to_connect(edge: Edge, tls: TlsFiles) -> None:
-    """Else he would finish the handshake after the stop, and be answered by who is not active."""
+    """Otherwise it would complete after the stop, and be answered by a node that is not active."""
     limits = Limits(handshake_seconds=3600)
     server = HttpsServer(edge.app, tls.certificate, tls.key, limits=limits)
     _, port = await server.start("127.0.0.1", 0)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     async with client(Served(edge, server, port, tls)) as https:
-        await https.get("/api/nothing")  # what came before has been accepted
+        await https.get("/api/nothing")  # earlier connections have been accepted
     await server.stop()
     async with asyncio.timeout(60):
         assert await rest_of(reader) == b""
@@ -261,7 +261,7 @@ async def test_stopping_ends_who_has_only_begun_to_connect(edge: Edge, tls: TlsF
 
 
 class Slow:
-    """A SIMULATED dispatcher whose call lasts until it is let go, or cancelled."""
+    """A SIMULATED dispatcher whose call lasts until it is released, or cancelled."""
 
     def __init__(self) -> None:
         self.begun = asyncio.Event()
@@ -279,7 +279,7 @@ class Slow:
 
 
 async def slow(served: Served, https: httpx2.AsyncClient) -> tuple[Slow, asyncio.Task[Any]]:
-    """A request that is being worked on."""
+    """Yield a request in progress."""
     dispatcher = Slow()
     pipeline: Any = served.edge.pipeline
     pipeline._dispatcher = dispatcher
@@ -301,7 +301,7 @@ async def test_stopping_lets_a_running_request_end(served: Served) -> None:
 
 
 async def test_stopping_has_a_deadline(hasty: Served) -> None:
-    """A request that does not end is cancelled (after one second in this test), and told so."""
+    """A request that does not end is cancelled (after one second in this test), with an error."""
     async with client(hasty) as https:
         dispatcher, asked = await slow(hasty, https)
         async with asyncio.timeout(30):
@@ -323,7 +323,7 @@ async def test_the_listener_can_be_taken_over_at_once(served: Served) -> None:
 
 
 async def test_the_listener_can_be_taken_over_while_requests_run(served: Served) -> None:
-    """As when another node leads: nobody new is let in, and who was there gets the answer."""
+    """As when another node leads: new clients are refused, running requests get their answer."""
     async with client(served) as https:
         dispatcher, asked = await slow(served, https)
         served.server.close()
@@ -336,7 +336,7 @@ async def test_the_listener_can_be_taken_over_while_requests_run(served: Served)
 async def test_an_idle_server_wakes_once_a_second(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And a stop is no matter of the next time: it ends at once."""
+    """And a stop does not wait for the next wake-up."""
     monkeypatch.setattr(https, "DATE_SECONDS", 3600.0)
     await served.server.stop()
     await served.server.start("127.0.0.1", served.port)

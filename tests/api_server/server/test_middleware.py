@@ -1,4 +1,4 @@
-"""What holds for every answer: its headers, forms of the target, and that it arrives."""
+"""Common properties of all answers: headers, forms of the target, and that they arrive."""
 
 import asyncio
 import contextlib
@@ -49,14 +49,14 @@ async def one_answer(reader: asyncio.StreamReader) -> tuple[bytes, dict[str, str
     ],
 )
 async def test_every_answer_has_what_browsers_need(edge: Edge, method: str, path: str) -> None:
-    """Refusals too."""
+    """Including refusals."""
     for headers in ({}, await edge.headers()):
         answer = await edge.client.request(method, path, headers=headers)
         assert SECURITY.items() <= dict(answer.headers).items()
 
 
 async def test_so_has_what_is_no_http(served: Served) -> None:
-    """It is answered before any application is asked."""
+    """The server answers it without calling the application."""
     first, headers, _ = await answered(served, b"nonsense\r\n\r\n")
     assert first == b"HTTP/1.1 400 Bad Request"
     assert SECURITY.items() <= headers.items()
@@ -65,7 +65,7 @@ async def test_so_has_what_is_no_http(served: Served) -> None:
 async def test_a_failure_of_our_own_is_a_standard_error(
     edge: Edge, monkeypatch: pytest.MonkeyPatch, logged: list[Any]
 ) -> None:
-    """Wherever it happens; its text is for the log."""
+    """Wherever it occurs; its text goes to the log only."""
 
     def fails(*_: object) -> None:
         raise RuntimeError("geheim")
@@ -79,7 +79,7 @@ async def test_a_failure_of_our_own_is_a_standard_error(
 
 @pytest.mark.parametrize("target", [b"https://%s/api/session", b"HTTP://%s/api/session"])
 async def test_a_whole_url_is_a_target(served: Served, target: bytes) -> None:
-    """As it is sent to a proxy; servers must take it."""
+    """As for a proxy; servers must accept it."""
     token = await served.edge.token()
     url = target % served.where.encode()
     head = f" HTTP/1.1\r\nHost: x\r\n{SESSION}: {token}\r\n\r\n".encode()
@@ -89,7 +89,7 @@ async def test_a_whole_url_is_a_target(served: Served, target: bytes) -> None:
 
 
 async def test_the_host_of_the_url_counts(served: Served) -> None:
-    """So nobody's page passes for one of ours by a header that does not count."""
+    """So that no other page passes for ours by a header that is ignored."""
     token = await served.edge.token()
     head = (
         f"GET https://{served.where}/api/session HTTP/1.1\r\nHost: evil.example\r\n"
@@ -102,7 +102,7 @@ async def test_the_host_of_the_url_counts(served: Served) -> None:
 
 @pytest.mark.parametrize("target", [b"*", b"https://x"])
 async def test_options_of_the_whole_server(served: Served, target: bytes) -> None:
-    """A way to ask whether it is there; nothing else is asked of ``*``."""
+    """As a liveness check; every other method on ``*`` is refused."""
     end = b" HTTP/1.1\r\nHost: x\r\n\r\n"
     first, headers, _ = await answered(served, b"OPTIONS " + target + end)
     assert first == b"HTTP/1.1 204 No Content"
@@ -111,7 +111,7 @@ async def test_options_of_the_whole_server(served: Served, target: bytes) -> Non
 
 
 async def test_the_description_is_sent_once(edge: Edge) -> None:
-    """Who has it already is told so; another one is another."""
+    """A client with the current version gets 304; another version has another ETag."""
     first = await edge.client.get("/openapi.json")
     tag = first.headers["etag"]
     for known in (tag, f'"x", W/{tag}', "*"):
@@ -126,7 +126,7 @@ async def test_the_description_is_sent_once(edge: Edge) -> None:
 async def test_who_is_sending_when_the_server_stops_is_told(
     hasty: Served, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    """In the form of what was asked, and never as text/plain."""
+    """In the form of the request's protocol, and never as text/plain."""
     monkeypatch.setattr(
         "openvcha.api_server.server.connection.Connection._start_timer", lambda _: None
     )
@@ -158,7 +158,7 @@ async def until_reading(served: Served, *, ended: bool = False) -> None:
 async def test_who_goes_while_sending_is_no_failure_of_ours(
     served: Served, logged: list[Any], path: str
 ) -> None:
-    """Nothing is logged as an error, and the audit knows no internal one."""
+    """Nothing is logged as an error, and the audit has no internal error."""
     token = await served.edge.token()
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\n{SESSION}: {token}\r\nContent-Length: 9\r\n\r\n{{"
     async with raw(served) as (_, writer):
@@ -185,7 +185,7 @@ async def test_who_goes_while_sending_is_no_failure_of_ours(
 async def test_an_answer_to_a_long_body_arrives(
     served: Served, path: str, session: bool, first: bytes, said: bytes
 ) -> None:
-    """A client that first sends all, and then reads, reads the answer, and then the end."""
+    """A client that sends everything first, and then reads, gets the answer, and then the end."""
     token = await served.edge.token() if session else "x"
     size = (7 << 20) if session else (1 << 20)
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\n{SESSION}: {token}\r\nConnection: close\r\n"
@@ -200,7 +200,7 @@ async def test_an_answer_to_a_long_body_arrives(
 
 
 async def test_an_endless_body_ends(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is still taken is bounded."""
+    """What is still read is bounded."""
     monkeypatch.setattr("openvcha.api_server.server.middleware.ANONYMOUS_DRAIN_BYTES", 1 << 20)
     head = b"POST /api HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
@@ -211,7 +211,7 @@ async def test_an_endless_body_ends(served: Served, monkeypatch: pytest.MonkeyPa
             while sent < 64 << 20:
                 writer.write(chunk)
                 await writer.drain()
-                await asyncio.sleep(0)  # drain alone lets nobody say that the connection is lost
+                await asyncio.sleep(0)  # drain alone never reports that the connection is lost
                 sent += len(chunk)
     assert sent < 64 << 20
 
@@ -221,7 +221,7 @@ async def test_an_endless_body_ends(served: Served, monkeypatch: pytest.MonkeyPa
 async def test_the_limit_of_the_head_is_where_it_is(
     served: Served, cut: int, length: int, status: bytes
 ) -> None:
-    """However the client, or the way to us, cuts the packets."""
+    """However the client, or the network, splits the packets."""
     begin, end = b"GET /api/nothing HTTP/1.1\r\nHost: x\r\nX: ", b"\r\n\r\n"
     head = begin + b"x" * (length - len(begin) - len(end)) + end
     pieces = [head[at : at + cut] for at in range(0, len(head), cut)]

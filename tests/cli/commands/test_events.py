@@ -1,4 +1,4 @@
-"""`vcha events` and `vcha audit`: a line for each, or JSON for programs."""
+"""`vcha events` and `vcha audit`: one line for each, or JSON for programs."""
 
 import json
 from collections.abc import AsyncIterator, Sequence
@@ -35,7 +35,7 @@ AUDIT = {
 
 
 class Api:
-    """A simulated API; asked for what follows, it has one more event and ends."""
+    """A simulated API; a follower gets one more event and then the end."""
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
@@ -78,14 +78,14 @@ def test_events_are_lines_with_severity_text_and_type(api: Api) -> None:
 
 
 def test_following_goes_on_after_the_last_that_was_shown(api: Api) -> None:
-    """No event is shown twice, none is left out."""
+    """No event is shown twice or skipped."""
     lines = run("events", "--follow", "--json").splitlines()
     assert [json.loads(line) for line in lines] == EVENTS
     assert api.asked[-1] == "2"
 
 
 def test_the_audit_is_a_table_with_the_reason(api: Api) -> None:
-    """Who, from where, what, and what became of it."""
+    """User, source, operation and outcome."""
     _, first, second = run("audit").splitlines()
     for text in (
         "bob",

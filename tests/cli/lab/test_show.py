@@ -1,4 +1,4 @@
-"""What `lab status` shows of a lab whose deployment has failed."""
+"""`lab status` of a lab whose deployment has failed."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from openvcha.lab.status import LabStatus, NodeStatus, Overall, _overall
 
 
 def test_what_a_failed_deployment_has_left_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    """The state, and for each VM that is left how it goes; never for the active."""
+    """The state, and how to delete each VM that is left; never for the active."""
     state = _overall({"config_state": "INVALID"})
     nodes = (
         NodeStatus(name="vcha-1", role="ACTIVE"),

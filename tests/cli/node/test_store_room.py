@@ -1,4 +1,4 @@
-"""`vcha node store defragment`: what it says of the members, and when it has not helped."""
+"""`vcha node store defragment`: its report of the members, and when it has not helped."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -32,7 +32,7 @@ def on(store: StoreWithMembers, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_member_is_named_with_its_bytes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also the one that does not answer; who did it is audited, for the store takes writes then."""
+    """Even a member that does not answer; the user is audited, as the store accepts writes then."""
     store = StoreWithMembers(simulated(100, a=1000, b=1000, dead=1000))
     on(store, monkeypatch)
     command.defragment(Path("node"))
@@ -47,7 +47,7 @@ def test_each_member_is_named_with_its_bytes(
 def test_what_is_full_without_its_history_fails(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It says what helps."""
+    """The error says what helps."""
     on(StoreWithMembers(simulated(980, a=1000, b=1000, c=1000)), monkeypatch)
     with pytest.raises(typer.Exit):
         command.defragment(Path("node"))

@@ -1,4 +1,4 @@
-"""What is printed where no terminal is."""
+"""Output without a terminal."""
 
 import contextlib
 import io
@@ -23,7 +23,7 @@ def _info(completed: int, text: str) -> dict[str, Any]:
 
 
 def test_plain_output_is_a_line_for_each_thing_that_is_new() -> None:
-    """With the seconds since the beginning; counting numbers alone are not news until 10 %."""
+    """With the seconds since the start; numbers alone are not news below 10 %."""
     out = io.StringIO()
     times = iter(range(100))
     plain = PlainNarrator(Console(file=out, width=200, markup=False), lambda: next(times))
@@ -45,7 +45,7 @@ def test_plain_output_is_a_line_for_each_thing_that_is_new() -> None:
 def test_without_a_terminal_there_are_neither_colours_nor_cut_lines(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """What is piped into a file or another program is read by programs."""
+    """Programs read what is piped into a file or another program."""
     assert isinstance(narrator(), PlainNarrator)
     narrator().code("x" * 300)
     console().print(Text("red", style="red"))
@@ -54,7 +54,7 @@ def test_without_a_terminal_there_are_neither_colours_nor_cut_lines(
 
 @pytest.mark.parametrize("text", ["13:AA:CD:E2:AB:00:VS:ID", "a [bold]name[/bold]"])
 def test_text_is_printed_as_it_is(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """To rich, parts of a thumbprint are pictures, and names in brackets styles."""
+    """For rich, parts of a thumbprint are emoji, and names in brackets styles."""
     table = simple_table("text")
     table.add_row(text)
     console().print(text)
@@ -67,7 +67,7 @@ def test_text_is_printed_as_it_is(text: str, capsys: pytest.CaptureFixture[str])
     ("error", "mark"), [(None, "ok"), (ValueError(), "failed"), (KeyboardInterrupt(), "left")]
 )
 def test_on_a_terminal_each_step_leaves_a_line(error: BaseException | None, mark: str) -> None:
-    """With how it ended and how long it took; the bar is gone."""
+    """With its outcome and duration; the progress bar is gone."""
     out = io.StringIO()
     times = iter(range(1000))
     terminal = Console(file=out, width=80, force_terminal=True, color_system=None)

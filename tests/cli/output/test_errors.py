@@ -21,7 +21,7 @@ def _run(error: BaseException) -> tuple[int, str]:
 
     @app.callback()
     def group() -> None:
-        """Makes it a group of commands."""
+        """Make it a group of commands."""
 
     done = CliRunner().invoke(app, ["work"])
     return done.exit_code, done.stderr
@@ -60,13 +60,13 @@ def test_hints_name_the_command_as_it_was_typed(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_traceback_is_there_for_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For whoever looks for a fault."""
+    """For debugging."""
     monkeypatch.setenv(TRACEBACK, "1")
     assert "Traceback (most recent call last)" in _run(KeyError("x"))[1]
 
 
 def test_typers_own_errors_stay_typers() -> None:
-    """Wrong usage is told with the usage, and has its own code."""
+    """Wrong usage shows the usage, and has its own code."""
     code, text = _run(typer.BadParameter("not so"))
     assert code == 2
     assert "not so" in text

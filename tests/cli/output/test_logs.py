@@ -1,4 +1,4 @@
-"""What the product logs meanwhile does not get between the lines of a command."""
+"""Log lines of the product do not appear between the lines of a command."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ def logs() -> Iterator[None]:
 
 
 def test_details_for_engineers_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    """A debug line stood in the middle of `vcha node promote`."""
+    """Regression: a debug line appeared in the middle of `vcha node promote`."""
     log = structlog.get_logger()
     log.debug("the lag is unknown")
     log.info("it goes on")
@@ -28,7 +28,7 @@ def test_details_for_engineers_are_not_shown(capsys: pytest.CaptureFixture[str])
 
 
 def test_a_warning_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    """What others wrote of it moves no cursor."""
+    """Others' text in it moves no cursor."""
     structlog.get_logger().warning("a record is unreadable", key="/a\x1b[2J", reason="x\ny")
     shown = capsys.readouterr()
     assert shown.out == ""
@@ -38,7 +38,7 @@ def test_a_warning_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_failure_is_told_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    """Both as structlog takes it."""
+    """However it was passed to structlog."""
     log, failure = structlog.get_logger(), ValueError("no good")
     try:
         raise failure
@@ -49,7 +49,7 @@ def test_a_failure_is_told_without_a_traceback(capsys: pytest.CaptureFixture[str
 
 
 def test_a_line_that_nobody_can_read_fails_no_call() -> None:
-    """The supervisor reads what the service writes; once its death failed every call."""
+    """The supervisor reads the service's output; once, its death failed every call."""
     code = (
         "import os, structlog\n"
         "from openvcha.cli.node.programs import _log_as_json\n"
