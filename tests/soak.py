@@ -1,6 +1,6 @@
-"""What a run leaves out: tests marked `soak`, which take long, unless it asks for them.
+"""Selecting tests: those marked `soak`, which take long, run only on request.
 
-It asks for them all with `--soak`, and for those of a file by the file's name.
+`--soak` requests all of them, and a file's name those of that file.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ MARK = "soak"
 
 
 class Choice:
-    """Leaves out what this run does not ask for, and says so at its beginning and at its end."""
+    """Deselects tests that were not requested, and reports that at the run's beginning and end."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -28,12 +28,12 @@ class Choice:
             return f"{OPTION}: only the tests marked {MARK}"
         return f"{MARK}: left out unless their file is named; {OPTION} runs them"
 
-    # Before the tests are put in order: who shares a lab looks at what comes next.
+    # Before the tests are sorted: sharing a lab depends on which test comes next.
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        """Keep what is asked for."""
+        """Keep the requested tests."""
         kept = [item for item in items if self.asked(item)]
         left = [item for item in items if not self.asked(item)]
         if left:
@@ -41,7 +41,7 @@ class Choice:
             config.hook.pytest_deselected(items=left)
 
     def asked(self, item: pytest.Item) -> bool:
-        """Return whether the run asks for a test."""
+        """Return whether a test was requested."""
         marked = item.get_closest_marker(MARK) is not None
         if self._only:
             return marked
@@ -53,26 +53,26 @@ def _file(argument: str) -> Path:
 
 
 class Deselected:
-    """Brings what workers leave out into the closing line: pytest-xdist itself does not."""
+    """Adds what workers deselect to the closing line, which pytest-xdist itself does not."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._told: list[str] = []
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
-        """Keep the names of what this worker leaves out."""
+        """Record the names of the tests that this worker deselects."""
         self._told += [item.nodeid for item in items]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
-        """Send them, from a worker."""
+        """Send the names, from a worker."""
         output = getattr(self._config, "workeroutput", None)
         if output is not None:
             output[MARK] = self._told
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: WorkerController) -> None:
-        """Count what one of the workers has left out: each has left out the same."""
+        """Count one worker's deselected tests: all workers deselect the same."""
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         told = getattr(node, "workeroutput", {}).get(MARK, [])
         if reporter is not None and told:
@@ -81,6 +81,6 @@ class Deselected:
 
 @dataclass
 class LeftOut:
-    """A test that a worker has left out. Plugins look for attributes of all that is reported."""
+    """A deselected test of a worker. Plugins expect attributes on everything that is reported."""
 
     nodeid: str

@@ -1,4 +1,4 @@
-"""What each of our programs loads: a large library costs every start, and each node for good."""
+"""What each of our programs imports: a large library costs time at each start, and memory."""
 
 import subprocess
 import sys
@@ -74,7 +74,7 @@ PROGRAMS: dict[str, tuple[str, set[str]]] = {
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_program_loads_what_it_uses(program: str) -> None:
-    """Each in a Python of its own, where nothing else has loaded anything."""
+    """Each in its own Python, where nothing else has been imported."""
     modules, never = PROGRAMS[program]
     code = f"import sys, {modules}; print(*sys.modules)"
     done = subprocess.run(

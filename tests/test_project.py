@@ -1,4 +1,4 @@
-"""The project itself: what is kept in it, its locks, its map, its entrance."""
+"""The project itself: its tracked files, locks, map and entry point."""
 
 import re
 import subprocess
@@ -17,7 +17,7 @@ from openvcha.cli.main import app
 ROOT = Path(__file__).parent.parent
 LOCKS = sorted((ROOT / "locks").glob("*.txt"))
 
-# Written in two parts, so that this file does not hold what it looks for.
+# Written in two parts, so that this file does not contain what it searches for.
 REGISTRIES = [
     "pypi" + ".org",
     "python" + "hosted.org",
@@ -33,7 +33,7 @@ MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:ro{2}t|home/\w|work/|opt/\w|Users/\w)
 
 
 def _tracked() -> Iterator[Path]:
-    # Another account may own the checkout: git is told that this is fine, for this call.
+    # Another account may own the checkout: tell git, for this call, that this is fine.
     command = ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached"]
     names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout
     yield from (ROOT / name for name in names.decode().split("\0") if name)
@@ -54,7 +54,7 @@ def _pins(lock: Path) -> dict[str, str]:
 
 
 def _wanted(*names: str) -> list[Requirement]:
-    """Return what the project needs, with some of its extras and dependency groups."""
+    """Return the project's requirements, with some of its extras and dependency groups."""
     text = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project = text["project"]
     named = {**project["optional-dependencies"], **text["dependency-groups"]}
@@ -71,7 +71,7 @@ def _dev(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_no_tracked_file_names_a_registry() -> None:
-    """Where packages come from is the machine's setting: no file of the project decides it."""
+    """The machine's settings decide where packages come from, not a file of the project."""
     assert not [
         (str(path), number, word)
         for path, number, line in _lines()
@@ -81,20 +81,20 @@ def test_no_tracked_file_names_a_registry() -> None:
 
 
 def test_no_tracked_file_holds_a_path_of_a_machine() -> None:
-    """Nothing depends on where the checkout or a home directory of somebody is."""
+    """Nothing depends on the path of the checkout or of a home directory."""
     assert not [
         (str(path), number, line) for path, number, line in _lines() if MACHINE_PATHS.search(line)
     ]
 
 
 def test_the_locks_are_there() -> None:
-    """Each environment that ./dev makes has its lock."""
+    """Each environment that ./dev creates has its lock."""
     assert [lock.stem for lock in LOCKS] == ["build", "embedded", "lock", "runtime", "sdk", "test"]
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
 def test_each_locked_package_has_hashes_and_no_address(lock: Path) -> None:
-    """A package is taken by its version and hash only, from wherever the machine gets packages."""
+    """A package is identified by version and hash only, wherever the machine gets it."""
     text = lock.read_text()
     assert not re.findall(r"://| @ |^-", text, re.MULTILINE)
     packages = re.split(r"^(?=[\w.-]+==)", text, flags=re.MULTILINE)[1:]
@@ -104,7 +104,7 @@ def test_each_locked_package_has_hashes_and_no_address(lock: Path) -> None:
 
 @pytest.mark.parametrize("name", ["build", "embedded", "runtime", "sdk"])
 def test_no_two_locks_differ_in_a_version(name: str) -> None:
-    """What is tested is what is installed."""
+    """The tested versions are the installed ones."""
     pins = _pins(ROOT / "locks" / f"{name}.txt")
     assert pins.items() <= _pins(ROOT / "locks" / "test.txt").items()
 
@@ -119,7 +119,7 @@ def test_no_two_locks_differ_in_a_version(name: str) -> None:
     ],
 )
 def test_a_lock_holds_what_the_project_asks_for(name: str, extras: list[str]) -> None:
-    """A dependency that was added or raised without ./dev lock is noticed."""
+    """A dependency added or raised without ./dev lock is detected."""
     pins = _pins(ROOT / "locks" / f"{name}.txt")
     assert not [
         str(wanted)
@@ -129,7 +129,7 @@ def test_a_lock_holds_what_the_project_asks_for(name: str, extras: list[str]) ->
 
 
 def test_every_room_is_on_the_map() -> None:
-    """ARCHITECTURE.md names each package folder in its table of rooms."""
+    """ARCHITECTURE.md lists each package folder in its table of rooms."""
     text = (ROOT / "ARCHITECTURE.md").read_text()
     rooms = {path.parent.name for path in (ROOT / "src" / "openvcha").glob("*/__init__.py")}
     assert rooms
@@ -137,7 +137,7 @@ def test_every_room_is_on_the_map() -> None:
 
 
 def test_the_map_names_only_files_that_exist() -> None:
-    """The starting points that ARCHITECTURE.md gives can be opened."""
+    """The starting points in ARCHITECTURE.md exist."""
     rows = re.findall(
         r"^\| `(\w+)` \|.*\| ([^|]+) \|$", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE
     )
@@ -148,7 +148,7 @@ def test_the_map_names_only_files_that_exist() -> None:
 
 
 def test_the_walks_lead_through_files_that_exist() -> None:
-    """Each file of the walks can be opened, and holds the name that the walk gives it."""
+    """Each file of the walks exists, and contains the name that the walk gives."""
     text = (ROOT / "ARCHITECTURE.md").read_text()
     walks = text.partition("## Three walks")[2].partition("\n## ")[0]
     steps = re.findall(r"`([a-z_/]+\.py)`(?: \(`([\w.]+)`\))?", walks)
@@ -202,7 +202,7 @@ def _commands_in_readme() -> Iterator[list[str]]:
 
 
 def test_the_readme_names_only_commands_of_dev_that_exist() -> None:
-    """Each ./dev command in README.md is one that ./dev help lists."""
+    """Each ./dev command in README.md is listed by ./dev help."""
     listed = set(re.findall(r"^  ([a-z]+) ", _dev("help").stdout, re.MULTILINE))
     assert {"lab", "test", "check"} <= listed
     used = {command[0] for command in _commands_in_readme()}
@@ -215,7 +215,7 @@ def test_the_readme_names_only_commands_of_dev_that_exist() -> None:
     ids=" ".join,
 )
 def test_the_readme_names_only_commands_of_vcha_that_exist(words: tuple[str, ...]) -> None:
-    """Each vcha command in README.md can be asked for its help."""
+    """Each vcha command in README.md has a help text."""
     answer = CliRunner().invoke(app, [*words, "--help"])
     assert answer.exit_code == 0, answer.output
 
@@ -229,13 +229,13 @@ def _commands_in_recovery() -> set[tuple[str, ...]]:
 
 @pytest.mark.parametrize("words", sorted(_commands_in_recovery()), ids=" ".join)
 def test_who_follows_the_page_on_failures_finds_its_commands(words: tuple[str, ...]) -> None:
-    """In a failure nobody wants to guess what a command is called now."""
+    """During a failure a person should not have to guess a command's current name."""
     answer = CliRunner().invoke(app, [*words, "--help"])
     assert answer.exit_code == 0, answer.output
 
 
 def test_dev_refuses_an_unknown_command() -> None:
-    """A typing error is told, with the commands that there are, and fails."""
+    """A typing error fails, and the error lists the commands."""
     answer = _dev("labb")
     assert answer.returncode != 0
     assert "unknown command: labb" in answer.stderr
@@ -248,7 +248,7 @@ def test_dev_refuses_an_unknown_command() -> None:
 def test_a_skipped_test_fails_the_run_in_ci(
     tmp_path: Path, ci: str, code: int, arguments: list[str]
 ) -> None:
-    """In CI nothing is left out without notice; elsewhere a skip is only reported."""
+    """In CI no test is skipped unnoticed; elsewhere a skip is only reported."""
     written(
         tmp_path,
         test_it="import pytest\ndef test_run(): pass\ndef test_skip(): pytest.skip('no engine')\n",

@@ -1,4 +1,4 @@
-"""What a run leaves out and what it does not, and that nobody overlooks it."""
+"""Which tests a run leaves out, and that this cannot be overlooked."""
 
 import os
 import re
@@ -24,7 +24,7 @@ EITHER = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "p
 
 
 def passed(log: str) -> set[str]:
-    """Return the tests that a verbose log names as passed; a worker's name stands before them."""
+    """Return the tests that a verbose log names as passed; a worker's name precedes them."""
     return {before or after for before, after in PASSED.findall(log)}
 
 
@@ -32,7 +32,7 @@ def passed(log: str) -> set[str]:
 def test_a_run_leaves_out_what_is_long_and_says_so(
     tmp_path: Path, workers: tuple[str, ...]
 ) -> None:
-    """In its first lines, and counted in its last, whatever plugin looks at the reports there."""
+    """In its first lines, and counted in its last, whichever plugins read the reports there."""
     written(tmp_path, test_a=BOTH, test_b=LONG)
     code, log = ended(tmp_path, "-v", "-p", "_hypothesis_pytestplugin", *workers)
     assert (code, passed(log)) == (0, {"test_short"}), log
@@ -42,7 +42,7 @@ def test_a_run_leaves_out_what_is_long_and_says_so(
 
 @EITHER
 def test_what_is_long_runs_when_it_is_asked_for(tmp_path: Path, workers: tuple[str, ...]) -> None:
-    """And nothing else: the others have had their run."""
+    """And no others: those have had their run."""
     written(tmp_path, test_a=BOTH, test_b=LONG)
     code, log = ended(tmp_path, "-v", "--soak", *workers)
     assert (code, passed(log)) == (0, {"test_long", "test_all"}), log
@@ -52,7 +52,7 @@ def test_what_is_long_runs_when_it_is_asked_for(tmp_path: Path, workers: tuple[s
 @EITHER
 @pytest.mark.parametrize("named", ["test_b.py", "test_b.py::test_all"])
 def test_what_is_named_runs(tmp_path: Path, workers: tuple[str, ...], named: str) -> None:
-    """Also when it is long; beside a folder that is named too."""
+    """Even a long one; and together with a folder that is named too."""
     written(tmp_path, test_a=BOTH, test_b=LONG)
     code, log = ended(tmp_path, "-v", *workers, str(tmp_path / named))
     assert (code, passed(log)) == (0, {"test_short", "test_all"}), log
@@ -61,7 +61,7 @@ def test_what_is_named_runs(tmp_path: Path, workers: tuple[str, ...], named: str
 
 @pytest.mark.parametrize("command", ["test", "stress", "check"])
 def test_whoever_asks_for_help_waits_for_no_environment(tmp_path: Path, command: str) -> None:
-    """Nothing is made or installed for it."""
+    """No environment is created or installed for it."""
     copy = tmp_path / "checkout"
     copy.mkdir()
     (copy / "dev").write_text((ROOT / "dev").read_text())
@@ -76,7 +76,7 @@ def test_whoever_asks_for_help_waits_for_no_environment(tmp_path: Path, command:
 
 
 def programs(folder: Path, **texts: str) -> dict[str, str]:
-    """Write shell scripts, and return an environment in which they come before all others."""
+    """Write shell scripts, and return an environment in which they are first on the PATH."""
     folder.mkdir()
     for name, text in texts.items():
         path = folder / name.replace("_", "-")
@@ -100,7 +100,7 @@ HELD = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 1 (
 def test_an_installation_waits_for_another_one(
     tmp_path: Path, text: str, seconds: int, code: int, calls: int
 ) -> None:
-    """For its lock only, and not for ever."""
+    """Only for its lock, and not for ever."""
     environment = programs(tmp_path / "bin", apt_get=f"echo >>calls\n{text}")
     script = (
         f"set -euo pipefail; say() {{ :; }}; . {ROOT}/scripts/packages.sh; patient_apt_get update"
@@ -122,7 +122,7 @@ CI_CALLS = ["check", "test", "test --soak", "coverage"]
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """What CI runs, over a ./dev that does what `says` has for its arguments. SIMULATED."""
+    """Return a checkout for CI, with a ./dev that acts as `says` has it. SIMULATED."""
     folder = tmp_path / "ci"
     (folder / ".ci").mkdir(parents=True)
     (folder / ".ci" / "run").write_text((ROOT / ".ci" / "run").read_text())
@@ -148,7 +148,7 @@ def ci(checkout: Path, *arguments: str) -> tuple[int, list[str]]:
 
 
 def test_ci_runs_all_and_ends_with_a_line_of_each(checkout: Path) -> None:
-    """In one command."""
+    """With one command."""
     code, lines = ci(checkout)
     assert code == 0
     assert (checkout / "calls").read_text().splitlines() == CI_CALLS
@@ -171,7 +171,7 @@ def test_ci_counts_all_that_failed(checkout: Path) -> None:
 
 @pytest.mark.parametrize("failing", ["check", "test", "test_--soak"])
 def test_ci_goes_on_after_a_failure_and_fails(checkout: Path, failing: str) -> None:
-    """The exit code is that of the worst."""
+    """The exit code is that of the worst step."""
     with (checkout / failing).open("a") as script:
         script.write("exit 3\n")
     code, lines = ci(checkout)
@@ -188,7 +188,7 @@ def test_ci_only_shows_the_coverage(checkout: Path) -> None:
 
 
 def test_ci_with_arguments_runs_what_they_name(checkout: Path) -> None:
-    """What is long too, where its file is named."""
+    """Even long tests, if their file is named."""
     (checkout / "test_it").write_text("echo '1 passed in 1.00s'\n")
     code, lines = ci(checkout, "it")
     assert code == 0

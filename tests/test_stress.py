@@ -1,4 +1,4 @@
-"""./dev stress: what it tells of a run, and that all it starts ends, and nothing else."""
+"""./dev stress: its report of a run, and that it stops everything it started, and nothing else."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ SLEEP = "import time; time.sleep(600)"
 
 
 def ended(pid: int) -> bool:
-    """Wait until there is no such process, or only what is left of it; False when it stays."""
+    """Wait until a process is gone, or only a zombie is left; return False when it stays."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         stat = read_stat(pid)
@@ -32,7 +32,7 @@ def ended(pid: int) -> bool:
 
 @contextlib.contextmanager
 def stranger(directory: Path) -> Iterator[int]:
-    """A process that works elsewhere, in a directory of nearly the same name."""
+    """Start a process that works elsewhere, in a directory with a similar name."""
     directory.mkdir(parents=True)
     process = subprocess.Popen([sys.executable, "-c", SLEEP, str(directory)], cwd=directory)
     try:
@@ -67,7 +67,7 @@ def test_each_test_that_fails_is_named(tmp_path: Path) -> None:
 
 
 def test_a_run_without_a_test_is_no_success(tmp_path: Path) -> None:
-    """Nothing was shown by it."""
+    """It has proved nothing."""
     outcome = stress.run(tmp_path / "run", module_with(tmp_path, ""))
     assert outcome.wrong == ("pytest ended with 5",)
 
@@ -79,7 +79,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("at_once")
 def test_what_a_test_leaves_behind_is_told_and_ended(tmp_path: Path) -> None:
-    """It is a failure of the run, though every test of it has passed."""
+    """It fails the run, though every test of it has passed."""
     text = f"""
         import subprocess, sys
         def test_it(tmp_path):
@@ -94,20 +94,20 @@ def test_what_a_test_leaves_behind_is_told_and_ended(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("at_once")
 def test_nobody_else_is_ended(tmp_path: Path) -> None:
-    """Nor whoever works in a directory of nearly the same name."""
+    """Nor a process in a directory with a similar name."""
     with stranger(tmp_path / "made-elsewhere"), stranger(tmp_path / "other"):
         assert stress.end_left(tmp_path / "made") == []
 
 
 def test_a_run_that_does_not_end_is_ended(tmp_path: Path) -> None:
-    """Nobody waits for ever, and it is told."""
+    """The wait is bounded, and the report says so."""
     arguments = module_with(tmp_path, "import time\ndef test_it(): time.sleep(600)")
     outcome = stress.run(tmp_path / "run", arguments, seconds=0.1)
     assert "not finished after 0.1 s" in outcome.wrong
 
 
 def test_who_is_interrupted_takes_down_what_is_up(tmp_path: Path) -> None:
-    """The fixtures of its tests end as after Ctrl-C."""
+    """Its tests' fixtures are torn down as after Ctrl-C."""
     up, down = tmp_path / "up", tmp_path / "down"
     text = f"""
         import pathlib, pytest, time
@@ -132,7 +132,7 @@ def test_who_is_interrupted_takes_down_what_is_up(tmp_path: Path) -> None:
 
 
 def test_a_series_in_the_background_can_interrupt_its_tests() -> None:
-    """A shell has it ignore SIGINT; what it starts would inherit that."""
+    """A shell makes it ignore SIGINT; its children would inherit that."""
     shown = "import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"
     program = "import subprocess, sys\nfrom scripts import stress\nstress.heed_signals()\n"
     program += "subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)"
@@ -161,13 +161,13 @@ def test_burners_end_with_whoever_asked() -> None:
 
 
 def test_burners_end_by_themselves() -> None:
-    """Whoever asked may hang."""
+    """Their parent may hang."""
     with stress.burners(1, 0.1) as (burner,):
         assert ended(burner)
 
 
 class SecondLab:
-    """A SIMULATED second lab: what it is asked to do, and how well it is."""
+    """A SIMULATED second lab: the calls it gets, and its health."""
 
     def __init__(self, well: bool) -> None:
         self.well = well
@@ -187,7 +187,7 @@ def test_all_runs_must_pass_beside_a_lab_that_stays_well(
     text: str,
     well: bool,
 ) -> None:
-    """The lab is taken down whatever has happened, and what was wrong is kept."""
+    """The lab is deleted whatever happened, and its errors are kept."""
     lab = SecondLab(well)
     monkeypatch.setattr(stress, "_vcha", lab)
     passed = stress.stress(tmp_path, 2, module_with(tmp_path, f"def test_it(): {text}"), cores=0)
@@ -200,7 +200,7 @@ def test_all_runs_must_pass_beside_a_lab_that_stays_well(
 def test_the_first_run_that_fails_is_kept_and_each_is_told_with_its_time_and_load(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of the later ones the log: what a run makes is large."""
+    """Of the later ones only the log: a run's files are large."""
     monkeypatch.setattr(stress, "_vcha", SecondLab(well=True))
     arguments = module_with(tmp_path, "def test_it(tmp_path): assert 0")
     assert not stress.stress(tmp_path, 2, arguments, cores=0)
@@ -214,7 +214,7 @@ def test_the_first_run_that_fails_is_kept_and_each_is_told_with_its_time_and_loa
 def test_a_series_that_was_broken_off_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With the runs that are left, and it says which they are."""
+    """With the remaining runs, and its output says which they are."""
     monkeypatch.setattr(stress, "_vcha", SecondLab(well=True))
     arguments = module_with(tmp_path, "def test_it(): pass")
     assert stress.stress(tmp_path, 3, arguments, cores=0, first=3)
@@ -234,13 +234,13 @@ def test_a_series_that_was_broken_off_goes_on(
     ],
 )
 def test_what_is_asked_for_is_read(words: list[str], found: tuple[int, int, list[str]]) -> None:
-    """The rest is pytest's."""
+    """Everything else is passed to pytest."""
     assert stress.parsed(words) == found
 
 
 @pytest.mark.parametrize("words", [["--from"], ["--from", "6"], ["2", "--from=0"], ["--from=x"]])
 def test_a_first_run_that_is_none_is_refused(words: list[str]) -> None:
-    """Nothing is begun."""
+    """Nothing is started."""
     with pytest.raises(ValueError, match="number of a run"):
         stress.parsed(words)
 
@@ -248,7 +248,7 @@ def test_a_first_run_that_is_none_is_refused(words: list[str]) -> None:
 def test_the_lab_is_taken_down_when_it_is_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C, and what a job control sends."""
+    """On Ctrl-C, and on the signals of job control."""
 
     def interrupted(*_: object) -> stress.Outcome:
         raise KeyboardInterrupt

@@ -8,12 +8,12 @@ from tests.support.waiting import until, until_async
 
 
 def looks(*found: object) -> Iterator[object]:
-    """One look after the other; an exception is raised."""
+    """Return each value in turn; raise it if it is an exception."""
     yield from found
 
 
 def test_what_was_found_is_returned() -> None:
-    """Nothing, and an error that means nothing, is waited through."""
+    """None, and an error that counts as nothing, are waited through."""
     found = looks(0, OSError("away"), "", "there")
 
     def look() -> object:
@@ -37,7 +37,7 @@ def test_an_error_of_another_kind_ends_it() -> None:
 
 @pytest.mark.parametrize(("last", "shown"), [((), "()"), (OSError("away"), "away")])
 def test_a_failure_shows_what_was_seen_last(last: object, shown: str) -> None:
-    """The last look, and what the test wants to be shown."""
+    """The last value, and what the test wants to be shown."""
 
     def look() -> object:
         if isinstance(last, Exception):
@@ -52,7 +52,7 @@ def test_a_failure_shows_what_was_seen_last(last: object, shown: str) -> None:
 
 @pytest.mark.looptime
 async def test_in_an_event_loop_others_run_meanwhile() -> None:
-    """By its clock, which may be a simulated one."""
+    """By its clock, which may be simulated."""
     done = asyncio.Event()
     asyncio.get_running_loop().call_later(30, done.set)
 
@@ -67,7 +67,7 @@ async def test_in_an_event_loop_others_run_meanwhile() -> None:
 
 @pytest.mark.looptime
 async def test_a_look_that_hangs_ends_at_the_deadline() -> None:
-    """And one that runs into a deadline of its own is an error, not a reason to wait."""
+    """And a timeout of its own is an error, not a reason to wait."""
     with pytest.raises(AssertionError, match="no look has ended"):
         await until_async(asyncio.Event().wait, 5)
 

@@ -1,4 +1,4 @@
-"""A parallel run: what stays together, what is told when, and what Ctrl-C leaves behind."""
+"""A parallel run: what stays together, when it reports, and what Ctrl-C leaves behind."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ LONGER_THAN_XDIST_WAITS = 17
 
 
 def test_who_shares_a_lab_is_one_group(tmp_path: Path) -> None:
-    """Any other file is a group of its own."""
+    """Any other file is its own group."""
     shared = 'SHARED_LAB = "it"\n'
     written(tmp_path, test_a=shared, test_b="", test_c=shared)
     groups = [workers.group(tmp_path, f"test_{name}.py") for name in "abc"]
@@ -23,7 +23,7 @@ def test_who_shares_a_lab_is_one_group(tmp_path: Path) -> None:
 
 
 def test_who_shares_a_lab_follows_one_another(tmp_path: Path) -> None:
-    """So that it is brought up once; also where one worker runs all."""
+    """So that it is brought up once; even with one worker."""
     it = "def test_it(): pass\n"
     shared = f'SHARED_LAB = "it"\n{it}'
     written(tmp_path, test_a=shared, test_b=it, test_c=shared)
@@ -48,7 +48,7 @@ def test_what_takes_longest_begins_first(tmp_path: Path, arguments: Sequence[str
 
 
 def test_a_group_stays_in_one_worker(tmp_path: Path) -> None:
-    """Each group in whichever is free."""
+    """Each group in any free worker."""
     it = """
         import os, pathlib
         def test_one(): pathlib.Path(__file__).with_suffix(".one").write_text(str(os.getpid()))
@@ -64,7 +64,7 @@ def test_a_group_stays_in_one_worker(tmp_path: Path) -> None:
 
 
 def test_a_worker_gets_no_group_before_it_needs_one(tmp_path: Path) -> None:
-    """Else a short group waits behind a long one, while the other worker has nothing to do."""
+    """Otherwise a short group waits behind a long one, while the other worker is idle."""
     long = """
         import pathlib, time
         def test_one(): pass
@@ -117,12 +117,12 @@ def test_what_hangs_is_named(tmp_path: Path, arguments: Sequence[str]) -> None:
 
 
 def test_each_test_has_a_deadline(pytestconfig: pytest.Config) -> None:
-    """Well before the run's own, that something else would end without a name."""
+    """Well before the run's own, which would end it without a name."""
     assert 0 < float(pytestconfig.getini("timeout")) <= 1800
 
 
 def test_a_test_that_takes_an_interrupt_for_its_own_stops_nobody(tmp_path: Path) -> None:
-    """The run ends all the same, after it."""
+    """The run still ends, after it."""
     text = """
         import pathlib, time
         def test_one():
@@ -142,7 +142,7 @@ def test_a_test_that_takes_an_interrupt_for_its_own_stops_nobody(tmp_path: Path)
 
 
 def test_who_interrupts_a_parallel_run_leaves_nothing_up(tmp_path: Path) -> None:
-    """Labs need longer to go than xdist gives its workers."""
+    """Labs need longer to stop than xdist gives its workers."""
     text = f"""
         import pathlib, pytest, time
         folder = pathlib.Path(__file__).parent

@@ -1,6 +1,6 @@
-"""How the tests are shared out to the workers of a parallel run (pytest-xdist).
+"""Distributing the tests to the workers of a parallel run (pytest-xdist).
 
-A file stays in one worker, and so do all modules that share a lab. What takes longest begins first,
+A file stays in one worker, and so do all modules that share a lab. The longest groups begin first,
 so that no worker ends long after the others.
 """
 
@@ -22,7 +22,7 @@ TAKE_DOWN_SECONDS = 600.0
 LONGEST_FIRST = (
     "tests/e2e/",
     "tests/lab/",
-    "tests/api_server/answers/test_description",  # few tests, and each takes half a minute
+    "tests/api_server/answers/test_description",  # few tests, half a minute each
     "tests/node/",
     "tests/store/",
 )
@@ -39,19 +39,19 @@ class Scheduler(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no ty
         return group(self.config.rootpath, nodeid.partition("::")[0])
 
     def _reschedule(self, node: WorkerController) -> None:
-        # A worker runs a test once it knows the next one. What it is given before it needs it
-        # waits behind what it has, while another worker could run it.
+        # A worker runs a test once it knows the next one. A group assigned too early waits behind
+        # the worker's own, while another worker could run it.
         if not self.workqueue or self._pending_of(self.assigned_work[node]) <= 1:
             super()._reschedule(node)
 
 
 def count(cores: int) -> int:
-    """Return how many workers these cores feed: tests wait more than they work."""
+    """Return how many workers these cores can feed: tests wait more than they compute."""
     return cores + 1
 
 
 def octet(worker: str) -> int:
-    """Return where a worker's labs look for addresses, apart from the others' and from a person's.
+    """Return where a worker's labs begin to look for addresses, apart from all other labs.
 
     A lab whose nodes are all off answers nothing: another would take its addresses.
     """
@@ -83,9 +83,9 @@ def _room(group: str) -> int:
 
 
 class Interrupt:
-    """Lets the workers take down what their fixtures have put up, also after Ctrl-C.
+    """Lets the workers tear down their fixtures, even after Ctrl-C.
 
-    Without it they are ended within seconds, and labs stay up.
+    Otherwise they are killed within seconds, and labs stay up.
     """
 
     def __init__(self) -> None:
@@ -93,16 +93,16 @@ class Interrupt:
         self._interrupted = False
 
     def pytest_testnodeready(self, node: WorkerController) -> None:
-        """Keep a worker that runs."""
+        """Record a worker that runs."""
         self._workers.append(node)
 
     def pytest_keyboard_interrupt(self) -> None:
-        """Keep that this run is given up."""
+        """Record that this run was interrupted."""
         self._interrupted = True
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
-        """Interrupt the workers of a run that is given up, and wait until they are done."""
+        """Interrupt the workers of an interrupted run, and wait until they have ended."""
         if not self._interrupted:
             return
         for worker in self._workers:
@@ -117,7 +117,7 @@ class Interrupt:
 
 
 class AtOnce:
-    """Tells of a failure when it happens; pytest tells of all again at the end."""
+    """Reports a failure when it happens; pytest reports all again at the end."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -132,19 +132,19 @@ class AtOnce:
 
 
 class Worker:
-    """Ends a worker in order at the first SIGINT: a terminal and the controller both send one."""
+    """Stops a worker in order at the first SIGINT: a terminal and the controller both send one."""
 
     def __init__(self) -> None:
         self._session: pytest.Session | None = None
         signal.signal(signal.SIGINT, self._interrupt)
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Keep what to stop."""
+        """Record the session to stop."""
         self._session = session
 
     def _interrupt(self, number: int, _: object) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if self._session is not None:
-            # What runs may take the exception for its own, and go on.
+            # The running test may take the exception for its own, and go on.
             self._session.shouldstop = "interrupted"
         signal.default_int_handler(number, None)

@@ -98,7 +98,7 @@ def _read_as(call: ast.Call) -> ast.expr | None:
 
 
 def _places() -> list[tuple[str, ast.expr]]:
-    """Return every place that decodes a value as a type, except built-in types."""
+    """Return every place outside ``openvcha.api`` that decodes a value as a type."""
     return [
         (module, found)
         for module, tree in _modules()

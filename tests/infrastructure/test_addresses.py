@@ -1,4 +1,4 @@
-"""Addresses: what is usable, what is refused and with which finding."""
+"""Addresses: which are usable, and the findings for the others."""
 
 import ipaddress
 
@@ -96,7 +96,7 @@ FINDINGS = [
 
 @pytest.mark.parametrize(("key", "field", "spec"), FINDINGS)
 def test_each_finding(key: str, field: str, spec: IpSpec) -> None:
-    """One thing wrong gives exactly one finding with the path of the field."""
+    """A single error gives exactly one finding with the path of the field."""
     address, findings = parse_address(spec, "spec.ha_ip")
     assert address is None
     assert [(finding.id, finding.args[0]) for finding in findings] == [
@@ -105,7 +105,7 @@ def test_each_finding(key: str, field: str, spec: IpSpec) -> None:
 
 
 def test_all_findings_at_once() -> None:
-    """Everything wrong in one address is told in one error."""
+    """All that is wrong with one address is in one error."""
     spec = v4("300.0.0.1", prefix=40, mask="1.2.3.4", gateway="x", dns=("y",))
     with pytest.raises(ApiError) as caught:
         address_of(spec, "spec.failover_ip")
@@ -134,7 +134,7 @@ def test_all_findings_at_once() -> None:
     ],
 )
 def test_usable(spec: IpSpec) -> None:
-    """Masks and prefixes are alike; gateway and DNS servers may be there or not."""
+    """Masks and prefixes are equivalent; gateway and DNS servers are optional."""
     address, findings = parse_address(spec, "spec.ha_ip")
     assert findings == []
     assert address is not None
@@ -142,7 +142,7 @@ def test_usable(spec: IpSpec) -> None:
 
 
 def test_canonical_form() -> None:
-    """An address is the same however it was written."""
+    """Every notation of an address gives the same result."""
     address = address_of(v6("FD00:0:0:0::0011"), "f")
     assert (address.address, address.prefix) == ("fd00::11", 64)
 
@@ -164,7 +164,7 @@ def ha(address: str, prefix: int = 24, family: IpFamily = IpFamily.IPV4) -> Addr
     ],
 )
 def test_ha_address(address: Address, keys: list[str]) -> None:
-    """HA addresses: same family, other subnet, inside the network's, used by nobody else."""
+    """HA addresses: same family, other subnet, inside the HA network's, not in use."""
     findings = check_ha_address(
         address,
         "spec.ha_ip",
@@ -177,7 +177,7 @@ def test_ha_address(address: Address, keys: list[str]) -> None:
 
 
 def test_ha_address_without_a_known_network() -> None:
-    """When the HA network is not known, the rest is checked all the same."""
+    """When the HA network is unknown, the rest is still checked."""
     findings = check_ha_address(
         ha("127.83.3.11"), "f", management=MANAGEMENT, ha_subnet=None, others={}
     )
@@ -185,7 +185,7 @@ def test_ha_address_without_a_known_network() -> None:
 
 
 def test_in_use_names_who() -> None:
-    """An address in use is told with its user when that is known."""
+    """The finding names the user of the address when it is known."""
     assert "vcha-old" in in_use("127.83.2.11", "spec.ha_ip", "vcha-old").default_message
     assert "127.83.2.11" in in_use("127.83.2.11", "spec.ha_ip").default_message
 
@@ -210,7 +210,7 @@ def test_mask_and_prefix_mean_the_same(case: tuple[ipaddress.IPv4Address, int]) 
 
 @given(addresses_v4, st.integers(min_value=0, max_value=2**32 - 1))
 def test_mask_is_a_row_of_ones(case: tuple[ipaddress.IPv4Address, int], bits: int) -> None:
-    """Exactly the 32 real masks are taken for one."""
+    """Exactly the 32 real masks are accepted."""
     ip, _ = case
     text = str(ipaddress.IPv4Address(bits))
     real = text in {str(ipaddress.ip_network((0, length)).netmask) for length in range(1, 33)}
@@ -222,7 +222,7 @@ def test_mask_is_a_row_of_ones(case: tuple[ipaddress.IPv4Address, int], bits: in
 def test_round_trip(
     case: tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int], with_gateway: bool
 ) -> None:
-    """A usable address survives being shown as a spec; its info tells the same facts."""
+    """A usable address survives conversion to a spec; its info has the same content."""
     ip, prefix = case
     network = ipaddress.ip_network((ip, prefix), strict=False)
     first = min(1, network.num_addresses - 1)
@@ -252,7 +252,7 @@ def test_edges_of_a_subnet_are_no_hosts(case: tuple[ipaddress.IPv4Address, int])
 
 @given(st.text(max_size=40), st.one_of(st.none(), st.integers()), st.one_of(st.none(), st.text()))
 def test_any_text_is_answered(text: str, prefix: int | None, mask: str | None) -> None:
-    """Whatever a client sends is either an address or has findings; nothing else is raised."""
+    """Any input is either an address or has findings; no other error is raised."""
     for spec in (v4(text, prefix, mask, gateway=text, dns=(text,)), v6(text, prefix or 0)):
         address, findings = parse_address(spec, "f")
         assert (address is None) == bool(findings)

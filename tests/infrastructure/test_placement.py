@@ -1,4 +1,4 @@
-"""Where a node may live: each finding, all of them at once, and the choices made."""
+"""Placement of a node: each finding, all findings at once, and the choices made."""
 
 from collections.abc import Callable
 
@@ -173,7 +173,7 @@ def test_each_finding(
     change: Callable[[Inventory], Inventory],
     inventory: Inventory,
 ) -> None:
-    """One thing wrong gives exactly one error, with the path of the field, and no placement."""
+    """A single error gives exactly one finding, with the path of the field, and no placement."""
     placement, errors, _ = resolve(spec, change(inventory), DEFAULTS, 1_000)
     assert [(error.id, error.args[0]) for error in errors] == [
         (f"com.vmware.vcenter.vcha.placement.{key}", f"spec.placement.{field}")
@@ -185,7 +185,7 @@ def test_each_finding(
     "name", ["", " a", "a ", "-a", "a/b", "..", "a\nb", "a\0b", "ä", "a" * 81, "a.", "%s"]
 )
 def test_unusable_names(name: str, inventory: Inventory) -> None:
-    """A name that could not be a directory's and a label everywhere is refused."""
+    """A name must be usable as a directory and as a label everywhere."""
     _, errors, _ = resolve(wishing(name=name), inventory, DEFAULTS, 0)
     assert [error.id.rpartition("placement.")[2] for error in errors] == ["name.invalid"]
 
@@ -198,7 +198,7 @@ def test_usable_names(name: str, inventory: Inventory) -> None:
 
 @pytest.mark.parametrize("storage", [None, DiskSpec(), DiskSpec(datastore="datastore-14")])
 def test_too_little_space(storage: DiskSpec | None, inventory: Inventory) -> None:
-    """Too little space is found for a datastore that was asked for and for a chosen one."""
+    """Too little space is reported for a requested datastore and for a chosen one."""
     spec = wishing(storage=storage)
     placement, errors, _ = resolve(spec, inventory, DEFAULTS, 5_001)
     assert placement is None
@@ -210,7 +210,7 @@ def test_too_little_space(storage: DiskSpec | None, inventory: Inventory) -> Non
 
 
 def test_all_findings_at_once(inventory: Inventory) -> None:
-    """A placement with everything wrong is answered with everything that is wrong."""
+    """A placement with every error gets every finding."""
     spec = PlacementSpec(
         name="../x",
         folder="group-1",
@@ -235,7 +235,7 @@ def test_all_findings_at_once(inventory: Inventory) -> None:
 
 
 def test_defaults_unknown(inventory: Inventory) -> None:
-    """Without an active to take them from, unset fields are asked for."""
+    """Without an active to take them from, unset fields are required."""
     _, errors, _ = resolve(MINIMAL, inventory, PlacementDefaults(), 0)
     assert {error.args[0] for error in errors} == {
         "spec.placement.resource_pool",
@@ -245,7 +245,7 @@ def test_defaults_unknown(inventory: Inventory) -> None:
 
 
 def test_everything_given(inventory: Inventory) -> None:
-    """What is asked for is what one gets, even beside another node: with a warning."""
+    """Requested values are used, even beside another node: with a warning."""
     placement, errors, warnings = resolve(FULL, inventory, DEFAULTS, 5_000)
     assert errors == []
     assert placement is not None
@@ -269,13 +269,13 @@ def test_only_the_required_fields(inventory: Inventory) -> None:
 
 
 def test_a_type_alone_is_ignored(inventory: Inventory) -> None:
-    """A network's type without the network changes nothing."""
+    """A network's type without the network has no effect."""
     spec = wishing(ha_network_type=DISTRIBUTED, management_network_type=DISTRIBUTED)
     assert resolve(spec, inventory, DEFAULTS, 0) == resolve(MINIMAL, inventory, DEFAULTS, 0)
 
 
 def test_no_host_to_itself(inventory: Inventory) -> None:
-    """When only hosts of other nodes are left, one is taken, and a warning says so."""
+    """When only hosts of other nodes are left, one is used, with a warning."""
     alone = with_host(inventory, "host-12", maintenance=True)
     placement, errors, warnings = resolve(MINIMAL, alone, DEFAULTS, 0)
     assert errors == []
@@ -296,7 +296,7 @@ def test_least_loaded_host(inventory: Inventory) -> None:
 
 
 def test_host_with_room(inventory: Inventory) -> None:
-    """A host is chosen from which a datastore with enough space is reached."""
+    """A host must reach a datastore with enough space."""
     wide = with_host(inventory, "host-13", datastores=frozenset({"datastore-99"}))
     placement, errors, warnings = resolve(MINIMAL, wide, DEFAULTS, 8_000)
     assert errors == []
@@ -306,7 +306,7 @@ def test_host_with_room(inventory: Inventory) -> None:
 
 
 def test_most_free_space(inventory: Inventory) -> None:
-    """The datastore with the most free space that the host reaches is chosen."""
+    """Of the datastores that the host reaches, the one with the most free space is chosen."""
     wide = with_host(
         inventory, "host-12", datastores=frozenset({"datastore-14", "datastore-17", "datastore-99"})
     )
@@ -327,7 +327,7 @@ def test_the_copies_are_kept_apart(inventory: Inventory) -> None:
 
 
 def test_the_own_vm_is_no_obstacle(inventory: Inventory) -> None:
-    """Checking again after the VM was made finds the same placement, not a taken name."""
+    """Checking again after the VM was created gives the same placement, not a name in use."""
     made = replace(vm(7, "host-12"), name=MINIMAL.name, token="mine")
     again = replace(inventory, vms=(made,))
     assert resolve(MINIMAL, again, DEFAULTS, 0).errors != []
@@ -348,7 +348,7 @@ def test_defaults_from_the_active(inventory: Inventory) -> None:
 
 
 def test_placement_info(inventory: Inventory) -> None:
-    """What the API reports names all that the node lives on."""
+    """The API reports the names of everything that the node uses."""
     info = placement_info(vm(1, "host-11"), inventory, "vc.local", "guid")
     assert (info.management_vcenter_name, info.management_vcenter_server_guid) == (
         "vc.local",

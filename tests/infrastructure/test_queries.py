@@ -74,7 +74,7 @@ def full(inventory: Inventory) -> Inventory:
 
 
 def identifiers(summaries: Iterable[Structure]) -> list[str]:
-    """The first field of each summary is its identifier."""
+    """Return the first field of each summary, its identifier."""
     return [getattr(summary, summary.__struct_fields__[0]) for summary in summaries]
 
 
@@ -152,12 +152,12 @@ FILTERS = [
 def test_each_field_of_a_filter(
     query: Callable[..., list[Any]], spec: Structure, expected: list[int], full: Inventory
 ) -> None:
-    """Each field of each filter selects by what it says."""
+    """Each field of each filter selects by its own attribute."""
     assert identifiers(query(full, spec)) == [ALL[query][index] for index in expected]
 
 
 def test_every_field_is_tried() -> None:
-    """No field of a filter is without a case above."""
+    """Every field of a filter has a case above."""
     used = {(type(spec), name) for _, spec, _ in FILTERS for name in _given(spec)}
     assert used == {
         (kind, name) for kind in {kind for kind, _ in used} for name in kind.__struct_fields__
@@ -169,14 +169,14 @@ def _given(spec: Structure) -> list[str]:
 
 
 def test_fields_together(full: Inventory) -> None:
-    """An empty set lets everything pass; two fields must both match."""
+    """An empty set matches everything; two fields must both match."""
     spec = HostFilterSpec(names=frozenset(), hosts=some("host-11", "host-31"), clusters=C8)
     assert identifiers(queries.list_hosts(full, spec)) == ["host-11"]
 
 
 @pytest.mark.parametrize("query", ALL)
 def test_summaries_can_be_sent(query: Callable[..., list[Any]], full: Inventory) -> None:
-    """Every summary is a valid structure of the contract, its union of fields included."""
+    """Every summary is a valid structure of the contract, including its unions."""
     for summary in query(full):
         encoded = encode_rest(type(summary), summary)
         assert encoded["name"] == summary.name
@@ -191,7 +191,7 @@ def test_host_power_only_while_connected(full: Inventory) -> None:
 
 @pytest.mark.parametrize("kind", queries.LISTS)
 def test_a_list_has_its_limit(full: Inventory, kind: str) -> None:
-    """As many as there may be are answered, one more is refused."""
+    """The maximum number is listed, one more is refused."""
     query, most = queries.LISTS[kind]
     attribute = "vms" if kind == "VM" else f"{kind}s"
     first = getattr(full, attribute)[0]

@@ -1,4 +1,4 @@
-"""One real lab for the module, made and used with the commands that a person uses."""
+"""One real lab for the module, created and used with the commands that a person uses."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from openvcha.lab.folders import VARIABLE
 
 @pytest.fixture(scope="module")
 def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labs]:
-    """A HEALTHY lab; its first `up` was killed in the middle, the second has finished it."""
+    """Yield a HEALTHY lab; its first `up` was killed in the middle, the second finished it."""
     base = tmp_path_factory.mktemp("labs")
     environment = {**os.environ, VARIABLE: str(base), "COLUMNS": "100"}
     environment.pop(PROGRAM, None)
@@ -26,7 +26,7 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labs]:
         yield labs
     finally:
         ending = [labs.start("lab", "reset", "--yes", name=each.name) for each in base.iterdir()]
-        # All are waited for, also when one of them does not end.
+        # Wait for all of them, even when one does not end.
         over = [_over(process) for process in ending]
         assert all(over), "a lab was not taken down"
 
@@ -42,7 +42,7 @@ def _over(process: "subprocess.Popen[str]") -> bool:
 
 
 def _killed(labs: Labs) -> str:
-    """Bring the lab up, and kill that at once when the task of the deployment is at work."""
+    """Bring the lab up, and kill the command as soon as the deployment's task is running."""
     process = labs.start("lab", "up")
     assert process.stdout
     printed = ""

@@ -1,4 +1,4 @@
-"""Which names and addresses the nodes of a deployment get."""
+"""The names and addresses of a deployment's nodes."""
 
 from itertools import islice
 
@@ -31,7 +31,7 @@ def vm(name: str, number: int) -> Vm:
     ("there", "free"),
     [
         ([vm("vcha-1", 1)], [2, 3]),
-        # The active is another one now, and an undeploy has deleted the others.
+        # Another node is active now, and an undeploy has deleted the others.
         ([vm("VCHA-2", 2)], [1, 3]),
         ([vm("new", 3)], [1, 2]),
         # An undeploy has kept the others.
@@ -40,5 +40,5 @@ def vm(name: str, number: int) -> Vm:
     ],
 )
 def test_names_and_addresses_are_free(there: list[Vm], free: list[int]) -> None:
-    """Both of a number: the node is to be recognised by it."""
+    """Both have the same number, which identifies the node."""
     assert list(islice(free_numbers(STATE, Inventory(vms=tuple(there))), 2)) == free

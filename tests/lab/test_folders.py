@@ -1,4 +1,4 @@
-"""Where labs are kept."""
+"""Where labs are stored."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ STATE = LabState(name="x", octet=99, cluster_id="c")
 
 
 def test_the_state_home_is_used_only_when_it_is_absolute(tmp_path: Path) -> None:
-    """As the XDG specification wants it."""
+    """As the XDG specification requires."""
     home = Path.home() / ".local" / "state" / "openvcha"
     assert folders.user_base({"XDG_STATE_HOME": str(tmp_path)}) == tmp_path / "openvcha"
     assert folders.user_base({"XDG_STATE_HOME": "state"}) == home
@@ -22,7 +22,7 @@ def test_the_state_home_is_used_only_when_it_is_absolute(tmp_path: Path) -> None
 
 
 def test_an_account_that_may_not_enter_gets_the_shared_folder(tmp_path: Path) -> None:
-    """Root's home is closed to others; a folder that was asked for is not replaced silently."""
+    """Root's home is closed to others; a requested folder is not replaced silently."""
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     base = closed / "openvcha"
@@ -36,13 +36,13 @@ def test_an_account_that_may_not_enter_gets_the_shared_folder(tmp_path: Path) ->
 
 
 def test_reachable_asks_the_bit_of_owner_group_or_others(tmp_path: Path) -> None:
-    """The first that fits decides, as the kernel does it."""
+    """The first that applies decides, as in the kernel."""
     folder = tmp_path / "a"
     folder.mkdir()
     uid, gid = os.getuid(), os.getgid()
     for mode, owner, group, others in ((0o700, 1, 0, 0), (0o670, 0, 1, 0), (0o661, 0, 0, 1)):
         folder.chmod(mode)
-        # What is above pytest's folders is not of interest here.
+        # The folders above pytest's do not matter here.
         found = [
             folders._may_enter(folder.stat(), *who)
             for who in ((uid, gid), (uid + 1, gid), (uid + 1, gid + 1))
@@ -51,7 +51,7 @@ def test_reachable_asks_the_bit_of_owner_group_or_others(tmp_path: Path) -> None
 
 
 def test_a_lab_is_found_by_its_name(tmp_path: Path) -> None:
-    """Only what was made is a lab."""
+    """Only a created lab counts."""
     with pytest.raises(LabNotFound, match=f"`vcha lab up --name x --dir {tmp_path}` creates one"):
         folders.find("x", tmp_path)
     Lab(tmp_path / "x").make(STATE)
@@ -67,7 +67,7 @@ def test_a_name_is_never_a_path(name: str, tmp_path: Path) -> None:
 
 
 def test_other_peoples_directories_are_left_alone(tmp_path: Path) -> None:
-    """A lab's directory is given away and deleted: it must be empty, or a lab's."""
+    """A lab's directory changes owner and is deleted: it must be empty, or a lab's."""
     folders.check_directory(tmp_path / "new")
     folders.check_directory(tmp_path)
     (tmp_path / "file").touch()
@@ -83,7 +83,7 @@ def test_other_peoples_directories_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_lab_that_is_just_being_made_is_one(tmp_path: Path) -> None:
-    """A second command waits for the first; what a crash has left there hinders nobody."""
+    """A second command waits for the first; what a crash left there is no obstacle."""
     lab = Lab(tmp_path)
     (tmp_path / f".{lab.passwords_file.name}.new").touch()
     folders.check_directory(tmp_path)
@@ -95,7 +95,7 @@ def test_a_lab_that_is_just_being_made_is_one(tmp_path: Path) -> None:
 def test_a_command_is_advised_with_the_options_that_find_the_lab(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Typed as it is shown it means this lab, and no other that has a usual name."""
+    """As shown it means this lab, and not another one with the usual name."""
     monkeypatch.delenv(folders.VARIABLE, raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "own"))
     own, shared, other = folders.user_base(), tmp_path / "shared", tmp_path / "an other"
@@ -110,7 +110,7 @@ def test_a_command_is_advised_with_the_options_that_find_the_lab(
         == f"`vcha lab up --name x --dir '{other}'`"
     )
     Lab(own / "default").make(STATE)
-    # Without an option the own one is found first.
+    # Without an option the account's own one is found first.
     assert folders.lab_options(Lab(shared / "default")) == f" --dir {shared}"
     monkeypatch.setenv(folders.VARIABLE, f"{other}/")
     assert folders.lab_options(Lab(other / "default")) == ""

@@ -1,4 +1,4 @@
-"""A real lab: brought up, looked at, broken and repaired by its commands."""
+"""A real lab: brought up, inspected, broken and repaired by its commands."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ def _roles(labs: Labs, code: int = 0) -> dict[str, str]:
 
 
 def test_an_up_that_was_killed_is_finished_by_the_next(labs: Labs) -> None:
-    """The deployment went on by itself; it is followed, not begun again."""
+    """The deployment went on by itself; it is followed, not started again."""
     assert KILLED_AT in labs.killed
     assert "HEALTHY" not in labs.killed
     assert "Creating the lab" not in labs.again
@@ -45,7 +45,7 @@ def test_an_up_that_was_killed_is_finished_by_the_next(labs: Labs) -> None:
 
 
 def test_up_shows_all_that_one_needs(labs: Labs) -> None:
-    """Addresses, users, where the passwords are, both thumbprints, psql, and what to try next."""
+    """Addresses, users, the password files, both thumbprints, psql, and what to try next."""
     out = labs.again
     state = labs.lab.state()
     served = ssl.get_server_certificate((state.public_address, 8443)).encode()
@@ -67,7 +67,7 @@ def test_up_shows_all_that_one_needs(labs: Labs) -> None:
 
 
 def test_the_psql_line_works_as_it_is_shown(labs: Labs) -> None:
-    """Without a password on it: that is in a file which libpq finds."""
+    """It has no password: that is in a file which libpq finds."""
     (line,) = re.findall(r"psql '(host=.+)'", labs.again)
     with psycopg.connect(line) as connection:
         row = connection.execute("select current_user, current_database()").fetchone()
@@ -75,7 +75,7 @@ def test_the_psql_line_works_as_it_is_shown(labs: Labs) -> None:
 
 
 def test_the_environment_is_for_a_shell(labs: Labs) -> None:
-    """With it, the curl of the README and psql need no more."""
+    """With it, the README's curl and psql need nothing else."""
     lines = labs.run("lab", "env")
     call = "$API/api/vcenter/vcha/cluster/mode"
     shell = f'{lines}\ncurl -sS --cacert "$CA" -u "$VCHA_USER:$PASSWORD" "{call}"'
@@ -97,7 +97,7 @@ def test_status_shows_each_node(labs: Labs) -> None:
 
 
 def test_logs_of_a_node_are_one_stream(labs: Labs) -> None:
-    """By role or name; one part, and only so many lines."""
+    """By role or name; one part, and only the last lines."""
     lines = labs.run("lab", "logs", "active", "--lines", "200").splitlines()
     assert {line.split()[1] for line in lines} >= {"etcd", "patroni", "service", "api"}
     only = labs.run("lab", "logs", "vcha-3", "--part", "etcd", "-n", "3").splitlines()
@@ -108,7 +108,7 @@ def test_logs_of_a_node_are_one_stream(labs: Labs) -> None:
 
 
 def test_users_are_added_changed_and_removed(labs: Labs, tmp_path: Path) -> None:
-    """And each change counts with the next call."""
+    """And each change takes effect with the next call."""
     secret = tmp_path / "secret"
     secret.write_text("first-password\n")
     as_bob = ("--user", "bob", "--password-file", str(secret))
@@ -135,7 +135,7 @@ def test_users_are_added_changed_and_removed(labs: Labs, tmp_path: Path) -> None
 
 
 def test_the_labs_own_password_can_be_changed(labs: Labs) -> None:
-    """The lab learns it, and goes on; one that it has not learned is told with its remedy."""
+    """The lab learns it, and goes on; for one that it has not learned the error says what to do."""
     assert labs.lab.update_password(ADMINISTRATOR, Secret("not-the-password"))
     try:
         out = labs.run("lab", "status", code=1)
@@ -150,7 +150,7 @@ def test_the_labs_own_password_can_be_changed(labs: Labs) -> None:
 
 
 def test_any_server_can_be_called(labs: Labs, tmp_path: Path) -> None:
-    """Known by its authority or by its thumbprint, and by nothing less."""
+    """Verified by its authority or by its thumbprint, and by nothing less."""
     secret = tmp_path / "secret"
     secret.write_text(labs.lab.password(READER).reveal())
     state = labs.lab.state()
@@ -168,7 +168,7 @@ def test_any_server_can_be_called(labs: Labs, tmp_path: Path) -> None:
 def test_dead_nodes_are_told_and_started_again(labs: Labs) -> None:
     """DEGRADED with the reason and what to do, then HEALTHY by the next up.
 
-    Also a node whose supervisor alone has crashed, so that other processes of it still live.
+    Also a node whose supervisor alone has crashed, so that its other processes still run.
     """
     assert "vcha-2 (passive) was killed" in labs.run("lab", "kill", "passive")
     labs.until(lambda: labs.state == "DEGRADED")
@@ -198,7 +198,7 @@ def test_two_ups_of_another_lab_beside_this_one(labs: Labs) -> None:
 
 
 def test_the_demo_loses_no_row(labs: Labs) -> None:
-    """The whole main job, explained; the passive is a new one afterwards."""
+    """The whole main task, explained; the passive is a new one afterwards."""
     before = {vm["vm"] for vm in json.loads(labs.run("call", "VM.list"))}
     out = labs.run("demo", "--data", "1")
     for text in (
@@ -217,7 +217,7 @@ def test_the_demo_loses_no_row(labs: Labs) -> None:
 
 
 def test_a_lost_passive_is_redeployed_by_hand(labs: Labs) -> None:
-    """Destroyed, checked, redeployed with a name that was asked for, followed to the end."""
+    """Destroyed, checked, redeployed with a given name, followed to the end."""
     labs.run("lab", "destroy", "passive")
     labs.until(lambda: labs.state == "DEGRADED")
     assert "nothing prevents" in labs.run("passive", "check")
@@ -231,7 +231,7 @@ def test_a_lost_passive_is_redeployed_by_hand(labs: Labs) -> None:
 
 
 def test_what_is_stopped_in_order_comes_back_as_it_was(labs: Labs) -> None:
-    """Nobody takes over while the lab goes down; status tells what it can, with its own code."""
+    """No node takes over while the lab goes down; status shows what it can, with its own code."""
     before = _roles(labs)
     out = labs.run("lab", "down")
     stopped = re.findall(r"Stopping \S+ \((\w+)\)", out)
@@ -244,7 +244,7 @@ def test_what_is_stopped_in_order_comes_back_as_it_was(labs: Labs) -> None:
 
 
 def test_a_dead_active_is_told_without_its_api(labs: Labs) -> None:
-    """Nobody answers for a moment: what can be told is told; then the other one is the active."""
+    """No node serves for a moment: the command shows what it can; then the other node is active."""
     active, passive = (_roles(labs)[role] for role in ("ACTIVE", "PASSIVE"))
     assert f"{active} (active) was killed" in labs.run("lab", "kill", "active")
     known = json.loads(labs.run("lab", "status", "--json", code=1))

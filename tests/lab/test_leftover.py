@@ -1,4 +1,4 @@
-"""Which VMs may be destroyed by their name: those that the cluster does not need."""
+"""Which VMs may be destroyed by name: those that the cluster does not need."""
 
 from pathlib import Path
 
@@ -45,13 +45,13 @@ def reason(vm: str, *members: Member, running: str | None = None) -> str | None:
 
 
 def test_what_nobody_needs_may_go() -> None:
-    """It has no vote, nor is it named; a learner's absence stops no store."""
+    """It has no vote and is not configured; a missing learner stops no store."""
     assert reason("vm-42", member("vcha-1-a")) is None
     assert reason("vm-42", member("vcha-1-a"), member("vcha-2-b", learner=True)) is None
 
 
 def test_what_somebody_needs_stays() -> None:
-    """And what to do instead is said, for this lab."""
+    """The error says what to do instead, for this lab."""
     assert "is a node of the cluster" in (reason("vm-41") or "")
     assert "an operation is running" in (reason("vm-42", running="t") or "")
     voting = reason("vm-42", member("vcha-2-b")) or ""
@@ -60,7 +60,7 @@ def test_what_somebody_needs_stays() -> None:
 
 
 async def test_where_nobody_can_tell_it_stays(tmp_path: Path) -> None:
-    """Unknown is no permission."""
+    """Unknown does not permit it."""
     lab = Lab(tmp_path / "x")
     lab.make(LabState(name="x", octet=83, cluster_id="c"))
     vm = _vm("vm-42", "vcha-2")
@@ -69,6 +69,6 @@ async def test_where_nobody_can_tell_it_stays(tmp_path: Path) -> None:
 
 
 async def test_the_active_is_never_destroyed(tmp_path: Path) -> None:
-    """Not by its role either."""
+    """Nor by its role."""
     with pytest.raises(CommandError, match="the active cannot be destroyed"):
         await power.destroy(Lab(tmp_path / "x"), "active")

@@ -1,4 +1,4 @@
-"""One at a time changes a lab as a whole."""
+"""Only one command at a time changes a lab as a whole."""
 
 import asyncio
 import fcntl
@@ -36,7 +36,7 @@ async def test_the_second_waits_until_the_first_is_done(tmp_path: Path) -> None:
 async def test_a_directory_that_was_just_deleted_is_not_what_is_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A reset between opening and locking leaves a lock on something that has no name."""
+    """A reset between opening and locking leaves a lock on a deleted directory."""
     lab = tmp_path / "lab"
     deleted: list[Path] = []
 

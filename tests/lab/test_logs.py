@@ -1,4 +1,4 @@
-"""Logs of all parts as one stream."""
+"""The logs of all parts as one stream."""
 
 import asyncio
 import datetime as dt
@@ -39,7 +39,7 @@ SERVICE = '{"event":"call","user":"bob","level":"info","time":"2026-11-23T23:51:
 def test_lines_of_every_part_are_understood(
     raw: str, clock: str, level: str, text: str | None
 ) -> None:
-    """Ours, etcd's, PostgreSQL's; others are shown as they are, with the time of the file."""
+    """Ours, etcd's, PostgreSQL's; others are shown unchanged, with the file's time."""
     line = parse("x", raw, NOON)
     assert line.time.strftime("%H:%M:%S.%f")[:-3] == clock
     assert line.level == level
@@ -47,7 +47,7 @@ def test_lines_of_every_part_are_understood(
 
 
 def test_the_last_lines_come_in_the_order_of_time(tmp_path: Path) -> None:
-    """Whatever file they are from; and one part can be chosen."""
+    """Whichever file they are from; and one part can be selected."""
     (tmp_path / "etcd.jsonl").write_text(f"{ETCD}\n")
     (tmp_path / "patroni.jsonl").write_text(f"{PATRONI}\n")
     (tmp_path / "postgresql-Mon.json").write_text(f"{POSTGRESQL}\n")
@@ -75,7 +75,7 @@ def _event(text: str) -> str:
 
 
 async def test_following_shows_what_comes_also_after_a_rotation(tmp_path: Path) -> None:
-    """Old lines are not repeated, a half-written one is waited for, a new file is read at once."""
+    """Old lines are not repeated, an incomplete one is waited for, a new file is read at once."""
     log = tmp_path / "service.jsonl"
     log.write_text(_event("old"))
     async with aclosing(follow(tmp_path, None)) as lines:  # type: ignore[type-var]  # a generator

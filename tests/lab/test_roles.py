@@ -1,4 +1,4 @@
-"""Which node a person means."""
+"""Finding the node that a person means."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ LAB = Lab(Path("/labs/mine"))
 
 @pytest.mark.parametrize("text", ["active", "vcha-2", "VCHA-2", "vm-43"])
 def test_a_node_has_a_role_a_name_and_an_id(text: str) -> None:
-    """Each of them finds it."""
+    """Each of them identifies it."""
     assert select(LAB, INVENTORY, KNOWN, text).id == "vm-43"
 
 
@@ -28,6 +28,6 @@ def test_a_node_has_a_role_a_name_and_an_id(text: str) -> None:
     ],
 )
 def test_what_is_not_there_is_told(text: str, told: str) -> None:
-    """With what one can say instead."""
+    """The error lists the valid choices."""
     with pytest.raises(CommandError, match=told):
         select(LAB, INVENTORY, KNOWN, text)

@@ -1,4 +1,4 @@
-"""What a lab writes down about itself."""
+"""A lab's own files."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ STATE = LabState(name="x", octet=99, cluster_id="c")
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
-    """A lab that was just made."""
+    """Return a lab that was just created."""
     made = Lab(tmp_path / "x")
     made.make(STATE)
     return made
 
 
 def test_passwords_are_for_their_owner_only(lab: Lab) -> None:
-    """Nobody else may read a file with a password, nor enter the lab."""
+    """Others can neither read a file with a password, nor enter the lab."""
     assert lab.directory.stat().st_mode & 0o777 == 0o700
     for path in (lab.passwords_file, lab.pgpass):
         assert path.stat().st_mode & 0o777 == 0o600
@@ -30,14 +30,14 @@ def test_passwords_are_for_their_owner_only(lab: Lab) -> None:
 
 
 def test_making_a_lab_twice_changes_nothing(lab: Lab) -> None:
-    """An up that was killed and begun again keeps what the first one had decided."""
+    """A repeated up, after one that was killed, keeps the first one's decisions."""
     before = {path: path.read_bytes() for path in lab.directory.iterdir()}
     lab.make(LabState(name="y", octet=100, cluster_id="d"))
     assert {path: path.read_bytes() for path in lab.directory.iterdir()} == before
 
 
 def test_a_changed_password_is_learned_for_users_that_the_lab_keeps(lab: Lab) -> None:
-    """Names are compared as the API compares them; the database's role is no user of the API."""
+    """Names are compared as by the API; the database's role is not a user of the API."""
     assert lab.update_password(ADMINISTRATOR.upper(), Secret("new"))
     assert lab.password(ADMINISTRATOR).reveal() == "new"
     database = lab.password("app")
@@ -48,7 +48,7 @@ def test_a_changed_password_is_learned_for_users_that_the_lab_keeps(lab: Lab) ->
 
 
 def test_what_cannot_be_read_is_told_with_its_path(lab: Lab) -> None:
-    """Damaged files are not a traceback."""
+    """Damaged files do not cause a traceback."""
     lab.state_file.write_text("{")
     with pytest.raises(CommandError, match=r"lab\.json cannot be read"):
         lab.state()

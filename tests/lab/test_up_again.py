@@ -1,4 +1,4 @@
-"""A lab that comes up while its API comes and goes. SIMULATED: only the waiting is real."""
+"""Bringing a lab up while its API comes and goes. SIMULATED: only the waiting is real."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,18 +39,18 @@ async def brought_up(patch: pytest.MonkeyPatch, *ends: Exception | bool) -> tupl
 
 
 async def test_an_api_that_goes_away_again_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The active may step down just when the others are back."""
+    """The active may step down just as the others return."""
     ends = (ServerUnreachable("away"), UNAVAILABLE, True)
     assert await brought_up(monkeypatch, *ends) == (True, ["The API is gone again"] * 2)
 
 
 async def test_it_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last reason is told."""
+    """The error has the last reason."""
     with pytest.raises(ServerUnreachable, match="away"):
         await brought_up(monkeypatch, ServerUnreachable("away"))
 
 
 async def test_a_refusal_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would be the same the next time."""
+    """It would be refused again."""
     with pytest.raises(RequestRefused):
         await brought_up(monkeypatch, BAD, True)

@@ -14,7 +14,7 @@ from openvcha.lab.state import Lab, LabState
 async def deployed(
     patch: pytest.MonkeyPatch, lab: Lab, state: str, *, active_only: bool = False
 ) -> list[str]:
-    """Bring a lab on from this state of its configuration; return for whom deploy was called."""
+    """Bring a lab up from this configuration state; return the calls of deploy."""
     called: list[str] = []
 
     async def cluster(*_: Any, **__: Any) -> dict[str, str]:
@@ -51,7 +51,7 @@ def lab(tmp_path: Path) -> Lab:
 async def test_what_is_not_deployed_is(
     monkeypatch: pytest.MonkeyPatch, lab: Lab, state: str
 ) -> None:
-    """A deployment that failed is no hindrance to the next; --active-only leaves it so."""
+    """A failed deployment does not prevent the next; --active-only leaves it alone."""
     assert await deployed(monkeypatch, lab, state) == ["127.83.2.11"]
     assert await deployed(monkeypatch, lab, state, active_only=True) == []
 
@@ -60,5 +60,5 @@ async def test_what_is_not_deployed_is(
 async def test_what_is_deployed_is_left(
     monkeypatch: pytest.MonkeyPatch, lab: Lab, state: str
 ) -> None:
-    """Nothing is called for it."""
+    """Deploy is not called."""
     assert await deployed(monkeypatch, lab, state) == []

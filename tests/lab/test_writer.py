@@ -1,4 +1,4 @@
-"""What counts as an acknowledged row."""
+"""Which rows count as acknowledged."""
 
 import asyncio
 from typing import Any, Self
@@ -10,7 +10,7 @@ from openvcha.lab.writer import Writer
 
 
 class Connection:
-    """A simulated connection: each statement ends as the next outcome says."""
+    """A simulated connection: each statement has the next outcome."""
 
     def __init__(self, writer: Writer, outcomes: list[str], stop: asyncio.Event) -> None:
         self._writer = writer
@@ -36,14 +36,14 @@ class Connection:
 
 
 class Diagnostic:
-    """What PostgreSQL says beside its answer."""
+    """A message that PostgreSQL sends beside its answer."""
 
     def __init__(self, severity: str) -> None:
         self.severity_nonlocalized = severity
 
 
 async def test_only_a_clean_answer_is_an_acknowledgement(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A warning (the standby has not confirmed) and a lost connection leave it unknown."""
+    """After a warning (the standby has not confirmed) or a lost connection it is unknown."""
     stop = asyncio.Event()
     writer = Writer({"host": "nowhere"}, "rows")
     outcomes = ["fine", "warned", "fine", "lost", "noticed"]
@@ -60,7 +60,7 @@ async def test_only_a_clean_answer_is_an_acknowledgement(monkeypatch: pytest.Mon
 
 
 async def test_the_longest_pause_includes_the_time_without_a_connection() -> None:
-    """It is what a client has to wait, for whatever reason."""
+    """It is the time that a client has to wait, for any reason."""
     times = iter((0.0, 0.1, 2.1, 2.2))
     writer = Writer({"host": "nowhere"}, "rows", clock=lambda: next(times))
     for number in range(3):

@@ -1,4 +1,4 @@
-"""Real etcd members with TLS on loopback addresses of their own, and both kinds of store."""
+"""Real etcd members with TLS on their own loopback addresses, and both kinds of store."""
 
 import asyncio
 import secrets
@@ -15,7 +15,7 @@ from openvcha.store.memory import MemoryStore
 
 @pytest.fixture(scope="session")
 def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
-    """Return one running member of a kind, started when it is first asked for."""
+    """Return one running member of a kind, started on first use."""
     running: dict[str, Server] = {}
 
     def start(kind: str) -> Server:
@@ -41,11 +41,11 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str],
 async def store(
     request: pytest.FixtureRequest, single: Callable[[str], Server]
 ) -> AsyncIterator[MemoryStore | Etcd]:
-    """Return each kind of store: what a test says must hold for all of them."""
+    """Return each kind of store: the test must pass on all of them."""
     if request.param == "memory":
         yield MemoryStore()
         return
-    # The session's member starts in a thread: it waits in an event loop of its own.
+    # The session's member starts in a thread: its wait needs its own event loop.
     server = await asyncio.to_thread(single, request.param)
     async with Etcd([server.url], server.tls.source()) as client:
         yield client
@@ -53,13 +53,13 @@ async def store(
 
 @pytest.fixture
 def root() -> str:
-    """Return a prefix of the test's own, so that tests may share a server."""
+    """Return the test's own prefix, so that tests may share a server."""
     return f"/test/{secrets.token_hex(8)}/"
 
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
-    """Prepare three members of the system's etcd; they are ended after the module's tests."""
+    """Prepare three members with the system's etcd; they are stopped after the module's tests."""
     members = make_servers("system", tmp_path_factory.mktemp("three"), 3)
     yield members
     for server in members:
@@ -68,7 +68,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
 
 @pytest.fixture
 async def servers(three: list[Server]) -> list[Server]:
-    """Return a running cluster of three; what an earlier test killed or froze runs again."""
+    """Return a running cluster of three; members killed or frozen by an earlier test run again."""
     for server in three:
         if server.process is None:
             server.start(three)
@@ -79,7 +79,7 @@ async def servers(three: list[Server]) -> list[Server]:
 
 @pytest.fixture
 async def client(servers: list[Server]) -> AsyncIterator[Etcd]:
-    """Return a client of the three members, with short patience."""
+    """Return a client of the three members, with a short timeout."""
     urls = [server.url for server in servers]
     async with Etcd(urls, servers[0].tls.source(), timeout=4.0, silence=0.3) as etcd:
         yield etcd
@@ -87,5 +87,5 @@ async def client(servers: list[Server]) -> AsyncIterator[Etcd]:
 
 @pytest.fixture
 def make_members() -> Callable[[str, Path, int], list[Server]]:
-    """Return what prepares members that a test starts with flags of its own."""
+    """Return what prepares members that a test starts with its own flags."""
     return make_servers

@@ -1,4 +1,4 @@
-"""What others have written as JSON: within bounds it is read, beyond them it is unreadable."""
+"""JSON from others: within bounds it is read, beyond them it is unreadable."""
 
 import json
 from typing import Any
@@ -36,7 +36,7 @@ def test_the_last_level_is_read_and_the_next_is_not() -> None:
 
 
 def test_brackets_in_texts_and_beside_each_other_are_no_levels() -> None:
-    """Also behind escaped quotes, and where a text holds a whole document."""
+    """Also after escaped quotes, and where a text contains a whole document."""
     fields = {"a": "[" * 200, "b": '"[\\' * 200, "c": [[]] * 200, '[{\\"' * 50: "\\"}
     assert bounded_json.json_object(json.dumps(fields)) == fields
     assert bounded_json.decode(json.dumps(fields).encode(), dict[str, Any]) == fields
@@ -48,7 +48,7 @@ def test_brackets_in_texts_and_beside_each_other_are_no_levels() -> None:
     ids=range(8),
 )
 def test_what_is_no_object_is_none(value: bytes | str) -> None:
-    """And soon: a text that never ends is gone through once."""
+    """And soon: an unterminated text is scanned once."""
     assert bounded_json.json_object(value) is None
     assert isinstance(value, str) or bounded_json.json_object(value + b"[" * 100) is None
 
@@ -66,7 +66,7 @@ def test_every_reader_of_records_finds_it_unreadable(bomb: bytes) -> None:
 
 @BOMBS
 async def test_under_a_sealed_key_it_is_forged(bomb: bytes) -> None:
-    """Nobody who reads among others stumbles over it."""
+    """A reader of several records skips it."""
     raw = MemoryStore()
     store = SealedStore(raw, SEALS)
     member = keys.patroni_member("x")

@@ -1,4 +1,4 @@
-"""What every store does: the same tests run on the simulated one and on real etcds."""
+"""The behaviour of every store: the same tests run on the simulated one and on real etcds."""
 
 import asyncio
 from contextlib import aclosing
@@ -29,7 +29,7 @@ AnyStore = MemoryStore | Etcd
 
 
 async def gather(store: Store, target: str, start: int, count: int) -> list[Event]:
-    """Watch until ``count`` events have come."""
+    """Watch until ``count`` events have arrived."""
     seen: list[Event] = []
     async with asyncio.timeout(30), aclosing(store.watch(target, start)) as changes:
         async for events in changes:
@@ -40,7 +40,7 @@ async def gather(store: Store, target: str, start: int, count: int) -> list[Even
 
 
 async def test_put_and_get(store: AnyStore, root: str) -> None:
-    """A value of any bytes comes back as it was written; revisions and version count writes."""
+    """Any bytes are returned as written; revisions and version count writes."""
     value = bytes(range(256))
     first = await store.put(root + "ä", value)
     second = await store.put(root + "ä", b"")
@@ -51,7 +51,7 @@ async def test_put_and_get(store: AnyStore, root: str) -> None:
 
 
 async def test_several_keys_are_read_at_once(store: AnyStore, root: str) -> None:
-    """In the order asked for; what is not there is none, what is asked for twice is there twice."""
+    """In the order given; a missing key is None, a repeated key is returned twice."""
     await store.put(f"{root}a", b"1")
     await store.put(f"{root}b", b"2")
     found = await store.get_many([f"{root}{name}" for name in "bcab"])
@@ -71,7 +71,7 @@ async def test_prefix(store: AnyStore, root: str) -> None:
 
 
 async def test_snapshot_revision_is_the_stores(store: AnyStore, root: str) -> None:
-    """A snapshot's revision is that of the last write anywhere."""
+    """A snapshot's revision is that of the last write to any key."""
     await store.put(root + "a", b"")
     last = await store.put("/test/elsewhere", b"")
     snapshot = await store.snapshot(root)
@@ -80,7 +80,7 @@ async def test_snapshot_revision_is_the_stores(store: AnyStore, root: str) -> No
 
 
 async def test_delete(store: AnyStore, root: str) -> None:
-    """Deleting tells what was there."""
+    """A delete returns what was there."""
     await store.put(root + "a", b"")
     await store.put(root + "ab", b"")
     assert await store.delete(root + "a")
@@ -159,7 +159,7 @@ async def test_txn_refuses(store: AnyStore, actions: list[Put | Delete]) -> None
 
 
 async def test_lease_expiry_frees_its_keys(store: AnyStore, root: str) -> None:
-    """A key lives as long as its lease: it goes, as an event, when the lease is not renewed."""
+    """A key is deleted, with an event, when its lease expires."""
     lease = await store.lease_grant(1)
     made = await store.put(root + "a", b"", lease)
     kv = await store.get(root + "a")
@@ -175,7 +175,7 @@ async def test_lease_expiry_frees_its_keys(store: AnyStore, root: str) -> None:
 
 
 async def test_lease_revoke(store: AnyStore, root: str) -> None:
-    """Revoking deletes the lease's keys at once; a key written again without it stays."""
+    """Revoking deletes the lease's keys at once; a key rewritten without it stays."""
     lease = await store.lease_grant(60)
     assert await store.lease_keep_alive(lease) == 60
     await store.put(root + "goes", b"", lease)
@@ -188,7 +188,7 @@ async def test_lease_revoke(store: AnyStore, root: str) -> None:
 
 
 async def test_watch_from_a_revision(store: AnyStore, root: str) -> None:
-    """A watch from a revision gives all of it: what was before the watch began, then the rest."""
+    """A watch from a revision delivers everything: changes before it began, then the rest."""
     start = (await store.snapshot(root)).revision + 1
     for number in range(5):
         await store.put(f"{root}{number}", b"x")
@@ -205,7 +205,7 @@ async def test_watch_from_a_revision(store: AnyStore, root: str) -> None:
 
 
 async def test_watch_of_one_key(store: AnyStore, root: str) -> None:
-    """Without a trailing slash only the key itself is followed."""
+    """Without a trailing slash only the key itself is watched."""
     start = await store.put(root + "ab", b"")
     await store.put(root + "a", b"1")
     await store.put(root + "a/b", b"")
@@ -215,7 +215,7 @@ async def test_watch_of_one_key(store: AnyStore, root: str) -> None:
 
 
 async def test_watch_gives_a_transaction_whole(store: AnyStore, root: str) -> None:
-    """All changes of one transaction come together."""
+    """All changes of one transaction arrive together."""
     result = await store.txn([], [Put(root + name, b"") for name in "abc"])
     async with aclosing(store.watch(root, result.revision)) as changes:
         events = await anext(changes)
@@ -223,7 +223,7 @@ async def test_watch_gives_a_transaction_whole(store: AnyStore, root: str) -> No
 
 
 async def test_watch_from_now(store: AnyStore, root: str) -> None:
-    """Revision 0 is from now: nothing that was before comes, everything that is after does."""
+    """Revision 0 means now: no earlier change is delivered, every later one is."""
     await store.put(root + "before", b"")
     async with asyncio.timeout(30), aclosing(store.watch(root)) as changes:
         first = asyncio.ensure_future(anext(changes))
@@ -234,7 +234,7 @@ async def test_watch_from_now(store: AnyStore, root: str) -> None:
 
 
 async def test_watch_says_compacted(store: AnyStore, root: str) -> None:
-    """A watch from a revision that is gone says so, never silently begins later."""
+    """A watch from a compacted revision fails, and never silently begins later."""
     old = await store.put(root + "a", b"1")
     new = await store.put(root + "a", b"2")
     await store.compact(new)

@@ -1,4 +1,4 @@
-"""Holding a key: one holder at a time, who learns in time that it is one no longer."""
+"""Holding a key: one holder at a time, which learns in time that it has lost it."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ AnyStore = MemoryStore | Etcd
 
 
 class Breakable(MemoryStore):
-    """Simulated: a store that can be cut off, hang, or lose the answer of a transaction."""
+    """Simulated: a store that can be isolated, hang, or lose the answer of a transaction."""
 
     cut = False
     hangs = False
     loses_answer = False
 
     async def lease_keep_alive(self, lease: int) -> int:
-        """Renew, unless cut off."""
+        """Renew, unless isolated."""
         if self.cut:
             raise StoreUnavailable("cut off")
         if self.hangs:
@@ -35,7 +35,7 @@ class Breakable(MemoryStore):
         success: Sequence[Action],
         failure: Sequence[Action] = (),
     ) -> TxnResult:
-        """Run it, and perhaps lose the answer."""
+        """Run the transaction, and perhaps lose the answer."""
         result = await super().txn(compares, success, failure)
         if self.loses_answer:
             raise OutcomeUnknown("the answer was lost")
@@ -43,7 +43,7 @@ class Breakable(MemoryStore):
 
 
 async def test_one_holder(store: AnyStore, root: str) -> None:
-    """Who comes second gets nothing until the first has released; tokens grow."""
+    """The second gets nothing until the first has released the key; tokens grow."""
     first = await acquire(store, root + "k", b"one", 5)
     assert first is not None
     assert await acquire(store, root + "k", b"two", 5) is None
@@ -61,7 +61,7 @@ async def test_one_holder(store: AnyStore, root: str) -> None:
 
 
 async def test_campaign_waits_until_free(store: AnyStore, root: str) -> None:
-    """A campaign ends as soon as the holder gives up."""
+    """A campaign ends as soon as the holder releases the key."""
     first = await campaign(store, root + "k", b"", 60)
     waiting = asyncio.create_task(campaign(store, root + "k", b"", 60))
     await asyncio.wait([waiting], timeout=0.2)
@@ -80,13 +80,13 @@ async def test_hold_outlives_its_ttl(store: AnyStore, root: str) -> None:
 
 
 async def test_deleted_key_is_lost(store: AnyStore, root: str) -> None:
-    """A key that somebody deleted is lost, also when somebody else made it anew."""
+    """A deleted key is lost, even if another process has created it again."""
     async with await campaign(store, root + "k", b"", 1) as hold:
         await store.delete(root + "k")
         await store.put(root + "k", b"other")
         assert await _lost(hold.lost, 3)
     kv = await store.get(root + "k")
-    assert kv is not None  # releasing took away only what was ours
+    assert kv is not None  # releasing deleted only our own key
 
 
 @pytest.mark.looptime
@@ -109,7 +109,7 @@ async def test_lost_when_renewal_fails(how: str) -> None:
 
 @pytest.mark.looptime
 async def test_short_cut_is_no_loss() -> None:
-    """A store that is back before the lease has ended costs nothing."""
+    """A store that is back before the lease expires costs nothing."""
     store = Breakable()
     hold = await campaign(store, "k", b"", 30)
     store.cut = True
@@ -121,7 +121,7 @@ async def test_short_cut_is_no_loss() -> None:
 
 
 async def test_lost_answer_of_taking() -> None:
-    """When the answer was lost, who holds the key is looked up."""
+    """When the answer was lost, the key's holder is read."""
     store = Breakable()
     store.loses_answer = True
     hold = await acquire(store, "k", b"", 30)

@@ -1,4 +1,4 @@
-"""What is read from memory is what the store would have said."""
+"""A read from the mirror returns what the store would have returned."""
 
 import asyncio
 import random
@@ -35,7 +35,7 @@ async def value(mirror: Mirror, key: str) -> bytes | None:
 
 
 async def test_what_is_known_is_not_asked_again() -> None:
-    """One proof for all who ask within its time, and none while nobody does."""
+    """One proof serves all readers within its time, and none is requested without readers."""
     remote = Remote()
     await remote.put(ALICE, b"1")
     async with mirrored(remote) as mirror:
@@ -53,7 +53,7 @@ async def test_what_is_known_is_not_asked_again() -> None:
 
 
 class Slow(Remote):
-    """A simulated store that takes its time to say how far it is."""
+    """A simulated store that is slow to report its revision."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Slow(Remote):
 
 
 async def test_nobody_waits_for_a_proof_while_others_read() -> None:
-    """The next one is there before the last one is over, and there are no more than needed."""
+    """The next proof arrives before the last one expires, and there are no more than needed."""
     remote, loop = Slow(), asyncio.get_running_loop()
     async with mirrored(remote) as mirror:
         await mirror.get(ALICE)
@@ -82,7 +82,7 @@ async def test_nobody_waits_for_a_proof_while_others_read() -> None:
 
 
 async def test_who_reads_rarely_has_no_proofs_made_for_nothing() -> None:
-    """One call reads several times; that is no reason to ask the store beside it."""
+    """One call reads several times; that is no reason for further requests to the store."""
     remote = Slow()
     async with mirrored(remote) as mirror:
         for _ in range(5):
@@ -93,7 +93,7 @@ async def test_who_reads_rarely_has_no_proofs_made_for_nothing() -> None:
 
 
 async def test_a_proof_that_fails_in_the_background_is_told_to_who_reads_next() -> None:
-    """And it is tried again when somebody reads."""
+    """And it is retried at the next read."""
     remote = Slow()
     async with mirrored(remote) as mirror:
         await mirror.get(ALICE)
@@ -109,7 +109,7 @@ async def test_a_proof_that_fails_in_the_background_is_told_to_who_reads_next() 
 
 
 async def test_its_own_write_counts_at_once() -> None:
-    """Whatever it is, and although the watch lags; then the store itself is asked."""
+    """Whatever it is, and although the watch lags; then the store itself is read."""
     remote = Remote()
     lease = await remote.lease_grant(60)
     async with mirrored(remote) as mirror:
@@ -131,7 +131,7 @@ async def test_its_own_write_counts_at_once() -> None:
 
 
 async def test_a_write_that_failed_voids_the_proof_too() -> None:
-    """It may have been carried out all the same."""
+    """It may have been carried out."""
     remote = Remote()
     async with mirrored(remote) as mirror:
         assert await value(mirror, ALICE) is None
@@ -148,7 +148,7 @@ async def test_a_write_that_failed_voids_the_proof_too() -> None:
 
 
 async def test_anothers_write_counts_after_the_bound() -> None:
-    """Who waited so long may promise it; also when it ended before, by the watch."""
+    """After that time the promise holds; earlier too, if the watch has delivered the write."""
     remote = Remote()
     async with mirrored(remote) as mirror:
         assert await value(mirror, ALICE) is None
@@ -161,7 +161,7 @@ async def test_anothers_write_counts_after_the_bound() -> None:
 
 
 async def test_a_proof_counts_from_when_it_was_asked_for() -> None:
-    """Not from when its answer came: much may have been written between."""
+    """Not from when its answer came: much may have been written in between."""
     remote = Remote()
     original = remote.snapshot
 
@@ -181,7 +181,7 @@ async def test_a_proof_counts_from_when_it_was_asked_for() -> None:
 
 
 async def test_a_copy_that_lags_is_not_waited_for_again_and_again() -> None:
-    """For a while the store is asked at once; after that the copy gets another chance."""
+    """For a while reads go to the store at once; after that the mirror gets another chance."""
     remote = Remote()
     loop = asyncio.get_running_loop()
     async with mirrored(remote) as mirror:
@@ -200,7 +200,7 @@ async def test_a_copy_that_lags_is_not_waited_for_again_and_again() -> None:
 
 
 async def test_a_mark_is_another_one_after_each_change_that_matters_or_nobody_knows() -> None:
-    """It is proven as what is read."""
+    """It is proven like a read."""
     remote = Remote()
     async with mirrored(remote) as mirror:
         first = await mirror.change_number()
@@ -217,7 +217,7 @@ async def test_a_mark_is_another_one_after_each_change_that_matters_or_nobody_kn
 
 
 async def test_a_write_elsewhere_in_the_store_costs_time_only() -> None:
-    """Its revision never comes by the watch: until the next one that does the store is asked."""
+    """Its revision never arrives by the watch: until a later one does, the store is read."""
     remote = Remote()
     async with mirrored(remote) as mirror:
         await remote.put("/somebody/elses", b"1")
@@ -230,7 +230,7 @@ async def test_a_write_elsewhere_in_the_store_costs_time_only() -> None:
 
 
 async def test_without_the_store_nothing_is_answered() -> None:
-    """A node that is cut off does not go on with what it knew."""
+    """An isolated node does not go on with what it knew."""
     remote = Remote()
     async with mirrored(remote) as mirror:
         assert await value(mirror, ALICE) is None
@@ -260,7 +260,7 @@ async def test_after_a_compaction_it_begins_anew() -> None:
 async def test_a_copy_that_was_made_piece_by_piece_is_not_shown_before_it_is_of_one_revision() -> (
     None
 ):
-    """Between two snapshots others write: what the second one has, the first one lacks."""
+    """Others write between two snapshots: what the second one has, the first one lacks."""
     remote = Remote()
     loop = asyncio.get_running_loop()
     names = iter(MIRRORED)
@@ -283,7 +283,7 @@ async def test_a_copy_that_was_made_piece_by_piece_is_not_shown_before_it_is_of_
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_no_read_is_older_than_what_was_promised(seed: int) -> None:
-    """Writers here and elsewhere, requests that take their time, a watch that lags by chance."""
+    """Writers here and elsewhere, requests with random delays, a watch that sometimes lags."""
     remote, chance = Remote(), random.Random(seed)
     remote.chance = chance
     async with mirrored(remote) as mirror, at_work(mirror, remote, keys.USERS, chance) as failed:
@@ -310,7 +310,7 @@ async def test_no_read_is_older_than_what_was_promised_by_etcd(
 
 
 class CountingEtcd(Etcd):
-    """Counts what is read of the store itself."""
+    """Counts the reads from the store itself."""
 
     asked = 0
 
@@ -323,7 +323,7 @@ class CountingEtcd(Etcd):
 async def at_work(
     mirror: Mirror, elsewhere: Store, prefix: str, chance: random.Random
 ) -> AsyncIterator[asyncio.Future[Any]]:
-    """Write and read all the time; yield what is done when something is wrong.
+    """Write and read all the time; yield a future that fails when a read is wrong.
 
     Each write puts a larger number. A read never returns less than: what was acknowledged here
     before it began; what was acknowledged elsewhere FRESH_SECONDS before; what was read before.

@@ -1,4 +1,4 @@
-"""Typed records: compare-and-set loses no change, guards keep out who was replaced."""
+"""Typed records: compare-and-set loses no change, and guards fence replaced writers."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,19 +16,19 @@ AnyStore = MemoryStore | Etcd
 
 
 class Counter(msgspec.Struct, frozen=True):
-    """What the tests store."""
+    """The record that the tests store."""
 
     number: int = 0
     names: frozenset[str] = frozenset()
 
 
 def more(counter: Counter) -> Counter:
-    """Count one up."""
+    """Increment the counter."""
     return msgspec.structs.replace(counter, number=counter.number + 1)
 
 
 async def test_create_only_once(store: AnyStore, root: str) -> None:
-    """The first create wins; a second one writes nothing and says so."""
+    """The first create wins; a second one writes nothing and returns that."""
     record = Record(store, root + "c", Counter)
     assert await record.get() is None
     assert await record.create(Counter(1, frozenset({"a"})))
@@ -39,7 +39,7 @@ async def test_create_only_once(store: AnyStore, root: str) -> None:
 
 
 async def test_concurrent_updates_are_all_applied(store: AnyStore, root: str) -> None:
-    """Of many changes at the same time none is lost."""
+    """No concurrent change is lost."""
     record = Record(store, root + "c", Counter)
     await record.create(Counter())
     await asyncio.gather(*(record.update(more) for _ in range(12)))
@@ -47,13 +47,13 @@ async def test_concurrent_updates_are_all_applied(store: AnyStore, root: str) ->
 
 
 async def test_update_needs_a_record(store: AnyStore, root: str) -> None:
-    """There is nothing to change where nothing is."""
+    """A missing record cannot be changed."""
     with pytest.raises(RecordMissing):
         await Record(store, root + "c", Counter).update(more)
 
 
 async def test_update_that_changes_nothing_writes_nothing(store: AnyStore, root: str) -> None:
-    """No revision is spent on a change that changes nothing."""
+    """No revision is spent on an update without a change."""
     record = Record(store, root + "c", Counter)
     await record.create(Counter())
     before = await record.read()
@@ -62,7 +62,7 @@ async def test_update_that_changes_nothing_writes_nothing(store: AnyStore, root:
 
 
 async def test_guards(store: AnyStore, root: str) -> None:
-    """A write whose guard does not hold changes nothing, not even what goes along with it."""
+    """A write whose guard fails changes nothing, including what goes along with it."""
     record = Record(store, root + "c", Counter)
     guard = created_at(root + "runner", 1)
     also = [Put(root + "also", b"")]
@@ -81,7 +81,7 @@ async def test_guards(store: AnyStore, root: str) -> None:
 
 
 async def test_update_keeps_the_lease(store: AnyStore, root: str) -> None:
-    """A record that lives as long as a lease still does so after a change."""
+    """A change keeps the record's lease."""
     record = Record(store, root + "c", Counter)
     lease = await store.lease_grant(60)
     await record.create(Counter(), lease=lease)
@@ -98,7 +98,7 @@ async def test_invalid_record_names_its_key(store: AnyStore, root: str) -> None:
 
 
 async def test_an_unreadable_record_hides_no_other(store: AnyStore, root: str) -> None:
-    """Else one bad user would keep all the others out."""
+    """Otherwise one bad user would lock all the others out."""
     for name, value in (("a", b'{"number": 1}'), ("b", b"\xff"), ("c", b'{"number": 3}')):
         await store.put(root + name, value)
     found = await Records(store, root, Counter).all()
@@ -114,7 +114,7 @@ async def test_all_records(store: AnyStore, root: str) -> None:
 
 
 class Unsure(MemoryStore):
-    """Simulated: the first write that carries conditions is done, but its answer is lost."""
+    """Simulated: the first conditional write is done, but its answer is lost."""
 
     lost = False
 
@@ -133,7 +133,7 @@ class Unsure(MemoryStore):
 
 
 async def test_unknown_outcome() -> None:
-    """A lost answer is passed on, unless the change may be applied again."""
+    """A lost answer is raised, unless the change is idempotent."""
     record = Record(Unsure(), "c", Counter)
     await record.create(Counter())
     with pytest.raises(OutcomeUnknown):

@@ -1,4 +1,4 @@
-"""Work that is done again and again: what passes is logged once, all else ends it."""
+"""Repeated work: a transient error is logged once, any other ends it."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,11 +11,11 @@ pytestmark = pytest.mark.looptime
 
 
 class Away(Exception):  # noqa: N818 - a state of the world
-    """What passes by itself."""
+    """A transient error."""
 
 
 class Stage:
-    """Work that goes as ``script`` says, one by one: a reason to fail, or how long to pause."""
+    """Work that follows ``script``: each entry is a reason to fail, or the next pause."""
 
     def __init__(self, *script: str | float | None) -> None:
         self.script = list(script)
@@ -31,7 +31,7 @@ class Stage:
         return said
 
     async def run(self, seconds: float) -> list[float]:
-        """Repeat it for so long, 2 seconds after each time; when it was begun."""
+        """Repeat it for this long, with a pause of 2 seconds; return when each run began."""
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(seconds):
                 await repeat(self.attempt, 2.0, transient=(Away,), failed=self.told.append)
@@ -45,20 +45,20 @@ async def test_it_goes_on_whatever_passes() -> None:
 
 
 async def test_a_reason_is_told_once_until_it_is_another_or_all_was_well() -> None:
-    """Else the log of a bad night is full of it."""
+    """Otherwise the log of a bad night would be full of it."""
     stage = Stage("away", "away", "full", "full", None, "full")
     await stage.run(13)
     assert stage.told == ["away", "full", "full"]
 
 
 async def test_each_time_may_say_how_long_the_next_pause_is() -> None:
-    """Also that there is none."""
+    """Including none."""
     assert await Stage(5.0, 0.0, None).run(8) == [0, 5, 5, 7]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyError, asyncio.CancelledError, SystemExit])
 async def test_whatever_else_it_raises_ends_it(error: Callable[[], BaseException]) -> None:
-    """Who supervises it tells of it."""
+    """Its supervisor reports it."""
 
     async def broken() -> None:
         raise error()

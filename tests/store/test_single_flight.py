@@ -1,4 +1,4 @@
-"""One look for all who ask at once: nobody gets one that is older than his question."""
+"""One run for all concurrent callers: no caller gets a result older than its call."""
 
 import asyncio
 from itertools import count
@@ -10,7 +10,7 @@ from openvcha.store.single_flight import SingleFlight
 
 
 class Work:
-    """Counts its runs; each ends when it is let go."""
+    """Counts its runs; each ends when it is released."""
 
     def __init__(self) -> None:
         self.begun = self.running = self.most = self.canceled = 0
@@ -40,7 +40,7 @@ def ask(shared: SingleFlight[int], times: int = 1) -> list[asyncio.Task[int]]:
 
 
 async def settle() -> None:
-    """Let everything happen that needs no event."""
+    """Run everything that needs no event."""
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -56,7 +56,7 @@ async def test_who_asks_at_once_shares_one_run() -> None:
 
 
 async def test_who_asks_during_a_run_gets_the_next_one() -> None:
-    """It began before the question, and may not show what the caller has just done."""
+    """The current run began before the call, and may not see what the caller has just done."""
     work = Work()
     shared = SingleFlight(work)
     first = ask(shared)
@@ -81,7 +81,7 @@ async def test_an_error_is_everybodys_who_shares_the_run_and_nobody_elses() -> N
 
 
 async def test_who_is_canceled_takes_nothing_from_the_others() -> None:
-    """Not even whoever asked first, whose question began the run."""
+    """Even for the first caller, whose call began the run."""
     work = Work()
     shared = SingleFlight(work)
     first, second = ask(shared, 2)
@@ -96,7 +96,7 @@ async def test_who_is_canceled_takes_nothing_from_the_others() -> None:
 
 @pytest.mark.parametrize("asked", [1, 2])
 async def test_a_run_that_nobody_waits_for_is_canceled(asked: int) -> None:
-    """Also one that has not begun; whoever asks then begins anew."""
+    """Even one that has not begun; a later caller starts a new one."""
     work = Work()
     shared = SingleFlight(work)
     running = ask(shared, asked)

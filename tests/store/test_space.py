@@ -1,4 +1,4 @@
-"""Room in the store: when a member may be away for it, in which order, and a store that is full."""
+"""Space in the store: when a member may be defragmented, in which order, and a full store."""
 
 import asyncio
 import secrets
@@ -53,17 +53,17 @@ def a_room(*sizes: tuple[int, int], leader: int = 0, **changes: Any) -> SpaceRep
     ],
 )
 def test_it_pays_when_enough_comes_free(size: int, in_use: int, expected: bool) -> None:
-    """A quarter of the quota; a tenth once it is warned of."""
+    """A quarter of the quota; a tenth once there is a warning."""
     assert is_worthwhile(MemberSpace(1, "n", "u", size, in_use), QUOTA) is expected
 
 
 def test_the_leader_is_the_last() -> None:
-    """The others go by name."""
+    """The others are ordered by name."""
     assert [one.name for one in a_room((1, 1), (1, 1), (1, 1)).in_order] == ["n1", "n2", "n0"]
 
 
 def test_nobody_is_away_while_the_cluster_is_degraded() -> None:
-    """But where the store is full nobody could write anyway."""
+    """But with a full store no write is possible anyway."""
     fine = a_room((1, 1), (1, 1), (1, 1))
     assert fine.why_not() is None
     for worse in (
@@ -77,7 +77,7 @@ def test_nobody_is_away_while_the_cluster_is_degraded() -> None:
 
 @pytest.mark.looptime
 async def test_a_full_store_is_given_room_one_member_after_the_other() -> None:
-    """Its history goes first, and the leader hands over before it is away."""
+    """Its history is compacted first, and the leader hands over before it is away."""
     store = simulated(100, a=1000, b=1000, c=1000)
     after = await reclaim(store, QUOTA, lambda _: None)
     assert store.calls == [
@@ -93,7 +93,7 @@ async def test_a_full_store_is_given_room_one_member_after_the_other() -> None:
 
 @pytest.mark.looptime
 async def test_a_member_that_compacts_late_is_waited_for() -> None:
-    """Defragmented before it has compacted it would give nothing back, and be full again."""
+    """Defragmented before its compaction it would free nothing, and be full again."""
     store = simulated(100, a=1000, b=1000, c=1000)
     store.late = {"b": 7, "c": 20}
     after = await reclaim(store, QUOTA, lambda _: None)
@@ -113,7 +113,7 @@ async def test_a_member_that_never_compacts_holds_nothing_up() -> None:
 
 @pytest.mark.looptime
 async def test_what_stays_full_keeps_its_alarm() -> None:
-    """Else etcd would raise it at the next write, and nobody knew why."""
+    """Otherwise etcd would raise it at the next write, without an explanation."""
     store = simulated(980, a=1000, b=1000, c=1000)
     after = await reclaim(store, QUOTA, lambda _: None, every=True)
     assert "disarm" not in store.calls
@@ -122,7 +122,7 @@ async def test_what_stays_full_keeps_its_alarm() -> None:
 
 @pytest.mark.looptime
 async def test_who_does_not_answer_is_told_and_passed_over() -> None:
-    """The others are given room."""
+    """The others are defragmented."""
     store = simulated(100, a=1000, b=1000, dead=1000)
     after = await reclaim(store, QUOTA, lambda _: None)
     assert after.silent == ("dead",)
@@ -130,7 +130,7 @@ async def test_who_does_not_answer_is_told_and_passed_over() -> None:
 
 
 class Server(Protocol):
-    """A member as the fixture gives it."""
+    """A member, as the fixture provides it."""
 
     name: str
     directory: Path
@@ -150,7 +150,7 @@ class Server(Protocol):
 
 @pytest.fixture(params=["system", "wheel"])
 async def small(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Etcd]:
-    """Return a client of three real members whose quota is small."""
+    """Return a client of three real members with a small quota."""
     servers: list[Server] = request.getfixturevalue("make_members")(request.param, tmp_path, 3)
     for server in servers:
         server.flags += [f"--quota-backend-bytes={SMALL_QUOTA}"]
@@ -166,7 +166,7 @@ async def small(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 async def fill(etcd: Etcd) -> None:
-    """Write the same key again and again, as history that nobody reads, until it is full."""
+    """Write the same key repeatedly, as mere history, until the store is full."""
     async with asyncio.timeout(SURE_SECONDS):
         while await written(etcd):
             pass
@@ -182,7 +182,7 @@ async def written(etcd: Etcd) -> bool:
 
 @pytest.mark.engines
 async def test_a_real_store_that_is_full_is_mended(small: Etcd) -> None:
-    """Nothing is lost; a log-in is told precisely, deletes work; and then everything does."""
+    """Nothing is lost; a login gets a precise error, deletes work; and then everything does."""
     users = Users(small)
     await small.put("/precious", b"row")
     sessions = Sessions(small, users, per_user=2)
@@ -211,7 +211,7 @@ async def test_a_real_store_that_is_full_is_mended(small: Etcd) -> None:
 @pytest.mark.engines
 @pytest.mark.parametrize("small", ["system"], indirect=True)
 async def test_a_real_full_store_is_mended_by_a_data_node(small: Etcd) -> None:
-    """Where nobody leads, for that is a write; the node that is the first by its name does it."""
+    """Without a leader, as the leader key is a write, the first node by name does it."""
     notes: dict[str, str | None] = {}
     view: Any = SimpleNamespace(
         identity=SimpleNamespace(
@@ -234,7 +234,7 @@ async def test_a_real_full_store_is_mended_by_a_data_node(small: Etcd) -> None:
 
 @pytest.mark.looptime
 async def test_a_witness_is_shown_no_account_to_be_given_room() -> None:
-    """It is told of, and nothing else: whoever answers there may be a thief."""
+    """It is reported, and nothing else: a thief may answer there."""
     store = simulated(100, a=900, w=900)
     store.strangers = ("w",)
     found = await space.measure(store)
@@ -246,7 +246,7 @@ async def test_a_witness_is_shown_no_account_to_be_given_room() -> None:
 
 @pytest.mark.looptime
 async def test_the_file_of_a_witness_keeps_no_store_full() -> None:
-    """It has been as large as those of the data nodes, and nobody gives it room."""
+    """It was as large as those of the data nodes, and no data node defragments it."""
     store = simulated(100, a=1000, b=1000, w=1100)
     store.strangers = ("w",)
     after = await reclaim(store, QUOTA, lambda _: None)
@@ -264,7 +264,7 @@ def test_a_witness_has_a_larger_quota(kind: str, quotas: int, tmp_path: Path) ->
 
 @pytest.mark.looptime
 async def test_what_a_witness_says_of_alarm_and_revision_is_not_believed() -> None:
-    """A thief's would keep the members busy, or have them compact what has not been written."""
+    """A thief's would keep the members busy, or make them compact unwritten revisions."""
     store = simulated(100, a=500, w=500)
     store.strangers = ("w",)
     store.statuses["a"] = replace(store.statuses["a"], full=False)
@@ -275,7 +275,7 @@ async def test_what_a_witness_says_of_alarm_and_revision_is_not_believed() -> No
 
 @pytest.mark.looptime
 async def test_each_member_hears_of_the_end_of_the_alarm_in_its_own_time() -> None:
-    """Who asks one that is behind would take the store for full still."""
+    """A member that is behind would still report the store as full."""
     store = simulated(100, a=1000, b=1000)
     told = store.disarm_alarm
     later = asyncio.get_running_loop().call_later

@@ -1,4 +1,4 @@
-"""Files that are whole after a crash."""
+"""Files that are complete after a crash."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from openvcha.system.durable import write_durably, write_private
 def test_data_reach_the_disk_before_their_name_and_the_name_before_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A power loss at any moment leaves the old file or the new one."""
+    """A power failure at any moment leaves the old file or the new one."""
     path = tmp_path / "file"
     done: list[str] = []
     real_fsync, real_replace = os.fsync, Path.replace
@@ -37,7 +37,7 @@ def test_data_reach_the_disk_before_their_name_and_the_name_before_the_end(
 def test_what_cannot_be_written_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, bytes], None]
 ) -> None:
-    """The space of a full disk is not taken by a half of a file either."""
+    """Nor does a partial file take up space on a full disk."""
     path = tmp_path / "file"
     write(path, b"old")
 
@@ -54,7 +54,7 @@ def test_what_cannot_be_written_leaves_the_old_file_and_nothing_else(
 def test_what_a_crash_has_left_is_replaced(
     tmp_path: Path, write: Callable[[Path, bytes], None]
 ) -> None:
-    """Its owner and its mode do not become those of the new file."""
+    """The new file does not inherit its owner or mode."""
     (tmp_path / ".file.new").write_bytes(b"a longer half of a file")
     (tmp_path / ".file.new").chmod(0o666)
     write(tmp_path / "file", b"new")

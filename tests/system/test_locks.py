@@ -12,7 +12,7 @@ from openvcha.system.locks import DIRECTORY, LOCK_FILE, locked, try_lock
 
 @pytest.mark.parametrize("flags", [LOCK_FILE, DIRECTORY])
 def test_a_lock_is_held_once_until_it_is_closed(tmp_path: Path, flags: int) -> None:
-    """Of a file as of a directory."""
+    """On a file as well as on a directory."""
     path = tmp_path if flags == DIRECTORY else tmp_path / "lock"
     held = try_lock(path, flags)
     assert held is not None
@@ -26,7 +26,7 @@ def test_a_lock_is_held_once_until_it_is_closed(tmp_path: Path, flags: int) -> N
 def test_a_file_that_was_just_removed_is_not_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next who comes would lock another one of the same name."""
+    """The next process would lock another one of the same name."""
     path = tmp_path / "lock"
     real = fcntl.flock
 
@@ -39,7 +39,7 @@ def test_a_file_that_was_just_removed_is_not_held(
 
 
 def test_a_link_is_no_lock(tmp_path: Path) -> None:
-    """Who may write there cannot make root open, or make, another file."""
+    """An account that may write there cannot make root open, or create, another file."""
     (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="symbolic"):
         try_lock(tmp_path / "lock")

@@ -1,4 +1,4 @@
-"""A file that another program writes is noticed at once, with the kernel's help or without it."""
+"""A file that another program writes is noticed at once, with or without the kernel's help."""
 
 import asyncio
 import errno
@@ -29,7 +29,7 @@ def descriptors() -> int:
 
 
 async def begun(path: Path, look_seconds: float) -> asyncio.Task[None]:
-    """Begin to wait, and return when that has looked in vain."""
+    """Start to wait, and return after its first unsuccessful check."""
     waiting = asyncio.create_task(until_exists(path, look_seconds))
     for _ in range(10):
         await asyncio.sleep(0)
@@ -38,7 +38,7 @@ async def begun(path: Path, look_seconds: float) -> asyncio.Task[None]:
 
 
 async def test_a_file_that_is_there_is_not_waited_for(tmp_path: Path) -> None:
-    """Also one that was written before anybody waited."""
+    """Even one that was written before the wait began."""
     (tmp_path / "request").touch()
     await asyncio.wait_for(until_exists(tmp_path / "request", NEVER), DEADLINE)
 
@@ -47,7 +47,7 @@ async def test_a_file_that_is_there_is_not_waited_for(tmp_path: Path) -> None:
 async def test_a_new_file_is_noticed_without_a_look(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durably: bool
 ) -> None:
-    """Whether it is made in its place or moved there; others in the folder are none of it."""
+    """Whether it is created in place or moved there; other files in the folder do not count."""
     monkeypatch.setattr(new_files, "SELDOM_SECONDS", NEVER)
     waiting = await begun(tmp_path / "request", NEVER)
     (tmp_path / "another").touch()
@@ -63,7 +63,7 @@ async def test_a_new_file_is_noticed_without_a_look(
 async def test_a_folder_that_was_replaced_is_looked_at_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel tells of the old one only."""
+    """The kernel reports on the old one only."""
     monkeypatch.setattr(new_files, "SELDOM_SECONDS", SOON)
     folder = tmp_path / "node"
     folder.mkdir()
@@ -76,7 +76,7 @@ async def test_a_folder_that_was_replaced_is_looked_at_again(
 
 @pytest.mark.usefixtures("no_notices")
 async def test_without_notices_it_is_looked_for(tmp_path: Path) -> None:
-    """An account may have used up its share of them."""
+    """An account may have used up its inotify limit."""
     waiting = await begun(tmp_path / "request", SOON)
     (tmp_path / "request").touch()
     await asyncio.wait_for(waiting, DEADLINE)
@@ -91,7 +91,7 @@ async def test_a_folder_that_is_not_there_is_waited_for_too(tmp_path: Path) -> N
 
 
 async def test_nothing_stays_open(tmp_path: Path) -> None:
-    """Neither after a wait that was canceled nor after one that came to its end."""
+    """Neither after a cancelled wait nor after a completed one."""
     before = descriptors()
     waiting = await begun(tmp_path / "request", NEVER)
     assert descriptors() == before + 1

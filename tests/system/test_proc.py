@@ -1,4 +1,4 @@
-"""Processes as the kernel shows them."""
+"""Processes, as the kernel shows them."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ def test_a_process_is_read() -> None:
 
 
 def test_one_that_waits_to_be_reaped_has_ended() -> None:
-    """Its id is there, and it is not."""
+    """Its id still exists, but the process does not."""
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         found = read_stat(child.pid)
@@ -37,7 +37,7 @@ def test_one_that_waits_to_be_reaped_has_ended() -> None:
 
 @pytest.mark.parametrize("name", ["plain", "with space", "a) S 1 (b", "((", "))"])
 def test_a_name_forges_nothing(tmp_path: Path, name: str) -> None:
-    """A program chooses its name, also one that looks like the fields behind it."""
+    """A program chooses its name, even one that looks like the fields after it."""
     (tmp_path / "7").mkdir()
     numbers = " ".join(str(number) for number in range(4, 53))
     (tmp_path / "7" / "stat").write_text(f"7 ({name}) T {numbers}\n")

@@ -1,4 +1,4 @@
-"""Who goes on as another account gets no terminal to type into."""
+"""A program that becomes another account gets no terminal to type into."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ os.dup2(2, 77, inheritable=True)
 command = [sys.executable, "-c", sys.argv[1], *sys.argv[2:]]
 exec_detached(command, lambda: os.environ.update(CHANGED="1"))
 """
-# The change of account is the child's own here: no account has to be able to read our Python.
+# The child itself changes the account here: no account has to be able to read our Python.
 THIEF = """
 import fcntl, os, termios
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
@@ -47,14 +47,14 @@ class Shell:
     def __init__(self, *command: str) -> None:
         self.pid, self.master = pty.fork()
         if self.pid == 0:
-            # Whoever runs the tests in the background ignores some, and so would the program.
+            # A test run in the background ignores some signals, and the program would inherit that.
             for number in PASSED_ON:
                 signal.signal(number, signal.SIG_DFL)
             os.execv(sys.executable, [sys.executable, *command])
         self.seen = ""
 
     def read(self, until: str | None = None) -> str:
-        """Read what is shown, until a text comes or all have closed the terminal."""
+        """Read the output, until a text appears or all processes have closed the terminal."""
         while until is None or until not in self.seen:
             assert select.select([self.master], [], [], SECONDS)[0], self.seen
             try:
@@ -77,7 +77,7 @@ def test_an_account_cannot_type_into_roots_terminal() -> None:
     lines = shell.read().replace("\r", "").splitlines()
     assert shell.code() == 0
     told = dict(line.split(" ", 1) for line in lines)
-    assert told["TIOCSTI"] in {str(errno.EPERM), str(errno.EIO)}, lines  # EIO: for nobody at all
+    assert told["TIOCSTI"] in {str(errno.EPERM), str(errno.EIO)}, lines  # EIO: for every account
     assert told["tty"] == str(errno.ENXIO)
     assert told["77"] == str(errno.EBADF)
     assert told["CHANGED"] == "1 session True"
@@ -85,7 +85,7 @@ def test_an_account_cannot_type_into_roots_terminal() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="it is root's terminal that others must not have")
 def test_the_thief_of_this_test_can_steal() -> None:
-    """Without the new session he has the terminal; where the kernel lets anybody type, he does."""
+    """Without the new session it gets the terminal; where the kernel allows TIOCSTI, it types."""
     shell = Shell("-c", THIEF)
     lines = shell.read().replace("\r", "").splitlines()
     assert shell.code() == 0
@@ -102,7 +102,7 @@ def test_the_thief_of_this_test_can_steal() -> None:
     ],
 )
 def test_who_waits_ends_as_the_program_does(program: str, code: int) -> None:
-    """Scripts look at it."""
+    """Scripts check the exit code."""
     assert Shell("-c", GO_ON, program).code() == code
 
 
@@ -121,7 +121,7 @@ while True:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_passed_on(number: signal.Signals) -> None:
-    """So that a service ends in order, and no node is left running."""
+    """So that a service stops in order, and no node keeps running."""
     shell = Shell("-c", GO_ON, WAITING)
     shell.read("READY")
     os.kill(shell.pid, number)
@@ -130,7 +130,7 @@ def test_a_signal_is_passed_on(number: signal.Signals) -> None:
 
 
 def test_ctrl_c_reaches_the_program() -> None:
-    """The terminal sends it to who waits."""
+    """The terminal sends it to the waiting parent."""
     shell = Shell("-c", GO_ON, WAITING)
     shell.read("READY")
     os.write(shell.master, b"\x03")
@@ -138,7 +138,7 @@ def test_ctrl_c_reaches_the_program() -> None:
 
 
 def test_who_waits_is_no_process_of_the_node(tmp_path: Path) -> None:
-    """It has the command line of one, and is another account's: nobody may end it as one."""
+    """It has a node's command line, but another account: it must not be killed as one."""
     shell = Shell("-c", GO_ON, WAITING, "openvcha", "node", "run", str(tmp_path))
     shell.read("READY")
     found = read_process(shell.pid)

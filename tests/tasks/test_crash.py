@@ -1,4 +1,4 @@
-"""Killed anywhere and started again, a task ends, the world is consistent, nothing is held."""
+"""Killed anywhere and restarted, a task ends, the world is consistent, nothing stays held."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -41,7 +41,7 @@ PARTS = ("first half", "second half")
 
 
 class Story(StrEnum):
-    """What is to happen while the task runs."""
+    """What happens while the task runs."""
 
     SUCCESS = "SUCCESS"
     FAILURE = "FAILURE"
@@ -65,14 +65,14 @@ class Life:
         self.died = asyncio.Event()
 
     async def before(self) -> None:
-        """Pass the beginning of a moment."""
+        """Begin a moment."""
         self.check()
         self.moments += 1
         if self._death is Death.BEFORE:
             await self._perhaps_die()
 
     async def after(self) -> None:
-        """Pass the end of a moment."""
+        """End a moment."""
         if self._death is Death.AFTER:
             await self._perhaps_die()
 
@@ -82,7 +82,7 @@ class Life:
             await asyncio.Event().wait()
 
     def check(self) -> None:
-        """Let the dead do nothing."""
+        """Raise if the process is dead."""
         if self.died.is_set():
             raise StoreUnavailable("dead")
 
@@ -100,17 +100,17 @@ class MortalStore:
         return await self._store.get(key)
 
     async def get_many(self, names: Sequence[str]) -> list[KeyValue | None]:
-        """Read some keys."""
+        """Read several keys."""
         self._life.check()
         return await self._store.get_many(names)
 
     async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
-        """Read keys."""
+        """Read keys with a prefix."""
         self._life.check()
         return await self._store.prefix(prefix, keys_only=keys_only)
 
     async def snapshot(self, prefix: str) -> Snapshot:
-        """Read keys with the revision."""
+        """Read keys with the store's revision."""
         self._life.check()
         return await self._store.snapshot(prefix)
 
@@ -123,7 +123,7 @@ class MortalStore:
         raise NotImplementedError
 
     async def delete_prefix(self, prefix: str) -> int:
-        """Delete keys."""
+        """Delete keys with a prefix."""
         raise NotImplementedError
 
     async def txn(
@@ -139,7 +139,7 @@ class MortalStore:
         return result
 
     async def lease_grant(self, ttl: int) -> int:
-        """Make a lease."""
+        """Grant a lease."""
         self._life.check()
         return await self._store.lease_grant(ttl)
 
@@ -149,21 +149,21 @@ class MortalStore:
         return await self._store.lease_keep_alive(lease)
 
     async def lease_revoke(self, lease: int) -> None:
-        """End a lease."""
+        """Revoke a lease."""
         self._life.check()
         await self._store.lease_revoke(lease)
 
     async def watch(
         self, target: str, start_revision: int = 0
     ) -> AsyncGenerator[list[Event], None]:
-        """Follow keys."""
+        """Watch keys."""
         async for events in self._store.watch(target, start_revision):
             self._life.check()
             yield events
 
 
 class World:
-    """The simulated world that all processes act upon; it outlives them."""
+    """The simulated world that all processes act on; it outlives them."""
 
     def __init__(self, story: Story, client: Journal) -> None:
         self.story = story
@@ -172,7 +172,7 @@ class World:
 
 
 class Build(Step):
-    """Makes two things, one after the other, and can be killed around each."""
+    """Creates two things, one after the other, and can be killed around each."""
 
     def __init__(self, name: str, world: World, life: Life, weight: int = 1) -> None:
         self.name = name
@@ -181,12 +181,12 @@ class Build(Step):
         self._life = life
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Look whether both are there."""
+        """Return whether both exist."""
         await ctx.progress(0, message("progress.check"))
         return all((self.name, part) in self._world.there for part in PARTS)
 
     async def act(self, ctx: TaskContext) -> None:
-        """Make both."""
+        """Create both."""
         for part in PARTS:
             await self._life.before()
             self._world.there.add((self.name, part))
@@ -195,7 +195,7 @@ class Build(Step):
         await ctx.remember(**{self.name: "made"})
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Unmake both."""
+        """Delete both."""
         await ctx.progress(1, message("progress.fence", self.name))
         for part in reversed(PARTS):
             await self._life.before()
@@ -204,14 +204,14 @@ class Build(Step):
 
 
 class Turn(Build):
-    """Makes its things; then the story takes its turn."""
+    """Creates its things; then the story happens."""
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Hold only where the story lets it."""
+        """Return whether both exist, if the story allows that."""
         return self._world.story is Story.SUCCESS and await super().done(ctx)
 
     async def act(self, ctx: TaskContext) -> None:
-        """Make both, then fail or be asked to stop."""
+        """Create both, then fail or request a cancellation."""
         await super().act(ctx)
         if self._world.story is Story.FAILURE:
             raise ApiError(ErrorType.ERROR, message("wait.timeout", "1"))
@@ -227,12 +227,12 @@ class Final(Build):
 
 
 def plan(world: World, life: Life) -> list[Step]:
-    """Give three steps of different weight."""
+    """Return three steps of different weight."""
     return [Build("a", world, life), Turn("b", world, life, 5), Final("c", world, life, 2)]
 
 
 class Scene:
-    """A store with one task in it, a world, and the processes that come and go."""
+    """A store with one task in it, a world, and processes that start and die."""
 
     def __init__(self, story: Story) -> None:
         self.store = MemoryStore()
@@ -316,7 +316,7 @@ def check_union(record: TaskRecord) -> None:
 
 
 async def moments(story: Story) -> int:
-    """Count the moments of an undisturbed life."""
+    """Return the number of moments of an undisturbed process."""
     scene, life = Scene(story), Life()
     await scene.begin()
     await scene.live(life)
@@ -327,7 +327,7 @@ async def moments(story: Story) -> int:
 @pytest.mark.parametrize("story", Story)
 @pytest.mark.parametrize("death", Death)
 async def test_killed_anywhere_the_task_is_carried_to_its_end(story: Story, death: Death) -> None:
-    """Whichever moment the runner dies at, the next one ends the task and leaves no half."""
+    """Whenever the runner dies, the next one ends the task and leaves nothing half done."""
     total = await moments(story)
     assert total > 15
     for dies_at in range(1, total + 1):
@@ -342,7 +342,7 @@ async def test_killed_anywhere_the_task_is_carried_to_its_end(story: Story, deat
 @SWEPT
 @pytest.mark.parametrize("story", Story)
 async def test_killed_twice_the_task_is_carried_to_its_end(story: Story, stride: int) -> None:
-    """A death while going on after a death changes nothing about that."""
+    """A second death during recovery changes nothing about that."""
     total = await moments(story)
     for first in range(1, total + 1, stride):
         for second in range(1, total + 1, 2):
@@ -368,7 +368,7 @@ class Usurped(MortalStore):
         success: Sequence[Action],
         failure: Sequence[Action] = (),
     ) -> TxnResult:
-        """Run a transaction, after the take-over when it is time for that."""
+        """Run a transaction, after the takeover when it is due."""
         self._remaining -= 1
         if not self._remaining:
             await self._store.delete(keys.RUNNER)
@@ -386,7 +386,7 @@ async def test_a_superseded_runner_writes_nothing_more(story: Story) -> None:
 
 
 async def usurped(story: Story, at: int) -> Usurped:
-    """Carry out a task until another runner takes over at this moment, if it comes to that."""
+    """Carry out a task until another runner takes over at this moment, if it is reached."""
     scene = Scene(story)
     await scene.begin()
     store = Usurped(scene.store, at)

@@ -1,4 +1,4 @@
-"""The journal: one operation at a time, durable before promised, found again, asked to stop."""
+"""The journal: one operation at a time, durable before it is promised, found again, cancelled."""
 
 import asyncio
 import re
@@ -31,7 +31,7 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 class Forgetful(MemoryStore):
-    """Simulated: loses the answers of its first transactions, which it carries out or not."""
+    """Simulated: loses the answers of its first transactions, carried out or not."""
 
     def __init__(self, lost: Sequence[bool]) -> None:
         super().__init__()
@@ -59,12 +59,12 @@ def store() -> MemoryStore:
 
 @pytest.fixture
 def journal(store: MemoryStore) -> Journal:
-    """Return a journal whose clock stands still."""
+    """Return a journal with a stopped clock."""
     return Journal(store, clock=lambda: NOW)
 
 
 async def make(journal: Journal, **values: Any) -> TaskRecord:
-    """Create a task, with some fields of one's own."""
+    """Create a task, with the given fields."""
     given: dict[str, Any] = {
         "service": PASSIVE,
         "operation": "redeploy$task",
@@ -75,7 +75,7 @@ async def make(journal: Journal, **values: Any) -> TaskRecord:
 
 
 async def put(store: MemoryStore, record: TaskRecord, **values: Any) -> None:
-    """Write a record as if the runner had got that far, and free the operation if it ended."""
+    """Put a record as if the runner had got that far, and free the operation if it ended."""
     changed = msgspec.structs.replace(record, **values)
     await store.put(keys.task(record.id), encode(changed))
     if changed.finished:
@@ -89,7 +89,7 @@ def error_of(caught: pytest.ExceptionInfo[ApiError]) -> tuple[ErrorType, list[st
 
 
 async def test_a_created_task_is_in_the_store(journal: Journal, store: MemoryStore) -> None:
-    """Whoever asks after the id was given finds the task, also through another journal."""
+    """The task is found as soon as its id was returned, also through another journal."""
     record = await make(journal, arguments={"spec": {"placement": {"name": "b"}}})
     assert await Journal(store).read(record.id) == record
     info = await journal.get(record.id)
@@ -120,14 +120,14 @@ async def test_one_operation_at_a_time(journal: Journal) -> None:
 
 
 async def test_of_many_at_once_one_is_accepted(journal: Journal) -> None:
-    """However many ask at the same time, one gets the operation."""
+    """Of simultaneous requests exactly one is accepted."""
     results = await asyncio.gather(*(make(journal) for _ in range(10)), return_exceptions=True)
     assert sum(isinstance(result, TaskRecord) for result in results) == 1
 
 
 @pytest.mark.parametrize("lost", [[True], [False], [True, False], [False, True]])
 async def test_a_lost_answer_makes_no_second_task(lost: list[bool]) -> None:
-    """When the store loses an answer the task is there once, and it is the caller's."""
+    """When the store loses an answer the task exists once, and is the caller's."""
     store = Forgetful(lost)
     record = await make(Journal(store))
     assert [kv.key for kv in await store.prefix(keys.TASKS)] == [keys.task(record.id)]
@@ -137,7 +137,7 @@ async def test_a_lost_answer_makes_no_second_task(lost: list[bool]) -> None:
 
 
 async def test_an_outcome_that_stays_unknown_is_said(store: MemoryStore) -> None:
-    """The caller learns that nothing is known, instead of waiting for ever."""
+    """The caller gets an error, instead of waiting for ever."""
     with pytest.raises(OutcomeUnknown):
         await make(Journal(Forgetful([False] * 9)))
     assert not await store.prefix(keys.TASKS)
@@ -146,7 +146,7 @@ async def test_an_outcome_that_stays_unknown_is_said(store: MemoryStore) -> None
 async def test_what_the_caller_checked_must_still_hold(
     journal: Journal, store: MemoryStore
 ) -> None:
-    """A guard that fails is CONCURRENT_CHANGE, and no task is there."""
+    """A guard that fails is CONCURRENT_CHANGE, and no task exists."""
     await store.put(keys.CLUSTER, b"{}")
     with pytest.raises(ApiError) as caught:
         await make(journal, guards=[absent(keys.CLUSTER)])
@@ -156,14 +156,14 @@ async def test_what_the_caller_checked_must_still_hold(
 
 
 async def test_no_secret_is_written(journal: Journal, store: MemoryStore) -> None:
-    """Arguments that hold a secret are a TypeError, and no task is there."""
+    """Arguments that contain a secret are a TypeError, and no task exists."""
     with pytest.raises(TypeError):
         await make(journal, arguments={"spec": {"password": Secret("hunter2")}})
     assert not await store.prefix(keys.ROOT)
 
 
 async def test_an_unknown_task_is_not_found(journal: Journal) -> None:
-    """Every way to name a task says NOT_FOUND for one that is not there."""
+    """Every call that names a missing task fails with NOT_FOUND."""
     for asked in (journal.get, journal.read, journal.request_cancel):
         with pytest.raises(ApiError) as caught:
             await asked("nope/../../cluster")
@@ -171,7 +171,7 @@ async def test_an_unknown_task_is_not_found(journal: Journal) -> None:
 
 
 async def test_an_unreadable_record_hurts_only_itself(journal: Journal, store: MemoryStore) -> None:
-    """It is RESOURCE_INACCESSIBLE when asked for, and the others are listed all the same."""
+    """It is RESOURCE_INACCESSIBLE when read, and the others are still listed."""
     record = await make(journal)
     await store.put(keys.task("broken"), b"{")
     with pytest.raises(ApiError) as caught:
@@ -214,7 +214,7 @@ VM_43 = DynamicID(type="VirtualMachine", id="vm-43")
 async def test_a_list_matches_every_set_of_the_filter(
     journal: Journal, store: MemoryStore, wanted: dict[str, Any], found: str
 ) -> None:
-    """Inside a set one match is enough; between the sets all are needed."""
+    """Within a set one match is enough; all sets must match."""
     first = await make(journal, user="alice", target=VM_42)
     await put(store, first, status=TaskStatus.SUCCEEDED, start_time=NOW, end_time=NOW)
     second = await make(journal, operation="deploy$task")
@@ -225,14 +225,14 @@ async def test_a_list_matches_every_set_of_the_filter(
 
 
 async def test_a_list_by_ids_leaves_out_what_is_not_there(journal: Journal) -> None:
-    """An id that is no task matches nothing, and harms nothing."""
+    """An id that is no task matches nothing, and causes no error."""
     record = await make(journal)
     listed = await journal.list(TaskFilterSpec(tasks=frozenset({record.id, "nope"})))
     assert listed == {record.id: await journal.get(record.id)}
 
 
 async def test_a_list_can_leave_out_results(journal: Journal, store: MemoryStore) -> None:
-    """The result is shown by default and left out on demand."""
+    """The result is shown by default and omitted on request."""
     record = await make(journal)
     ended = {"status": TaskStatus.SUCCEEDED, "start_time": NOW, "end_time": NOW}
     await put(store, record, result={"a": 1}, **ended)
@@ -257,7 +257,7 @@ async def test_too_many_matches_are_refused(journal: Journal, store: MemoryStore
 
 
 async def test_a_cancel_request_is_kept_once(journal: Journal) -> None:
-    """Asking again while the first request is being followed is no error."""
+    """Repeating a pending request is no error."""
     record = await make(journal)
     await journal.request_cancel(record.id)
     await journal.request_cancel(record.id)
@@ -288,7 +288,7 @@ async def test_a_cancel_that_is_not_possible_says_why(
 async def test_a_finished_task_cannot_be_canceled(
     journal: Journal, store: MemoryStore, status: TaskStatus
 ) -> None:
-    """A cancel after the end is NOT_ALLOWED_IN_CURRENT_STATE."""
+    """Cancelling after the end is NOT_ALLOWED_IN_CURRENT_STATE."""
     record = await make(journal)
     await put(store, record, status=status, start_time=NOW, end_time=NOW, cancel_requested=True)
     with pytest.raises(ApiError) as caught:
@@ -297,7 +297,7 @@ async def test_a_finished_task_cannot_be_canceled(
 
 
 async def test_a_watch_follows_to_the_end(journal: Journal, store: MemoryStore) -> None:
-    """A watch gives the record now and after each change, also past a compaction, and ends."""
+    """A watch yields the record now and after each change, even past a compaction, and ends."""
     record = await make(journal)
     seen: list[TaskStatus] = []
 
@@ -315,7 +315,7 @@ async def test_a_watch_follows_to_the_end(journal: Journal, store: MemoryStore) 
 
 
 async def test_a_watch_of_a_deleted_task_ends(journal: Journal, store: MemoryStore) -> None:
-    """Who follows a task that is deleted learns it."""
+    """A watcher of a deleted task is told so."""
     record = await make(journal)
     watch = journal.watch(record.id)
     assert await anext(watch) == record

@@ -1,4 +1,4 @@
-"""What is kept of a task, what never is, and how it looks to a caller."""
+"""What is stored of a task, what never is, and what a caller sees."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -51,7 +51,7 @@ def a_record(**values: Any) -> TaskRecord:
 
 
 def at_rest(error: ErrorRecord) -> ErrorRecord:
-    """Return an error as it comes back from the store."""
+    """Return an error as it is read back from the store."""
     return msgspec.json.decode(msgspec.json.encode(error), type=ErrorRecord)
 
 
@@ -72,7 +72,7 @@ def test_a_secret_is_refused_wherever_it_hides(value: Any) -> None:
 
 
 def test_what_json_cannot_hold_is_refused() -> None:
-    """A value of some other kind is a TypeError, not a repr in the record."""
+    """A value of another type is a TypeError, not a repr in the record."""
     with pytest.raises(TypeError):
         to_plain({"a": object()})
 
@@ -102,7 +102,7 @@ def test_data_of_an_unknown_structure_are_left_out() -> None:
 
 
 def test_a_large_error_keeps_what_fits() -> None:
-    """Data go first, then the last causes; the type always stays. Each text is cut before."""
+    """Data is dropped first, then the last causes; the type always stays. Texts are cut before."""
     small = message("task.canceled")
     large = LocalizableMessage(id="x" * MAX_ERROR_BYTES, default_message="x", args=())
     data = CertificateInfo(ssl_thumbprint="AA", ssl_certificate="x" * MAX_ERROR_BYTES)
@@ -116,7 +116,7 @@ def test_a_large_error_keeps_what_fits() -> None:
 
 
 def test_arguments_have_a_bound_that_a_caller_is_told() -> None:
-    """They cannot be cut, for the task goes by them."""
+    """They cannot be cut, as the task depends on them."""
     assert bounded_arguments({"name": "x" * 1000})
     with pytest.raises(ApiError, match="INVALID_ARGUMENT: The arguments take"):
         bounded_arguments({"name": "x" * MAX_ARGUMENTS_BYTES})
@@ -137,7 +137,7 @@ def test_a_succeeded_task_shows_no_error() -> None:
 
 
 def test_the_result_is_shown_unless_left_out() -> None:
-    """A result comes back as its type when the type is known, else as the JSON that was kept."""
+    """A result is decoded as its type when that is known, otherwise as the stored JSON."""
     made = CertificateInfo(ssl_thumbprint="AA")
     record = a_record(status=TaskStatus.SUCCEEDED, result=to_plain(made))
     assert to_info(record).result == Opaque(None, {"ssl_thumbprint": "AA"})
@@ -147,6 +147,6 @@ def test_the_result_is_shown_unless_left_out() -> None:
 
 
 def test_a_record_of_a_later_version_can_be_read() -> None:
-    """Fields that this version does not know do no harm, as during an upgrade."""
+    """Unknown fields are ignored, as during an upgrade."""
     known = msgspec.to_builtins(a_record())
     assert msgspec.convert({**known, "later": 1}, TaskRecord) == a_record()

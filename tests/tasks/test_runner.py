@@ -1,4 +1,4 @@
-"""The runner: steps in order, progress, patience, cancel, undo, ends, retention, succession."""
+"""The runner: step order, progress, retries, cancelling, undo, ends, retention, succession."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -40,7 +40,7 @@ async def nothing(_: TaskContext) -> None:
 
 @dataclass
 class HealthReporter(Step):
-    """A step that does what it is told and notes when."""
+    """A step that does as scripted and records when."""
 
     name: str
     log: list[str]
@@ -53,17 +53,17 @@ class HealthReporter(Step):
     holds: bool = False
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Return what it was told to say."""
+        """Return the scripted value."""
         assert ctx.record.status is TaskStatus.RUNNING
         return self.holds
 
     async def act(self, ctx: TaskContext) -> None:
-        """Note it, then do what it was told."""
+        """Record it, then act as scripted."""
         self.log.append(self.name)
         await self.doing(ctx)
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Note it, then do what it was told."""
+        """Record it, then act as scripted."""
         self.log.append(f"-{self.name}")
         await self.undoing(ctx)
 
@@ -82,7 +82,7 @@ class Weak(MemoryStore):
 
 @dataclass
 class Stage:
-    """A store, a journal and a clock that goes with the loop's."""
+    """A store, a journal and a clock that follows the loop's."""
 
     store: Weak = field(default_factory=Weak)
     log: list[str] = field(default_factory=list)
@@ -100,7 +100,7 @@ class Stage:
     def step(
         self, name: str, doing: Act = nothing, undoing: Act = nothing, **told: Any
     ) -> HealthReporter:
-        """Return a step that writes into the log."""
+        """Return a step that writes to the log."""
         return HealthReporter(name, self.log, doing, undoing, **told)
 
     async def make(self, **values: Any) -> str:
@@ -117,7 +117,7 @@ class Stage:
     async def runner(
         self, *steps: Step, plans: dict[str, Plan] | None = None
     ) -> AsyncIterator[Any]:
-        """Have a runner at work during a block."""
+        """Run a runner during a block."""
         plans = {REDEPLOY: lambda _: steps} if plans is None else plans
         running = asyncio.create_task(Runner(self.store, self.journal, plans).run())
         try:
@@ -128,7 +128,7 @@ class Stage:
             await asyncio.wait([running])
 
     async def until(self, task: str, holds: Callable[[TaskRecord], bool]) -> TaskRecord:
-        """Wait until something holds for a task."""
+        """Wait until a condition holds for a task."""
         async with asyncio.timeout(3600):
             async for record in self.journal.watch(task):
                 if holds(record):
@@ -136,13 +136,13 @@ class Stage:
         raise AssertionError("the task ended first")
 
     async def ended(self, task: str) -> TaskRecord:
-        """Wait for the end of a task, and see that the operation is free."""
+        """Wait for the end of a task, and check that the operation is free."""
         record = await self.until(task, lambda record: record.finished)
         assert await self.store.get(keys.OPERATION) is None
         return record
 
     async def carry_out(self, *steps: Step, **values: Any) -> TaskRecord:
-        """Create a task of these steps and carry it to its end."""
+        """Create a task of these steps and carry it out to its end."""
         task = await self.make(**values)
         async with self.runner(*steps):
             return await self.ended(task)
@@ -182,7 +182,7 @@ BAD = ApiError(ErrorType.UNABLE_TO_ALLOCATE_RESOURCE, message("wait.timeout", "1
 
 
 async def test_steps_run_in_order_to_success(stage: Stage) -> None:
-    """A task whose steps work out has succeeded, stands at total and has both times."""
+    """When every step succeeds the task has SUCCEEDED, is at its total and has both times."""
     record = await stage.carry_out(*(stage.step(name) for name in "abc"))
     assert stage.log == ["a", "b", "c"]
     assert record.status is TaskStatus.SUCCEEDED
@@ -193,19 +193,19 @@ async def test_steps_run_in_order_to_success(stage: Stage) -> None:
 
 
 async def test_what_is_already_so_is_skipped_and_never_undone(stage: Stage) -> None:
-    """A step whose postcondition held from the start is neither acted nor undone."""
+    """A step whose postcondition holds from the start is neither acted nor undone."""
     steps = stage.step("a", holds=True), stage.step("b"), stage.step("c", raising(BAD))
     await stage.carry_out(*steps)
     assert stage.log == ["b", "c", "-c", "-b"]
 
 
 async def test_a_plan_without_steps_succeeds(stage: Stage) -> None:
-    """Nothing to do is done."""
+    """An empty plan is complete."""
     assert (await stage.carry_out()).status is TaskStatus.SUCCEEDED
 
 
 async def test_a_task_made_later_starts_at_once(stage: Stage) -> None:
-    """An idle runner notices a new task when it is made, not at some later look."""
+    """An idle runner notices a new task at once, not at its next check."""
     async with stage.runner(stage.step("a")):
         await asyncio.sleep(1000)
         before = asyncio.get_running_loop().time()
@@ -214,12 +214,12 @@ async def test_a_task_made_later_starts_at_once(stage: Stage) -> None:
 
 
 class Eventful(Weak):
-    """Simulated: something happens right after the first look at all tasks that finds none."""
+    """Simulated: something happens right after the first read of all tasks that finds none."""
 
     happening: Callable[[], Awaitable[Any]] | None = None
 
     async def snapshot(self, prefix: str) -> Snapshot:
-        """Look, then let it happen."""
+        """Read, then let it happen."""
         seen = await super().snapshot(prefix)
         if prefix == keys.TASKS and self.happening is not None:
             happening, self.happening = self.happening, None
@@ -228,7 +228,7 @@ class Eventful(Weak):
 
 
 async def test_a_task_made_between_look_and_watch_is_not_missed() -> None:
-    """The runner watches from the revision of its look, so nothing falls in between."""
+    """The runner watches from the revision of its read, so nothing falls in between."""
     store = Eventful()
     stage = Stage(store)
     made: list[str] = []
@@ -244,7 +244,7 @@ async def test_a_task_made_between_look_and_watch_is_not_missed() -> None:
 
 
 async def test_progress_follows_the_weights(stage: Stage) -> None:
-    """A step's own share counts by its weight; the words are those that were given."""
+    """A step's own share counts by its weight; the message is the one given."""
     text = message("progress.clone", "b")
     reached: list[int] = []
 
@@ -273,7 +273,7 @@ async def test_what_changes_nothing_is_not_written(stage: Stage) -> None:
 
 
 async def test_what_is_remembered_is_there_for_later_steps(stage: Stage) -> None:
-    """State is durable when `remember` returns, and is changed in no other way."""
+    """State is durable when `remember` returns, and changes in no other way."""
 
     async def first(ctx: TaskContext) -> None:
         await ctx.remember(node={"vm": "vm-42"})
@@ -290,7 +290,7 @@ async def test_what_is_remembered_is_there_for_later_steps(stage: Stage) -> None
 
 
 async def test_a_failure_undoes_backwards_and_says_why(stage: Stage) -> None:
-    """The error of the step is the task's; what was done is undone, the failed step first."""
+    """The error of the step is the task's; completed steps are undone, the failed step first."""
     steps = stage.step("a"), stage.step("b"), stage.step("c", raising(BAD)), stage.step("d")
     record = await stage.carry_out(*steps)
     assert stage.log == ["a", "b", "c", "-c", "-b", "-a"]
@@ -301,7 +301,7 @@ async def test_a_failure_undoes_backwards_and_says_why(stage: Stage) -> None:
 
 
 async def test_an_undo_that_fails_does_not_stop_the_others(stage: Stage) -> None:
-    """What cannot be undone is told after the first error, with its cause; the task ends."""
+    """A failed undo is reported after the first error, with its cause; the task ends."""
     other = ApiError(ErrorType.ERROR, message("copy.failed", "b", "x"))
     steps = stage.step("a"), stage.step("b", nothing, raising(other)), stage.step("c", raising(BAD))
     record = await stage.carry_out(*steps)
@@ -314,7 +314,7 @@ async def test_an_undo_that_fails_does_not_stop_the_others(stage: Stage) -> None
 async def test_an_undo_that_failed_is_tried_again_by_the_next_runner(
     stage: Stage, heals: bool
 ) -> None:
-    """What works then is left no more; what does not is told once."""
+    """What works then is no longer listed; a repeated failure is reported once."""
     fails = raising(ApiError(ErrorType.ERROR, message("copy.failed", "b", "x")))
     begun = asyncio.Event()
 
@@ -334,11 +334,11 @@ async def test_an_undo_that_failed_is_tried_again_by_the_next_runner(
 
 @pytest.mark.parametrize("known", [True, False])
 async def test_what_a_failed_undo_has_left_is_named(stage: Stage, known: bool) -> None:
-    """As the step says it; where it cannot find out, its name alone is told."""
+    """By the step; where that fails, only its name is reported."""
 
     class Leaving(HealthReporter):
         async def remains(self, ctx: TaskContext) -> LocalizableMessage:
-            """Find it out, or not."""
+            """Return it, or fail."""
             assert ctx.record.started == (self.name,)
             if not known:
                 raise StoreUnavailable("away")
@@ -362,7 +362,7 @@ async def test_an_unexpected_exception_is_only_in_the_log(stage: Stage) -> None:
 
 @pytest.mark.parametrize("where", ["act", "undo"])
 async def test_a_file_that_cannot_be_worked_on_is_named(stage: Stage, where: str) -> None:
-    """What the machine refuses is no fault of ours: which file it is, and why, says what to do."""
+    """An error of the machine is not internal: the file and the reason say what to do."""
     refusal = raising(PermissionError(1, "Operation not permitted", "/srv/node/pgdata/1"))
     step = (refusal,) if where == "act" else (raising(BAD), refusal)
     record = await stage.carry_out(stage.step("a", *step))
@@ -375,7 +375,7 @@ async def test_a_file_that_cannot_be_worked_on_is_named(stage: Stage, where: str
 
 
 async def test_a_secret_in_the_state_is_refused(stage: Stage) -> None:
-    """A step that would write a secret breaks, and nothing of it is written."""
+    """A step that would store a secret fails, and nothing of it is written."""
 
     async def leak(ctx: TaskContext) -> None:
         await ctx.remember(password=Secret("hunter2"))
@@ -393,7 +393,7 @@ class Failing:
     times: list[float] = field(default_factory=list)
 
     async def __call__(self, _: TaskContext) -> None:
-        """Fail as long as there is an error left."""
+        """Fail while there is an error left."""
         self.times.append(asyncio.get_running_loop().time())
         if self.errors:
             raise self.errors.pop(0)
@@ -408,7 +408,7 @@ class Failing:
     ],
 )
 async def test_what_may_pass_is_tried_again_later_and_later(stage: Stage, error: Exception) -> None:
-    """A temporary failure is repeated with growing pauses, and its reason is shown."""
+    """A temporary failure is retried with growing pauses, and its reason is shown."""
     failing = Failing([error] * 5)
     task = await stage.make()
     async with stage.runner(stage.step("a", failing)):
@@ -420,7 +420,7 @@ async def test_what_may_pass_is_tried_again_later_and_later(stage: Stage, error:
 
 
 async def test_patience_ends(stage: Stage) -> None:
-    """What does not pass within the step's patience is TIMED_OUT with the last reason."""
+    """A failure that outlasts the step's limit for retries is TIMED_OUT with the last reason."""
     failing = Failing([TemporaryFailure(message("fence.powered.on", "b"))] * 100)
     started = stage.now()
     record = await stage.carry_out(stage.step("a", failing, patience=30))
@@ -431,7 +431,7 @@ async def test_patience_ends(stage: Stage) -> None:
 
 
 async def test_a_step_has_a_limit(stage: Stage) -> None:
-    """A step that hangs is interrupted at its limit, and undone."""
+    """A step that hangs is interrupted at its time limit, and undone."""
 
     async def hang(_: TaskContext) -> None:
         await asyncio.Event().wait()
@@ -442,7 +442,7 @@ async def test_a_step_has_a_limit(stage: Stage) -> None:
 
 
 async def test_an_undo_is_patient_too(stage: Stage) -> None:
-    """A temporary failure of an undo is repeated; a hanging one ends at the limit."""
+    """A temporary failure of an undo is retried; one that hangs ends at the limit."""
     patient = Failing([TemporaryFailure(message("fence.powered.on", "b"))] * 3)
 
     async def hang(_: TaskContext) -> None:
@@ -456,12 +456,12 @@ async def test_an_undo_is_patient_too(stage: Stage) -> None:
 
 
 async def waits(ctx: TaskContext) -> None:
-    """Wait for what never comes, at a safe point."""
+    """Wait for ever, at a safe point."""
     await ctx.pause(100_000)
 
 
 async def test_a_cancel_is_noticed_at_once_and_undone(stage: Stage) -> None:
-    """A waiting step stops the moment it is asked; the task has FAILED with CANCELED."""
+    """A waiting step stops at once; the task has FAILED with CANCELED."""
     task = await stage.make()
     async with stage.runner(stage.step("a"), stage.step("b", waits), stage.step("c")):
         await stage.until(task, lambda record: record.step == "b")
@@ -475,7 +475,7 @@ async def test_a_cancel_is_noticed_at_once_and_undone(stage: Stage) -> None:
 
 
 async def test_a_step_without_safe_points_is_finished_first(stage: Stage) -> None:
-    """A cancel takes effect where the step says it may: here after it, before the next."""
+    """Cancelling takes effect where the step allows it: here after it, before the next."""
 
     async def busy(ctx: TaskContext) -> None:
         await stage.journal.request_cancel(ctx.record.id)
@@ -488,7 +488,7 @@ async def test_a_step_without_safe_points_is_finished_first(stage: Stage) -> Non
 
 
 async def test_a_cancel_that_was_accepted_in_the_last_step_counts(stage: Stage) -> None:
-    """Who was told that the task will stop does not find it succeeded."""
+    """A task whose cancellation was accepted never succeeds."""
 
     async def asked(ctx: TaskContext) -> None:
         await stage.journal.request_cancel(ctx.record.id)
@@ -498,7 +498,7 @@ async def test_a_cancel_that_was_accepted_in_the_last_step_counts(stage: Stage) 
 
 
 async def test_a_step_that_must_not_be_interrupted_is_not(stage: Stage) -> None:
-    """While it acts a cancel is refused, and what callers see says so."""
+    """While it acts cancelling is refused, and callers can see that."""
 
     async def asked(ctx: TaskContext) -> None:
         assert not (await stage.journal.get(ctx.record.id)).cancelable
@@ -516,7 +516,7 @@ async def test_a_step_that_must_not_be_interrupted_is_not(stage: Stage) -> None:
 
 
 async def test_an_operation_that_cannot_be_canceled_never_is(stage: Stage) -> None:
-    """Where the operation does not permit it no step makes it possible."""
+    """If the operation does not permit it no step makes it possible."""
     record = await stage.carry_out(stage.step("a"), cancelable=False)
     assert not any(state.cancelable for state in stage.states(record.id))
 
@@ -535,7 +535,7 @@ async def test_a_task_canceled_before_it_began_has_done_nothing(stage: Stage) ->
 
 
 async def test_interruptible_work_cleans_up_before_the_undo(stage: Stage) -> None:
-    """What runs when a cancel comes is ended first, then the steps are undone."""
+    """What runs when a cancel arrives is stopped first, then the steps are undone."""
 
     async def work() -> None:
         try:
@@ -556,7 +556,7 @@ async def test_interruptible_work_cleans_up_before_the_undo(stage: Stage) -> Non
 
 
 async def test_an_operation_that_nobody_knows_ends(stage: Stage) -> None:
-    """A task of another version ends FAILED saying so, instead of holding the operation."""
+    """A task of another version ends FAILED with that reason, instead of holding the operation."""
     task = await stage.make()
     async with stage.runner(plans={}):
         record = await stage.ended(task)
@@ -565,7 +565,7 @@ async def test_an_operation_that_nobody_knows_ends(stage: Stage) -> None:
 
 
 async def test_what_an_unknown_operation_had_begun_is_named(stage: Stage) -> None:
-    """Its error says which steps stay as they are."""
+    """Its error lists the steps that are not undone."""
     task = await stage.make()
     begun = msgspec.structs.replace(await stage.journal.read(task), started=("clone", "copy"))
     await stage.store.put(keys.task(task), encode(begun))
@@ -575,7 +575,7 @@ async def test_what_an_unknown_operation_had_begun_is_named(stage: Stage) -> Non
 
 
 async def test_a_started_step_that_is_gone_is_named(stage: Stage) -> None:
-    """A step that this version's plan lacks is told among the things not undone."""
+    """A step that this version's plan lacks is listed among those not undone."""
     task = await stage.make()
     begun = msgspec.structs.replace(await stage.journal.read(task), started=("old",))
     await stage.store.put(keys.task(task), encode(begun))
@@ -586,18 +586,18 @@ async def test_a_started_step_that_is_gone_is_named(stage: Stage) -> None:
 
 
 def broken_plan(_: TaskRecord) -> list[Step]:
-    """Fail to give a plan."""
+    """Raise instead of returning a plan."""
     raise KeyError("hunter2")
 
 
 def ambiguous_plan(_: TaskRecord) -> list[Step]:
-    """Return two steps of one name."""
+    """Return two steps with the same name."""
     return [HealthReporter("a", []), HealthReporter("a", [])]
 
 
 @pytest.mark.parametrize("plan", [broken_plan, ambiguous_plan])
 async def test_a_plan_that_breaks_ends_its_task(stage: Stage, plan: Plan) -> None:
-    """Nothing that goes wrong in a plan keeps the operation for ever."""
+    """No error in a plan holds the operation for ever."""
     task = await stage.make()
     async with stage.runner(plans={REDEPLOY: plan}):
         record = await stage.ended(task)
@@ -611,7 +611,7 @@ async def test_an_own_condition_that_fails_is_an_error_like_any(stage: Stage) ->
 
 
 async def test_a_step_can_fence_its_own_writes(stage: Stage) -> None:
-    """The guard holds while the runner does, and no longer."""
+    """The guard holds as long as the runner holds its key, and no longer."""
 
     async def act(ctx: TaskContext) -> None:
         assert (await stage.store.txn([ctx.guard], [])).succeeded
@@ -624,7 +624,7 @@ async def test_a_step_can_fence_its_own_writes(stage: Stage) -> None:
 
 
 async def test_a_task_waits_while_the_store_is_away(stage: Stage) -> None:
-    """A short loss of the store is not a failure: the task goes on when it is back."""
+    """A short store outage is not a failure: the task goes on when it is back."""
 
     async def away(ctx: TaskContext) -> None:
         stage.store.away = True
@@ -637,7 +637,7 @@ async def test_a_task_waits_while_the_store_is_away(stage: Stage) -> None:
 
 
 async def test_another_runner_goes_on_when_one_goes(stage: Stage) -> None:
-    """A runner that is stopped leaves its task RUNNING, and the next carries it on at once."""
+    """A runner that is stopped leaves its task RUNNING, and the next continues it at once."""
     task = await stage.make()
     async with stage.runner(stage.step("a"), stage.step("b", waits)):
         await stage.until(task, lambda record: record.step == "b")
@@ -671,7 +671,7 @@ async def test_a_runner_that_lost_its_key_begins_anew(stage: Stage) -> None:
 
 
 async def test_old_tasks_are_swept(stage: Stage) -> None:
-    """A task is kept for 30 days after its end and gone at the next hourly look."""
+    """A task is retained for 30 days after its end and deleted at the next hourly sweep."""
     async with stage.runner(stage.step("a")):
         old = await stage.make()
         await stage.ended(old)
@@ -685,7 +685,7 @@ async def test_old_tasks_are_swept(stage: Stage) -> None:
 
 
 async def test_old_tasks_are_swept_at_the_start(stage: Stage) -> None:
-    """A runner that comes after a long pause does not wait for an hour."""
+    """A runner that starts after a long pause does not wait for an hour."""
     record = await stage.carry_out(stage.step("a"))
     stage.start += timedelta(days=31)
     async with stage.runner(stage.step("a")):

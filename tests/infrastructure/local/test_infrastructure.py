@@ -1,4 +1,4 @@
-"""The local inventory: made once, changed by many, never half-written."""
+"""The local inventory: created once, changed by many, never half-written."""
 
 import asyncio
 import errno
@@ -28,7 +28,7 @@ from openvcha.infrastructure.local.processes import DetachedStarter, ProcessTabl
 
 
 class PowerLossError(Exception):
-    """Nothing after this point happened."""
+    """Raised where the power fails: nothing after this point happened."""
 
 
 class Usage(NamedTuple):
@@ -55,7 +55,7 @@ async def test_it_is_an_infrastructure(infrastructure: LocalInfrastructure) -> N
 
 
 async def test_first_inventory(infrastructure: LocalInfrastructure) -> None:
-    """The inventory has what a placement needs, and every reference in it leads somewhere."""
+    """The inventory has what a placement needs, and every reference in it resolves."""
     inventory = await infrastructure.inventory()
     assert [host.id for host in inventory.hosts] == ["host-11", "host-12", "host-13"]
     assert {network.subnet for network in inventory.networks} == {"127.83.1.0/24", "127.83.2.0/24"}
@@ -94,7 +94,7 @@ async def test_create_again_keeps_everything(
     starter: DetachedStarter,
     request_1: VmRequest,
 ) -> None:
-    """Making what is there changes nothing; other subnets are refused."""
+    """Creating an existing inventory changes nothing; other subnets are refused."""
     await infrastructure.create_vm(request_1)
     before = await infrastructure.inventory()
     again = await LocalInfrastructure.create(infrastructure.root, processes, starter)
@@ -135,7 +135,7 @@ async def test_unusable_subnets(
 async def test_no_usable_inventory(
     content: bytes | None, tmp_path: Path, processes: ProcessTable, starter: DetachedStarter
 ) -> None:
-    """A root without a readable inventory is told as such, and left as it is."""
+    """A root without a readable inventory is reported as such, and left unchanged."""
     if content is not None:
         (tmp_path / "inventory.json").write_bytes(content)
     opened = LocalInfrastructure(tmp_path, processes, starter)
@@ -146,7 +146,7 @@ async def test_no_usable_inventory(
 
 
 async def test_create_vm(infrastructure: LocalInfrastructure, request_1: VmRequest) -> None:
-    """A new VM is off, has identities and a directory, and is found by its token."""
+    """A new VM is off, has its identifiers and a directory, and is found by its token."""
     made = await infrastructure.create_vm(request_1)
     assert made.power_state == VmPowerState.POWERED_OFF
     assert made.id == "vm-42"
@@ -158,7 +158,7 @@ async def test_create_vm(infrastructure: LocalInfrastructure, request_1: VmReque
 
 
 async def test_create_vm_again(infrastructure: LocalInfrastructure, request_1: VmRequest) -> None:
-    """The same token is the same VM, also when the first try ended before the directory."""
+    """The same token is the same VM, even when the first try ended before the directory existed."""
     made = await infrastructure.create_vm(request_1)
     await asyncio.to_thread(Path(made.directory).rmdir)
     assert await infrastructure.create_vm(request_1) == made
@@ -166,7 +166,7 @@ async def test_create_vm_again(infrastructure: LocalInfrastructure, request_1: V
 
 
 async def test_name_taken(infrastructure: LocalInfrastructure, request_1: VmRequest) -> None:
-    """Another token cannot have the name, in whatever case."""
+    """Another token cannot use the name, in any case."""
     await infrastructure.create_vm(request_1)
     other = replace(request_1, token="other", name="VCHA-passive", datastore="datastore-17")
     with pytest.raises(ApiError) as caught:
@@ -177,7 +177,7 @@ async def test_name_taken(infrastructure: LocalInfrastructure, request_1: VmRequ
 async def test_the_files_of_others_are_not_taken(
     infrastructure: LocalInfrastructure, request_1: VmRequest
 ) -> None:
-    """A directory with content that is no VM's is neither used nor harmed."""
+    """A directory with content that is not a VM's is neither used nor harmed."""
     directory = infrastructure.root / "datastores" / "datastore-14" / request_1.name
     directory.mkdir()
     (directory / "precious").touch()
@@ -197,7 +197,7 @@ async def test_the_files_of_others_are_not_taken(
 async def test_unknown_identifier(
     field: str, infrastructure: LocalInfrastructure, request_1: VmRequest
 ) -> None:
-    """A VM cannot be made on what is not there."""
+    """A VM cannot be created on an object that does not exist."""
     with pytest.raises(ApiError) as caught:
         await infrastructure.create_vm(replace(request_1, **{field: "nowhere-1"}))
     assert caught.value.error_type == ErrorType.NOT_FOUND
@@ -217,7 +217,7 @@ async def test_name_is_no_path(
 async def test_identifiers_are_never_used_again(
     infrastructure: LocalInfrastructure, request_1: VmRequest
 ) -> None:
-    """A VM made after another was deleted has another id and another BIOS UUID."""
+    """A VM created after another was deleted has another id and another BIOS UUID."""
     first = await infrastructure.create_vm(request_1)
     await infrastructure.delete_vm(first.id)
     second = await infrastructure.create_vm(request_1)
@@ -226,7 +226,7 @@ async def test_identifiers_are_never_used_again(
 
 
 async def test_delete(infrastructure: LocalInfrastructure, request_1: VmRequest) -> None:
-    """Deleted means: no directory, no entry; deleting what is gone is no error."""
+    """No directory, no entry; deletion is idempotent."""
     made = await infrastructure.create_vm(request_1)
     await infrastructure.write_files(made.id, {"a/b": b"x"})
     await infrastructure.delete_vm(made.id)
@@ -243,7 +243,7 @@ async def test_delete_goes_on_after_a_crash(
     request_1: VmRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whenever the power goes, the half-deleted VM is usable for nothing but deletion."""
+    """Whenever the power fails, a half-deleted VM can only be deleted."""
     made = await infrastructure.create_vm(request_1)
     await infrastructure.write_files(made.id, {"a": b"x"})
     with monkeypatch.context() as patch:
@@ -269,7 +269,7 @@ async def test_delete_goes_on_after_a_crash(
 async def test_what_may_not_be_deleted_stays_what_it_was(
     infrastructure: LocalInfrastructure, request_1: VmRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its directory is refused as a whole, before anything of it is gone."""
+    """Its directory is refused as a whole, before any of it is deleted."""
     made = await infrastructure.create_vm(request_1)
     await infrastructure.write_files(made.id, {"a": b"x"})
 
@@ -291,7 +291,7 @@ def _crash(_: object) -> None:
 
 
 async def test_files(infrastructure: LocalInfrastructure, request_1: VmRequest) -> None:
-    """Files are replaced as a whole and can be read again."""
+    """Files are replaced atomically and can be read again."""
     made = await infrastructure.create_vm(request_1)
     await infrastructure.write_files(made.id, {"node.json": b"old", "tls/ca.crt": b"ca"})
     await infrastructure.write_files(made.id, {"node.json": b"new"})
@@ -309,7 +309,7 @@ async def test_files(infrastructure: LocalInfrastructure, request_1: VmRequest) 
 async def test_files_stay_inside(
     path: str, infrastructure: LocalInfrastructure, request_1: VmRequest, tmp_path: Path
 ) -> None:
-    """No path leads out of the VM, and a bad one among good ones writes nothing."""
+    """No path leads out of the VM, and one bad path among good ones writes nothing."""
     made = await infrastructure.create_vm(request_1)
     (Path(made.directory) / "link").symlink_to(tmp_path)
     for tried in (
@@ -323,12 +323,12 @@ async def test_files_stay_inside(
 
 
 def test_inside_allows_ordinary_paths(tmp_path: Path) -> None:
-    """Ordinary relative paths are what they say."""
+    """Ordinary relative paths are accepted."""
     assert path_below(tmp_path, "a/b.c") == tmp_path / "a" / "b.c"
 
 
 async def test_unknown_vm(infrastructure: LocalInfrastructure) -> None:
-    """What needs a VM says when there is none; an odd identifier is just unknown."""
+    """Calls that need a VM report when it is missing; a malformed identifier is just unknown."""
     for tried in (
         infrastructure.power_on("vm-1"),
         infrastructure.power_off("../vm-1"),
@@ -344,7 +344,7 @@ async def test_unknown_vm(infrastructure: LocalInfrastructure) -> None:
 
 
 async def test_host_settings(infrastructure: LocalInfrastructure) -> None:
-    """A host can be taken out of use and back, each setting for itself."""
+    """A host can be taken out of service and back, with each setting separately."""
     await infrastructure.set_host("host-12", maintenance=True)
     await infrastructure.set_host("host-12", connection_state=HostConnectionState.DISCONNECTED)
     host = (await infrastructure.inventory()).host("host-12")
@@ -357,7 +357,7 @@ async def test_host_settings(infrastructure: LocalInfrastructure) -> None:
 
 
 async def test_space(tmp_path: Path, processes: ProcessTable, starter: DetachedStarter) -> None:
-    """Free space is what the disk has less what is reserved; a lost datastore has none."""
+    """Free space is the disk's, less what is reserved; a lost datastore has none."""
     machine = HostProbe(disk_usage=lambda _: Usage(total=1_000, free=600))
     infrastructure = await LocalInfrastructure.create(
         tmp_path / "root", processes, starter, machine=machine
@@ -374,7 +374,7 @@ async def test_space(tmp_path: Path, processes: ProcessTable, starter: DetachedS
 async def test_address_of_a_vm_is_in_use(
     infrastructure: LocalInfrastructure, request_1: VmRequest
 ) -> None:
-    """An address belongs to its VM though it is off, except to who replaces that VM."""
+    """A VM that is off still owns its address, except for its replacement."""
     made = await infrastructure.create_vm(request_1)
     assert await infrastructure.address_in_use("127.83.2.12")
     assert not await infrastructure.address_in_use("127.83.2.12", ignoring=(made.id,))
@@ -384,7 +384,7 @@ async def test_address_of_a_vm_is_in_use(
 async def test_address_that_answers_is_in_use(
     tmp_path: Path, processes: ProcessTable, starter: DetachedStarter
 ) -> None:
-    """An address on which somebody else listens is in use."""
+    """An address is in use where any other program listens."""
     machine = HostProbe(answers=lambda address: address == "127.83.2.13")
     infrastructure = await LocalInfrastructure.create(
         tmp_path / "root", processes, starter, machine=machine
@@ -394,7 +394,7 @@ async def test_address_that_answers_is_in_use(
 
 
 def test_probe() -> None:
-    """The probe finds a listener, on that address only, and no foreign address answers."""
+    """The probe finds a listener on that address only; an address of another host never answers."""
     with socket.create_server(("127.83.250.1", 0)) as server:
         port = server.getsockname()[1]
         assert address_answers("127.83.250.1", [1, port])
@@ -404,7 +404,7 @@ def test_probe() -> None:
 
 
 async def test_families(infrastructure: LocalInfrastructure) -> None:
-    """The local infrastructure says that it has no IPv6 addresses for nodes."""
+    """The local infrastructure reports that it has no IPv6 addresses for nodes."""
     assert infrastructure.unsupported_family(IpFamily.IPV4) is None
     message = infrastructure.unsupported_family(IpFamily.IPV6)
     assert message is not None
@@ -439,7 +439,7 @@ asyncio.run(main(sys.argv[1], sys.argv[2]))
 
 
 async def test_many_writers_lose_nothing(infrastructure: LocalInfrastructure) -> None:
-    """Four processes, ten tasks in each: every VM made is there, every id is used once."""
+    """Four processes, ten tasks in each: every VM exists, every id is used once."""
     writers = [
         await asyncio.create_subprocess_exec(
             sys.executable, "-c", WRITER, str(infrastructure.root), str(number)
@@ -466,7 +466,7 @@ async def test_one_token_many_creators(
 
 
 async def test_a_killed_writer_leaves_no_lock(infrastructure: LocalInfrastructure) -> None:
-    """A writer that dies while it holds the lock does not stop the others."""
+    """A writer that dies while it holds the lock does not block the others."""
     hold = "import fcntl, sys, time; f = open(sys.argv[1]); fcntl.flock(f, 2); print(flush=True)"
     writer = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -1,4 +1,4 @@
-"""Power of VMs: real processes, a stand-in for the supervisor."""
+"""The power of VMs: real processes, a stand-in for the supervisor."""
 
 import asyncio
 import os
@@ -59,7 +59,7 @@ def parent(pid: int) -> int:
 async def test_on_and_off(
     infrastructure: LocalInfrastructure, vm: Vm, processes: ProcessTable
 ) -> None:
-    """On is when the supervisor lives, off is when nothing is left; both can be asked again."""
+    """On while the supervisor lives, off once nothing is left; both calls are idempotent."""
     directory = Path(vm.directory)
     await infrastructure.power_on(vm.id)
     assert await power(infrastructure, vm) == VmPowerState.POWERED_ON
@@ -78,7 +78,7 @@ async def test_one_look_shows_the_power_of_all(
     request_1: VmRequest,
     processes: StandInProcesses,
 ) -> None:
-    """Each look walks through all of /proc; without a need for it there is none at all."""
+    """Each query reads all of /proc, and a query that does not need it reads nothing."""
     other = replace(request_1, token="another", name="another", addresses=())
     await infrastructure.create_vm(other)
     await infrastructure.power_on(vm.id)
@@ -96,7 +96,7 @@ async def test_one_look_shows_the_power_of_all(
 async def test_off_takes_the_whole_tree(
     infrastructure: LocalInfrastructure, vm: Vm, processes: ProcessTable
 ) -> None:
-    """A child in a session of its own goes too."""
+    """Even a child in its own session is killed."""
     await infrastructure.write_files(vm.id, {"child": b""})
     await infrastructure.power_on(vm.id)
     await until(lambda: two_processes(processes, vm))
@@ -107,7 +107,7 @@ async def test_off_takes_the_whole_tree(
 async def test_the_state_is_what_is(
     infrastructure: LocalInfrastructure, vm: Vm, processes: ProcessTable
 ) -> None:
-    """A supervisor killed by somebody else makes the VM off, and it can be powered on again."""
+    """A killed supervisor turns the VM off, and it can be powered on again."""
     await infrastructure.power_on(vm.id)
     (pid,) = processes.find(Path(vm.directory))
     os.kill(pid, signal.SIGKILL)
@@ -120,7 +120,7 @@ async def test_the_state_is_what_is(
 async def test_orphans_are_no_supervisor(
     infrastructure: LocalInfrastructure, vm: Vm, processes: ProcessTable
 ) -> None:
-    """When only a child is left the VM counts as on, and powering on starts a supervisor."""
+    """With only a child left the VM counts as on, and powering on starts a supervisor."""
     await infrastructure.write_files(vm.id, {"child": b""})
     await infrastructure.power_on(vm.id)
     directory = Path(vm.directory)
@@ -136,7 +136,7 @@ async def test_orphans_are_no_supervisor(
 async def test_a_pid_of_somebody_else_is_no_supervisor(
     infrastructure: LocalInfrastructure, vm: Vm, processes: ProcessTable
 ) -> None:
-    """A number that is left in the pid file and now means another process does not count."""
+    """An id in the pid file that another process has now does not count."""
     await infrastructure.write_files(vm.id, {"run/supervisor.pid": str(os.getpid()).encode()})
     await infrastructure.power_on(vm.id)
     text = (Path(vm.directory) / "run" / "supervisor.pid").read_text()
@@ -146,7 +146,7 @@ async def test_a_pid_of_somebody_else_is_no_supervisor(
 async def test_started_process_is_nobodys_child(
     infrastructure: LocalInfrastructure, vm: Vm, processes: ProcessTable
 ) -> None:
-    """The supervisor is in a session of its own and no child of ours: our end is not its end."""
+    """The supervisor is in its own session and not our child: it survives our exit."""
     await infrastructure.power_on(vm.id)
     (pid,) = processes.find(Path(vm.directory))
     assert parent(pid) != os.getpid()
@@ -156,7 +156,7 @@ async def test_started_process_is_nobodys_child(
 async def test_it_dies_at_once(
     infrastructure: LocalInfrastructure, vm: Vm, processes: ProcessTable
 ) -> None:
-    """A supervisor that ends at once fails the power on with what it said this time."""
+    """A supervisor that exits at once fails the power-on with its latest output."""
     for reason in (b"disk is gone", b"port is taken"):
         await infrastructure.write_files(vm.id, {"die": reason})
         with pytest.raises(ApiError) as caught:
@@ -170,7 +170,7 @@ async def test_it_dies_at_once(
 async def test_no_such_command(
     infrastructure: LocalInfrastructure, vm: Vm, processes: ProcessTable
 ) -> None:
-    """A command that is not there is told, not waited for."""
+    """A missing command is reported, not waited for."""
     broken = LocalInfrastructure(
         infrastructure.root, processes, DetachedStarter(("/nowhere/vcha",))
     )
@@ -182,7 +182,7 @@ async def test_no_such_command(
 async def test_never_ready(
     infrastructure: LocalInfrastructure, vm: Vm, processes: ProcessTable, starter: DetachedStarter
 ) -> None:
-    """A supervisor that does not get ready in time is ended, and the VM is off."""
+    """A supervisor that does not become ready in time is killed, and the VM is off."""
     hasty = LocalInfrastructure(
         infrastructure.root, processes, starter, limits=Limits(poll=0.01, power_on=0.3)
     )
@@ -194,7 +194,7 @@ async def test_never_ready(
 
 
 class Undying:
-    """Processes in uninterruptible sleep: they are there whatever one does."""
+    """Processes in uninterruptible sleep, which no signal ends."""
 
     def find(self, _: Path) -> list[int]:
         return [4711]
@@ -207,7 +207,7 @@ class Undying:
 
 
 async def test_what_does_not_die(infrastructure: LocalInfrastructure, vm: Vm) -> None:
-    """Power off says so when processes are left, and a delete then keeps the data."""
+    """Power off reports the processes that are left, and a delete then keeps the data."""
     stuck = LocalInfrastructure(
         infrastructure.root,
         Undying(),
@@ -225,7 +225,7 @@ async def test_what_does_not_die(infrastructure: LocalInfrastructure, vm: Vm) ->
 async def test_delete_powers_off_first(
     infrastructure: LocalInfrastructure, vm: Vm, processes: ProcessTable
 ) -> None:
-    """A VM that runs is powered off before its directory goes."""
+    """A running VM is powered off before its directory is deleted."""
     await infrastructure.power_on(vm.id)
     await infrastructure.delete_vm(vm.id)
     assert processes.find(Path(vm.directory)) == []
@@ -246,7 +246,7 @@ async def test_many_power_it_on(
     processes: ProcessTable,
     starter: DetachedStarter,
 ) -> None:
-    """Whoever powers on at the same time, one supervisor is started."""
+    """However many power it on simultaneously, one supervisor is started."""
     other = LocalInfrastructure(infrastructure.root, processes, starter)
     await asyncio.gather(*(who.power_on(vm.id) for who in (infrastructure, other) * 3))
     assert len(processes.find(Path(vm.directory))) == 1
@@ -255,7 +255,7 @@ async def test_many_power_it_on(
 async def test_busy(
     infrastructure: LocalInfrastructure, vm: Vm, processes: ProcessTable, starter: DetachedStarter
 ) -> None:
-    """A VM that somebody else is switching is waited for, but not for ever."""
+    """A VM that another caller is switching is waited for, up to a limit."""
     impatient = LocalInfrastructure(
         infrastructure.root, processes, starter, limits=Limits(poll=0.01, busy=0.05)
     )
@@ -271,7 +271,7 @@ async def test_busy(
 async def test_own_address_answers(
     infrastructure: LocalInfrastructure, vm: Vm, processes: ProcessTable, starter: DetachedStarter
 ) -> None:
-    """The address of a running VM that is to be ignored answers itself: not in use by others."""
+    """A running VM's own address does not count as in use when the VM is to be ignored."""
     hearing = LocalInfrastructure(
         infrastructure.root, processes, starter, machine=HostProbe(answers=lambda _: True)
     )

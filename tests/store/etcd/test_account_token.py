@@ -1,4 +1,4 @@
-"""A client shows its account once, however many of its requests find that their token is void."""
+"""A client authenticates once, however many of its requests find their token invalid."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ FINE = answer(200, {"header": {"revision": "7"}})
 
 @dataclass
 class Guarded:
-    """A simulated endpoint that knows one token; ``asked`` are the paths, in order."""
+    """A simulated endpoint that accepts one token; ``asked`` are the paths, in order."""
 
     token: str = "first"
     asked: list[str] = field(default_factory=list)
@@ -63,7 +63,7 @@ async def asking(*behaviours: Any, account: Account | None = OWN) -> AsyncIterat
 
 
 async def test_many_requests_show_the_account_once() -> None:
-    """They wait for the one that does it, and go on with its token."""
+    """They wait for the one that does, and go on with its token."""
     guarded = Guarded()
     async with asking(guarded) as etcd:
         await asyncio.gather(*(etcd.put(f"a{number}", b"") for number in range(20)))
@@ -82,7 +82,7 @@ async def test_many_requests_show_the_account_once() -> None:
     ],
 )
 async def test_a_write_that_was_not_let_in_is_sure_to_be_not_done(words: str) -> None:
-    """It is asked again, and its outcome is never unknown."""
+    """It is retried, and its outcome is never unknown."""
     guarded = Guarded(refusal=words)
     async with asking(guarded) as etcd:
         assert await etcd.put("a", b"") == 7
@@ -93,7 +93,7 @@ async def test_a_write_that_was_not_let_in_is_sure_to_be_not_done(words: str) ->
 
 
 async def test_a_member_that_is_behind_is_passed_over() -> None:
-    """It knows neither the token nor the account yet."""
+    """It has neither the token nor the account yet."""
     behind, guarded = Guarded(right=False), Guarded()
     async with asking(behind, guarded) as etcd:
         assert await etcd.put("a", b"") == 7
@@ -101,7 +101,7 @@ async def test_a_member_that_is_behind_is_passed_over() -> None:
 
 
 async def test_without_an_account_nothing_is_shown() -> None:
-    """And the refusal is told."""
+    """And the refusal is raised."""
     guarded = Guarded()
     async with asking(guarded, account=None) as etcd:
         with pytest.raises(AuthenticationFailed):

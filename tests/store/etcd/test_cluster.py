@@ -1,4 +1,4 @@
-"""Three real members over TLS: what happens to a client when they die, freeze, come and go."""
+"""Three real members over TLS: how a client copes when they die, freeze, come and go."""
 
 import asyncio
 import signal
@@ -40,14 +40,14 @@ class Tls(Protocol):
     """The test's certificates."""
 
     def context(self, *, certificate: bool = True) -> ssl.SSLContext:
-        """Make a client's context."""
+        """Create a client's context."""
 
     def source(self) -> TlsSource:
-        """Return the one context again and again."""
+        """Return the same context every time."""
 
 
 class Server(Protocol):
-    """A member as the fixture gives it."""
+    """A member, as the fixture provides it."""
 
     name: str
     directory: Path
@@ -68,7 +68,7 @@ class Server(Protocol):
 
 @pytest.fixture
 async def patient(servers: list[Server]) -> AsyncIterator[Etcd]:
-    """A client of the three members whose deadline is far."""
+    """Return a client of the three members with a distant deadline."""
     urls = [server.url for server in servers]
     async with Etcd(urls, servers[0].tls.source(), timeout=PATIENCE_SECONDS) as etcd:
         yield etcd
@@ -82,7 +82,7 @@ def current(client: Etcd, servers: list[Server]) -> Server:
 async def test_a_full_member_has_its_majority_and_one_alone_can_be_given_room(
     patient: Etcd, servers: list[Server]
 ) -> None:
-    """Etcd calls a member with that alarm unhealthy, and refuses writes until it is taken back."""
+    """etcd calls a member with that alarm unhealthy, and refuses writes until it is disarmed."""
     alone = next(one for one in await patient.members() if one.client_urls == (servers[0].url,))
     assert await patient.members_without_space() == frozenset()
     await patient.put("/full", b"1")
@@ -99,13 +99,13 @@ async def test_a_full_member_has_its_majority_and_one_alone_can_be_given_room(
 
 
 async def alarm(client: Etcd, member: int) -> None:
-    """Raise the alarm, as etcd does when a write would pass its quota."""
+    """Raise the alarm, as etcd does when a write would exceed its quota."""
     body = {"action": "ACTIVATE", "memberID": member, "alarm": "NOSPACE"}
     await client._gateway.read(Request("/v3/maintenance/alarm", body, dict))
 
 
 async def test_killed_member_is_passed_over(patient: Etcd, servers: list[Server]) -> None:
-    """When the member in use dies, requests go on with another, in well under their deadline."""
+    """When the member in use dies, requests move to another, well within their deadline."""
     await patient.put("/a", b"1")
     current(patient, servers).kill()
     began = time.monotonic()
@@ -116,7 +116,7 @@ async def test_killed_member_is_passed_over(patient: Etcd, servers: list[Server]
 
 
 async def test_frozen_member_is_passed_over(patient: Etcd, servers: list[Server]) -> None:
-    """A member that hangs costs a read no more than one wait, and the next reads nothing."""
+    """A frozen member costs one read at most one timeout, and the next read nothing."""
     await patient.put("/a", b"1")
     frozen = current(patient, servers)
     frozen.signal(signal.SIGSTOP)
@@ -128,7 +128,7 @@ async def test_frozen_member_is_passed_over(patient: Etcd, servers: list[Server]
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
 async def test_watch_loses_nothing(client: Etcd, servers: list[Server], how: str) -> None:
-    """When the member dies or freezes under a watch, each event comes once and in order."""
+    """When the member dies or freezes during a watch, each event arrives once and in order."""
     start = await client.put("/first", b"") + 1
     seen: list[Event] = []
 
@@ -165,7 +165,7 @@ async def test_watch_loses_nothing(client: Etcd, servers: list[Server], how: str
 
 
 async def test_lost_quorum(client: Etcd, servers: list[Server]) -> None:
-    """Without a quorum nothing is answered as if it were sure, and every call ends in time."""
+    """Without quorum no answer pretends to be certain, and every call ends in time."""
     await client.put("/a", b"1")
     hold = await campaign(client, "/hold", b"", 1)
     left = current(client, servers)
@@ -188,7 +188,7 @@ async def test_lost_quorum(client: Etcd, servers: list[Server]) -> None:
             server.start(servers)
     kv = await _settled(client)
     assert kv is not None
-    assert kv.value in {b"1", b"2"}  # the write that nobody acknowledged may have been kept
+    assert kv.value in {b"1", b"2"}  # the unacknowledged write may have been kept
     await hold.release()
 
 
@@ -223,7 +223,7 @@ async def test_members_come_and_go(client: Etcd, servers: list[Server], tmp_path
 
 
 async def test_leader_moves(client: Etcd, servers: list[Server]) -> None:
-    """The lead is given to the member that is named, by the one that has it."""
+    """The current leader moves leadership to the given member."""
     status = await client.status(servers[0].url)
     members = {member.id: member for member in await client.members()}
     leader = members[status.leader]
@@ -237,7 +237,7 @@ async def test_leader_moves(client: Etcd, servers: list[Server]) -> None:
 
 
 async def test_client_certificate_is_needed(servers: list[Server]) -> None:
-    """Who has no certificate gets no answer."""
+    """A client without a certificate gets no answer."""
     bare = servers[0].tls.context(certificate=False)
     async with Etcd([servers[0].url], lambda: bare, timeout=0.3) as stranger:
         with pytest.raises(StoreUnavailable):
@@ -283,20 +283,20 @@ async def _promote(client: Etcd, member: int) -> None:
 async def test_a_client_that_asked_much_at_once_keeps_few_connections(
     servers: list[Server], client: Etcd
 ) -> None:
-    """A member carries as many idle ones as a client keeps, however many it needed for a moment."""
+    """A member has as many idle connections as a client keeps, however many it needed before."""
     first = next(server for server in servers if server.url == client.endpoints[0])
     assert first.process is not None
     before = descriptors(first.process.pid)
     await asyncio.gather(*(client.get(f"/burst/{number}") for number in range(4 * MAX_IDLE)))
     deadline = asyncio.get_running_loop().time() + 30
-    # Closing takes a moment; and a member that was just started opens some to its peers.
+    # Closing takes a moment; and a member that was just started connects to its peers.
     while descriptors(first.process.pid) > before + 2 * MAX_IDLE:
         assert asyncio.get_running_loop().time() < deadline
         await asyncio.sleep(0.1)
 
 
 def descriptors(pid: int) -> int:
-    """Count the open descriptors of a process."""
+    """Return the number of open descriptors of a process."""
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
@@ -304,9 +304,9 @@ def descriptors(pid: int) -> int:
 async def test_who_may_ask_for_a_list_of_members_with_a_quorum(
     tmp_path: Path, kind: str, confirms: bool
 ) -> None:
-    """From 3.5 on: an older one takes the wish and lists what it remembers (see Patroni's voters).
+    """From 3.5 on: an older one ignores the option and lists its own state (see Patroni's voters).
 
-    A system whose etcd is newer keeps to the first.
+    A newer etcd of the system behaves like the first.
     """
     pair = make_servers(kind, tmp_path, 2)
     for server in pair:
@@ -328,5 +328,5 @@ async def test_who_may_ask_for_a_list_of_members_with_a_quorum(
 
 
 def raises_if(refused: bool) -> AbstractContextManager[object]:
-    """Expect that the store is away, or nothing."""
+    """Expect that the store is unavailable, or no error."""
     return pytest.raises(StoreUnavailable) if refused else nullcontext()

@@ -1,4 +1,4 @@
-"""Failures of single endpoints, played by simulated ones that fail on purpose."""
+"""Failures of single endpoints, with simulated ones that fail on purpose."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ async def hang_up(request: Request) -> None:
 
 
 async def hang(request: Request) -> None:
-    """Never answer, until the other side gives up."""
+    """Never answer, until the client gives up."""
     await request.reader.read()
 
 
@@ -49,14 +49,14 @@ NOWHERE = "http://127.0.0.1:1"
 
 
 async def begin_watch(request: Request) -> None:
-    """Answer as a watch does that was set up at revision 4."""
+    """Answer like a watch created at revision 4."""
     request.writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
     request.writer.write(b'{"result":{"header":{"revision":"4"},"created":true}}\n')
     await request.writer.drain()
 
 
 async def test_dead_endpoint_is_passed_over_and_remembered() -> None:
-    """Reads and writes go on to the next endpoint, and the one that answered is first then."""
+    """Reads and writes move to the next endpoint, and the one that answered is tried first then."""
     async with client(NOWHERE, FINE) as etcd:
         alive = etcd.endpoints[1]
         assert await etcd.put("a", b"") == 7
@@ -68,7 +68,7 @@ async def test_dead_endpoint_is_passed_over_and_remembered() -> None:
     "broken", [hang_up, hang, refuse(14, "etcdserver: request timed out"), refuse(2, "odd", 500)]
 )
 async def test_lost_answer_of_a_write_is_unknown(broken: Behaviour) -> None:
-    """A write that may have been done is never sent again, and never called failed."""
+    """A write whose outcome is unknown is never sent again, and never reported as failed."""
     writes: list[Callable[[Etcd], Awaitable[object]]] = [
         lambda etcd: etcd.put("a", b""),
         lambda etcd: etcd.delete("a"),
@@ -89,7 +89,7 @@ async def test_lost_answer_of_a_write_is_unknown(broken: Behaviour) -> None:
     "broken", [hang_up, refuse(14, "etcdserver: leader changed"), refuse(2, "odd", 500)]
 )
 async def test_reads_are_asked_again(broken: Behaviour) -> None:
-    """A read, and what does no harm twice, is asked elsewhere at once."""
+    """A read, or an idempotent request, is retried elsewhere at once."""
     async with client(broken, FINE) as etcd:
         assert await etcd.get("a") is None
     async with client(broken, answer(200, {"header": {}, "ID": "12"})) as etcd:
@@ -111,7 +111,7 @@ async def test_writes_go_on_after_a_sure_refusal(message: str) -> None:
 
 
 async def test_what_is_remembered_is_asked_of_who_has_just_caught_up() -> None:
-    """Two endpoints for the two parts of a look would join what never was at one moment."""
+    """Two endpoints for the two parts of an observation would mix different moments."""
     asked: list[str] = []
 
     def part(name: str, fails: str = "") -> Behaviour:
@@ -129,7 +129,7 @@ async def test_what_is_remembered_is_asked_of_who_has_just_caught_up() -> None:
 
 
 async def test_refusals_are_final() -> None:
-    """What the store refuses for good is not asked elsewhere."""
+    """What the store refuses for good is not retried elsewhere."""
     async with client(refuse(3, "etcdserver: key is not provided", 400), FINE) as etcd:
         with pytest.raises(StoreError, match="key is not provided") as caught:
             await etcd.put("", b"")
@@ -138,7 +138,7 @@ async def test_refusals_are_final() -> None:
 
 
 async def test_refusals_of_membership() -> None:
-    """An unhealthy cluster is waited for until the deadline; a learner that lags is said so."""
+    """An unhealthy cluster is waited for until the deadline; a lagging learner is reported."""
     async with client(refuse(14, "etcdserver: unhealthy cluster"), patience=0.2) as etcd:
         with pytest.raises(ClusterUnhealthy):
             await etcd.member_add(["http://127.0.0.1:2"])
@@ -152,7 +152,7 @@ async def test_refusals_of_membership() -> None:
 async def test_deadline(broken: Behaviour | str) -> None:
     """When no endpoint answers, a read ends at its deadline and says why.
 
-    The first one is always asked; how many of the others is a matter of time on a busy machine.
+    The first one is always tried; how many of the others depends on the machine's load.
     """
     async with client(NOWHERE, broken, patience=0.4) as etcd:
         async with asyncio.timeout(30):
@@ -162,7 +162,7 @@ async def test_deadline(broken: Behaviour | str) -> None:
 
 
 async def test_who_has_just_answered_is_not_asked_whether_it_is_well() -> None:
-    """But who was asked before, who only remembers, and who has not answered at all is."""
+    """One that answered earlier, from local state only, or not at all is asked."""
     pages: list[str] = []
 
     async def member(request: Request) -> None:
@@ -187,7 +187,7 @@ async def test_who_has_just_answered_is_not_asked_whether_it_is_well() -> None:
 
 
 async def test_silent_watch_is_left() -> None:
-    """A watch at an endpoint that fell silent, and has no quorum, goes on elsewhere."""
+    """A watch at an endpoint that went silent, and has no quorum, moves elsewhere."""
 
     async def silent(request: Request) -> None:
         if request.path == "/v3/watch":
@@ -204,7 +204,7 @@ async def test_silent_watch_is_left() -> None:
 
 
 async def test_whoever_answers_with_a_quorum_is_in_touch() -> None:
-    """From when it was asked on; not by what it remembers, nor by an answer that is none."""
+    """From the time of the request; local reads and errors do not count."""
     clock = asyncio.get_running_loop().time
 
     async def behave(request: Request) -> None:
@@ -229,7 +229,7 @@ async def test_whoever_answers_with_a_quorum_is_in_touch() -> None:
 
 
 async def test_a_watch_asks_nothing_that_others_have_just_asked() -> None:
-    """Each read with a quorum proves its endpoint to all watches of the process, for a time."""
+    """Each linearizable read proves its endpoint to all watches of the process, for a time."""
     asked: list[str] = []
     since: list[float] = []
 
@@ -256,7 +256,7 @@ async def test_a_watch_asks_nothing_that_others_have_just_asked() -> None:
 
 @pytest.mark.parametrize(("wanted", "after"), [(2, 2), (0, 5)])
 async def test_broken_watch_goes_on_where_it_was(wanted: int, after: int) -> None:
-    """That a watch was set up tells nothing of what it has yet to deliver, unless it began then."""
+    """A created watch may still have events to deliver, unless it began at the current revision."""
     asked: list[int] = []
 
     async def breaks(request: Request) -> None:
@@ -282,7 +282,7 @@ def test_endpoints_are_checked() -> None:
 
 
 def test_end_of_a_prefix() -> None:
-    """The end of a prefix is the first key after it, also next to the last byte."""
+    """The end of a prefix is the first key after it, even if its last byte is 255."""
     assert prefix_end(b"/a/") == b"/a0"
     assert prefix_end(b"a\xff") == b"b"
     assert prefix_end(b"\xff") == b"\0"
@@ -290,7 +290,7 @@ def test_end_of_a_prefix() -> None:
 
 
 def test_names_stay_inside_their_key() -> None:
-    """No name reaches into another's keys."""
+    """No name leads to another's keys."""
     assert keys.user("a/../b") == "/openvcha/users/a%2F..%2Fb"
     assert keys.user("administrator@vsphere.local") == keys.USERS + "administrator@vsphere.local"
     assert keys.node_copy("m-1") == "/openvcha/nodes/m-1/copy"

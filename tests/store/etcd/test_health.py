@@ -1,4 +1,4 @@
-"""What a member of etcd says of its own health, read as JSON."""
+"""An etcd member's own health, read as JSON."""
 
 import pytest
 
@@ -24,5 +24,5 @@ from openvcha.store.etcd.health import MemberHealth, read_health
     ids=range(12),
 )
 def test_only_the_field_itself_says_it(page: bytes, expected: MemberHealth) -> None:
-    """Not a word elsewhere on the page; what cannot be read says neither."""
+    """Not a word elsewhere on the page; an unreadable page says neither."""
     assert read_health(page) is expected

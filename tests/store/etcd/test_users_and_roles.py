@@ -1,4 +1,4 @@
-"""Real etcds that ask for an account: what each may do, and what a client does by itself."""
+"""Real etcds with authentication: the permissions of each account, and a client's retries."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,7 +26,7 @@ QUORUM = Permission("/")
 
 
 def cheap(servers: list[Server]) -> list[Server]:
-    """With passwords that nobody can guess, as in a node."""
+    """Use cheap hashes: the passwords cannot be guessed, as in a node."""
     for server in servers:
         server.flags = ["--bcrypt-cost=4"]
     return servers
@@ -34,7 +34,7 @@ def cheap(servers: list[Server]) -> list[Server]:
 
 @pytest.fixture(params=["system", "wheel"])
 async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Server]:
-    """One member that asks for nothing yet."""
+    """Return one member without authentication."""
     (made,) = cheap(make_servers(request.param, tmp_path, 1))
     made.start([made])
     await made.ready()
@@ -53,7 +53,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def test_each_account_may_do_what_it_is_for(server: Server) -> None:
-    """Whoever has a certificate only may do nothing with any key."""
+    """A certificate alone gives access to no key."""
     async with asking(server, OWN) as own, asking(server, WITNESS) as witness:
         await own.put("/house/leader", b"before")
         await own.accounts.enable_auth(OWN)
@@ -85,7 +85,7 @@ async def test_each_account_may_do_what_it_is_for(server: Server) -> None:
 
 
 async def test_a_certificate_alone_opens_nothing(server: Server) -> None:
-    """Nor does an account with a wrong password, or one that is gone."""
+    """Nor does an account with a wrong password, or a deleted one."""
     wrong = Account(name="data-1", password=Secret("guessed"))
     async with asking(server, OWN) as own:
         await own.accounts.enable_auth(OWN)
@@ -106,7 +106,7 @@ async def test_a_certificate_alone_opens_nothing(server: Server) -> None:
 
 
 async def test_a_member_that_was_started_anew_knows_no_token(server: Server) -> None:
-    """Reads, writes, leases and watches go on by themselves."""
+    """Reads, writes, leases and watches continue by themselves."""
     async with asking(server, OWN) as own, asking(server, OWN) as other:
         await own.accounts.enable_auth(OWN)
         lease = await own.lease_grant(60)
@@ -127,7 +127,7 @@ async def test_a_member_that_was_started_anew_knows_no_token(server: Server) -> 
 
 
 async def test_a_watch_begins_with_an_account(server: Server) -> None:
-    """It is the first that its client asks for."""
+    """It is the client's first request."""
     async with asking(server, OWN) as own, asking(server, OWN) as follower:
         await own.accounts.enable_auth(OWN)
         async with aclosing(follower.watch("/house/a", 1)) as changes:
@@ -154,7 +154,7 @@ async def test_another_password_is_taken_from_where_it_is_kept(server: Server) -
 async def test_a_crash_between_any_two_lines_is_gone_on_after(
     server: Server, done: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next one who leads begins anew, and finds the store open or protected."""
+    """The next leader starts over, and finds the store open or protected."""
     async with asking(server, OWN) as own:
         ask, left = own.accounts._ask, done
 
@@ -181,7 +181,7 @@ async def test_a_crash_between_any_two_lines_is_gone_on_after(
 
 
 async def test_a_forced_member_goes_on_asking_for_accounts(server: Server) -> None:
-    """As of a node that is made to stand alone."""
+    """As on a node that is made stand-alone."""
     async with asking(server, OWN) as own:
         await own.accounts.enable_auth(OWN)
         await own.put("/house/a", b"1")
@@ -234,9 +234,9 @@ async def _answers(client: Etcd) -> bool:
 @pytest.mark.parametrize("kind", ["system", "wheel"])
 @pytest.mark.parametrize("leading", [0, 1, 2])
 async def test_a_learner_is_promoted_whoever_leads(kind: str, leading: int, tmp_path: Path) -> None:
-    """Also by a member that is never shown the account: no member passes an account on.
+    """Even by a member that is never shown the account: no member forwards an account.
 
-    With accounts, etcd refuses a promotion that another member has passed on to who leads.
+    With authentication, etcd refuses a promotion that another member forwarded to the leader.
     """
     *three, learner = cheap(make_servers(kind, tmp_path, 4))
     try:

@@ -1,4 +1,4 @@
-"""The client of the other parts: connections that are kept, and answers that are made to hurt."""
+"""The HTTP client for other programs: kept connections, and hostile answers."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ MOST = 1000
 
 @dataclass
 class Server:
-    """Answers each request with the next of ``says``, the last one for ever; None: not at all."""
+    """Answers each request with the next of ``says``, the last one for ever; None: no answer."""
 
     says: list[bytes | None]
     context: ssl.SSLContext | None = None
@@ -116,7 +116,7 @@ async def test_one_connection_carries_one_request_after_the_other() -> None:
 
 
 async def test_requests_at_the_same_time_have_a_connection_each() -> None:
-    """And only so many are kept as may idle."""
+    """And only as many are kept as may idle."""
     async with talking(FINE, most_idle=2) as (server, client):
         await asyncio.gather(*(get(server, client) for _ in range(5)))
         assert server.accepted == 5
@@ -124,7 +124,7 @@ async def test_requests_at_the_same_time_have_a_connection_each() -> None:
 
 
 async def test_a_connection_that_its_server_has_ended_is_not_used() -> None:
-    """Nobody would know whether a write that goes out on it was done."""
+    """The outcome of a write sent on it would be unknown."""
     async with talking(FINE) as (server, client):
         await get(server, client)
         server.writers[0].close()
@@ -144,7 +144,7 @@ async def test_a_server_may_close_after_each_answer() -> None:
 
 
 async def test_a_request_says_what_it_accepts() -> None:
-    """Who does not is the owner of the gateway's own certificate to etcd, whatever he shows."""
+    """Without the header etcd takes a request for the owner of its gateway's certificate."""
     async with talking(FINE) as (server, client):
         body, token = b"{}", {"Authorization": "t"}
         await client.request("POST", server.url, MOST, PATIENT, content=body, headers=token)
@@ -163,7 +163,7 @@ async def test_a_request_says_what_it_accepts() -> None:
     ],
 )
 async def test_what_is_too_long_is_left(said: bytes) -> None:
-    """Also what is packed: it has no bound."""
+    """Compressed answers, too: they have no bound."""
     async with talking(said) as (server, client):
         with pytest.raises(TooLongError):
             await get(server, client)
@@ -182,7 +182,7 @@ async def test_what_is_too_long_is_left(said: bytes) -> None:
     ],
 )
 async def test_what_is_no_answer_is_told(said: bytes) -> None:
-    """By one kind of error, for the request may have been carried out."""
+    """With one kind of error, as the request may have been carried out."""
     async with talking(said, closes=True) as (server, client):
         with pytest.raises(HttpError) as failed:
             await get(server, client)
@@ -190,7 +190,7 @@ async def test_what_is_no_answer_is_told(said: bytes) -> None:
 
 
 async def test_silence_ends() -> None:
-    """Nothing goes on waiting on the connection."""
+    """Nothing waits on the connection any longer."""
     async with talking(None) as (server, client):
         with pytest.raises(HttpError, match=r"no response within 0\.05 seconds"):
             await get(server, client, Patience(30.0, 0.05))
@@ -218,13 +218,13 @@ async def test_what_cannot_be_written_is_not_sent(headers: dict[str, str]) -> No
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://a..b:80", "h:80", "http://h:99999"])
 async def test_without_a_connection_nothing_is_sent(url: str) -> None:
-    """A write may be tried elsewhere then."""
+    """A write may then be tried elsewhere."""
     with pytest.raises(NotSentError):
         await TlsClient(no_tls).request("GET", url, MOST, PATIENT)
 
 
 async def test_lines_come_as_they_come() -> None:
-    """A watch is an answer without end; what leaves it ends its connection."""
+    """A watch is an endless answer; leaving it closes its connection."""
     begun = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\na\nb\r\n2\r\nc\n\r\n"
     async with talking(begun) as (server, client):
         async with client.stream("POST", server.url, PATIENT) as answer:
@@ -240,7 +240,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
 
 
 async def test_the_context_of_the_moment_counts(files: TlsFiles) -> None:
-    """A connection from before is not used again, though it is open still."""
+    """An older connection is not used again, though it is still open."""
     serves = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serves.load_cert_chain(files.certificate, files.key)
     contexts = [ssl.create_default_context(cafile=str(files.authority))]
@@ -259,7 +259,7 @@ async def test_the_context_of_the_moment_counts(files: TlsFiles) -> None:
 
 
 def node_tls(directory: Path) -> TlsFiles:
-    """Make another authority, and by it what a node shows to clients and servers."""
+    """Create another authority, and a node's certificate for clients and servers."""
     authority = new_authority()
     pair = node_certificate(authority, "a-1", "127.0.0.1")
     made = TlsFiles(*(directory / name for name in ("ca.crt", "node.crt", "node.key")))
@@ -275,7 +275,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
 
 
 def serving(node: TlsFiles) -> ssl.SSLContext:
-    """A server's context that wants to be shown a certificate, as those of the nodes do."""
+    """Return a server's context that requires a client certificate, as those of the nodes do."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(node.certificate, node.key)
     context.load_verify_locations(node.authority)
@@ -284,14 +284,14 @@ def serving(node: TlsFiles) -> ssl.SSLContext:
 
 
 def showing(node: TlsFiles) -> ssl.SSLContext:
-    """The context of a client with a certificate."""
+    """Return the context of a client with a certificate."""
     context = ssl.create_default_context(cafile=str(node.authority))
     context.load_cert_chain(node.certificate, node.key)
     return context
 
 
 async def test_the_next_connection_goes_on_from_the_session(node: TlsFiles) -> None:
-    """But not one by another context: that shows its new certificate."""
+    """But not one with another context: that presents its new certificate."""
     contexts = [showing(node)]
     client = TlsClient(lambda: contexts[-1])
     async with Server([FINE], serving(node), closes=True).running() as server:
@@ -305,7 +305,7 @@ async def test_the_next_connection_goes_on_from_the_session(node: TlsFiles) -> N
 
 
 async def test_a_small_request_goes_on_from_the_session_too(node: TlsFiles) -> None:
-    """Where who asks keeps one; else each connection begins anew."""
+    """If the caller keeps one; otherwise each connection has a full handshake."""
     sessions, context = TlsSessions(), showing(node)
     async with Server([FINE], serving(node), closes=True).running() as server:
         for kept in (sessions, sessions, None):
@@ -314,7 +314,7 @@ async def test_a_small_request_goes_on_from_the_session_too(node: TlsFiles) -> N
 
 
 async def test_a_server_that_does_not_know_the_session_is_shown_all(node: TlsFiles) -> None:
-    """It was started again, or has other certificates: by those it is judged."""
+    """It was restarted, or has other certificates, which are then verified."""
     client = TlsClient(lambda: context)
     context = showing(node)
     async with Server([FINE], serving(node), closes=True).running() as server:
@@ -331,7 +331,7 @@ async def test_a_server_that_does_not_know_the_session_is_shown_all(node: TlsFil
 
 
 async def test_a_thief_of_the_address_does_not_profit(node: TlsFiles, tmp_path: Path) -> None:
-    """Who has another authority's certificate is refused, though the session is kept."""
+    """Another authority's certificate is refused, though the session is kept."""
     client = TlsClient(lambda: context)
     context = showing(node)
     async with Server([FINE], serving(node), closes=True).running() as server:
@@ -347,7 +347,7 @@ async def test_a_thief_of_the_address_does_not_profit(node: TlsFiles, tmp_path: 
 
 
 async def test_certificates_are_shown_again_after_a_time(node: TlsFiles) -> None:
-    """However often the session was used: one that has expired would go on else."""
+    """However often the session was used: otherwise an expired certificate would still work."""
     now = [0.0]
     sessions, context = TlsSessions(lambda: now[0]), showing(node)
     async with Server([FINE], serving(node), closes=True).running() as server:
@@ -373,7 +373,7 @@ async def test_sessions_with_a_few_servers_are_kept(node: TlsFiles) -> None:
 
 
 async def test_a_deadline_in_the_handshake_leaves_no_connection(files: TlsFiles) -> None:
-    """However far it had come: each would hold a descriptor of the server for a minute."""
+    """However far it had got: each would hold a descriptor of the server for a minute."""
     context = ssl.create_default_context(cafile=str(files.authority))
     begun: list[int] = []
     ended: list[int] = []

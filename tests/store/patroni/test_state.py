@@ -1,4 +1,4 @@
-"""Patroni's keys: one reader for each, and nothing follows from what cannot be read."""
+"""Patroni's keys: one reader for each, and no conclusion from what cannot be read."""
 
 import json
 from typing import Any
@@ -47,7 +47,7 @@ def text(**fields: Any) -> bytes:
 
 
 def test_who_may_take_over() -> None:
-    """Nothing there is nobody, and known to be; the list has commas between."""
+    """No key means that no node may, for certain; the list is separated by commas."""
     assert read_sync(None) == read_sync(b"") == read_sync("{}") == SyncState(None, frozenset())
     assert read_sync(text(leader="a", sync_standby=None)) == SyncState("a", frozenset())
     assert read_sync(text(leader="a", sync_standby="b,c,")) == SyncState("a", frozenset("bc"))
@@ -55,7 +55,7 @@ def test_who_may_take_over() -> None:
 
 @pytest.mark.parametrize("value", FORGED_SYNCS, ids=range(len(FORGED_SYNCS)))
 def test_all_find_the_same_sync_unreadable(value: bytes) -> None:
-    """The cluster, the node that may wipe its data, and what it keeps for bad times."""
+    """The cluster, the node that may wipe its data, and its own records for emergencies."""
     assert isinstance(read_sync(value), Unreadable)
     with pytest.raises(RecordInvalid, match=keys.PATRONI_SYNC):
         parse_sync(value)
@@ -84,7 +84,7 @@ def test_all_find_the_same_sync_unreadable(value: bytes) -> None:
     ],
 )
 def test_a_pause_is_what_patroni_takes_for_one(config: bytes | None, expected: bool | None) -> None:
-    """It is not shown what is no flag; without a configuration it goes on with the last one."""
+    """Anything but a boolean is hidden from it; without a configuration it keeps the last one."""
     assert paused(config) is expected
     assert isinstance(read_config(config), Unreadable) is (expected is None)
 
@@ -122,7 +122,7 @@ def test_another_form_is_unreadable(read: Any, value: bytes) -> None:
 
 
 def test_one_that_cannot_be_read_hides_no_other_member() -> None:
-    """And of one that can, what has another form is not known."""
+    """And of a readable one, fields of another form are unknown."""
     sound = text(state="running", role="replica", replication_state="streaming", replay_lsn=7)
     odd = text(state=["running"], role=7, replay_lsn="7", tags=[], conn_url=None)
     values = {"a": sound, "b": b"\xff", "c": odd}
@@ -136,7 +136,7 @@ def test_one_that_cannot_be_read_hides_no_other_member() -> None:
 
 
 def test_what_a_patroni_answers() -> None:
-    """A standby's own word for how it replicates comes first; the newest place counts."""
+    """A standby's own replication state comes first; the newest position counts."""
     page = text(
         role="replica",
         state="running",

@@ -1,4 +1,4 @@
-"""The roll beside others who write, read, crash and lose answers: no false alarm, nothing lost."""
+"""The roll with concurrent writers, readers, crashes and lost answers: no false alarm, no loss."""
 
 import asyncio
 import random
@@ -46,13 +46,13 @@ NAMES = [keys.user(name) for name in ("anna", "bert", "carl")] + [keys.join("pas
 
 
 class Thing(msgspec.Struct, frozen=True):
-    """What the tests store."""
+    """The record that the tests store."""
 
     text: str
 
 
 class Lossy(Remote):
-    """A simulated store some way off, of whose writes some are lost, or only their answers."""
+    """A distant simulated store that loses some writes, or only their answers."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Stage:
         return good.revision if good else 0
 
     async def change(self, store: RolledStore) -> None:
-        """Do one thing to one record, as whoever does it in the house."""
+        """Change one record in one way, as the cluster's own programs do."""
         record = Record(store, self.random.choice(NAMES), Thing)
         new = Thing(str(self.random.random()))
         with suppress(StoreUnavailable, RecordMissing, Fenced):
@@ -113,7 +113,7 @@ class Stage:
                     await store.put(record.key, msgspec.json.encode(new))
 
     async def look(self, store: RolledStore) -> None:
-        """Read in each way; what is refused is a false alarm."""
+        """Read in every way; any refusal is a false alarm."""
         await Records(store, keys.USERS, Thing).all()
         await store.get_many(NAMES)
         for key in NAMES:
@@ -128,7 +128,7 @@ def _state(kv: KeyValue) -> tuple[Any, int]:
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_no_crash_and_no_race_is_taken_for_a_thief(seed: int, tmp_path: Path) -> None:
-    """Several programs of two nodes change, read and end at any moment, one reads from a mirror."""
+    """Several programs of two nodes change, read and exit at any moment, one reads a mirror."""
     stage = Stage(tmp_path, seed)
     alarms: list[tuple[str, ...]] = []
 
@@ -143,7 +143,7 @@ async def test_no_crash_and_no_race_is_taken_for_a_thief(seed: int, tmp_path: Pa
             except TimeoutError:
                 pass
             alarms.append(store.refused())
-            # Nobody keeps what the store has not committed.
+            # Nothing uncommitted is kept.
             assert stage.kept(node) <= stage.raw.roll().number
 
     async def follower(node: str) -> None:
@@ -179,7 +179,7 @@ async def test_no_crash_and_no_race_is_taken_for_a_thief(seed: int, tmp_path: Pa
 async def test_a_transaction_whose_outcome_is_unknown_is_not_kept(
     happens: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither when it was carried out nor when it was not: the next look tells."""
+    """Whether it was carried out or not: the next read tells."""
     stage = Stage(tmp_path, 1)
     stage.raw.lossy = False
     store = stage.program("a", keeps=True)
@@ -201,7 +201,7 @@ async def test_a_transaction_whose_outcome_is_unknown_is_not_kept(
 
 
 async def test_each_way_to_change_changes_the_roll(tmp_path: Path) -> None:
-    """By a put, a deletion of one, of all, in a transaction; what changes nothing does not."""
+    """By a put, a deletion of one or all, in a transaction; a write without a change does not."""
     stage = Stage(tmp_path, 1)
     stage.raw.lossy = False
     store = stage.program("a", keeps=True)
@@ -228,7 +228,7 @@ async def test_each_way_to_change_changes_the_roll(tmp_path: Path) -> None:
 
 
 async def test_a_reservation_of_a_program_that_died_is_in_nobodys_way(tmp_path: Path) -> None:
-    """Of the roll, and of a record."""
+    """Neither on the roll, nor on a record."""
     stage = Stage(tmp_path, 1)
     stage.raw.lossy = False
     store = stage.program("a", keeps=True)
@@ -240,7 +240,7 @@ async def test_a_reservation_of_a_program_that_died_is_in_nobodys_way(tmp_path: 
 
 
 async def test_the_files_of_a_node_are_its_owners(tmp_path: Path) -> None:
-    """And one that cannot be read is as none: the next roll takes its place."""
+    """An unreadable one counts as missing: the next roll replaces it."""
     stage = Stage(tmp_path, 1)
     stage.raw.lossy = False
     await stage.program("a", keeps=True).put(NAMES[0], b"{}")
@@ -256,7 +256,7 @@ async def test_the_files_of_a_node_are_its_owners(tmp_path: Path) -> None:
 async def test_a_request_costs_no_question_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The roll comes with what is read; from a mirror nothing is asked at all."""
+    """The roll is read with the record; with a mirror nothing is requested at all."""
     stage = Stage(tmp_path, 1)
     stage.raw.lossy = False
     await stage.program("a", keeps=True).put(NAMES[0], b"{}")
@@ -284,7 +284,7 @@ async def test_a_request_costs_no_question_more(
 
 
 async def test_a_record_that_the_roll_refuses_can_be_set_aside(tmp_path: Path) -> None:
-    """It is read as forged, with what stands there."""
+    """It is reported as forged, with its content."""
     stage = Stage(tmp_path, 1)
     stage.raw.lossy = False
     store = stage.program("a", keeps=True)

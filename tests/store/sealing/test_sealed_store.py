@@ -1,4 +1,4 @@
-"""Sealed records: what no data node has written, as it is and where it is, is refused."""
+"""Sealed records: what no data node wrote, in this form under this key, is refused."""
 
 import asyncio
 import errno
@@ -46,7 +46,7 @@ def stage() -> Stage:
 
 
 async def test_it_looks_like_any_store(stage: Stage) -> None:
-    """Created, read, changed, listed, deleted; nothing of the seal is seen above."""
+    """Created, read, changed, listed, deleted; callers see nothing of the seal."""
     record = stage.record()
     assert await record.get() is None
     assert await record.create(Thing("one"))
@@ -62,7 +62,7 @@ async def test_it_looks_like_any_store(stage: Stage) -> None:
 
 
 async def test_many_at_once_lose_nothing(stage: Stage) -> None:
-    """Of creations one wins; of changes none is lost; also through several processes."""
+    """Of concurrent creations one wins; no change is lost; also from several processes."""
     stores = [stage.again() for _ in range(6)]
     made = await asyncio.gather(*(Record(s, KEY, Thing).create(Thing("")) for s in stores))
     assert sorted(made) == [False] * 5 + [True]
@@ -77,7 +77,7 @@ async def test_many_at_once_lose_nothing(stage: Stage) -> None:
 
 
 async def test_what_a_thief_makes_up_is_refused_and_told(stage: Stage) -> None:
-    """Also what looks like a seal; the others are read as ever."""
+    """Even what looks like a seal; the other records are read as ever."""
     await stage.record().create(Thing("anna"))
     sealed = (await stage.stored()).value
     line, _, value = sealed.partition(b"\n")
@@ -107,7 +107,7 @@ async def test_what_a_thief_makes_up_is_refused_and_told(stage: Stage) -> None:
 
 
 async def test_several_are_checked_one_by_one(stage: Stage) -> None:
-    """A forged one is none and told, a good one beside it counts, the cluster is the one kept."""
+    """A forged one is missing and reported, a good one counts, the cluster is the kept one."""
     for key in (KEY, OTHER, keys.CLUSTER):
         await stage.store.put(key, b'{"text":"good"}')
     await stage.store.get(keys.CLUSTER)
@@ -122,7 +122,7 @@ async def test_several_are_checked_one_by_one(stage: Stage) -> None:
 
 
 async def test_an_old_value_does_not_come_back(stage: Stage) -> None:
-    """Neither written over the new one, nor deleted and put back, nor after a deletion."""
+    """Neither written over the new one, nor deleted and restored, nor after a deletion."""
     record = stage.record()
     await record.create(Thing("old password"))
     old = (await stage.stored()).value
@@ -142,7 +142,7 @@ async def test_an_old_value_does_not_come_back(stage: Stage) -> None:
 
 
 async def test_a_seal_is_for_one_place(stage: Stage) -> None:
-    """For this key, created then, written so often: each by itself makes it another place."""
+    """Its key, its creation and its version: a difference in any one makes the seal invalid."""
     await stage.record().create(Thing("anna"))
     kv, seals = await stage.stored(), Seals(lambda: [OLD])
     assert seals.unseal(kv) == b'{"text":"anna"}'
@@ -160,7 +160,7 @@ async def test_a_seal_is_for_one_place(stage: Stage) -> None:
 async def test_a_record_that_is_as_it_was_is_checked_once_by_the_same_keys(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether a mirror gives it again or the store; what is forged is refused each time."""
+    """Whether a mirror returns it again or the store; a forged record is refused each time."""
     await stage.record().create(Thing("anna"))
     checked: list[str] = []
     original = Seals.unseal
@@ -200,7 +200,7 @@ async def test_a_record_that_is_as_it_was_is_checked_once_by_the_same_keys(
 async def test_a_key_that_is_taken_away_counts_for_a_moment_and_for_old_records_only(
     stage: Stage,
 ) -> None:
-    """What comes anew is checked by the keys of now, and what is written is sealed by them."""
+    """New records are checked with the current keys, and sealed with them."""
     await stage.record().create(Thing("anna"))
     assert await stage.record().get() == Thing("anna")
     old = await stage.stored()
@@ -219,7 +219,7 @@ async def test_a_key_that_is_taken_away_counts_for_a_moment_and_for_old_records_
 
 
 async def test_a_lease_belongs_to_the_record(stage: Stage) -> None:
-    """Who takes it off would make a session that is never cleared away."""
+    """Without it a session would never expire."""
     key = keys.session("aa")
     lease = await stage.raw.lease_grant(60)
     assert await stage.record(key).create(Thing("s"), lease=lease)
@@ -230,7 +230,7 @@ async def test_a_lease_belongs_to_the_record(stage: Stage) -> None:
 
 
 async def test_a_creation_that_is_not_ended_is_nothing(stage: Stage) -> None:
-    """A process that dies between the two writes leaves nothing that counts, or is in the way."""
+    """A process that dies between the two writes leaves nothing that counts or blocks."""
     await stage.raw.put(KEY, RESERVED)
     assert await stage.record().get() is None
     assert await Records(stage.store, keys.USERS, Thing).all() == {}
@@ -240,7 +240,7 @@ async def test_a_creation_that_is_not_ended_is_nothing(stage: Stage) -> None:
 
 
 async def test_a_forged_record_is_not_in_the_way(stage: Stage) -> None:
-    """Who has lost a user to a thief can add it again, or delete it."""
+    """A user that a thief has forged can be added again, or deleted."""
     await stage.raw.put(KEY, b"thief")
     assert await stage.record().create(Thing("anna"))
     assert await stage.record().get() == Thing("anna")
@@ -252,7 +252,7 @@ async def test_a_forged_record_is_not_in_the_way(stage: Stage) -> None:
 
 
 async def test_guards_hold_as_ever(stage: Stage) -> None:
-    """Nothing is left of a creation whose guard does not hold, and failures are answered."""
+    """A creation whose guard fails leaves nothing, and failed branches still return."""
     put = Put(KEY, b'{"text":"a"}')
     result = await stage.store.txn([absent(KEY), present(FREE)], [put], [Get(KEY), Get(FREE)])
     assert not result.succeeded
@@ -274,7 +274,7 @@ async def test_guards_hold_as_ever(stage: Stage) -> None:
 
 
 async def test_what_cannot_be_sealed_is_an_error(stage: Stage) -> None:
-    """A mistake of ours is noticed where it is made."""
+    """An error of ours is detected at its source."""
     with pytest.raises(ValueError, match="value"):
         await stage.store.txn([value_is(KEY, b"x")], [])
     with pytest.raises(ValueError, match="failed"):
@@ -284,7 +284,7 @@ async def test_what_cannot_be_sealed_is_an_error(stage: Stage) -> None:
 
 
 async def test_what_patroni_reads_stays_json(stage: Stage) -> None:
-    """Its configuration has the seal as a field; what it tells of itself is bound to its name."""
+    """Its configuration has the seal as a field; a member's record is bound to its name."""
     await stage.store.put(keys.PATRONI_CONFIG, b'{"ttl": 20}')
     first = (await stage.stored(keys.PATRONI_CONFIG)).value
     assert set(msgspec.json.decode(first)) == {"ttl", FIELD}
@@ -303,7 +303,7 @@ async def test_what_patroni_reads_stays_json(stage: Stage) -> None:
 
 
 async def test_a_watch_shows_no_forged_change(stage: Stage) -> None:
-    """Nor the reservation; what follows is seen."""
+    """Nor the reservation; later changes are seen."""
     seen: list[str] = []
 
     async def follow() -> None:
@@ -321,7 +321,7 @@ async def test_a_watch_shows_no_forged_change(stage: Stage) -> None:
 
 
 async def test_the_cluster_is_not_begun_anew_where_a_thief_deletes_it(stage: Stage) -> None:
-    """What the node keeps stands for what is gone or forged, and is put back."""
+    """The node's own copy replaces what is deleted or forged, and is restored."""
     record = stage.record(keys.CLUSTER)
     assert await record.create(Thing("three nodes"))
     for attack in (None, b"{}", (await stage.stored(keys.CLUSTER)).value):
@@ -341,7 +341,7 @@ async def test_the_cluster_is_not_begun_anew_where_a_thief_deletes_it(stage: Sta
 
 
 async def test_what_is_kept_never_goes_back(stage: Stage) -> None:
-    """An answer that comes late, or from a liar, takes no newer value's place."""
+    """A late answer, or a liar's, never replaces a newer value."""
     record = stage.record(keys.CLUSTER)
     await record.create(Thing("old"))
     old = await stage.stored(keys.CLUSTER)
@@ -367,7 +367,7 @@ def _answer(kv: KeyValue) -> Callable[[str], Awaitable[KeyValue]]:
 
 
 async def test_a_forgery_is_noticed_that_is_put_right_at_once(stage: Stage) -> None:
-    """Patroni puts its configuration right before anybody looks; deletions are put right too."""
+    """Patroni repairs its configuration before anyone reads it; deletions are restored too."""
     await stage.record(keys.CLUSTER).create(Thing("three nodes"))
     await stage.store.put(keys.PATRONI_CONFIG, b'{"ttl": 20}')
     patrolling = asyncio.create_task(stage.store.monitor())
@@ -386,7 +386,7 @@ async def test_a_forgery_is_noticed_that_is_put_right_at_once(stage: Stage) -> N
 
 
 async def test_without_what_was_kept_a_forged_cluster_is_an_error(stage: Stage) -> None:
-    """It is not overwritten either: nobody knows what is right."""
+    """It is not overwritten either: the right value is unknown."""
     await stage.raw.put(keys.CLUSTER, b"{}")
     with pytest.raises(RecordForged):
         await stage.record(keys.CLUSTER).get()
@@ -396,7 +396,7 @@ async def test_without_what_was_kept_a_forged_cluster_is_an_error(stage: Stage) 
 
 
 async def test_a_renewal_takes_the_old_key_away(stage: Stage) -> None:
-    """Records are sealed anew; what the old key seals then is forged."""
+    """Records are sealed again; what the old key seals afterwards is forged."""
     await stage.record().create(Thing("anna"))
     await stage.store.put(keys.PATRONI_CONFIG, b'{"ttl": 20}')
     stage.known[:] = [NEW, OLD]
@@ -442,7 +442,7 @@ class Forgetful(MemoryStore):
 
 
 async def test_a_lost_answer_to_the_reservation_is_cleared_up() -> None:
-    """It may be asked again; when that does not help, nothing was written that counts."""
+    """It may be retried; if that does not help, nothing valid was written."""
     raw = Forgetful(1)
     store = SealedStore(raw, Seals(lambda: [OLD]))
     assert await Record(store, KEY, Thing).create(Thing("anna"))
@@ -455,7 +455,7 @@ async def test_a_lost_answer_to_the_reservation_is_cleared_up() -> None:
 async def test_a_full_disk_of_the_node_makes_no_record_unreadable(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What cannot be kept now is kept at a later read."""
+    """What cannot be stored now is stored at a later read."""
     record = stage.record(keys.CLUSTER)
     assert await record.create(Thing("one"))
 
@@ -473,7 +473,7 @@ async def test_a_full_disk_of_the_node_makes_no_record_unreadable(
 
 
 async def test_who_creates_where_another_gives_up_is_not_refused(stage: Stage) -> None:
-    """The first reserves the key, the other takes that over, the first gives it back."""
+    """The first reserves the key, the other takes that over, the first releases it."""
     raw, other = stage.raw, stage.again()
     made: list[asyncio.Task[bool]] = []
     gone, reserved = asyncio.Event(), asyncio.Event()
@@ -510,7 +510,7 @@ async def test_who_creates_where_another_gives_up_is_not_refused(stage: Stage) -
 
 
 async def test_a_guard_that_fails_is_told_also_where_the_key_is_new(stage: Stage) -> None:
-    """What was reserved for it, and is given back, is no change by another."""
+    """The reservation made for it, and released, is no change by another."""
     async with asyncio.timeout(5):
         result = await stage.store.txn([value_is(FREE, b"no")], [Put(KEY, b"new")])
     assert not result.succeeded
