@@ -43,7 +43,7 @@ with socket.socket(socket.AF_UNIX) as service:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A folder that every account may enter, unlike a node's."""
+    """Return a folder that every account may enter, unlike a node's."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
         yield Path(folder) / "api.sock"

@@ -75,7 +75,7 @@ BAD = [
 
 @pytest.fixture
 def patroni(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The real Patroni; what is patched into it goes away with the test."""
+    """Return the real Patroni; what is patched into it goes away with the test."""
     etcd3, ha = (import_module(name) for name in ("patroni.dcs.etcd3", "patroni.ha"))
     monkeypatch.setattr(etcd3, "base64_decode", etcd3.base64_decode)
     monkeypatch.setattr(ha.Ha, "load_cluster_from_dcs", ha.Ha.load_cluster_from_dcs)

@@ -57,7 +57,7 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def patroni(layout: Layout) -> Any:
-    """The configuration of a Patroni that is starting."""
+    """Return the configuration of a Patroni that is starting."""
     return import_module("patroni.config").Config(str(layout.patroni_config), validator=_valid)
 
 

@@ -77,7 +77,7 @@ class Cluster:
 
 @pytest.fixture(params=["system", "wheel"])
 async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cluster]:
-    """A protected store, as the first node leaves it when a witness has joined."""
+    """Return a protected store, as the first node leaves it when a witness has joined."""
     address = f"127.{os.getpid() % 150 + 50}.{os.getpid() // 150 % 250}.1"
     authorities = Authorities(nodes=new_authority(), service=new_authority())
     password = Secret("pw")

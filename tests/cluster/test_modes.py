@@ -40,13 +40,13 @@ def witness_lost(world: World) -> None:
 
 
 def passive_silent(world: World) -> None:
-    """Its vote is there, its Patroni does not answer."""
+    """Silence the passive's Patroni; its vote stays."""
     healthy(world)
     world.node("b-2", patroni=None)
 
 
 def other_version(world: World) -> None:
-    """A threat beside the state: the cluster is HEALTHY."""
+    """Add a threat beside the state: the cluster stays HEALTHY."""
     healthy(world)
     world.tell("b-2", versions={"patroni": "4.0"})
 

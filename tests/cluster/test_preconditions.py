@@ -34,13 +34,13 @@ def active_without_vote(world: World) -> None:
 
 
 def passive_and_witness_lost(world: World) -> None:
-    """The passive's PostgreSQL is lost but its vote is needed for quorum."""
+    """Lose the passive's PostgreSQL and the witness: the passive's vote is needed for quorum."""
     passive_lags(world)
     witness_lost(world)
 
 
 def passive_voteless_and_witness_lost(world: World) -> None:
-    """As in the middle of a redeploy: there is no vote left to remove."""
+    """Take the passive's vote and lose the witness, as in the middle of a redeploy."""
     world.node("b-2", voter=False)
     witness_lost(world)
 

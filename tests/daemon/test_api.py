@@ -169,7 +169,7 @@ async def test_it_serves_as_soon_as_it_knows_the_nodes(stage: Stage) -> None:
 
 
 async def test_it_knows_the_nodes_before_it_is_to_serve(stage: Stage) -> None:
-    """The former active may be lost with its node: then the wait would be longest."""
+    """The former active may be lost with its node: then no client waits until that is certain."""
     await asyncio.sleep(3 * STANDBY_LOOK_SECONDS)
     assert 3 <= stage.looks <= 5
     stage.knows = False

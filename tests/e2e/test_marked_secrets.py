@@ -207,7 +207,7 @@ def prepare_by_hand(life: Life, active: Path) -> None:
 
 
 async def plant_one_of_each(life: Life, active: Path) -> None:
-    """A secret in the log, a process and the store is found: the search above can fail."""
+    """Check that a secret in the log, a process and the store is found: the search can fail."""
     password = life.running.password()
     log = Layout(active).logs / "planted.jsonl"
     log.write_text(json.dumps({"line": base64.b64encode(f"user:{password}".encode()).decode()}))

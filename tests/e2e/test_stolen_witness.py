@@ -100,7 +100,7 @@ async def adds_an_administrator(thief: Thief) -> str:
 
 
 async def takes_the_place_of_the_administrator(thief: Thief) -> str:
-    """The real one is gone with it, as if deleted; a person adds it again."""
+    """Forge the administrator: the real one is lost, as if deleted; a person adds it again."""
     key = keys.user(ADMINISTRATOR.casefold())
     await thief.store.put(key, encode(user(ADMINISTRATOR)))
     assert thief.login(ADMINISTRATOR, PASSWORD) == 401

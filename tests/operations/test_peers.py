@@ -148,7 +148,7 @@ OPERATIONS = {
 async def test_whoever_dies_while_votes_change_it_takes_writes_again(
     begin: Begin, who: str
 ) -> None:
-    """Without a person; of two that die at once the host starts one."""
+    """Without a person; of two that die at once a host restarts one."""
     at, times = 1, 0
     while True:
         scene = Scene()

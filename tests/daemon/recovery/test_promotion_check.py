@@ -39,7 +39,7 @@ def world() -> World:
 
 
 def lost(world: World) -> None:
-    """The other data node is gone, and its leader key has expired."""
+    """Lose the other data node; its leader key has expired."""
     world.lose(OTHER)
     world.set(leader=None)
 

@@ -33,34 +33,34 @@ def deploy_spec(*, manual: bool = False) -> dict[str, Any]:
 
 
 async def single(scene: Scene) -> None:
-    """One active node and no cluster."""
+    """Begin with one active node and no cluster."""
     await scene.single()
 
 
 async def healthy(scene: Scene) -> None:
-    """Three nodes, in sync."""
+    """Begin with three nodes, in sync."""
     await scene.healthy()
 
 
 async def passive_lost(scene: Scene) -> None:
-    """The passive's power was cut."""
+    """Cut the passive's power."""
     await scene.cluster()
 
 
 async def witness_lost(scene: Scene) -> None:
-    """The witness' power was cut."""
+    """Cut the witness's power."""
     await scene.cluster("vcha-3")
 
 
 async def prepared(scene: Scene) -> None:
-    """A manual deployment that waits for both nodes."""
+    """Begin a manual deployment that waits for both nodes."""
     await scene.single()
     await scene.deploy(decode_rest(DeploySpec, deploy_spec(manual=True)))
     await scene.carry()
 
 
 async def failing_over(scene: Scene) -> None:
-    """A failover that is stuck in the step that must not be interrupted."""
+    """Begin a failover that is stuck in the step that must not be interrupted."""
     await scene.healthy()
     scene.world.faults.add("refuses")
     scene.task = await fail_over(scene.process().services, CALLER, planned=True)
@@ -69,7 +69,7 @@ async def failing_over(scene: Scene) -> None:
 
 
 async def given_up(scene: Scene) -> None:
-    """A manual deployment that was undeployed before its join token was used."""
+    """Begin with a manual deployment that was undeployed before its join token was used."""
     await prepared(scene)
     scene.token = await ask_token(scene)
     await scene.undeploy()
