@@ -47,7 +47,7 @@ def layout(tmp_path: Path) -> Layout:
 
 @pytest.fixture
 def guarded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Patroni with the guard, as the launcher starts it."""
+    """Return Patroni with the guard, as the launcher starts it."""
     dcs, config = import_module("patroni.dcs"), import_module("patroni.config")
     original = dcs.ClusterConfig.from_node
     monkeypatch.setattr(dcs.ClusterConfig, "from_node", staticmethod(original))

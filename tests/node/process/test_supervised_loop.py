@@ -194,7 +194,7 @@ def test_what_fails_is_known_until_it_goes_on() -> None:
 
 
 def test_a_program_ends_all_the_same() -> None:
-    """A loop that is closed under the work is no failure of it: nothing is swallowed there."""
+    """Closing the event loop under the work is no failure of it: the exception is not swallowed."""
     code = (
         "import asyncio, structlog\n"
         "from openvcha.node.process.supervised_loop import run_forever\n"
