@@ -40,30 +40,39 @@ class Rest(WireFormat):
     """Plain JSON; unset fields are omitted, and null from clients counts as unset."""
 
     def wrap_structure(self, name: str, values: dict[str, Any]) -> Any:  # noqa: ARG002 (plain JSON has no names)
+        """Return the set fields as an object: {field: value}."""
         return {key: value for key, value in values.items() if value is not None}
 
     def unwrap_structure(self, name: str, value: Any, path: str) -> dict[str, Any]:  # noqa: ARG002 (plain JSON has no names)
+        """Return the fields of an object. Raises ApiError INVALID_ARGUMENT."""
         return fields_of(value, path)
 
     def wrap_optional(self, value: Any) -> Any:
+        """Return the value itself; an unset field is omitted by its structure."""
         return value
 
     def unwrap_optional(self, value: Any, path: str) -> Any:  # noqa: ARG002 (nothing to unwrap)
+        """Return the value itself; null is unset."""
         return value
 
     def wrap_secret(self, text: str) -> Any:
+        """Return the text itself: the connection protects it."""
         return text
 
     def unwrap_secret(self, value: Any, path: str) -> Any:  # noqa: ARG002 (nothing to unwrap)
+        """Return the text itself."""
         return value
 
     def wrap_map(self, entries: dict[Any, Any]) -> Any:
+        """Return the entries as an object: {key: value}."""
         return entries
 
     def unwrap_map(self, value: Any, path: str) -> Iterable[tuple[Any, Any, str]]:
+        """Return each key, its value and its path. Raises ApiError INVALID_ARGUMENT."""
         return [(key, item, f"{path}[{key}]") for key, item in fields_of(value, path).items()]
 
     def encode_error(self, error: ApiError) -> Any:
+        """Return {error_type, messages}, with data and challenge if the error has them."""
         body = {"error_type": error.error_type.value, "messages": encode_messages(self, error)}
         if error.data is not None:
             body["data"] = encode_data(self, error)
@@ -72,6 +81,7 @@ class Rest(WireFormat):
         return body
 
     def decode_error(self, value: Any, path: str) -> ApiError:
+        """Return the error of such an object. Raises ApiError INVALID_ARGUMENT."""
         body: ErrorBody = decoder(self, StructType(ErrorBody))(value, path)
         error_type = body.error_type or ErrorType.ERROR
         data = None if body.data is None else self._decode_data(error_type, body.data.value, path)
@@ -90,6 +100,7 @@ class Redacted(Rest):
     """Plain JSON for storage: secrets are omitted."""
 
     def wrap_secret(self, text: str) -> Any:  # noqa: ARG002 (secrets are omitted)
+        """Return None: the secret is omitted."""
         return None
 
 
@@ -98,33 +109,41 @@ class Vapi(WireFormat):
     """vAPI JSON-RPC: structures by name, optionals, secrets and errors in wrappers."""
 
     def wrap_structure(self, name: str, values: dict[str, Any]) -> Any:
+        """Return {"STRUCTURE": {name: {field: value}}}."""
         return {"STRUCTURE": {name: values}}
 
     def unwrap_structure(self, name: str, value: Any, path: str) -> dict[str, Any]:
+        """Return the fields of the structure ``name``. Raises ApiError INVALID_ARGUMENT."""
         found, inner = named(wrapped("STRUCTURE", value, path), path)
         if found != name:
             raise invalid_value("decode.structure", path, name, found)
         return inner
 
     def wrap_optional(self, value: Any) -> Any:
+        """Return {"OPTIONAL": value}; the value is None if unset."""
         return {"OPTIONAL": value}
 
     def unwrap_optional(self, value: Any, path: str) -> Any:
+        """Return the wrapped value; null is unset too. Raises ApiError INVALID_ARGUMENT."""
         return None if value is None else wrapped("OPTIONAL", value, path)
 
     def wrap_secret(self, text: str) -> Any:
+        """Return {"SECRET": text}."""
         return {"SECRET": text}
 
     def unwrap_secret(self, value: Any, path: str) -> Any:
+        """Return the wrapped text. Raises ApiError INVALID_ARGUMENT."""
         return wrapped("SECRET", value, path)
 
     def wrap_map(self, entries: dict[Any, Any]) -> Any:
+        """Return a list of structures ``map-entry`` with key and value."""
         return [
             self.wrap_structure("map-entry", {"key": key, "value": value})
             for key, value in entries.items()
         ]
 
     def unwrap_map(self, value: Any, path: str) -> Iterator[tuple[Any, Any, str]]:
+        """Yield each key, its value and its path. Raises ApiError INVALID_ARGUMENT."""
         for index, item in enumerate(items(value, path)):
             place = f"{path}[{index}]"
             entry = self.unwrap_structure("map-entry", item, place)
@@ -133,6 +152,7 @@ class Vapi(WireFormat):
             yield entry["key"], entry["value"], place
 
     def encode_error(self, error: ApiError) -> Any:
+        """Return {"ERROR": {name of the error's structure: {field: value}}}."""
         values = {
             "messages": encode_messages(self, error),
             "data": self.wrap_optional(encode_data(self, error)),
@@ -143,6 +163,7 @@ class Vapi(WireFormat):
         return {"ERROR": {error.error_type.structure: values}}
 
     def decode_error(self, value: Any, path: str) -> ApiError:
+        """Return the error in such a wrapper. Raises ApiError INVALID_ARGUMENT."""
         name, inner = named(wrapped("ERROR", value, path), path)
         error_type = next((known for known in ErrorType if known.structure == name), None)
         if error_type is None:
