@@ -35,10 +35,12 @@ class Address(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 
     @property
     def ip(self) -> IpAddress:
+        """Return the address without its prefix."""
         return ipaddress.ip_address(self.address)
 
     @property
     def network(self) -> IpNetwork:
+        """Return the network that the address is in."""
         return ipaddress.ip_network((self.address, self.prefix), strict=False)
 
 

@@ -36,6 +36,7 @@ from openvcha.infrastructure.inventory import Host, Inventory, ResourcePool, Vm
 def list_datacenters(
     inventory: Inventory, spec: DatacenterFilterSpec | None = None
 ) -> list[DatacenterSummary]:
+    """Return the datacenters that match ``spec``; all without one."""
     wanted = spec or DatacenterFilterSpec()
     return [
         DatacenterSummary(datacenter=item.id, name=item.name)
@@ -49,6 +50,7 @@ def list_datacenters(
 def list_clusters(
     inventory: Inventory, spec: ClusterFilterSpec | None = None
 ) -> list[ClusterSummary]:
+    """Return the clusters that match ``spec``; all without one."""
     wanted = spec or ClusterFilterSpec()
     return [
         ClusterSummary(
@@ -66,6 +68,7 @@ def list_clusters(
 
 
 def list_folders(inventory: Inventory, spec: FolderFilterSpec | None = None) -> list[FolderSummary]:
+    """Return the folders that match ``spec``; all without one."""
     wanted = spec or FolderFilterSpec()
     return [
         FolderSummary(folder=item.id, name=item.name, type=item.type)
@@ -79,6 +82,7 @@ def list_folders(inventory: Inventory, spec: FolderFilterSpec | None = None) -> 
 
 
 def list_hosts(inventory: Inventory, spec: HostFilterSpec | None = None) -> list[HostSummary]:
+    """Return the hosts that match ``spec``; all without one."""
     wanted = spec or HostFilterSpec()
     return [
         _host_summary(item)
@@ -97,6 +101,7 @@ def list_hosts(inventory: Inventory, spec: HostFilterSpec | None = None) -> list
 def list_resource_pools(
     inventory: Inventory, spec: ResourcePoolFilterSpec | None = None
 ) -> list[ResourcePoolSummary]:
+    """Return the resource pools that match ``spec``; all without one."""
     wanted = spec or ResourcePoolFilterSpec()
     return [
         ResourcePoolSummary(resource_pool=item.id, name=item.name)
@@ -113,6 +118,7 @@ def list_resource_pools(
 def list_networks(
     inventory: Inventory, spec: NetworkFilterSpec | None = None
 ) -> list[NetworkSummary]:
+    """Return the networks that match ``spec``; all without one."""
     wanted = spec or NetworkFilterSpec()
     return [
         NetworkSummary(network=item.id, name=item.name, type=item.type)
@@ -128,6 +134,7 @@ def list_networks(
 def list_datastores(
     inventory: Inventory, spec: DatastoreFilterSpec | None = None
 ) -> list[DatastoreSummary]:
+    """Return the datastores that match ``spec``; all without one."""
     wanted = spec or DatastoreFilterSpec()
     return [
         DatastoreSummary(
@@ -147,6 +154,7 @@ def list_datastores(
 
 
 def list_vms(inventory: Inventory, spec: VmFilterSpec | None = None) -> list[VmSummary]:
+    """Return the VMs that match ``spec``; all without one."""
     wanted = spec or VmFilterSpec()
     return [
         VmSummary(vm=item.id, name=item.name, power_state=item.power_state)
