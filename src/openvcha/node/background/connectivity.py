@@ -40,27 +40,24 @@ READ_KEYS = (keys.PATRONI_LEADER, keys.PATRONI_SYNC)
 
 async def observe_connectivity(context: NodeContext) -> None:
     """Observe until canceled; act on each observation before publishing it."""
-    eye, cut_off, keeping = (
-        ConnectivityObserver(context),
-        IsolationGuard(context.layout, context.events),
-        MembershipCache(context),
-    )
+    observer, cache = ConnectivityObserver(context), MembershipCache(context)
+    guard = IsolationGuard(context.layout, context.events)
     own_store, clock = OwnMember(context.control.status("etcd")), asyncio.get_running_loop().time
     async with asyncio.TaskGroup() as beside:
-        beside.create_task(keeping.run(), name="keep what is seen")
+        beside.create_task(cache.run(), name="keep what is seen")
         while True:
             began = clock()
-            seen = await eye.look()
-            if await cut_off.heed(eye.standing()):
+            seen = await observer.look()
+            if await guard.heed(observer.standing()):
                 seen = msgspec.structs.replace(seen, writable=False)
             context.control.show(seen)
             part = context.control.status("etcd")
             context.control.tell("store", own_store.note(part, seen.contact, clock()))
-            if eye.known:
-                names = frozenset(member.name for member in eye.known.members)
+            if observer.known:
+                names = frozenset(member.name for member in observer.known.members)
                 context.control.members = ObservedMembers(began, names)
-                keeping.note(eye.known)
-            await asyncio.sleep(SILENT_SECONDS if eye.silent else LOOK_SECONDS)
+                cache.note(observer.known)
+            await asyncio.sleep(SILENT_SECONDS if observer.silent else LOOK_SECONDS)
 
 
 Trace = tuple[str | None, int | None]
