@@ -15,7 +15,7 @@ from tests.support.lab import behind_the_api as cluster
 from tests.support.lab.failover_by_hand import unattended
 from tests.support.lab.mode import change
 from tests.support.lab.nodes import answers_healthy, node_status
-from tests.support.lab.recovery import patiently, power
+from tests.support.lab.recovery import power, wait_patiently
 from tests.support.lab.running_lab import RunningLab
 from tests.support.lab.writer import Writer
 
@@ -181,7 +181,7 @@ def test_a_promotion_that_comes_to_nothing_leaves_the_former_active_its_right(
         assert "its own Patroni did not respond" in done.stderr
         power(running, passive, on=False)
     power(running, active, on=True)
-    patiently(running, lambda: config_state(running) == "CONFIGURED")
+    wait_patiently(running, lambda: config_state(running) == "CONFIGURED")
     assert running.name_of("ACTIVE") == active
     before = len(writer.acknowledged)
     running.until(lambda: len(writer.acknowledged) > before + 20)
@@ -205,7 +205,7 @@ def test_a_passive_out_of_sync_is_promoted_by_who_types_its_name(
     writer.stop()
     power(running, active, on=False)
     power(running, passive, on=True)
-    patiently(running, lambda: contact(running, passive) == "CONNECTED")
+    wait_patiently(running, lambda: contact(running, passive) == "CONNECTED")
     wrong = node(running, "promote", passive, "--yes", typed="yes\n")
     assert wrong.returncode == 1, wrong
     assert "may be lost" in wrong.stdout
@@ -214,11 +214,11 @@ def test_a_passive_out_of_sync_is_promoted_by_who_types_its_name(
     # Meanwhile the lost active's leader key may have expired: then there is nothing to override.
     done = node(running, "promote", passive, "--yes", typed=f"{passive}\n")
     assert done.returncode == 0, done
-    patiently(running, lambda: config_state(running) == "CONFIGURED")
+    wait_patiently(running, lambda: config_state(running) == "CONFIGURED")
     assert running.name_of("ACTIVE") == passive
     assert early <= writer.rows()
     power(running, active, on=True)
-    patiently(running, lambda: answers_healthy(running), 120)
+    wait_patiently(running, lambda: answers_healthy(running), 120)
     assert running.name_of("PASSIVE") == active
 
 
@@ -238,10 +238,10 @@ def test_in_maintenance_the_loss_is_told_though_the_store_names_the_passive(
     writer.stop()
     power(running, active, on=False)
     power(running, passive, on=True)
-    patiently(running, lambda: contact(running, passive) == "CONNECTED")
+    wait_patiently(running, lambda: contact(running, passive) == "CONNECTED")
     # Its own position is known as soon as its database answers.
     missing = "bytes of write-ahead log are missing"
-    patiently(running, lambda: missing in node(running, "promote", passive).stdout)
+    wait_patiently(running, lambda: missing in node(running, "promote", passive).stdout)
     refused = node(running, "promote", passive, "--yes", typed="y\n")
     assert (refused.returncode, "name does not match" in refused.stderr) == (1, True), refused
     assert "Nothing" not in refused.stdout
@@ -250,7 +250,7 @@ def test_in_maintenance_the_loss_is_told_though_the_store_names_the_passive(
     assert "the leader key until 20" in refused.stdout
     done = node(running, "promote", passive, typed=f"{passive}\n")
     assert done.returncode == 0, done
-    patiently(running, lambda: config_state(running) == "CONFIGURED")
+    wait_patiently(running, lambda: config_state(running) == "CONFIGURED")
     assert writer.missing()
     running.repair("vcha-maintained")
     running.until(running.healthy)
@@ -268,7 +268,7 @@ async def test_an_active_that_lost_both_others_stands_alone_and_is_deployed_agai
     running.until(lambda: len(writer.acknowledged) > 20)
     for name in lost:
         await asyncio.to_thread(power, running, name, on=False)
-    patiently(running, lambda: contact(running, active) == "ISOLATED")
+    wait_patiently(running, lambda: contact(running, active) == "ISOLATED")
     no = node(running, "make-standalone", active, typed="n\n")
     assert (no.returncode, "nothing was changed" in no.stderr) == (1, True)
     assert f"no row that was acknowledged before {active} lost" in no.stdout
@@ -282,7 +282,7 @@ async def test_an_active_that_lost_both_others_stands_alone_and_is_deployed_agai
     await killed.wait()
     done = node(running, "make-standalone", active, "--yes")
     assert done.returncode == 0 or "is already stand-alone" in done.stderr, done
-    patiently(running, lambda: stands_alone(running))
+    wait_patiently(running, lambda: stands_alone(running))
     before = len(writer.acknowledged)
     running.until(lambda: len(writer.acknowledged) > before + 20)
     for name in lost:
@@ -309,7 +309,7 @@ def test_members_that_came_after_the_node_was_made_forbid_that_it_stands_alone(
     directory, layout = running.directory(old), running.layout(old)
     assert len(load_identity(directory).etcd_initial_cluster) == 1
     power(running, old, on=False)
-    patiently(running, lambda: config_state(running) == "CONFIGURED")
+    wait_patiently(running, lambda: config_state(running) == "CONFIGURED")
     others = [running.name_of("ACTIVE"), running.name_of("WITNESS")]
     refused = node(running, "make-standalone", old, "--yes")
     assert refused.returncode == 1, refused
@@ -331,9 +331,9 @@ def test_members_that_came_after_the_node_was_made_forbid_that_it_stands_alone(
     assert all(name in asked.stdout for name in others)
     for name in others:
         power(running, name, on=True)
-    patiently(running, lambda: config_state(running) == "CONFIGURED")
+    wait_patiently(running, lambda: config_state(running) == "CONFIGURED")
     power(running, old, on=True)
-    patiently(running, lambda: answers_healthy(running), 120)
+    wait_patiently(running, lambda: answers_healthy(running), 120)
     outcome = load_outcome(layout)
     assert outcome
     assert "has a quorum" in str(outcome.error)
@@ -358,7 +358,7 @@ async def test_a_node_whose_own_store_is_broken_gets_in_by_members_that_came_lat
         status = node_status(running, old)["status"]
         return "Redeploy this node" in str((status or {}).get("notes", {}).get("store"))
 
-    patiently(running, told)
+    wait_patiently(running, told)
     own = load_identity(directory).member
     async with asyncio.timeout(240):
         while own not in await cluster.sync_names(running):  # noqa: ASYNC110 - as above
@@ -392,7 +392,7 @@ async def test_a_passive_that_lost_both_others_goes_on_with_every_row(
         await asyncio.to_thread(power, running, passive, on=False)
         assert stage is not forced or not await renamed(layout)
     await asyncio.to_thread(power, running, passive, on=True)
-    patiently(running, lambda: stands_alone(running))
+    wait_patiently(running, lambda: stands_alone(running))
     before = len(writer.acknowledged)
     running.until(lambda: len(writer.acknowledged) > before + 20)
     deploy_again(running, passive, 6)

@@ -57,7 +57,7 @@ def test_forced_a_reader_on_the_passive_is_ended(running: RunningLab, writer: Wr
 
 def shown(running: RunningLab, task: str) -> str:
     """Return the task's progress message; empty while there is none."""
-    info = running.admin.patiently(task)
+    info = running.admin.get_task(task)
     return str(info.get("progress", {}).get("message", {}).get("default_message", ""))
 
 

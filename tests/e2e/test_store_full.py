@@ -14,7 +14,7 @@ from typing import TypeVar
 import httpx2
 import pytest
 from tests.support.lab.failover import warnings
-from tests.support.lab.recovery import patiently, power
+from tests.support.lab.recovery import power, wait_patiently
 from tests.support.lab.running_lab import RunningLab, lab_up, run_vcha, said, trust
 from tests.support.lab.writer import Writer
 
@@ -123,7 +123,7 @@ def is_full(running: RunningLab, name: str) -> bool:
             known.append((await etcd.status(etcd.endpoints[0])).full)
         return bool(known)
 
-    patiently(running, lambda: stored(running, name, asked))
+    wait_patiently(running, lambda: stored(running, name, asked))
     return known[-1]
 
 
@@ -136,7 +136,7 @@ def empty(running: RunningLab, name: str) -> None:
             return not await etcd.prefix(JUNK)
         return False
 
-    patiently(running, lambda: stored(running, name, emptied))
+    wait_patiently(running, lambda: stored(running, name, emptied))
 
 
 def leads(running: RunningLab, name: str) -> bool:
@@ -156,7 +156,7 @@ async def takes_writes(etcd: Etcd) -> bool:
 
 
 def until_mended(running: RunningLab, name: str) -> None:
-    patiently(running, lambda: stored(running, name, takes_writes))
+    wait_patiently(running, lambda: stored(running, name, takes_writes))
 
 
 def log_in(running: RunningLab) -> httpx2.Response:
@@ -189,7 +189,7 @@ def healthy(running: RunningLab) -> bool:
 def goes_on(running: RunningLab, writer: Writer) -> None:
     """Check that new rows are acknowledged."""
     before = len(writer.acknowledged)
-    patiently(running, lambda: len(writer.acknowledged) > before + 20)
+    wait_patiently(running, lambda: len(writer.acknowledged) > before + 20)
 
 
 def test_history_that_fills_it_is_given_up_by_the_node_itself(
@@ -223,9 +223,9 @@ def test_what_is_full_without_history_goes_on_and_says_so(
 
     member = load_identity(running.directory(passive)).member
     power(running, passive, on=False)
-    patiently(running, lambda: member not in streaming(running, active))
+    wait_patiently(running, lambda: member not in streaming(running, active))
     power(running, passive, on=True)
-    patiently(running, lambda: member in streaming(running, active))
+    wait_patiently(running, lambda: member in streaming(running, active))
     assert is_full(running, passive)
     goes_on(running, writer)
     assert running.name_of("ACTIVE") == active
@@ -240,8 +240,8 @@ def test_the_passive_takes_over_as_soon_as_there_is_room(
     power(running, active, on=False)
     assert is_full(running, passive)
     empty(running, passive)
-    patiently(running, lambda: leads(running, passive))
+    wait_patiently(running, lambda: leads(running, passive))
     goes_on(running, writer)
     power(running, active, on=True)
-    patiently(running, lambda: healthy(running))
+    wait_patiently(running, lambda: healthy(running))
     assert writer.missing() == set()

@@ -145,12 +145,12 @@ async def test_data_that_are_set_aside_acknowledge_nothing(making: Making) -> No
     (active.pgdata / "postgresql.conf").unlink()
     watch = isolation.IsolationGuard(Layout(active.pgdata.parent / "gone"), LOG)
     standing = isolation.QuorumState(voters=3, paused=False, lacks_quorum=True, silent_seconds=60.0)
-    assert not await watch.heed(standing)
+    assert not await watch.enforce(standing)
     there = isolation.IsolationGuard(_with_data(active.pgdata), LOG)
-    assert not await there.heed(standing)
+    assert not await there.enforce(standing)
     (active.pgdata / "postmaster.pid").write_text("1\n")
     with pytest.raises(FileNotFoundError):
-        await there.heed(standing)
+        await there.enforce(standing)
     assert active.ended == []
 
 

@@ -17,7 +17,7 @@ def power(running: RunningLab, name: str, *, on: bool) -> None:
     asyncio.run((infrastructure.power_on if on else infrastructure.power_off)(vm.id))
 
 
-def patiently(running: RunningLab, condition: Any, seconds: float = 300) -> None:
+def wait_patiently(running: RunningLab, condition: Any, seconds: float = 300) -> None:
     """Retry while no node may be serving the API."""
 
     def states() -> dict[str, Any]:

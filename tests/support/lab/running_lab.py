@@ -71,7 +71,7 @@ class Rest:
         path = "/vcenter/vcha/cluster/passive?action=redeploy&vmw-task=true"
         return self.call("POST", path, spec, status)
 
-    def patiently(self, task: str) -> dict[str, Any]:
+    def get_task(self, task: str) -> dict[str, Any]:
         """Poll a task, also while no node serves the API."""
         replies: list[httpx2.Response] = []
 
@@ -89,7 +89,7 @@ class Rest:
         """Wait until a task has ended; its progress must never decrease."""
         highest = 0
         deadline = time.monotonic() + TASK_SECONDS
-        while (info := self.patiently(task))["status"] in {"PENDING", "RUNNING"}:
+        while (info := self.get_task(task))["status"] in {"PENDING", "RUNNING"}:
             assert time.monotonic() < deadline, info
             completed = info.get("progress", {}).get("completed", 0)
             assert completed >= highest

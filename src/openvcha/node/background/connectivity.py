@@ -48,7 +48,7 @@ async def observe_connectivity(context: NodeContext) -> None:
         while True:
             began = clock()
             seen = await observer.look()
-            if await guard.heed(observer.standing()):
+            if await guard.enforce(observer.standing()):
                 seen = msgspec.structs.replace(seen, writable=False)
             context.control.show(seen)
             part = context.control.status("etcd")

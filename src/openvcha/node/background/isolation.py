@@ -53,7 +53,7 @@ class IsolationGuard:
         self._events = events
         self._ended = False
 
-    async def heed(self, at: QuorumState) -> bool:
+    async def enforce(self, at: QuorumState) -> bool:
         """Act on the state of the quorum, and return whether PostgreSQL was killed.
 
         Patroni does not promote it again without quorum. It may repair the data directory and start
