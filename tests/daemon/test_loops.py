@@ -28,7 +28,7 @@ AWAITED = {
     ("node/supervisor/supervisor.py", "stop.wait()"),
     (
         "node/background/connectivity.py",
-        "keeping.run()",
+        "cache.run()",
     ),  # in a group of a job, which ends with it
     ("api_server/server/accept.py", "self._begin(accepted, client)"),  # asyncio logs what it raises
     ("api_server/server/https.py", "server.ready.wait()"),
