@@ -164,7 +164,7 @@ async def reached(edge: Edge) -> Mapping[str, Any] | None:
 
 
 async def fresh(edge: Edge, request: dict[str, Any]) -> dict[str, Any]:
-    """Give a recorded request a session, or a user, that exists."""
+    """Return a recorded request with a session, or a user, that exists."""
     context = request["params"]["ctx"].get("securityCtx") or {}
     if "sessionId" in context:
         return changed(request, ("params", "ctx", "securityCtx", "sessionId"), await edge.token())  # type: ignore[no-any-return]

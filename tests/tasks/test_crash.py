@@ -7,13 +7,13 @@ from itertools import pairwise
 
 import pytest
 from tests.support.simulated.clock import SIMULATED
-from tests.support.simulated.process import SWEPT
+from tests.support.simulated.process import SWEPT, Life
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import TaskStatus
 from openvcha.store import keys
-from openvcha.store.errors import Fenced, StoreUnavailable
+from openvcha.store.errors import Fenced
 from openvcha.store.interface import (
     Action,
     Compare,
@@ -53,38 +53,6 @@ class Death(StrEnum):
 
     BEFORE = "BEFORE"
     AFTER = "AFTER"
-
-
-class Life:
-    """One process: it dies at its n-th moment (a write to the store, or a boundary in a step)."""
-
-    def __init__(self, dies_at: int | None = None, death: Death = Death.BEFORE) -> None:
-        self._dies_at = dies_at
-        self._death = death
-        self.moments = 0
-        self.died = asyncio.Event()
-
-    async def before(self) -> None:
-        """Begin a moment."""
-        self.check()
-        self.moments += 1
-        if self._death is Death.BEFORE:
-            await self._perhaps_die()
-
-    async def after(self) -> None:
-        """End a moment."""
-        if self._death is Death.AFTER:
-            await self._perhaps_die()
-
-    async def _perhaps_die(self) -> None:
-        if self.moments == self._dies_at:
-            self.died.set()
-            await asyncio.Event().wait()
-
-    def check(self) -> None:
-        """Raise if the process is dead."""
-        if self.died.is_set():
-            raise StoreUnavailable("dead")
 
 
 class MortalStore:
@@ -331,7 +299,7 @@ async def test_killed_anywhere_the_task_is_carried_to_its_end(story: Story, deat
     total = await moments(story)
     assert total > 15
     for dies_at in range(1, total + 1):
-        scene, life = Scene(story), Life(dies_at, death)
+        scene, life = Scene(story), Life(dies_at, after=death is Death.AFTER)
         await scene.begin()
         await scene.live(life)
         assert life.died.is_set()
@@ -348,8 +316,8 @@ async def test_killed_twice_the_task_is_carried_to_its_end(story: Story, stride:
         for second in range(1, total + 1, 2):
             scene = Scene(story)
             await scene.begin()
-            await scene.live(Life(first, Death.AFTER))
-            await scene.live(Life(second, Death.BEFORE))
+            await scene.live(Life(first, after=True))
+            await scene.live(Life(second))
             await scene.live(Life())
             await scene.validate()
 

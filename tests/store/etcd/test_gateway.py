@@ -49,7 +49,7 @@ NOWHERE = "http://127.0.0.1:1"
 
 
 async def begin_watch(request: Request) -> None:
-    """Answer like a watch created at revision 4."""
+    """Write the response of a watch created at revision 4."""
     request.writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
     request.writer.write(b'{"result":{"header":{"revision":"4"},"created":true}}\n')
     await request.writer.drain()

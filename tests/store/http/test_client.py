@@ -33,7 +33,7 @@ MOST = 1000
 
 @dataclass
 class Server:
-    """Answers each request with the next of ``says``, the last one for ever; None: no answer."""
+    """A server that sends each of ``says`` in turn, then repeats the last; None: no response."""
 
     says: list[bytes | None]
     context: ssl.SSLContext | None = None

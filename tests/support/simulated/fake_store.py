@@ -29,7 +29,7 @@ class FakeStore:
     copied: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def answer(self, path: str, token: str | None, body: dict[str, Any]) -> dict[str, Any]:
-        """Answer as an etcd with a majority."""
+        """Return the response of an etcd that has a quorum."""
         self.paths.append(path)
         if token:
             self.shown.append(token)

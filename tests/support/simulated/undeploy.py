@@ -21,7 +21,7 @@ OTHERS = ("vcha-2", "vcha-3")
 
 
 def arm(scene: Scene) -> None:
-    """Give each node the files that a real one has."""
+    """Create the files of a real node for each node."""
     for machine in scene.world.machines.values():
         machine.files.update({path: b"secret" for path in NODE_FILES if path != IDENTITY})
 
