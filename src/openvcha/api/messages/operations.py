@@ -48,7 +48,7 @@ OPERATIONS = {
         "The passive node %s is up; only its database is stopped, by the mode DISABLED. Set"
         " ENABLED, or shut the node down before you replace it."
     ),
-    "check.refused": "The request cannot be carried out in this form; the reasons follow.",
+    "check.refused": "The request cannot be carried out in this form.",
     "check.duplicate.name": "%s: the passive is already named %s; choose another name.",
     "deploy.placement.unset": "%s must be set for an automatic deployment.",
     "deploy.placement.set": (
