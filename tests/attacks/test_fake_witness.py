@@ -204,6 +204,16 @@ class NoPatroni:
         raise PatroniUnreachable(address)
 
 
+async def test_he_is_gone_with_his_connections(tmp_path: Path) -> None:
+    """Regression: one that a node had kept went on saying that a destroyed witness is healthy."""
+    identities, layouts = made(tmp_path)
+    place = identities[WITNESS]
+    async with opened(identities[ACTIVE], layouts[ACTIVE]) as store:
+        with posing_as(layouts[WITNESS], place.ha_address, place.ports.etcd_client):
+            assert await store.healthy(client_url(place), 2.0)
+        assert not await store.healthy(client_url(place), 2.0)
+
+
 async def test_our_client_shows_him_nothing(trio: Trio) -> None:
     """For every call, and also for an endpoint that the store's members announce."""
     async with trio.store() as store:

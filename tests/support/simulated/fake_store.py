@@ -3,7 +3,9 @@
 He lets every client in, claims to be healthy, and returns what he copied from the store.
 """
 
+import contextlib
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -79,14 +81,38 @@ def _handler(store: FakeStore) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+class _Server(ThreadingHTTPServer):
+    """A server that ends with all its connections: one that is kept open would go on answering."""
+
+    daemon_threads = False  # closing waits for the handlers
+
+    def __init__(self, place: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(place, handler)
+        self._accepted: list[socket.socket] = []
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        accepted, client = super().get_request()
+        self._accepted.append(accepted)
+        return accepted, client
+
+    def server_close(self) -> None:
+        for accepted in self._accepted:
+            # Below TLS, whose objects belong to the handlers' threads.
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(accepted, socket.SHUT_RDWR)
+        super().server_close()
+
+
 @contextmanager
 def posing_as(stolen: Layout, address: str, port: int) -> Iterator[FakeStore]:
-    """Serve at a witness's address with its stolen files, until the context ends."""
+    """Serve at a witness's address with its stolen files, until the context ends.
+
+    Nothing of it is left then, nor is any connection.
+    """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(stolen.ca))
     context.load_cert_chain(stolen.certificate, stolen.key)
     store = FakeStore()
-    server = ThreadingHTTPServer((address, port), _handler(store))
-    server.daemon_threads = True
+    server = _Server((address, port), _handler(store))
     # A handshake in the accepting thread would let one silent client block all others.
     server.socket = context.wrap_socket(
         server.socket, server_side=True, do_handshake_on_connect=False
