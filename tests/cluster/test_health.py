@@ -11,13 +11,12 @@ from tests.support.simulated.observations import NOW, PRIMARY, STREAMING, World,
 from openvcha.api.structures import ClusterMode, ClusterState
 from openvcha.cluster import modes
 from openvcha.cluster.health import assess
-from openvcha.cluster.observation import Lag
+from openvcha.cluster.observation import LAG_SECONDS, Lag
 from openvcha.cluster.store_space import StoreSpace
 from openvcha.cluster.warnings import (
     CLOCK_SECONDS,
     GIB,
     LAG_BYTES,
-    LAG_SECONDS,
     MAX_SHOWN_CHARACTERS,
     MAX_SHOWN_ITEMS,
 )
@@ -114,6 +113,16 @@ def test_a_passive_out_of_sync_that_lags_is_told_with_bytes_and_seconds(world: W
     assert reasons(world) == {"replication.lagging"}
     (warning,) = assess(world.seen).warnings
     assert warning.error.args == ("vcha-2", str(LAG_BYTES + 1), "3.2")
+
+
+def test_how_late_a_passive_may_be_is_a_setting(world: World) -> None:
+    """An observation carries the limit of its node."""
+    world.set(lags=(Lag("b-2", 1, 3.25),))
+    assert reasons(world) == set()
+    world.set(lag_limit=3.0)
+    assert {w.error.id.removeprefix(PREFIX) for w in assess(world.seen).warnings} == {
+        "replication.lagging"
+    }
 
 
 def test_one_vote_less_than_three_leaves_no_margin(world: World) -> None:

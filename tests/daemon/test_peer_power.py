@@ -14,21 +14,23 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import VmPowerState
 from openvcha.daemon.peer_power import (
-    LEADERLESS_SECONDS,
     LOOK_SECONDS,
-    STOPPED_SECONDS,
     LocalMeans,
     LocalNode,
     keep_peers_on,
     parse_voters,
 )
 from openvcha.infrastructure.inventory import Inventory, Vm
-from openvcha.node.identity import Identity
+from openvcha.node.identity import Identity, Timers
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.task_votes import FRESH_SECONDS, RequiredVotes, save_required_votes
 from openvcha.node.security.tls import NodeTls
 
 pytestmark = pytest.mark.looptime
+
+TIMERS = Timers()
+STOPPED_SECONDS = TIMERS.stopped_store
+LEADERLESS_SECONDS = TIMERS.leaderless
 
 REQUIRED_VOTES = RequiredVotes(task="t", active="a", nodes={"a": "vm-a", "p": "vm-p", "w": "vm-w"})
 
@@ -36,7 +38,8 @@ REQUIRED_VOTES = RequiredVotes(task="t", active="a", nodes={"a": "vm-a", "p": "v
 class Site:
     """A SIMULATED infrastructure around the node ``p``, and its view of the store."""
 
-    def __init__(self) -> None:
+    def __init__(self, timers: Timers) -> None:
+        self.timers = timers
         self.required_votes: RequiredVotes | None = REQUIRED_VOTES
         self.serves = True
         self.leads = True
@@ -69,7 +72,14 @@ class Site:
 
         required_votes = lambda: self.required_votes  # noqa: E731 - changes while it runs
         return LocalMeans(
-            "p", required_votes, serves, leaderless, voters, self.inventory, self.power_on
+            "p",
+            required_votes,
+            serves,
+            leaderless,
+            voters,
+            self.inventory,
+            self.power_on,
+            self.timers,
         )
 
     def off(self, *vms: str) -> None:
@@ -81,9 +91,9 @@ def _vm(vm: str, power: VmPowerState) -> Vm:
 
 
 @asynccontextmanager
-async def watched() -> AsyncIterator[Site]:
+async def watched(timers: Timers = TIMERS) -> AsyncIterator[Site]:
     """Watch a site for as long as the test lasts, by the test's own clock."""
-    site = Site()
+    site = Site(timers)
     watching = asyncio.create_task(keep_peers_on(site.means()))
     await asyncio.sleep(LOOK_SECONDS)
     try:
@@ -100,6 +110,24 @@ async def test_who_is_needed_is_powered_on_when_the_store_has_stopped() -> None:
         site.serves = False
         site.off("vm-a", "vm-w")
         await asyncio.sleep(STOPPED_SECONDS + 2 * LOOK_SECONDS)
+        assert site.asked == ["vm-a"]
+
+
+async def test_how_long_the_store_may_be_stopped_is_a_setting() -> None:
+    """So is how long no node may lead: twice as long as the leader key outlives its holder."""
+    async with watched(Timers(leader_ttl=50, stopped_store=60)) as site:
+        site.serves = False
+        site.off("vm-a")
+        await asyncio.sleep(60 - 2 * LOOK_SECONDS)
+        assert site.asked == []
+        await asyncio.sleep(4 * LOOK_SECONDS)
+        assert site.asked == ["vm-a"]
+    async with watched(Timers(leader_ttl=50, stopped_store=60)) as site:
+        site.leads = False
+        site.off("vm-a")
+        await asyncio.sleep(100 - 2 * LOOK_SECONDS)
+        assert site.asked == []
+        await asyncio.sleep(4 * LOOK_SECONDS)
         assert site.asked == ["vm-a"]
 
 

@@ -17,7 +17,7 @@ from tests.support.lab.running_lab import VCHA, RunningLab
 from tests.support.lab.writer import Writer
 from tests.support.waiting import until
 
-from openvcha.cluster.warnings import LAG_SECONDS
+from openvcha.cluster.observation import LAG_SECONDS
 from openvcha.lab.state import ADMINISTRATOR
 from openvcha.node.process.process_tree import find_tree, is_alive
 

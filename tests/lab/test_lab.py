@@ -17,6 +17,7 @@ from openvcha.api.secret import Secret
 from openvcha.lab.access import lab_inventory
 from openvcha.lab.first_node import NAME as FIRST
 from openvcha.lab.state import ADMINISTRATOR, READER
+from openvcha.node.identity import Timers, load_identity
 from openvcha.node.layout import Layout
 from openvcha.node.security.certificates import thumbprint_sha1, thumbprint_sha256
 
@@ -64,6 +65,13 @@ def test_up_shows_all_that_one_needs(labs: Labs) -> None:
         assert text in out
     for user in (ADMINISTRATOR, READER, "app"):
         assert labs.lab.password(user).reveal() not in out
+
+
+def test_a_new_labs_timers_are_those_of_all_its_nodes(labs: Labs) -> None:
+    """The first `up` set them; the deployment gives them to the other nodes."""
+    nodes = list(labs.lab.infrastructure.glob("datastores/*/vcha-*"))
+    wished = Timers(leader_ttl=21, stuck_standby=35, stopped_store=6, replication_lag=9)
+    assert [load_identity(node).timers for node in nodes] == [wished] * 3
 
 
 def test_the_psql_line_works_as_it_is_shown(labs: Labs) -> None:

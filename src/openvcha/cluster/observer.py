@@ -11,7 +11,7 @@ from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, cluster
 from openvcha.cluster.interface import ClusterStore, PatroniAccess
 from openvcha.cluster.mode_settings import DynamicSettings
 from openvcha.cluster.node_reports import NodeReports
-from openvcha.cluster.observation import Lag, NodeObservation, Observation
+from openvcha.cluster.observation import LAG_SECONDS, Lag, NodeObservation, Observation
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.cluster.silence import SilenceDetector
 from openvcha.cluster.store_space import StoreSpace
@@ -56,6 +56,7 @@ class Observer:
         refused: Callable[[], tuple[str, ...]] = tuple,
         space: Callable[[Sequence[Member]], Awaitable[StoreSpace | None]] | None = None,
         change_number: Callable[[], Awaitable[int | None]] | None = None,
+        lag_limit: float = LAG_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Create an observer. Without a source, what it would provide is unknown.
@@ -65,7 +66,8 @@ class Observer:
         certainly off, so that its silence need not be waited for. ``space`` measures how full the
         store of these members is. ``change_number`` returns a number that differs after each
         relevant change in the store; without it no observation is reused. ``refused`` returns the
-        records that failed their check. Node reports are known while ``node_reports`` runs.
+        records that failed their check. ``lag_limit``: from how many seconds on the passive counts
+        as lagging. Node reports are known while ``node_reports`` runs.
         """
         self._store = store
         self._patroni = client
@@ -78,6 +80,7 @@ class Observer:
         self._refused = refused
         self._space = space or _not_asked
         self._change_number = change_number or _not_marked
+        self._lag_limit = lag_limit
         self._monotonic = monotonic
         self._kept: _CachedObservation | None = None
         self._shared = SingleFlight(self._look)
@@ -162,6 +165,7 @@ class Observer:
             failing=self._failing(),
             forged=tuple(sorted({*self._refused(), *self._forged})),
             space=space,
+            lag_limit=self._lag_limit,
         )
         passive = seen.passive.config.member if seen.passive else None
         # While /sync is unreadable, the passive does not count as out of sync.

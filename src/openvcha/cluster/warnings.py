@@ -29,8 +29,6 @@ LAG_BYTES = 64 << 20
 AUTO_FILE = "postgresql.auto.conf"
 ROLE_ADVICE = "setting.of.role.recommendation"
 EARLY_ADVICE = "setting.early.commit.recommendation"
-LAG_SECONDS = 10.0
-"""A failover replays the rest first, and should take only seconds."""
 
 
 def find_warnings(seen: Observation) -> Iterator[Finding]:
@@ -72,7 +70,7 @@ def find_warnings(seen: Observation) -> Iterator[Finding]:
 def lagging(seen: Observation, node: NodeObservation) -> Finding | None:
     """Return the finding of a standby that lags more than a failover should wait for."""
     lag = seen.lag(node.config.member)
-    if lag is None or (lag.bytes_behind <= LAG_BYTES and lag.seconds_behind <= LAG_SECONDS):
+    if lag is None or (lag.bytes_behind <= LAG_BYTES and lag.seconds_behind <= seen.lag_limit):
         return None
     seconds = f"{lag.seconds_behind:.1f}"
     return finding("replication.lagging", node.config.name, lag.bytes_behind, seconds)

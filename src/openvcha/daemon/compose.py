@@ -75,6 +75,7 @@ async def open_services(
                 failing=lambda: failing.reasons,
                 off=off,
                 refused=store.refused,
+                lag_limit=identity.timers.replication_lag,
                 space=StoreSpaceProbe(store, identity.store.quota_bytes).look,
                 change_number=mirror.change_number if mirrors else None,
             ),

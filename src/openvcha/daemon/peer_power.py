@@ -20,7 +20,7 @@ from openvcha.infrastructure.inventory import Inventory
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.member import is_healthy, known_endpoints, peer_url
 from openvcha.node.http import ask
-from openvcha.node.identity import Identity
+from openvcha.node.identity import Identity, Timers
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import load_kept
 from openvcha.node.local_records.task_votes import (
@@ -37,10 +37,6 @@ from openvcha.store.etcd.peer_members import MEMBERS, read_members
 from openvcha.store.structlog_light import structlog
 
 LOOK_SECONDS = 1.0
-STOPPED_SECONDS = 5.0
-"""Longer than an election in etcd, shorter than a client waits."""
-LEADERLESS_SECONDS = 40.0
-"""Longer than the leader key outlives its holder (20 s; 25 s after an election in etcd)."""
 PROBE_SECONDS = 2.0
 
 _log = structlog.get_logger(__name__)
@@ -60,6 +56,7 @@ class LocalMeans:
     """The voters that the node's own etcd knows, even without quorum; None if unknown."""
     inventory: Callable[[], Awaitable[Inventory]]
     power_on: Callable[[str], Awaitable[None]]
+    timers: Timers
 
 
 async def keep_peers_on(means: LocalMeans) -> None:
@@ -76,10 +73,10 @@ async def keep_peers_on(means: LocalMeans) -> None:
         served = clock() if serves else served
         if required_votes is None or not serves or not await means.leaderless():
             led = clock()
-        if required_votes and clock() - served >= STOPPED_SECONDS:
+        if required_votes and clock() - served >= means.timers.stopped_store:
             await _power_on_lacking(means, required_votes, await means.voters())
             served = clock()
-        elif required_votes and clock() - led >= LEADERLESS_SECONDS:
+        elif required_votes and clock() - led >= means.timers.leaderless:
             await _power_on_lacking(means, _only_active(required_votes), None)
             led = clock()
         await asyncio.sleep(LOOK_SECONDS)
@@ -167,6 +164,7 @@ def local_means(identity: Identity, layout: Layout, infrastructure: Infrastructu
         voters=node.voters,
         inventory=infrastructure.inventory,
         power_on=infrastructure.power_on,
+        timers=identity.timers,
     )
 
 

@@ -24,13 +24,13 @@ from openvcha.lab.access import (
 )
 from openvcha.lab.addresses import choose_octet, first_octet
 from openvcha.lab.deploy import cluster, deploy, follow, follow_to_success
-from openvcha.lab.first_node import NAME, first_node_made, make_first_node
+from openvcha.lab.first_node import NAME, NodeSettings, first_node_made, make_first_node
 from openvcha.lab.folders import labs, shell_command
 from openvcha.lab.lock import hold
 from openvcha.lab.roles import ACTIVE, find_roles
 from openvcha.lab.state import Lab, LabState
 from openvcha.lab.users import make_users
-from openvcha.node.identity import Identity, StoreLimits
+from openvcha.node.identity import Identity
 
 START_SECONDS = 90.0
 HEALTHY_SECONDS = 90.0
@@ -44,20 +44,20 @@ async def up(
     narrator: Narrator,
     *,
     active_only: bool = False,
-    limits: StoreLimits | None = None,
+    settings: NodeSettings | None = None,
 ) -> bool:
     """Bring the lab up, wait until it is HEALTHY, and return whether it is.
 
     It does not replace a destroyed node, which takes a redeploy: then it returns False. With
-    ``active_only`` an undeployed lab stays undeployed, for a manual deployment. ``limits`` are
-    those of a new lab's store. Raises CommandError, RequestRefused, ServerUnreachable and ApiError.
+    ``active_only`` an undeployed lab stays undeployed, for a manual deployment. ``settings``
+    are those of a new lab. Raises CommandError, RequestRefused, ServerUnreachable and ApiError.
     """
     async with hold(
         lab.directory, lambda: narrator.say("Waiting for another vcha that is using this lab")
     ):
         claim = _make(lab, narrator)
         try:
-            return await _up(lab, narrator, active_only=active_only, limits=limits)
+            return await _up(lab, narrator, active_only=active_only, settings=settings)
         finally:
             if claim:
                 claim.close()
@@ -76,12 +76,12 @@ def _make(lab: Lab, narrator: Narrator) -> socket.socket | None:
 
 
 async def _up(
-    lab: Lab, narrator: Narrator, *, active_only: bool, limits: StoreLimits | None
+    lab: Lab, narrator: Narrator, *, active_only: bool, settings: NodeSettings | None
 ) -> bool:
     infrastructure = await open_infrastructure(lab)
     if not first_node_made(lab):
         with narrator.step(f"Creating the first node, {NAME}"):
-            await make_first_node(lab, infrastructure, limits)
+            await make_first_node(lab, infrastructure, settings)
     await _finish_running(lab, narrator)
     await _power_on(lab, infrastructure, narrator)
     deadline = asyncio.get_running_loop().time() + START_SECONDS

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -44,6 +44,29 @@ class StoreLimits(msgspec.Struct, frozen=True, kw_only=True):
     quota_bytes: int = 1 << 30
 
 
+class Timers(msgspec.Struct, frozen=True, kw_only=True):
+    """How many seconds pass before the cluster acts or warns. The nodes of a cluster share them.
+
+    ``leader_ttl``: the leader key outlives its holder; its minimum is Patroni's. Only the cluster's
+    creation stores it. ``stuck_standby``: a standby without progress is copied anew.
+    ``stopped_store``: peers power on the nodes that a running task needs. ``replication_lag``: the
+    passive counts as lagging.
+    """
+
+    leader_ttl: Annotated[int, msgspec.Meta(ge=20, le=300)] = 20
+    stuck_standby: Annotated[float, msgspec.Meta(ge=5)] = 30.0
+    stopped_store: Annotated[float, msgspec.Meta(ge=3)] = 5.0
+    replication_lag: Annotated[float, msgspec.Meta(ge=1)] = 10.0
+
+    @property
+    def leaderless(self) -> float:
+        """Return after how many seconds without a leader the active's peers power it on.
+
+        The key outlives its holder by the ttl, and by 5 s more after an election in etcd.
+        """
+        return 2.0 * self.leader_ttl
+
+
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """The identity of a node.
 
@@ -70,6 +93,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     infrastructure: dict[str, Any] = {}
     sessions: SessionLimits = SessionLimits()
     store: StoreLimits = StoreLimits()
+    timers: Timers = Timers()
 
     @property
     def holds_data(self) -> bool:

@@ -24,8 +24,8 @@ from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext
 
 SERVICE = "com.vmware.vcenter.vcha.cluster.mode"
-# Patroni's ttl, after which a silent member is not waited for, and some cycles.
-EFFECT_SECONDS = 60.0
+EFFECT_SECONDS = 40.0
+"""Some of Patroni's cycles, in addition to the ttl, after which it waits for no silent member."""
 STOP_SECONDS = 120.0
 SYNC_SECONDS = 300.0
 
@@ -122,7 +122,8 @@ class SwitchSetting(Step):
             guards=[ctx.guard],
             idempotent=True,
         )
-        await wait_until(ctx, lambda: self._unmet(value), EFFECT_SECONDS)
+        seconds = self._services.identity.timers.leader_ttl + EFFECT_SECONDS
+        await wait_until(ctx, lambda: self._unmet(value), seconds)
 
     async def _unmet(self, value: bool) -> LocalizableMessage | None:
         """Return what is missing: the leader and all live members must apply the setting."""

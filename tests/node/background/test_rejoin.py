@@ -14,12 +14,12 @@ import pytest
 from openvcha.node.background import rejoin
 from openvcha.node.background.standby_progress import (
     RETRY_COPY_SECONDS,
-    STUCK_SECONDS,
     WORKING_SECONDS,
     StandbyObservation,
     StandbyWatch,
     observe_standby,
 )
+from openvcha.node.identity import Timers
 from openvcha.node.layout import Layout
 from openvcha.node.postgres.cloning import data_backup
 from openvcha.node.postgres.cloning.clone import SPARE_BYTES
@@ -43,6 +43,7 @@ pytestmark = pytest.mark.looptime
 PRIMARY = {"role": "primary", "state": "running"}
 STANDBY = {"role": "replica", "state": "running", "replay_lsn": 100}
 ROOM = 10 << 30
+STUCK_SECONDS = Timers().stuck_standby
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
@@ -86,7 +87,7 @@ class Stage:
         patch.setattr(rejoin, "find_tree", lambda _: [])
         patch.setattr(rejoin, "kill_tree", lambda _, **__: self.done.append("end postgres"))
         self.view: Any = SimpleNamespace(
-            identity=SimpleNamespace(member="own", holds_data=True),
+            identity=SimpleNamespace(member="own", holds_data=True, timers=Timers()),
             layout=self.layout,
             engines=SimpleNamespace(postgres=None),
             store=self.store,
@@ -181,6 +182,16 @@ async def test_a_stuck_standby_is_copied_anew_and_the_old_data_kept_until_in_syn
     assert stage.kept() == []
     assert stage.row == "new"
     assert stage.told[-1] is None
+
+
+async def test_how_long_a_standby_may_be_stuck_is_a_setting(stage: Stage) -> None:
+    """A lab that waits for less copies earlier."""
+    stage.view.identity.timers = Timers(stuck_standby=8)
+    await stage.begin_stuck()
+    await asyncio.sleep(5)
+    assert stage.done == []
+    await asyncio.sleep(8)
+    assert "copy" in stage.done
 
 
 @pytest.mark.parametrize("names", [("other", "successor", "witness"), ()])

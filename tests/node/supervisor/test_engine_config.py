@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from tests.support.engine_config import DATA, LAYOUT, PLAIN, TLS
 
@@ -13,8 +14,8 @@ from openvcha.api.secret import Secret
 from openvcha.node.background.isolation import VOTERS
 from openvcha.node.engines import Engines, EtcdProgram
 from openvcha.node.etcd.member import ELECTION_MS, client_url_of_peer, etcd_argv, known_endpoints
-from openvcha.node.identity import Identity, Secrets
-from openvcha.node.patroni.config import LOOP_SECONDS, RETRY_SECONDS, TTL_SECONDS, patroni_config
+from openvcha.node.identity import Identity, Secrets, Timers
+from openvcha.node.patroni.config import patroni_config, retry_seconds
 from openvcha.node.postgres.server import postgres_major
 from openvcha.node.postgres.settings import local_settings, pg_hba
 from openvcha.node.supervisor.plan import all_parts, engine_parts
@@ -85,7 +86,7 @@ def test_the_cluster_is_synchronous_and_quick() -> None:
 
 def test_an_election_in_the_store_demotes_nobody() -> None:
     """Patroni waits while a store member waits for a new raft leader."""
-    client: Any = SimpleNamespace(read_timeout=RETRY_SECONDS)
+    client: Any = SimpleNamespace(read_timeout=retry_seconds(Timers().leader_ttl))
     calculate = import_module("patroni.dcs.etcd").AbstractEtcdClientWithFailover._calculate_timeouts
     asked, share, _ = calculate(client, VOTERS)
     longest_round = 2 * ELECTION_MS / 1000
@@ -93,9 +94,14 @@ def test_an_election_in_the_store_demotes_nobody() -> None:
     assert share > longest_round
 
 
-def test_a_primary_that_hears_nothing_ends_before_its_key() -> None:
+@pytest.mark.parametrize("leader_ttl", [20, 21, 45, 300])
+def test_a_primary_that_hears_nothing_ends_before_its_key(leader_ttl: int) -> None:
     """Patroni's own rule for a loop that waits twice, for reading and for the key."""
-    assert LOOP_SECONDS + 2 * RETRY_SECONDS <= TTL_SECONDS
+    own = msgspec.structs.replace(DATA, timers=Timers(leader_ttl=leader_ttl))
+    made = json.loads(patroni_config(own, SECRETS, LAYOUT, TLS, []))["bootstrap"]["dcs"]
+    assert made["ttl"] == leader_ttl
+    assert made["loop_wait"] + 2 * made["retry_timeout"] <= leader_ttl
+    assert made["retry_timeout"] >= retry_seconds(Timers().leader_ttl)
 
 
 def test_without_tls_nothing_asks_for_it() -> None:

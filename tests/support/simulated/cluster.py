@@ -353,7 +353,14 @@ class World:
             self.power_on(vm)
 
         return LocalMeans(
-            member, lambda: machine.required_votes, serves, leaderless, voters, inventory, power_on
+            member,
+            lambda: machine.required_votes,
+            serves,
+            leaderless,
+            voters,
+            inventory,
+            power_on,
+            machine.identity.timers,
         )
 
     def with_power(self, vm: Vm) -> Vm:

@@ -23,7 +23,7 @@ from openvcha.lab.folders import DEFAULT_NAME
 from openvcha.lab.state import ADMINISTRATOR
 from openvcha.lab.status import Overall
 from openvcha.lab.status import status as look
-from openvcha.node.identity import StoreLimits
+from openvcha.node.identity import StoreLimits, Timers
 
 app = typer.Typer(
     help="A three-node cluster on this machine, on loopback addresses.",
@@ -42,6 +42,7 @@ class Role(StrEnum):
 
 MIN_QUOTA_BYTES = 16 << 20
 """A lab writes a few megabytes while it is deployed."""
+NEW_LAB = "Settings of a new lab"
 
 
 @app.command(epilog=EPILOG)
@@ -56,19 +57,64 @@ def up(
         ),
     ] = False,
     store_quota: Annotated[
-        int, typer.Option(min=MIN_QUOTA_BYTES, help="The store quota of a new lab, in bytes.")
+        int,
+        typer.Option(
+            min=MIN_QUOTA_BYTES, help="The quota of the store, in bytes.", rich_help_panel=NEW_LAB
+        ),
     ] = StoreLimits().quota_bytes,
+    leader_ttl: Annotated[
+        int,
+        typer.Option(
+            min=20,
+            max=300,
+            help="For how many seconds the leader key outlives its holder.",
+            rich_help_panel=NEW_LAB,
+        ),
+    ] = Timers().leader_ttl,
+    stuck_after: Annotated[
+        float,
+        typer.Option(
+            min=5,
+            help="After how many seconds a stuck standby is copied anew.",
+            rich_help_panel=NEW_LAB,
+        ),
+    ] = Timers().stuck_standby,
+    peers_after: Annotated[
+        float,
+        typer.Option(
+            min=3,
+            help="After how many seconds without a store a task's nodes are powered on.",
+            rich_help_panel=NEW_LAB,
+        ),
+    ] = Timers().stopped_store,
+    lag_after: Annotated[
+        float,
+        typer.Option(
+            min=1,
+            help="From how many seconds on the passive counts as lagging.",
+            rich_help_panel=NEW_LAB,
+        ),
+    ] = Timers().replication_lag,
 ) -> None:
     """Bring the lab up; what is already there stays as it is."""
     # Imported here: no other lab command creates certificates, users and nodes.
     from openvcha.cli.lab.summary import summary  # noqa: PLC0415
+    from openvcha.lab.first_node import NodeSettings  # noqa: PLC0415
     from openvcha.lab.up import up as bring_up  # noqa: PLC0415
 
     began = time.monotonic()
     lab = new_lab_as_owner(name, base)
     try:
-        limits = StoreLimits(quota_bytes=store_quota)
-        healthy = asyncio.run(bring_up(lab, narrator(), active_only=active_only, limits=limits))
+        settings = NodeSettings(
+            StoreLimits(quota_bytes=store_quota),
+            Timers(
+                leader_ttl=leader_ttl,
+                stuck_standby=stuck_after,
+                stopped_store=peers_after,
+                replication_lag=lag_after,
+            ),
+        )
+        healthy = asyncio.run(bring_up(lab, narrator(), active_only=active_only, settings=settings))
     except KeyboardInterrupt:
         again = command("lab up", name, base)
         raise fail(f"interrupted; `{again}` continues from here", Code.INTERRUPTED) from None

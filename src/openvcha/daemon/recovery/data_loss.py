@@ -97,9 +97,8 @@ def _how_much(known: Evidence) -> Iterator[str]:
         yield f"The last transaction on this node is from {known.last_row}."
     if known.lease_held_until:
         yield (
-            f"The active held the leader key until {known.lease_held_until}; the key outlives"
-            " its"
-            " holder by up to 20 s."
+            f"The active held the leader key until {known.lease_held_until}; the key outlives its"
+            " holder by up to 20 s (or the cluster's leader_ttl)."
         )
     else:
         yield "When the active was last heard from is unknown."

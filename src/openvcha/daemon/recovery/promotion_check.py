@@ -112,7 +112,8 @@ def _non_member_lives(seen: Observation, others: Collection[NonMember]) -> Promo
     if leading and leading.writes is None:
         return PromotionRefusal(
             f"{leading.name} holds the leader key, is no longer a node of this cluster, and"
-            " may still accept writes; it loses the key 20 s after it was last heard from",
+            " may still accept writes; it loses the key when that"
+            " expires, 20 s (or the cluster's leader_ttl) after it was last heard from",
             overridable=True,
         )
     return None

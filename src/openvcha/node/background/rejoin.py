@@ -13,7 +13,6 @@ from openvcha.node.background.context import NodeContext
 from openvcha.node.background.expulsion import is_expelled
 from openvcha.node.background.standby_progress import (
     RETRY_COPY_SECONDS,
-    STUCK_SECONDS,
     StandbyObservation,
     StandbyWatch,
     observe_standby,
@@ -58,6 +57,7 @@ class Rejoin:
     ) -> None:
         self._context = context
         self._layout = context.layout
+        self._stuck_seconds = context.identity.timers.stuck_standby
         self._clock = asyncio.get_running_loop().time
         self._free_bytes = free_bytes
         self._not_before = self._clock()
@@ -99,7 +99,7 @@ class Rejoin:
     def _quiet_limit(self) -> float:
         """Return for how many seconds a standby may be quiet; 0 if its data are in the backup."""
         if not list_backups(self._layout):
-            return STUCK_SECONDS
+            return self._stuck_seconds
         return RETRY_COPY_SECONDS if has_data(self._layout) else 0.0
 
     async def _replace_data(self, source: str, quiet: float) -> None:
@@ -112,7 +112,7 @@ class Rejoin:
         except CopyFailed as error:
             self._tell(f"the standby is stuck, and cannot be copied again: {error}")
             return
-        self._not_before = self._clock() + STUCK_SECONDS
+        self._not_before = self._clock() + self._stuck_seconds
         known = await asyncio.to_thread(find_trouble, self._layout.logs)
         why = f" ({known.reason})" if known else ""
         self._tell(

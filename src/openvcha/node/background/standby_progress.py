@@ -15,7 +15,6 @@ from openvcha.store.patroni.state import (
     read_sync,
 )
 
-STUCK_SECONDS = 30.0
 # After a copy that did not help: another one is unlikely to help, and takes space again.
 RETRY_COPY_SECONDS = 900.0
 WORKING_SECONDS = 900.0

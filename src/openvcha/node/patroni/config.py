@@ -24,14 +24,18 @@ from openvcha.system.host_port import host_port
 REST_USER = "openvcha"
 LAUNCHER = "openvcha.node.patroni.launcher"
 
-# The minimum that Patroni permits.
-TTL_SECONDS = 20
 LOOP_SECONDS = 1
-# The maximum that fits: a round with two waits must end before the leader key expires, so that the
-# primary is demoted in time. Patroni divides this among the members of the store, all of which wait
-# during an election: with a share shorter than an election it would demote a healthy primary.
-RETRY_SECONDS = 9
 OLD_SLOTS_KEPT = "5min"
+
+
+def retry_seconds(leader_ttl: int) -> int:
+    """Return Patroni's ``retry_timeout``: the maximum that fits into the leader key's ttl.
+
+    A round with two waits must end before the key expires, so that the primary is demoted in time.
+    Patroni divides this among the members of the store, all of which wait during an election: with
+    a share shorter than an election it would demote a healthy primary.
+    """
+    return (leader_ttl - LOOP_SECONDS) // 2
 
 
 def patroni_argv(layout: Layout) -> list[str]:
@@ -62,7 +66,7 @@ def patroni_config(
             "certfile": str(layout.certificate),
             "keyfile": str(layout.key),
         },
-        "bootstrap": _bootstrap(layout),
+        "bootstrap": _bootstrap(layout, identity.timers.leader_ttl),
         "postgresql": _postgresql(identity, secrets, layout, postgres),
         "watchdog": {"mode": "off"},
     }
@@ -108,12 +112,12 @@ def _restapi(identity: Identity, secrets: Secrets, layout: Layout) -> Settings:
     }
 
 
-def _bootstrap(layout: Layout) -> Settings:
+def _bootstrap(layout: Layout, leader_ttl: int) -> Settings:
     return {
         "dcs": {
-            "ttl": TTL_SECONDS,
+            "ttl": leader_ttl,
             "loop_wait": LOOP_SECONDS,
-            "retry_timeout": RETRY_SECONDS,
+            "retry_timeout": retry_seconds(leader_ttl),
             "primary_start_timeout": 0,
             "synchronous_mode": True,
             "synchronous_mode_strict": False,

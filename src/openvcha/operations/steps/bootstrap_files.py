@@ -75,6 +75,7 @@ async def _identity(services: Services, node: NewNode) -> Identity:
         infrastructure=own.infrastructure,
         sessions=own.sessions,
         store=own.store,
+        timers=own.timers,
     )
 
 
