@@ -5,13 +5,11 @@ import inspect
 import json
 import warnings
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
 
 import pytest
-
-WIRE = Path(__file__).parent / "wire"
+from tests.support.edge import WIRE
 
 MODULES = (
     "com.vmware.vapi.std_client",

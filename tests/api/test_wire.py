@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.edge import WIRE
 
 from openvcha.api.codec.decode import (
     decode_arguments_rest,
@@ -20,7 +20,6 @@ from openvcha.api.operations import Operation, by_wire_name
 from openvcha.api.secret import Secret
 from openvcha.api.structures import CertificateInfo, IpFamily, TaskInfo, TaskStatus
 
-WIRE = Path(__file__).parent / "wire"
 MESSAGE = "com.vmware.vapi.std.localizable_message"
 REQUESTS = sorted(path.name for path in WIRE.glob("*.request.json"))
 

@@ -65,7 +65,8 @@ STOP_SECONDS = 60
 """How long a stop waits for requests; what does not wait for them is over long before."""
 
 
-WIRE = Path(__file__).parents[1] / "api_server/wire"
+WIRE = Path(__file__).parent / "wire"
+"""Requests that the official SDK sent, and replies that it accepted."""
 
 
 BEGINNING = datetime(2026, 11, 23, 7, 30, tzinfo=UTC)
