@@ -1,7 +1,7 @@
 """Events and the audit."""
 
 EVENTS = {
-    "audit.more": "%s more records of %s within a minute were not stored one by one.",
+    "audit.more": "%s more records (caller: %s) were counted but not stored.",
     "event.id": "%s is not an event id.",
     "event.limit": "limit must be from 1 to %s, not %s.",
     "event.config": "The configuration is now %s; it was %s.",
@@ -11,11 +11,10 @@ EVENTS = {
     "event.failover.refused": "A failover was requested and refused: %s",
     "event.address": "%s has taken the public address.",
     "event.primary.again": (
-        "%s stopped being the primary for a while and is the primary again; it accepted no writes"
-        " in between."
+        "%s lost the primary role and regained it; it accepted no writes in between."
     ),
     "event.primary.restarted": (
-        "The database on %s was restarted and is the primary; it accepted no writes in between."
+        "PostgreSQL on %s restarted and is still the primary; it accepted no writes in between."
     ),
     "event.node.joined": "%s is connected.",
     "event.node.left": "%s was lost or removed.",
@@ -26,5 +25,8 @@ EVENTS = {
     "event.operation.started": "Operation %s was started by %s.",
     "event.operation.succeeded": "Operation %s succeeded.",
     "event.operation.failed": "Operation %s failed: %s",
-    "event.streams": "%s clients are already following the events; try again later.",
+    "event.streams": (
+        "%s event streams are open; the server or this user has reached the limit. Close a stream,"
+        " or try again later."
+    ),
 }

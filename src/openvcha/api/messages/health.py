@@ -9,10 +9,10 @@ HEALTH = {
         "Fail over with planned=false, or shut down the node %s. If no node becomes active, run"
         " `vcha node promote` on a data node of this cluster; it shows what may be lost."
     ),
-    "active.no.vote": "The active node %s has no working vote.",
+    "active.no.vote": "The etcd member of the active node %s does not vote.",
     "active.no.vote.recommendation": "Check the etcd log on %s.",
     "no.active.recommendation": "Wait for a failover; if none happens, check the nodes' logs.",
-    "node.lost": "The %s node %s does not respond.",
+    "node.lost": ("The %s node %s does not vote: its etcd member does not respond or was removed."),
     "node.missing": "The cluster has no %s node.",
     "node.redeploy.recommendation": "Start the %s node again, or redeploy it.",
     "node.removed.recommendation": (
@@ -28,7 +28,9 @@ HEALTH = {
     "replication.lagging.recommendation": (
         "Wait until %s has caught up; if it does not, check its disk, network and long queries."
     ),
-    "quorum.no.margin": "Losing one more node stops the cluster: only %s of %s voters respond.",
+    "quorum.no.margin": (
+        "The loss of one more node would stop the cluster: only %s of %s voters respond."
+    ),
     "quorum.no.margin.recommendation": "Start the lost node again, or redeploy it.",
     "store.full": (
         "The store is full (%s of %s bytes): logins, changes and failovers are not possible."
@@ -57,7 +59,8 @@ HEALTH = {
         "Redeploy %s to renew it; if it is the active node, fail over first."
     ),
     "certificate.api.recommendation": (
-        "Install a new tls/api.crt with its key on %s; the node reads it when it becomes active."
+        "Install a new tls/api.crt and its key on %s. The API loads them when it next starts"
+        " serving; if this node is already active, restart it or fail over."
     ),
     "clock.skew": "The clock of %s differs from the active node's by %s s.",
     "clock.skew.recommendation": "Synchronize %s with a time server (NTP).",
@@ -76,7 +79,7 @@ HEALTH = {
     ),
     "patroni.settings.unfit": "Patroni's settings do not match the mode %s, which requires %s.",
     "patroni.settings.unfit.recommendation": (
-        "A failed undeploy or mode change left them behind; run it again."
+        "A failed undeploy or mode change left these settings behind. Run that operation again."
     ),
     "patroni.setting.refused": (
         "Patroni's configuration in the store holds settings that the nodes refuse: %s."

@@ -13,7 +13,9 @@ OPERATIONS = {
     "cluster.deploy": "Deploy the cluster.",
     "passive.healthy": "The passive node %s is up and in sync; there is nothing to replace.",
     "witness.healthy": "The witness node %s is up; there is nothing to replace.",
-    "node.unsure": "The %s node %s has just failed to respond once; try again in a few seconds.",
+    "node.unsure": (
+        "The %s node %s missed its last probe and may still be up; try again in a few seconds."
+    ),
     "passive.unready": (
         "The passive node %s responds and has been out of sync for less than %s seconds; it may be"
         " catching up. Try again later."
@@ -26,7 +28,7 @@ OPERATIONS = {
     ),
     "no.majority": "Removing the vote of %s would lose quorum; start %s first.",
     "failover.mode.disabled": "Failover is disabled: the cluster's mode is DISABLED.",
-    "failover.node.lost": "A failover needs all three nodes; one is lost.",
+    "failover.node.lost": "A failover needs all three nodes; one of them does not vote.",
     "failover.stranger.planned": (
         "%s leads but is no longer part of this cluster, so it cannot prepare a planned failover."
         " Fail over with planned=false."
@@ -48,7 +50,7 @@ OPERATIONS = {
         "The passive node %s is up; only its database is stopped, by the mode DISABLED. Set"
         " ENABLED, or shut the node down before you replace it."
     ),
-    "check.refused": "The request cannot be carried out in this form.",
+    "check.refused": "The request has errors, listed in the next messages.",
     "check.duplicate.name": "%s: the passive is already named %s; choose another name.",
     "deploy.placement.unset": "%s must be set for an automatic deployment.",
     "deploy.placement.set": (

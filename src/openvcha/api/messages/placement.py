@@ -89,7 +89,7 @@ INFRASTRUCTURE = {
     "infrastructure.vm.deleting": "%s is being deleted; finish that first.",
     "infrastructure.vm.on": "%s is powered on; power it off first.",
     "infrastructure.vm.busy": (
-        "%s has been busy for %s s, being powered on or off or deleted; try again later."
+        "Another power or delete operation has held %s for %s s; try again later."
     ),
     "infrastructure.file.path": "%s is not a relative path inside the virtual machine.",
     "infrastructure.file.missing": "%s has no file %s.",
@@ -105,7 +105,7 @@ INFRASTRUCTURE = {
 
 PEER = {
     "peer.unverified": (
-        "%s presented a certificate that is not the expected one; its thumbprint is in data."
+        "%s presented an unexpected certificate; the field data has its thumbprint."
     ),
     "peer.certificate.ambiguous": "Set ssl_thumbprint or ssl_certificate, not both.",
     "peer.certificate.malformed": "ssl_certificate is not a PEM certificate.",

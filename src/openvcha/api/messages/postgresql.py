@@ -77,7 +77,7 @@ POSTGRESQL = {
         " line from the file on %s. Or redeploy the node."
     ),
     "undeploy.not.renewable": (
-        "An undeploy ends by changing the passwords of the cluster's own roles, which is not"
-        " possible on %s: %s"
+        "An undeploy must change the passwords of the cluster's own roles, but %s does not permit"
+        " it: %s"
     ),
 }

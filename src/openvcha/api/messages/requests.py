@@ -82,9 +82,9 @@ PROTOCOLS = {
         " anything. Add another first: `vcha user add NAME --role Administrator`."
     ),
     "users.name": (
-        "A user name has 1 to %s printable characters and no colon or slash; a backslash may only"
-        " separate a domain from a name."
+        "A user name must have 1 to %s printable characters and no colon or slash; a backslash may"
+        " only separate a domain from a name."
     ),
-    "users.password": "A password has %s to %s characters.",
+    "users.password": "A password must have %s to %s characters.",
     "users.throttled": "Too many wrong passwords in a row; try again in %s seconds.",
 }

@@ -16,12 +16,10 @@ TASKS = {
     "task.cancel.undoing": "The task is already being rolled back.",
     "task.step": "Step %s of %s: %s.",
     "task.step.limit": "Step %s did not finish within %s seconds.",
-    "task.step.patience": (
-        "Step %s was retried for %s seconds; the next message has the last reason."
-    ),
+    "task.step.patience": "Step %s was retried for %s seconds; see the next message.",
     "task.succeeded": "Done.",
     "task.undoing": "Rolling back step %s.",
-    "task.undo.failed": "Step %s could not be rolled back; the next message has the reason.",
+    "task.undo.failed": "Step %s could not be rolled back; see the next message.",
     "task.arguments.large": "The arguments take %s bytes; a task stores at most %s.",
     "task.undo.unknown": "Step %s was not rolled back: this version does not know it.",
     "task.left": "These steps were left as they are: %s.",
