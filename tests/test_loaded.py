@@ -65,6 +65,13 @@ PROGRAMS: dict[str, tuple[str, set[str]]] = {
         "openvcha.cli.main, openvcha.cli.node.commands",
         DRAWING | CERTIFICATES | DATABASE | CONTRACT | SERVING | {"pydantic", "h11"},
     ),
+    "an operation, also of another server": (
+        "openvcha.cli.main, openvcha.cli.commands.failover",
+        CERTIFICATES
+        | DATABASE
+        | (SERVING - {"httpx2"})
+        | {"pydantic", "openvcha.infrastructure", "openvcha.lab.access", "openvcha.lab.deploy"},
+    ),
     "the commands of a lab": (
         "openvcha.cli.main, openvcha.cli.lab.commands",
         CERTIFICATES | DATABASE | (SERVING - {"httpx2"}) | {"pydantic"},

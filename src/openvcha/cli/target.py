@@ -18,7 +18,6 @@ from openvcha.cli.server import parse_server
 from openvcha.client import trust
 from openvcha.client.errors import CommandError
 from openvcha.client.rest_client import ApiClient
-from openvcha.lab.access import client
 from openvcha.lab.folders import DEFAULT_NAME
 from openvcha.lab.state import ADMINISTRATOR, Lab
 
@@ -75,6 +74,9 @@ class Target:
             return
         if self.ca or self.thumbprint:
             raise CommandError("--ca and --thumbprint need --server; a lab's certificate is known")
+        # Imported here: a command for another server needs no infrastructure.
+        from openvcha.lab.access import client  # noqa: PLC0415
+
         lab = readable_lab(self.name, self.base)
         user = self.user or ADMINISTRATOR
         password = self._password_for(lab, user)

@@ -3,7 +3,8 @@
 from typing import Any
 
 from openvcha.api.operations import OPERATIONS
-from openvcha.client.errors import CommandError
+from openvcha.client.errors import CommandError, error_text
+from openvcha.client.narrator import Narrator
 from openvcha.client.rest_client import UNFINISHED_STATUSES, ApiClient
 
 Info = dict[str, Any]
@@ -50,6 +51,25 @@ async def find_running(api: ApiClient, text: str | None) -> str:
     if running is None:
         raise CommandError("no task is running")
     return running[0]
+
+
+async def follow(api: ApiClient, task: str, narrator: Narrator) -> dict[str, Any]:
+    """Follow a task to its end and return its last info, whether it succeeded or failed."""
+    info: dict[str, Any] = {}
+    async for info in api.follow(task):
+        narrator.task(info)
+    return info
+
+
+async def follow_to_success(api: ApiClient, task: str, narrator: Narrator) -> dict[str, Any]:
+    """Follow a task to its end. Raises CommandError with its error if it fails."""
+    info = await follow(api, task, narrator)
+    if info["status"] != "SUCCEEDED":
+        what = info["description"]["default_message"].rstrip(".")
+        raise CommandError(
+            f"{what}: {error_text(info.get('error') or {}) or 'failed'} (task {task})"
+        )
+    return info
 
 
 def _unfinished(found: dict[str, Info]) -> str | None:

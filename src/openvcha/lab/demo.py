@@ -15,8 +15,9 @@ from openvcha.client.errors import CommandError
 from openvcha.client.narrator import Narrator
 from openvcha.client.redeploy import choose_folder, choose_name, redeploy, redeploy_path
 from openvcha.client.rest_client import ApiClient
+from openvcha.client.tasks import follow_to_success
 from openvcha.lab.access import authenticated_client, database
-from openvcha.lab.deploy import cluster, follow_to_success
+from openvcha.lab.deploy import cluster
 from openvcha.lab.power import destroy
 from openvcha.lab.roles import PASSIVE
 from openvcha.lab.state import Lab

@@ -1,11 +1,9 @@
-"""Deployment of the other two nodes through the API, and following tasks."""
+"""Deployment of the other two nodes through the API."""
 
 from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
-from openvcha.client.errors import CommandError, error_text
-from openvcha.client.narrator import Narrator
 from openvcha.client.rest_client import ApiClient
 from openvcha.infrastructure.inventory import Inventory
 from openvcha.lab.state import LabState
@@ -49,25 +47,6 @@ def free_numbers(state: LabState, inventory: Inventory) -> Iterator[int]:
     for number in count(1):
         if f"vcha-{number}" not in names and state.ha_address(number) not in addresses:
             yield number
-
-
-async def follow(api: ApiClient, task: str, narrator: Narrator) -> dict[str, Any]:
-    """Follow a task to its end and return its last info, whether it succeeded or failed."""
-    info: dict[str, Any] = {}
-    async for info in api.follow(task):
-        narrator.task(info)
-    return info
-
-
-async def follow_to_success(api: ApiClient, task: str, narrator: Narrator) -> dict[str, Any]:
-    """Follow a task to its end. Raises CommandError with its error if it fails."""
-    info = await follow(api, task, narrator)
-    if info["status"] != "SUCCEEDED":
-        what = info["description"]["default_message"].rstrip(".")
-        raise CommandError(
-            f"{what}: {error_text(info.get('error') or {}) or 'failed'} (task {task})"
-        )
-    return info
 
 
 def vm_folder(inventory: Inventory) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from openvcha.client.errors import CommandError, RequestRefused, ServerUnreachable, error_text
 from openvcha.client.narrator import Narrator
 from openvcha.client.rest_client import ApiClient
-from openvcha.client.tasks import running_task
+from openvcha.client.tasks import follow, follow_to_success, running_task
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.local.infrastructure import LocalInfrastructure
 from openvcha.lab.access import (
@@ -23,7 +23,7 @@ from openvcha.lab.access import (
     open_infrastructure,
 )
 from openvcha.lab.addresses import choose_octet, first_octet
-from openvcha.lab.deploy import cluster, deploy, follow, follow_to_success
+from openvcha.lab.deploy import cluster, deploy
 from openvcha.lab.first_node import NAME, NodeSettings, first_node_made, make_first_node
 from openvcha.lab.folders import labs, shell_command
 from openvcha.lab.lock import hold

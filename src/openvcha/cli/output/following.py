@@ -7,7 +7,7 @@ from openvcha.cli.output.errors import fail
 from openvcha.cli.output.plain import say
 from openvcha.client.errors import error_text
 from openvcha.client.rest_client import ApiClient
-from openvcha.lab.deploy import follow
+from openvcha.client.tasks import follow
 
 
 async def follow_task(api: ApiClient, task: str) -> None:
