@@ -1,5 +1,7 @@
 """The commands that change the store, and their audit records."""
 
+import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -8,7 +10,7 @@ from tests.support.simulated.roomy import StoreWithMembers, simulated
 
 from openvcha.api.structures import AuditInfo
 from openvcha.daemon import store_maintenance as maintenance
-from openvcha.daemon.store_maintenance import AcceptRefused
+from openvcha.daemon.store_maintenance import AcceptRefused, DefragmentRefused
 from openvcha.daemon.unreadable_records import SetAsideRefused
 from openvcha.events.audit import AuditLog
 from openvcha.store import keys
@@ -72,3 +74,72 @@ async def test_freed_space_is_audited_when_the_store_takes_writes_again() -> Non
     after = await maintenance.free_space(cast("Any", store), 1000, print, by="me")
     assert not after.full
     assert (await audited(store)).operation == "store.defragment"
+
+
+def not_full(**sizes: int) -> StoreWithMembers:
+    """Return a store that accepts writes, with members of these sizes."""
+    members = simulated(100, **sizes)
+    for name, status in members.statuses.items():
+        members.statuses[name] = replace(status, full=False)
+    return StoreWithMembers(members)
+
+
+async def test_no_member_is_defragmented_while_another_is_silent() -> None:
+    """With two members unavailable there would be no quorum; the refusal is audited."""
+    store = not_full(a=900, b=900, dead=900)
+    with pytest.raises(DefragmentRefused, match="dead does not respond"):
+        await maintenance.free_space(cast("Any", store), 1000, print, by="me")
+    assert store.simulated.calls == []
+    assert (await audited(store)).result == "NOT_ALLOWED_IN_CURRENT_STATE"
+
+
+@pytest.mark.looptime
+async def test_two_commands_at_once_take_down_one_member_at_a_time() -> None:
+    """The second is refused, and the lock is free afterwards."""
+    store = not_full(a=900, b=900, c=900)
+    works = [maintenance.free_space(cast("Any", store), 1000, print, by=by) for by in ("a", "b")]
+    done = await asyncio.gather(*works, return_exceptions=True)
+    (refused,) = [one for one in done if isinstance(one, BaseException)]
+    assert isinstance(refused, DefragmentRefused)
+    assert "another defragmentation is running" in str(refused)
+    assert len([one for one in store.simulated.calls if "defragment" in one]) == 3
+    assert await store.get(keys.DEFRAGMENTATION) is None
+
+
+@pytest.mark.looptime
+async def test_the_rest_is_left_when_a_member_falls_silent_between_two() -> None:
+    """The members are asked again before each one."""
+    store = not_full(a=900, b=900, c=900)
+    said: list[str] = []
+
+    def lose(text: str) -> None:
+        said.append(text)
+        store.simulated.statuses["dead"] = store.simulated.statuses["c"]
+
+    with pytest.raises(DefragmentRefused, match="dead does not respond"):
+        await maintenance.free_space(cast("Any", store), 1000, lose, by="me")
+    assert len(said) == 1
+    assert await store.get(keys.DEFRAGMENTATION) is None
+
+
+@pytest.mark.looptime
+async def test_the_rest_is_left_when_the_lock_is_lost() -> None:
+    """Another node may be defragmenting its own member by then."""
+    store = not_full(a=900, b=900, c=900)
+    said: list[str] = []
+    steal: list[asyncio.Task[bool]] = []
+
+    def lose(text: str) -> None:
+        said.append(text)
+        steal.append(asyncio.ensure_future(store.delete(keys.DEFRAGMENTATION)))
+
+    slow = store.simulated.defragment
+
+    async def defragment(endpoint: str) -> None:
+        await asyncio.sleep(30)
+        await slow(endpoint)
+
+    store.simulated.defragment = defragment  # type: ignore[method-assign]
+    with pytest.raises(DefragmentRefused, match="lost"):
+        await maintenance.free_space(cast("Any", store), 1000, lose, by="me")
+    assert len(said) == 2

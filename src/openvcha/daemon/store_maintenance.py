@@ -13,15 +13,23 @@ from openvcha.daemon.unreadable_records import SetAsideRefused, Unreadable
 from openvcha.events.audit import AuditLog
 from openvcha.store import keys
 from openvcha.store.interface import Store
+from openvcha.store.lease import acquire
 from openvcha.store.sealing.cluster_store import SealedEtcd
-from openvcha.store.space import SpaceReport, reclaim
+from openvcha.store.space import SpaceReport, measure, reclaim
 
 EVERYTHING = (keys.ROOT,)
 """Includes the sessions, the events and the audit."""
 
 
+LOCK_SECONDS = 15
+
+
 class AcceptRefused(Exception):  # noqa: N818 - named after the outcome
     """Nothing was changed; the text gives the reason."""
+
+
+class DefragmentRefused(Exception):  # noqa: N818 - named after the outcome
+    """No further member was defragmented; the text gives the reason."""
 
 
 async def find_unreadable(store: Store) -> list[Unreadable]:
@@ -48,10 +56,33 @@ async def accept(store: SealedEtcd, *, by: str) -> None:
 async def free_space(
     store: SealedEtcd, quota: int, say: Callable[[str], None], *, by: str
 ) -> SpaceReport:
-    """Compact and defragment all members; audit it afterwards, once a full store accepts writes."""
-    after = await reclaim(store, quota, say, every=True)
-    await _record(store, "store.defragment", by, {}, None)
-    return after
+    """Compact and defragment all members; audit it afterwards, once a full store accepts writes.
+
+    Unless the store is full, only one defragmentation runs at a time, and only while all members
+    respond. Raises DefragmentRefused, StoreError.
+    """
+    async with _audited(store, "store.defragment", by, {}):
+        found = await measure(store)
+        if found.full:
+            return await reclaim(store, quota, say, every=True)
+        _require_all_members(found)
+        hold = await acquire(store, keys.DEFRAGMENTATION, by.encode(), LOCK_SECONDS)
+        if hold is None:
+            raise DefragmentRefused("another defragmentation is running; try again later")
+        async with hold:
+
+            async def before_each() -> None:
+                if hold.lost.is_set():
+                    raise DefragmentRefused("the lock was lost: another node may defragment now")
+                _require_all_members(await measure(store))
+
+            return await reclaim(store, quota, say, every=True, before_each=before_each)
+
+
+def _require_all_members(found: SpaceReport) -> None:
+    """Raise DefragmentRefused if the quorum would depend on the member that is unavailable."""
+    if reason := found.why_not():
+        raise DefragmentRefused(f"no member may be unavailable now: {reason}")
 
 
 @asynccontextmanager
@@ -61,7 +92,7 @@ async def _audited(
     error = None
     try:
         yield
-    except (SetAsideRefused, AcceptRefused) as refused:
+    except (SetAsideRefused, AcceptRefused, DefragmentRefused) as refused:
         error = ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("store.refused", refused))
         raise
     finally:

@@ -8,7 +8,7 @@ last. A full store refuses writes in any case: then it is always done.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -168,11 +168,12 @@ async def reclaim(
     told: Callable[[str], None],
     *,
     every: bool = False,
+    before_each: Callable[[], Awaitable[None]] | None = None,
 ) -> SpaceReport:
     """Compact, defragment the members where it is worthwhile (or ``every`` one), clear the alarm.
 
     On a full store it is always worthwhile: it refuses writes anyway, so an absent member does no
-    harm. Return the space afterwards. Raises StoreError.
+    harm. ``before_each`` ends it by raising. Return the space afterwards. Raises StoreError.
     """
     before = await measure(store)
     with contextlib.suppress(StoreError):  # it may already be compacted up to there
@@ -181,6 +182,8 @@ async def reclaim(
     for _ in range(MAX_PASSES):
         for one in room.in_order:
             if one.ours and (every or room.full or is_worthwhile(one, quota)):
+                if before_each is not None:
+                    await before_each()
                 await defragment(store, one, room.in_order)
                 told(f"{one.name}: freed {one.free} of {one.size} bytes")
         room = await measure(store)

@@ -13,7 +13,7 @@ from openvcha.cli.accounts import node_directory
 from openvcha.cli.output.errors import fail, reporting_errors
 from openvcha.cli.output.plain import confirm, say
 from openvcha.daemon import store_maintenance as maintenance
-from openvcha.daemon.store_maintenance import AcceptRefused
+from openvcha.daemon.store_maintenance import AcceptRefused, DefragmentRefused
 from openvcha.daemon.unreadable_records import SetAsideRefused
 from openvcha.node.identity import load_identity
 from openvcha.node.layout import Layout
@@ -86,7 +86,7 @@ def defragment(directory: Directory) -> None:
     """Free space in the store: compact it, defragment its members, clear the alarm of a full one.
 
     Members are defragmented one at a time, the leader last. This works on a full store, and needs a
-    quorum.
+    quorum. Unless the store is full, all members must respond, and no other node may defragment.
     """
     with reporting_errors():
         quota = load_identity(node_directory(directory)).store.quota_bytes
@@ -118,7 +118,7 @@ async def _with_store(directory: Path, work: Callable[[SealedEtcd], Awaitable[T]
     try:
         async with open_store(layout.root) as store:
             return await work(store)
-    except (SetAsideRefused, AcceptRefused) as refused:
+    except (SetAsideRefused, AcceptRefused, DefragmentRefused) as refused:
         raise fail(str(refused)) from refused
     except StoreError as error:
         raise fail(f"the store cannot be reached: {error}") from error
