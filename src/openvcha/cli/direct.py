@@ -27,7 +27,7 @@ def run(directory: Path) -> None:
     try:
         run_node(directory)
     except NodeCannotRun as error:
-        from openvcha.cli.output.plain import say_lines  # noqa: PLC0415 - it imports typer
+        from openvcha.cli.output.plain import say  # noqa: PLC0415 - it imports typer
 
-        say_lines(f"vcha: {error}", err=True)
+        say(f"vcha: {error}", err=True)
         sys.exit(Code.FAILED)

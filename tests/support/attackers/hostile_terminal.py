@@ -32,7 +32,7 @@ class Terminal:
         assert MARK in self.seen, "the text was not even shown"
         left = OF_RICH.sub(b"", self.seen)
         assert b"\x1b" not in left, left
-        assert not re.search(rb"\r(?!\n)FORGED|\nFORGED|\x1b\[[57]m", self.seen), self.seen
+        assert not re.search(rb"\r(?!\n)FORGED|\n *FORGED|\x1b\[[57]m", self.seen), self.seen
         text = left.decode().replace("\r", "").replace("\n", "")
         assert not [letter for letter in text if not is_visible(letter)], left
 

@@ -8,7 +8,7 @@ import typer
 
 from openvcha.cli.accounts import node_directory
 from openvcha.cli.lazy_commands import LazyCommand, lazy_group
-from openvcha.cli.output.plain import say, say_json, say_lines
+from openvcha.cli.output.plain import say, say_json
 from openvcha.node.doctor import Verdict
 from openvcha.node.doctor import doctor as examine
 from openvcha.node.identity import IDENTITY
@@ -75,7 +75,7 @@ def run(
     try:
         run_node(directory, service=service)
     except NodeCannotRun as error:
-        say_lines(f"vcha: {error}", err=True)
+        say(f"vcha: {error}", err=True)
         raise typer.Exit(1) from error
 
 
@@ -85,7 +85,7 @@ def status(directory: Directory, as_json: AsJson = False) -> None:
     directory = node_directory(directory)
     found = load_status(directory)
     if found is None and not os.path.lexists(directory / IDENTITY):
-        say_lines(f"vcha: {directory} is not a node's directory: it has no {IDENTITY}", err=True)
+        say(f"vcha: {directory} is not a node's directory: it has no {IDENTITY}", err=True)
         raise typer.Exit(NOT_RUNNING)
     pids = NodeProcesses().find(directory)
     runs = found is not None and found.pid in pids

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +12,7 @@ from typer.core import TyperGroup
 from openvcha.api.printable import printable
 from openvcha.cli.exit_codes import Code
 from openvcha.cli.options import program
-from openvcha.cli.output.plain import say_lines
+from openvcha.cli.output.plain import say, say_traceback
 from openvcha.client.errors import CommandError, LabNotFound, RequestRefused, ServerUnreachable
 from openvcha.node.engines import EngineMissing
 from openvcha.node.process.lock import NodeRuns
@@ -59,13 +58,13 @@ def reporting_errors() -> Iterator[None]:
             _plain(error)
             raise
         if os.environ.get(TRACEBACK):
-            say_lines(traceback.format_exc(), err=True)
+            say_traceback(error)
         raise fail(_text(error), _code(error)) from error
 
 
 def fail(text: str, code: Code = Code.FAILED) -> typer.Exit:
     """Print an error, and return the exception to raise."""
-    say_lines(f"vcha: {text}", err=True)
+    say(f"vcha: {text}", err=True)
     return typer.Exit(code)
 
 

@@ -21,7 +21,7 @@ def log_to_stderr() -> None:
 
 
 def _say(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
-    from openvcha.cli.output.plain import say_lines  # noqa: PLC0415 - it imports typer
+    from openvcha.cli.output.plain import say  # noqa: PLC0415 - it imports typer
 
     text = event.pop("event", "")
     failure = event.pop("exc_info", None)
@@ -29,5 +29,5 @@ def _say(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
     details = [f"{name}={value}" for name, value in event.items()]
     if isinstance(error, BaseException):
         details.append(f"{type(error).__name__}: {error}")
-    say_lines(f"vcha: {text}" + (f" ({', '.join(details)})" if details else ""), err=True)
+    say(f"vcha: {text}" + (f" ({', '.join(details)})" if details else ""), err=True)
     raise structlog.DropEvent

@@ -4,6 +4,7 @@ All output of `vcha` goes through here or through ``console``: nothing else call
 """
 
 import sys
+import traceback
 from typing import Any
 
 import msgspec
@@ -17,9 +18,13 @@ def say(text: str = "", *, err: bool = False) -> None:
     typer.echo(printable(text), err=err)
 
 
-def say_lines(text: str, *, err: bool = False) -> None:
-    """Print a text of several lines; indent those after the first."""
-    typer.echo("\n    ".join(map(printable, text.split("\n"))), err=err)
+def say_traceback(error: BaseException) -> None:
+    """Print an error's traceback on stderr: what the error says is on one line."""
+    for piece in traceback.format_exception(error):
+        text = piece.rstrip("\n")
+        # Only a frame's text is our own: a file of the program, and a line of its source.
+        for line in text.split("\n") if text.startswith("  File ") else (text,):
+            say(line, err=True)
 
 
 def say_json(value: Any, *, indent: int = 0) -> None:
