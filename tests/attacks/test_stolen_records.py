@@ -386,6 +386,39 @@ async def test_a_forged_hold_keeps_nobody_from_an_operation() -> None:
     await create()
 
 
+@pytest.mark.parametrize("instead", [None, b"nothing", b"ended"])
+async def test_a_running_task_holds_the_operation_though_its_hold_is_gone(
+    instead: bytes | None,
+) -> None:
+    """Deleted, or overwritten with the id of no task or of one that has ended; no votes stay."""
+    stage = Stage(sealed=True)
+    made = task("")
+
+    async def create() -> TaskRecord:
+        return await stage.journal.create(
+            service=made.service,
+            operation=made.operation,
+            description=made.description,
+            user="anna",
+        )
+
+    await stage.store.put(keys.task("ended"), encode(task("ended", status=TaskStatus.FAILED)))
+    running = await create()
+    await stage.store.put(keys.REQUIRED_VOTES, b"{}")
+    await stage.raw.delete(keys.OPERATION)
+    if instead is not None:
+        await stage.raw.put(keys.OPERATION, instead)
+    assert await stage.journal.running() == running
+    with pytest.raises(ApiError, match="is running") as busy:
+        await create()
+    assert busy.value.error_type is ErrorType.RESOURCE_BUSY
+    assert busy.value.messages[0].args[1] == running.id
+    assert await carried_out(stage) == 1
+    assert await stage.raw.get(keys.REQUIRED_VOTES) is None
+    assert await stage.journal.running() is None
+    assert (await create()).id != running.id
+
+
 async def test_a_forged_task_is_named_as_that() -> None:
     """A caller that asks for it is told so, and the list has the others."""
     stage = Stage(sealed=True)

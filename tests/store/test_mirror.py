@@ -52,6 +52,25 @@ async def test_what_is_known_is_not_asked_again() -> None:
         assert remote.reads == [keys.DEFRAGMENTATION, ALICE, keys.DEFRAGMENTATION, keys.ROOT]
 
 
+async def test_a_list_is_of_the_latest_state_though_it_is_kept() -> None:
+    """A list of keys is built once for each state; a caller that changes his list changes his."""
+    remote = Remote()
+    async with mirrored(remote) as mirror:
+        for names, change in (
+            ([BOB], mirror.put(BOB, b"1")),
+            ([ALICE, BOB], mirror.put(ALICE, b"1")),
+            ([ALICE, BOB], mirror.put(BOB, b"2")),
+            ([BOB], mirror.delete(ALICE)),
+        ):
+            await change
+            for keys_only in (True, False, True, False):
+                found = await mirror.prefix(keys.USERS, keys_only=keys_only)
+                expected = await remote.prefix(keys.USERS, keys_only=keys_only)
+                assert [kv.key for kv in found] == names
+                assert found == expected
+                found.clear()
+
+
 class Slow(Remote):
     """A simulated store that is slow to report its revision."""
 

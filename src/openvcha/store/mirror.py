@@ -71,6 +71,8 @@ class Copy:
         self._prefixes = tuple(name for name, _ in made if name.endswith("/"))
         self._keys = frozenset(name for name, _ in made).difference(self._prefixes)
         self._items = {kv.key: kv for _, found in made for kv in found.items if self.covers(kv.key)}
+        self._lists: dict[tuple[str, bool], list[KeyValue]] = {}
+        """What ``prefix`` returned for a whole prefix, until one of its keys changes."""
         self.revision = min(found.revision for _, found in made)
         """Every event up to here has been applied."""
         self.change_number = self.revision
@@ -84,9 +86,17 @@ class Copy:
         """Return a covered key; None when it does not exist."""
         return self._items.get(key)
 
-    def prefix(self, prefix: str) -> list[KeyValue]:
+    def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
         """Return all keys that begin with a covered prefix, sorted."""
-        return [self._items[key] for key in sorted(self._items) if key.startswith(prefix)]
+        known = self._lists.get((prefix, keys_only))
+        if known is None:
+            found = sorted(key for key in self._items if key.startswith(prefix))
+            known = [self._items[key] for key in found]
+            if keys_only:
+                known = [replace(kv, value=b"") for kv in known]
+            if prefix in self._prefixes:
+                self._lists[prefix, keys_only] = known
+        return known.copy()
 
     def apply(self, events: Sequence[Event]) -> None:
         """Apply events, in order."""
@@ -96,6 +106,8 @@ class Copy:
                 self._items.pop(key, None)
             elif self.covers(key):
                 self._items[key] = event.kv
+            for listed in [one for one in self._lists if key.startswith(one[0])]:
+                del self._lists[listed]
             self.revision = max(self.revision, event.kv.mod_revision)
             if key in OBSERVED:
                 self.change_number = event.kv.mod_revision
@@ -177,8 +189,7 @@ class Mirror:
         copy = await self._fresh([prefix])
         if copy is None:
             return await self._inner.prefix(prefix, keys_only=keys_only)
-        found = copy.prefix(prefix)
-        return [replace(kv, value=b"") for kv in found] if keys_only else found
+        return copy.prefix(prefix, keys_only=keys_only)
 
     async def snapshot(self, prefix: str) -> Snapshot:
         """Read like ``prefix``, with the revision; always from the store."""

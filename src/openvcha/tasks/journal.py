@@ -3,7 +3,7 @@
 import contextlib
 import secrets
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -87,6 +87,8 @@ class Journal:
         self._random = random
         self._instance = instance
         self._results = results
+        self._ended: dict[str, int] = {}
+        """The revisions of ended tasks, by key: as long as they stay, nothing is read again."""
         self.clock = clock
 
     async def create(
@@ -162,11 +164,14 @@ class Journal:
         )
 
     async def running(self) -> TaskRecord | None:
-        """Return the task that holds the cluster's operation, from its creation on."""
+        """Return the task that holds the cluster's operation, from its creation to its end.
+
+        A task that has not ended holds it even if its hold is gone: whoever has a vote in the store
+        can delete or overwrite that key, which has no seal, but cannot forge the end of a task.
+        """
         kv = await self._store.get(keys.OPERATION)
-        if kv is None:
-            return None
-        return await self._holder(kv)
+        holder = await self._holder(kv) if kv is not None else None
+        return holder or await self._unfinished()
 
     def _known(self, task_id: str, kv: KeyValue) -> TaskRecord:
         """Decode a task's record; only the id of an unreadable one is known."""
@@ -239,6 +244,8 @@ class Journal:
 
     async def _try_insert(self, record: TaskRecord, guards: Sequence[Compare]) -> None:
         key = keys.task(record.id)
+        if (other := await self._unfinished()) is not None and other.id != record.id:
+            raise _busy(other)
         free = absent(keys.OPERATION)
         while True:
             result = await self._store.txn(
@@ -254,8 +261,7 @@ class Journal:
             if not operation or free == unchanged(operation[0]):
                 raise ApiError(ErrorType.CONCURRENT_CHANGE, message("task.concurrent"))
             if holder := await self._holder(operation[0]):
-                busy = message("task.busy", holder.operation_id, holder.id)
-                raise ApiError(ErrorType.RESOURCE_BUSY, busy)
+                raise _busy(holder)
             _log.warning(
                 "the operation was held by no task", held=operation[0].value[:MAX_ID_CHARACTERS]
             )
@@ -279,12 +285,32 @@ class Journal:
         now = await self._store.get(keys.OPERATION)
         return None if now == operation else record
 
+    async def _unfinished(self) -> TaskRecord | None:
+        """Return the oldest readable task that has not ended: the one that the runner executes."""
+        listed = await self._store.prefix(keys.TASKS, keys_only=True)
+        if all(self._ended.get(kv.key) == kv.mod_revision for kv in listed):
+            return None
+        found = list(_decoded(await self._store.prefix(keys.TASKS)))
+        self._ended = {one.kv.key: one.kv.mod_revision for one in found if one.record.finished}
+        return oldest_unfinished(found)
+
     async def _stored(self, task_id: str) -> KeyValue | None:
         try:
             return await self._store.get(keys.task(task_id))
         except RecordForged as error:
             refused = message("task.forged", task_id)
             raise ApiError(ErrorType.RESOURCE_INACCESSIBLE, refused) from error
+
+
+def oldest_unfinished(found: Iterable[Found]) -> TaskRecord | None:
+    """Return the oldest of these tasks that has not ended."""
+    unfinished = [item.record for item in found if not item.record.finished]
+    return min(unfinished, key=lambda record: (record.created, record.id), default=None)
+
+
+def _busy(holder: TaskRecord) -> ApiError:
+    busy = message("task.busy", holder.operation_id, holder.id)
+    return ApiError(ErrorType.RESOURCE_BUSY, busy)
 
 
 def require_selective(wanted: TaskFilterSpec | None) -> TaskFilterSpec:

@@ -39,6 +39,7 @@ class TaskWriter:
     async def finish(self, task_id: str, change: Change) -> TaskRecord:
         """Write the end of a task and free the operation, in one transaction.
 
+        It deletes the record of required VMs even if the hold is gone: no other task is executing.
         A task that has already ended stays unchanged.
         """
         return await self._persist(task_id, change, ending=True)
@@ -62,12 +63,14 @@ class TaskWriter:
                 if ending and old.finished:
                     return old
                 new = change(old)
-                compares, actions = [unchanged(kv)], [Put(kv.key, encode(new), kv.lease)]
-                freed = await self._operation_of(task_id) if ending else None
-                if await self._write(
-                    [*compares, *([unchanged(freed)] if freed else [])],
-                    [*actions, *(_release_actions(freed) if freed else [])],
-                ):
+                compares: list[Compare] = [unchanged(kv)]
+                actions: list[Action] = [Put(kv.key, encode(new), kv.lease)]
+                if ending:
+                    actions.append(Delete(keys.REQUIRED_VOTES))
+                    if (freed := await self._operation_of(task_id)) is not None:
+                        compares.append(unchanged(freed))
+                        actions.append(Delete(freed.key))
+                if await self._write(compares, actions):
                     return new
             except StoreUnavailable as error:
                 # After an unknown outcome, read the record again: the change is idempotent.
@@ -91,11 +94,6 @@ class TaskWriter:
             if not holder or holder[0].create_revision != self.guard.operand:
                 raise Fenced("another runner has taken over")
         return result.succeeded
-
-
-def _release_actions(operation: KeyValue) -> list[Action]:
-    """Return the actions that free the operation and delete its record of required VMs."""
-    return [Delete(operation.key), Delete(keys.REQUIRED_VOTES)]
 
 
 async def _wait(error: StoreUnavailable) -> None:

@@ -17,7 +17,7 @@ from openvcha.store.lease import LeaseLock, campaign
 from openvcha.store.repeating import repeat
 from openvcha.store.structlog_light import structlog
 from openvcha.tasks.execution import Execution, failed, unexpected_error
-from openvcha.tasks.journal import RETENTION, Journal
+from openvcha.tasks.journal import RETENTION, Journal, oldest_unfinished
 from openvcha.tasks.ledger import RETRY_SECONDS, TaskWriter
 from openvcha.tasks.record import TaskRecord, error_record
 from openvcha.tasks.steps import Step, TaskContext
@@ -88,11 +88,10 @@ class Runner:
     async def _run_oldest(self, writer: TaskWriter) -> None:
         """Execute the oldest unfinished task, or wait for one."""
         seen, found = await self._journal.snapshot()
-        todo = [item.record for item in found if not item.record.finished]
-        if not todo:
+        record = oldest_unfinished(found)
+        if record is None:
             await self._changed(seen.revision + 1)
             return
-        record = min(todo, key=lambda record: (record.created, record.id))
         try:
             await self._execute(writer, record)
         except Fenced:

@@ -25,8 +25,9 @@ from openvcha.tasks.record import TaskRecord
 pytestmark = pytest.mark.looptime
 
 
-async def test_a_cluster_of_three_becomes_one_node_that_may_be_deployed() -> None:
-    """It is idempotent; the running task has ended; nothing holds Patroni back."""
+@pytest.mark.parametrize("held", [True, False])
+async def test_a_cluster_of_three_becomes_one_node_that_may_be_deployed(held: bool) -> None:
+    """It is idempotent; the task has ended, also one without its hold; Patroni may lead."""
     world = World()
     first, second = await world.found("vcha-1", 1), await world.found("vcha-2", 2)
     await world.configure(ConfigState.CONFIGURED, first, second)
@@ -36,6 +37,8 @@ async def test_a_cluster_of_three_becomes_one_node_that_may_be_deployed() -> Non
         service="s", operation="o$task", description=message("passive.redeploy"), user="u"
     )
     store = world.store
+    if not held:  # a thief has deleted it
+        await store.delete(keys.OPERATION)
     await store.put(keys.PATRONI_LEADER, first.member.encode())
     await store.put(keys.PATRONI_SYNC, b'{"leader": "vcha-1", "sync_standby": null}')
     await store.put(keys.PATRONI_STATUS, b"{}")

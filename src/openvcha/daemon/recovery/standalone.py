@@ -45,30 +45,38 @@ DELETED_KEYS = (
 
 
 async def stand_alone(store: StoreWithAccounts, identity: Identity, own: AccountSource) -> None:
-    """Delete the records of the other nodes, and end the running task; idempotent.
+    """Delete the records of the other nodes, and end every task; idempotent.
 
     The store has only this node's member. Only the account ``own`` keeps access. Raises
     StoreUnavailable while another client writes.
     """
     await remove_unknown_accounts(store, own, ())
-    running = await _running_task(store)
+    unfinished = await _unfinished_tasks(store)
     config = await _unforged(store, keys.PATRONI_CONFIG)
-    found = [kv for kv in (running, config) if kv is not None]
+    found = [*unfinished, *([config] if config else [])]
     actions: list[Action] = [Delete(key) for key in DELETED_KEYS]
     actions += [
         Delete(prefix, prefix=True)
         for prefix in (keys.PATRONI_MEMBERS, keys.NODES, keys.REQUIRED_VMS_SEEN)
     ]
-    actions += _ended(running, identity) if running else ()
+    actions += [_end(kv, record, identity) for kv, record in unfinished.items()]
     actions += _protecting(config) if config else ()
     if not (await store.txn([unchanged(kv) for kv in found], actions)).succeeded:
         raise StoreUnavailable("another client is writing to the store")
 
 
-async def _running_task(store: Store) -> KeyValue | None:
-    operation = await _unforged(store, keys.OPERATION)
-    name = operation.value.decode(errors="replace") if operation else ""
-    return await _unforged(store, keys.task(name)) if name else None
+async def _unfinished_tasks(store: Store) -> dict[KeyValue, TaskRecord]:
+    """Return the tasks that have not ended, whether or not they hold the operation."""
+    unfinished = {}
+    for kv in await store.prefix(keys.TASKS):
+        try:
+            record = decode(kv, TaskRecord)
+        except RecordInvalid as unreadable:
+            _log.warning("leaving an unreadable task as it is", reason=str(unreadable))
+        else:
+            if not record.finished:
+                unfinished[kv] = record
+    return unfinished
 
 
 async def _unforged(store: Store, key: str) -> KeyValue | None:
@@ -80,14 +88,8 @@ async def _unforged(store: Store, key: str) -> KeyValue | None:
         return None
 
 
-def _ended(kv: KeyValue, identity: Identity) -> Iterator[Action]:
-    try:
-        record = decode(kv, TaskRecord)
-    except RecordInvalid as unreadable:
-        _log.warning("leaving an unreadable task as it is", reason=str(unreadable))
-        return
-    if record.finished:
-        return
+def _end(kv: KeyValue, record: TaskRecord, identity: Identity) -> Put:
+    """Return the write that ends a task, which no node can continue."""
     error = ApiError(ErrorType.ERROR, message("task.standalone", identity.name))
     ended = msgspec.structs.replace(
         record,
@@ -97,7 +99,7 @@ def _ended(kv: KeyValue, identity: Identity) -> Iterator[Action]:
         end_time=utc_now(),
         cancelable=False,
     )
-    yield Put(kv.key, encode(ended))
+    return Put(kv.key, encode(ended))
 
 
 def _protecting(kv: KeyValue) -> Iterator[Action]:
