@@ -18,6 +18,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.support.serving import serving
 
 from openvcha.api.secret import Secret
 from openvcha.node.engines import ENGINES_VARIABLE, Postgres, find_postgres
@@ -105,9 +106,7 @@ async def between(folder: Path, asks: bytes) -> AsyncIterator[Scene]:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(stolen)
     thief = Thief(tls, asks)
-    server = await asyncio.start_server(thief.meet, HOST, 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
+    async with serving(thief.meet, HOST) as port:
         postgres = Postgres(Path("/pg/bin"), (15, 4), has_tls=True, source="system")
         yield Scene(Layout(folder), identity, secrets, postgres, thief, port)
 

@@ -10,11 +10,12 @@ import gzip
 import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from tests.support.edge import TlsFiles, make_tls
+from tests.support.serving import serving
 from tests.support.simulated.connectivity import Stage
 from tests.support.simulated.kept_cluster import IDENTITY
 
@@ -50,7 +51,6 @@ class Liar:
     body: bytes | None = None
     port: int = 0
     taken: int = 0
-    serving: list[asyncio.Task[Any]] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -59,10 +59,7 @@ class Liar:
     def trusted(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.files.authority))
 
-    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.serving.append(asyncio.create_task(self._serve(reader, writer)))
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             await reader.readuntil(b"\r\n\r\n")
             if self.body is not None:
@@ -84,13 +81,8 @@ async def lying(files: TlsFiles, **how: Any) -> AsyncIterator[Liar]:
     liar = Liar(files, **how)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.certificate, files.key)
-    server = await asyncio.start_server(liar.accept, "127.0.0.1", 0, ssl=context)
-    liar.port = server.sockets[0].getsockname()[1]
-    try:
+    async with serving(liar.serve, tls=context) as liar.port:
         yield liar
-    finally:
-        server.close()
-        await asyncio.gather(*liar.serving, return_exceptions=True)
 
 
 @pytest.fixture(scope="module")

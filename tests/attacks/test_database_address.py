@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import structlog
 from tests.support.kernel import accepted
+from tests.support.serving import serving
 
 from openvcha.node.address import forwarder as address
 from openvcha.node.address.client_limit import CANCEL, SSL_REQUEST
@@ -46,13 +47,8 @@ class Database:
 @pytest.fixture
 async def database() -> AsyncIterator[Database]:
     made = Database()
-    server = await asyncio.start_server(made.serve, HOST, 0, backlog=1024)
-    made.port = server.sockets[0].getsockname()[1]
-    yield made
-    server.close()
-    async with asyncio.timeout(LATEST):
-        while made.now:  # noqa: ASYNC110 - they have been ended
-            await asyncio.sleep(0.01)
+    async with serving(made.serve, HOST, backlog=1024) as made.port:
+        yield made
 
 
 @pytest.fixture

@@ -3,12 +3,14 @@
 import asyncio
 import ssl
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from tests.support.edge import make_tls
+from tests.support.serving import serving
 
 from openvcha.api.secret import Secret
 from openvcha.client.errors import RequestRefused, ServerUnreachable, ServerUntrusted
@@ -154,12 +156,12 @@ async def test_a_certificate_that_is_not_trusted_is_told_from_silence(tmp_path: 
     files = make_tls(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.certificate, files.key)
-    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
-    port = server.sockets[0].getsockname()[1]
-    async with ApiClient(f"https://127.0.0.1:{port}", ssl.create_default_context()) as api:
-        with pytest.raises(ServerUntrusted, match=r"not trusted \(.+\); use --ca or --thumbprint"):
-            await api.call("GET", "/session")
-        server.close()
+    async with AsyncExitStack() as stack:
+        async with serving(lambda *_: None, tls=context) as port:
+            url = f"https://127.0.0.1:{port}"
+            api = await stack.enter_async_context(ApiClient(url, ssl.create_default_context()))
+            with pytest.raises(ServerUntrusted, match=r"not trusted \(.+\); use --ca or --thumb"):
+                await api.call("GET", "/session")
         with pytest.raises(ServerUnreachable) as caught:
             await api.call("GET", "/session")
     assert not isinstance(caught.value, ServerUntrusted)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.support.serving import serving
 from tests.support.simulated.vcenter import BIOS, PASSWORD, Peer, peer_in
 
 from openvcha.api.errors import ApiError, ErrorType
@@ -141,10 +142,8 @@ async def test_a_specification_that_cannot_be_used_is_refused_unsent(
 
 async def test_nobody_there_is_told_with_the_reason(peer: Peer) -> None:
     """A refused connection is an error that names the address."""
-    listener = await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
-    listener.close()
-    await listener.wait_closed()
+    async with serving(lambda _r, w: w.close()) as port:
+        pass
     error = await peer.refusal(port=port)
     assert error.error_type is ErrorType.ERROR
     assert f"127.0.0.1:{port}" in str(error)
@@ -152,16 +151,9 @@ async def test_nobody_there_is_told_with_the_reason(peer: Peer) -> None:
 
 async def test_a_silent_peer_costs_no_longer_than_the_deadline(peer: Peer) -> None:
     """A peer that accepts and never answers does not block the call."""
-    silence = asyncio.Event()
     peer.patience = 0.5
-
-    async def wait(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await silence.wait()
-        writer.close()
-
-    async with await asyncio.start_server(wait, "127.0.0.1", 0) as listener:
-        error = await peer.refusal(port=listener.sockets[0].getsockname()[1])
-        silence.set()
+    async with serving(lambda *_: None) as port:
+        error = await peer.refusal(port=port)
     assert ids(error) == ["peer.timeout"]
 
 
@@ -173,8 +165,8 @@ async def test_plain_text_is_not_tls(peer: Peer) -> None:
         await writer.drain()
         writer.close()
 
-    async with await asyncio.start_server(greet, "127.0.0.1", 0) as listener:
-        error = await peer.refusal(port=listener.sockets[0].getsockname()[1])
+    async with serving(greet) as port:
+        error = await peer.refusal(port=port)
     assert ids(error) == ["peer.unreachable"]
 
 
@@ -185,10 +177,8 @@ async def test_a_refusal_that_comes_after_the_handshake_is_told(peer: Peer, tmp_
     tls.load_verify_locations(tmp_path / "ca.crt")
     tls.verify_mode = ssl.CERT_REQUIRED
 
-    async with await asyncio.start_server(
-        lambda _r, w: w.close(), "127.0.0.1", 0, ssl=tls
-    ) as listener:
-        error = await peer.refusal(port=listener.sockets[0].getsockname()[1])
+    async with serving(lambda _r, w: w.close(), tls=tls) as port:
+        error = await peer.refusal(port=port)
     assert error.error_type is ErrorType.ERROR
     assert ids(error) == ["peer.unreachable"]
 

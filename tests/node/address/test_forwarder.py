@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from tests.support.kernel import answers_at_once
+from tests.support.serving import serving
 
 from openvcha.node.address.forwarder import Forwarder
 
@@ -22,12 +23,9 @@ async def echo() -> AsyncIterator[int]:
             writer.write(data)
             await writer.drain()
         writer.close()
-        await writer.wait_closed()
 
-    server = await asyncio.start_server(serve, HOST, 0)
-    yield server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
+    async with serving(serve, HOST) as port:
+        yield port
 
 
 async def ended(reader: asyncio.StreamReader) -> bool:

@@ -2,12 +2,13 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 from tests.support.nodes import Lab, Node
+from tests.support.serving import Handler, serving
 from tests.support.simulated.kept_cluster import IDENTITY, kept
 
 from openvcha.node.local_records.cluster import save_kept
@@ -50,20 +51,13 @@ class Town:
 
     async def hangs(self, number: int, port: int) -> None:
         """Accept connections, as the machine of a frozen program does, and send nothing."""
-        await self._listens(self._keep, number, port, None)
-
-    def _keep(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._stack.callback(writer.transport.abort)
+        await self._listens(lambda *_: None, number, port, None)
 
     async def _listens(
-        self,
-        answer: Callable[..., Awaitable[None] | None],
-        number: int,
-        port: int,
-        tls: ssl.SSLContext | None,
+        self, answer: Handler, number: int, port: int, tls: ssl.SSLContext | None
     ) -> None:
-        server = await asyncio.start_server(answer, self.lab.address(number), port, ssl=tls)
-        self._stack.callback(server.close)
+        place = self.lab.address(number)
+        await self._stack.enter_async_context(serving(answer, place, port, tls=tls))
 
 
 @pytest.fixture
@@ -71,7 +65,6 @@ async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     monkeypatch.setattr(asking, "ASK_SECONDS", 0.5)  # has no quorum
     async with AsyncExitStack() as stack:
         yield Town(Lab(tmp_path), stack)
-    await asyncio.sleep(0.05)  # closed connections end in the loop's next rounds
 
 
 def words(found: Survey) -> dict[str, tuple[str, ...]]:

@@ -6,10 +6,10 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.support.edge import TlsFiles, make_tls
+from tests.support.serving import serving as serving_at
 from tests.support.waiting import until_async
 
 from openvcha.node.http import ask
@@ -44,7 +44,6 @@ class Server:
     heads: list[bytes] = field(default_factory=list)
     accepted: int = 0
     ended: int = 0
-    _serving: list[asyncio.Task[Any]] = field(default_factory=list)
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -66,23 +65,9 @@ class Server:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Server"]:
-        server = await asyncio.start_server(
-            lambda *both: self._serving.append(asyncio.create_task(self.serve(*both))),
-            "127.0.0.1",
-            0,
-            ssl=self.context,
-        )
-        port = server.sockets[0].getsockname()[1]
-        self.url = f"http{'s' if self.context else ''}://127.0.0.1:{port}"
-        try:
+        async with serving_at(self.serve, tls=self.context) as port:
+            self.url = f"http{'s' if self.context else ''}://127.0.0.1:{port}"
             yield self
-        finally:
-            server.close()
-            for task in self._serving:
-                task.cancel()
-            for writer in self.writers:
-                writer.transport.abort()
-            await asyncio.gather(*self._serving, return_exceptions=True)
 
 
 def no_tls() -> ssl.SSLContext:
@@ -322,8 +307,7 @@ async def test_a_server_that_does_not_know_the_session_is_shown_all(node: TlsFil
         url = server.url
     port = split(url)[0].port
     other = Server([FINE], serving(node), closes=True)
-    listening = await asyncio.start_server(other.serve, "127.0.0.1", port, ssl=other.context)
-    async with listening:
+    async with serving_at(other.serve, port=port, tls=other.context):
         reply = await client.request("GET", url, MOST, PATIENT)
     assert reply == Reply(200, b"ok")
     assert other.resumed == [False]
@@ -339,8 +323,7 @@ async def test_a_thief_of_the_address_does_not_profit(node: TlsFiles, tmp_path: 
         url = server.url
     thief = Server([FINE], serving(node_tls(tmp_path)), closes=True)
     port = split(url)[0].port
-    listening = await asyncio.start_server(thief.serve, "127.0.0.1", port, ssl=thief.context)
-    async with listening:
+    async with serving_at(thief.serve, port=port, tls=thief.context):
         with pytest.raises(NotSentError, match="certificate verify failed"):
             await client.request("GET", url, MOST, PATIENT)
     await client.aclose()
@@ -385,15 +368,14 @@ async def test_a_deadline_in_the_handshake_leaves_no_connection(files: TlsFiles)
         writer.close()
         ended.append(1)
 
-    server = await asyncio.start_server(silent, "127.0.0.1", 0)
-    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     client = TlsClient(lambda: context)
     hasty = [Patience(thousandths / 1000, 30.0) for thousandths in range(60)]
-    asked = [client.request("GET", url, MOST, each) for each in hasty]
-    found = await asyncio.gather(*asked, return_exceptions=True)
-    assert {type(one) for one in found} == {NotSentError}
-    await until(lambda: bool(begun) and len(ended) == len(begun))
-    server.close()
+    async with serving_at(silent) as port:
+        url = f"https://127.0.0.1:{port}"
+        asked = [client.request("GET", url, MOST, each) for each in hasty]
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        assert {type(one) for one in found} == {NotSentError}
+        await until(lambda: bool(begun) and len(ended) == len(begun))
 
 
 def test_urls_are_split() -> None:

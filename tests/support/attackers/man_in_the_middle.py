@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tests.support.serving import serving
+
 from openvcha.node.security.certificates import KeyPair, api_certificate, new_authority
 
 PASS, OWN = "pass", "own"
@@ -26,7 +28,6 @@ class Middle:
         self._target = target
         self._plan = plan
         self._tls = tls
-        self._tasks: set[asyncio.Task[None]] = set()
         self.connections = 0
         self.read = bytearray()
 
@@ -40,10 +41,12 @@ class Middle:
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self._target)
         pumps = [asyncio.create_task(pump(reader, back)), asyncio.create_task(pump(there, writer))]
-        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        for one in pumps:
-            one.cancel()
-        back.transport.abort()
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in pumps:
+                one.cancel()
+            back.transport.abort()
 
     async def _pose(self, writer: asyncio.StreamWriter, reader: asyncio.StreamReader) -> None:
         await writer.start_tls(self._tls)
@@ -66,8 +69,8 @@ async def middle(
 ) -> AsyncIterator[tuple[Middle, int]]:
     """Listen in front of a port of 127.0.0.1; return the man and his port."""
     man = Middle(target, plan, tls)
-    async with await asyncio.start_server(man.meet, "127.0.0.1", 0) as listener:
-        yield man, listener.sockets[0].getsockname()[1]
+    async with serving(man.meet) as port:
+        yield man, port
 
 
 def own_certificate(directory: Path) -> KeyPair:

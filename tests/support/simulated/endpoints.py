@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
+from tests.support.serving import serving
+
 from openvcha.store.etcd.client import Etcd
 
 
@@ -38,16 +40,8 @@ async def endpoint(behave: Behaviour) -> AsyncIterator[str]:
         finally:
             writer.close()
 
-    served: list[asyncio.Task[None]] = []
-    server = await asyncio.start_server(
-        lambda *streams: served.append(asyncio.create_task(serve(*streams))), "127.0.0.1", 0
-    )
-    host, port = server.sockets[0].getsockname()
-    try:
-        yield f"http://{host}:{port}"
-    finally:
-        server.close()
-        await asyncio.gather(*served, return_exceptions=True)
+    async with serving(serve) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def answer(status: int, body: dict[str, Any]) -> Behaviour:
