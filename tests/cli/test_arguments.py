@@ -98,8 +98,13 @@ def test_a_body_comes_from_the_line_a_file_or_standard_input(
         ("cluster.get", None, ["partial"], "not NAME=VALUE"),
         ("cluster.get", None, ["partial=maybe"], "partial must be true or false, not 'maybe'"),
         ("cluster.get", None, ["part=true"], "has no parameter 'part'; its parameters: vc_spec"),
-        ("cluster.get", "[]", ["partial=true"], "another value is in its place"),
-        ("passive.redeploy", '{"placement": 1}', ["placement.name=x"], "another value"),
+        ("cluster.get", "[]", ["partial=true"], "conflicts with another value"),
+        (
+            "passive.redeploy",
+            '{"placement": 1}',
+            ["placement.name=x"],
+            "conflicts with another value",
+        ),
         ("passive.redeploy", None, ["vc_spec.active_location.password=geheim"], "is a secret"),
     ],
 )

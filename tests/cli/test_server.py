@@ -100,7 +100,7 @@ def test_every_command_tells_it(text: str, tmp_path: Path) -> None:
     [
         (RIGHT, b"", "there is no join token in standard input"),
         (RIGHT, b"\n", "there is no join token in standard input"),
-        (RIGHT, b"\xff\xfe\n", "standard input is not text, so it holds no join token"),
+        (RIGHT, b"\xff\xfe\n", "standard input is not text and cannot contain a join token"),
         ((*RIGHT, "--ca", "/nowhere"), b"t\n", "/nowhere cannot be used"),
         ((*RIGHT, "--ca", "f", "--thumbprint", "x"), b"t\n", "not both"),
         ((*RIGHT, "--ha-address", "192.0.2.77"), b"t\n", "cannot use 192.0.2.77"),
@@ -121,7 +121,7 @@ def test_nothing_is_made_for_a_node_that_cannot_join(
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"\xff\xfe\x00secret", "is not text, so it holds no password"),
+        (b"\xff\xfe\x00secret", "is not text and cannot contain a password"),
         (b"", "there is no password in"),
         (b"\nsecret", "there is no password in"),
         (70000 * b"s", "is too long for a password"),

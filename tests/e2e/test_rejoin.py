@@ -35,7 +35,11 @@ def events(running: RunningLab, name: str) -> list[str]:
 
 def assert_copied_anew(running: RunningLab, name: str) -> None:
     """Check that the old data were set aside before the copy, and deleted once in sync."""
-    order = ["stuck data were set aside", "copy done", "the new copy is in sync; the old data"]
+    order = [
+        "set aside the data of a stuck standby",
+        "copy done",
+        "the new copy is in sync; the old data",
+    ]
 
     def last() -> list[str]:
         found = [event for event in events(running, name) if event.startswith(tuple(order))]

@@ -64,7 +64,7 @@ async def test_where_nobody_can_tell_it_stays(tmp_path: Path) -> None:
     lab = Lab(tmp_path / "x")
     lab.make(LabState(name="x", octet=83, cluster_id="c"))
     vm = _vm("vm-42", "vcha-2")
-    with pytest.raises(CommandError, match="is unknown now"):
+    with pytest.raises(CommandError, match="cannot tell whether the cluster still needs it"):
         await require_unneeded(lab, Inventory(vms=(vm,)), vm)
 
 

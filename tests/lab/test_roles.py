@@ -23,7 +23,7 @@ def test_a_node_has_a_role_a_name_and_an_id(text: str) -> None:
     ("text", "told"),
     [
         ("passive", r"was destroyed \(`vcha lab status --name mine --dir /labs`\)"),
-        ("witness", "is unknown now"),
+        ("witness", "cannot tell which node is the witness now"),
         ("vcha-9", "there are: active, passive, witness, vcha-1, vcha-2"),
     ],
 )

@@ -86,7 +86,7 @@ def _set(body: Any, leaf: Leaf, text: str) -> Any:
     for name in around:
         place = place.setdefault(name, {}) if isinstance(place, dict) else None
     if not isinstance(place, dict):
-        raise CommandError(f"the body cannot hold {leaf.name}: another value is in its place")
+        raise CommandError(f"cannot set {leaf.name}: it conflicts with another value in the body")
     if isinstance(leaf.type, ListType | SetType):
         place.setdefault(last, []).append(_value(leaf, text))
     else:

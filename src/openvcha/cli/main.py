@@ -14,11 +14,11 @@ COMMANDS = {
     ),
     "demo": LazyCommand(
         "openvcha.cli.lab.demo:demo",
-        "Lose the passive under a steady writer, redeploy it over the API, count the rows.",
+        "Destroy the passive under load, redeploy it, and check that no acknowledged row is lost.",
     ),
     "failover": LazyCommand(
         "openvcha.cli.commands.failover:failover",
-        "Make the passive node the active one; no acknowledged row is lost, forced or not.",
+        "Fail over to the passive. Even with --forced, no acknowledged row is lost.",
     ),
     "passive": LazyCommand("openvcha.cli.commands.replace:passive", "The passive node."),
     "witness": LazyCommand("openvcha.cli.commands.replace:witness", "The witness node."),
@@ -36,7 +36,8 @@ COMMANDS = {
     ),
     "call": LazyCommand(
         "openvcha.cli.commands.call:app",
-        "Call any operation of the API by its name or the end of it, such as passive.redeploy.",
+        "Call an operation of the API by its full name or its last parts, such as"
+        " passive.redeploy.",
     ),
     "user": LazyCommand(
         "openvcha.cli.commands.user:app",

@@ -31,7 +31,7 @@ def _first_line(stream: TextIO, source: str, what: str) -> Secret:
     try:
         line = stream.readline(MAX_BYTES + 1)
     except UnicodeDecodeError:  # its text would quote the bytes of the password
-        raise CommandError(f"{source} is not text, so it holds no {what}") from None
+        raise CommandError(f"{source} is not text and cannot contain a {what}") from None
     found = line.removesuffix("\n").removesuffix("\r")
     if not found:
         raise CommandError(f"there is no {what} in {source}")

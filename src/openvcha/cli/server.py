@@ -45,11 +45,11 @@ def _parsed(text: str) -> Server:
     if "@" in parts.netloc:
         raise ValueError("pass the user's name with --user")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ValueError("something follows the host and port")
+        raise ValueError("unexpected text after the host and port")
     host = parts.hostname or ""
     if "[" in parts.netloc:
         if not re.fullmatch(r"\[[^\]]*\](:.*)?", parts.netloc):
-            raise ValueError("the brackets do not hold an IPv6 address")
+            raise ValueError("the text in brackets is not an IPv6 address")
         return Server(str(ipaddress.IPv6Address(host)), _port(parts.netloc))
     return Server(_name(host), _port(parts.netloc))
 

@@ -83,7 +83,7 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
 class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The configuration that the active holds. ``management`` is the public address.
 
-    ``planned`` are the nodes that a person creates, until all of them have joined.
+    ``planned`` are the nodes that an administrator creates, until all of them have joined.
     """
 
     id: str

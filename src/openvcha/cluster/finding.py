@@ -1,4 +1,4 @@
-"""A fault or a warning of a cluster, as it is shown to a person."""
+"""A fault or a warning of a cluster, as it is shown to an administrator."""
 
 from dataclasses import dataclass
 

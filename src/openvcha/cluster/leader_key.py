@@ -57,7 +57,7 @@ async def is_requested(store: Store) -> bool:
 
 
 async def is_pending(store: Store) -> bool:
-    """Return whether any request is pending: ours, or one that a person made.
+    """Return whether any request is pending: ours, or one that an administrator made.
 
     Raises RecordInvalid: an unreadable value may have replaced a request that is in progress.
     """

@@ -95,7 +95,7 @@ async def _power_on_lacking(
     try:
         inventory = await means.inventory()
     except ApiError as error:
-        _log.warning("which nodes are powered on is unknown", reason=str(error))
+        _log.warning("cannot tell which VMs are powered on", reason=str(error))
         return
     off = {vm.id for vm in inventory.vms if vm.power_state is VmPowerState.POWERED_OFF}
     vms = vms_to_power_on(required_votes, means.member, voters, off)
@@ -103,7 +103,7 @@ async def _power_on_lacking(
 
 
 async def _power_on(means: LocalMeans, vm: str) -> None:
-    _log.warning("powered on a node that a task needs", vm=vm)
+    _log.warning("powering on a node that a task needs", vm=vm)
     try:
         await means.power_on(vm)
     except ApiError as error:

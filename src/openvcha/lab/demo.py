@@ -1,4 +1,4 @@
-"""The demo: lose the passive under a steady writer, redeploy it, count the rows."""
+"""The demo: destroy the passive under constant writes, redeploy it, and check the rows."""
 
 import asyncio
 import contextlib

@@ -25,7 +25,7 @@ NAME = "vcha-1"
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """What a person may set in a new lab: see the fields of ``node.json``."""
+    """What an administrator may set in a new lab: see the fields of ``node.json``."""
 
     store: StoreLimits = field(default_factory=StoreLimits)
     timers: Timers = field(default_factory=Timers)

@@ -63,7 +63,7 @@ async def _reason(lab: Lab, inventory: Inventory, vm: Vm) -> str | None:
             async with asyncio.timeout(ASK_SECONDS), open_store(Path(node.directory)) as store:
                 return await _asked(lab, store, vm)
     start = shell_command(lab, "lab up")
-    return f"whether the cluster needs it is unknown now; {start} starts the nodes"
+    return f"cannot tell whether the cluster still needs it; {start} starts the nodes"
 
 
 async def _asked(lab: Lab, store: SealedEtcd, vm: Vm) -> str | None:

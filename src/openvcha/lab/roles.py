@@ -54,7 +54,7 @@ def select(lab: Lab, inventory: Inventory, known: Roles, node: str) -> Vm:
         names = ", ".join((*ROLES, *(vm.name for vm in inventory.vms)))
         raise CommandError(f"there is no node {node!r}; there are: {names}")
     if node not in known.vms:
-        raise CommandError(f"which node is the {node} is unknown now; use the node's name")
+        raise CommandError(f"cannot tell which node is the {node} now; use the node's name")
     vm = inventory.vm(known.vms[node])
     if vm is None:
         look = shell_command(lab, "lab status")

@@ -72,7 +72,7 @@ async def deploy(services: Services, caller: Caller, spec: DeploySpec) -> str:
 
 
 def _require_placements(spec: DeploySpec) -> None:
-    """Require placements for both nodes, or for neither if a person creates them."""
+    """Require placements for both nodes, or for neither if an administrator creates them."""
     manual = spec.deployment is DeployType.MANUAL
     said = "deploy.placement.set" if manual else "deploy.placement.unset"
     wrong = [

@@ -113,6 +113,6 @@ def _require_closed(path: Path, found: os.stat_result) -> None:
     others = found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and found.st_gid != 0)
     if stat.S_ISDIR(found.st_mode) and others and not found.st_mode & stat.S_ISVTX:
         raise CannotDropRoot(
-            f"other users can write to {path}, so root does not work below it: run `chmod"
+            f"other users can write to {path}, so vcha refuses to work there as root: run `chmod"
             f" go-w {path}`, or use another directory"
         )

@@ -60,7 +60,7 @@ def choose(
     if account_works(COMMON_ACCOUNT):
         return Account(COMMON_ACCOUNT)
     raise CannotDropRoot(
-        "cannot give up root: user namespaces are not permitted and no account can read"
+        "cannot drop root privileges: user namespaces are not permitted and no account can read"
         f" {sys.executable}; install it where everyone can read it and add a system user"
         f" {OWN_ACCOUNT!r}"
     )
@@ -107,11 +107,14 @@ def describe_root_drop() -> str:
     """Return a description of how root would be dropped, for the doctor. Raises CannotDropRoot."""
     match choose(os.geteuid(), account_works, namespace_works):
         case KeepAccount():
-            return "not root: nothing to give up"
+            return "not root: no privileges to drop"
         case Account(name):
-            return f"root is given up for the account {name!r}"
+            return f"root privileges are dropped: runs as the account {name!r}"
         case UserNamespace():
-            return "root is given up inside a user namespace (as nobody; files stay root's)"
+            return (
+                "root privileges are dropped: runs in a user namespace (as nobody; files stay"
+                " root's)"
+            )
 
 
 def own_command_line() -> list[str]:

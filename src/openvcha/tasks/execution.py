@@ -107,7 +107,7 @@ class Execution:
             if isinstance(error, Fenced):
                 raise
             self._log.warning(
-                "what a step left behind is unknown", step=step.name, error=str(error)
+                "cannot tell what a step left behind", step=step.name, error=str(error)
             )
             return ()
         return (said,) if said else ()

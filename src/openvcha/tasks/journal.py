@@ -263,7 +263,8 @@ class Journal:
             if holder := await self._holder(operation[0]):
                 raise _busy(holder)
             _log.warning(
-                "the operation was held by no task", held=operation[0].value[:MAX_ID_CHARACTERS]
+                "the operation lock belonged to no task; releasing it",
+                held=operation[0].value[:MAX_ID_CHARACTERS],
             )
             free = unchanged(operation[0])
 

@@ -40,16 +40,16 @@ def test_every_case_says_what_how_much_and_since_when_and_never_the_opposite(row
     if found.proven_none:
         return
     assert "in sync when" not in text
-    assert "last heard from is unknown" in text
+    assert "It is not known when the active last responded" in text
     assert _distance(active, own) in text
     assert _what(mode, paused, in_sync) in text
 
 
 def _what(mode: object, paused: object, in_sync: object) -> str:
     if mode is None or paused is None:
-        return "the mode in which the active acknowledged them is unknown"
+        return "the mode at that time is unknown"
     if mode is not ClusterMode.ENABLED or paused:
-        return "it continues alone, and nothing in the store shows that"
+        return "the active may continue alone, and the store has no record of it"
     return "cannot be read" if in_sync is None else "after this node fell out of sync"
 
 
@@ -70,13 +70,13 @@ def test_in_a_mode_that_lets_the_active_go_on_alone_sync_proves_nothing(mode: Cl
         Evidence(mode=mode, paused=True, in_sync=True, active_lsn=1000, own_lsn=1000)
     )
     assert not found.proven_none
-    assert f"in the mode {mode} it continues alone" in found.lines[0]
+    assert f"In the mode {mode} the active may continue alone" in found.lines[0]
 
 
 def test_on_the_way_between_modes_the_pause_counts() -> None:
-    """ENABLED is written first, or last: the active acts on what Patroni has."""
+    """The mode is written last: while Patroni is paused, ENABLED is being left or restored."""
     found = assess_data_loss(Evidence(mode=ClusterMode.ENABLED, paused=True, in_sync=True))
-    assert "that was being left for ENABLED" in found.lines[0]
+    assert "In the mode ENABLED, which was being changed, the active" in found.lines[0]
 
 
 def test_data_that_were_set_aside_are_older_than_what_the_store_says() -> None:

@@ -109,15 +109,15 @@ def active(**changes: Any) -> KeptCluster:
 @pytest.mark.parametrize(
     ("found", "begins"),
     [
-        (None, "possibly rows: whether"),
-        (kept(in_sync=None), "possibly rows: whether"),
+        (None, "possibly acknowledged rows: it is not known whether"),
+        (kept(in_sync=None), "possibly acknowledged rows: it is not known whether"),
         (kept(listed=False), "every row that was acknowledged after this node was removed"),
         (active(paused=False), "no row that was acknowledged before a lost"),
         (active(paused=True), "no row that was acknowledged before a lost"),
         (kept(in_sync=False), "the rows that were acknowledged after a fell out of sync"),
         (kept(), "no row that was acknowledged before a lost"),
-        (kept(paused=True), "possibly rows: in the modes MAINTENANCE and DISABLED"),
-        (kept(paused=None), "possibly rows: in the modes MAINTENANCE and DISABLED"),
+        (kept(paused=True), "possibly acknowledged rows: in the modes MAINTENANCE and DISABLED"),
+        (kept(paused=None), "possibly acknowledged rows: in the modes MAINTENANCE and DISABLED"),
     ],
 )
 def test_rows_are_called_safe_only_where_that_was_seen(

@@ -134,7 +134,7 @@ async def test_who_hangs_or_takes_us_for_a_stranger_is_not_silent(
     found = await town.asked()
     assert words(found)["birth"] == (
         "etcd, which accepts connections but does not respond",
-        "Patroni, which refuses this node as a stranger",
+        "Patroni, but one side does not trust the other's certificate",
     )
     assert standalone_refusal(found)
 

@@ -20,8 +20,8 @@ _TASK_REFUSALS = (
 """The contract declares none of them, yet clients of vCenter get them."""
 _ABOUT = (
     "vCenter High Availability: the cluster, its nodes and its tasks. "
-    "An optional field is unset if it is null or empty in its own kind (a string, a list, an "
-    f"object). A request's body has at most {AUTHENTICATED_BODY.max_bytes} bytes, or "
+    "An optional field is unset if it is null, or an empty string, list or object of the field's "
+    f"own type. A request's body has at most {AUTHENTICATED_BODY.max_bytes} bytes, or "
     f"{ANONYMOUS_BODY.max_bytes} if the operation needs no login."
 )
 _LOGIN = "com.vmware.cis.session.create"

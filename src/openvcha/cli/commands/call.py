@@ -74,7 +74,7 @@ def call(
     ctx: typer.Context,
     listing: Annotated[bool, typer.Option("--list", help="List all operations.")] = False,
 ) -> None:
-    """Call any operation of the API by its name or the end of it, such as passive.redeploy."""
+    """Call an operation of the API by its full name or its last parts, such as passive.redeploy."""
     if listing:
         console().print(_list())
     elif ctx.invoked_subcommand is None:

@@ -24,7 +24,7 @@ def failover(
     ] = False,
     follow: Annotated[bool, typer.Option(help="Show the task's progress until it ends.")] = True,
 ) -> None:
-    """Make the passive node the active one; no acknowledged row is lost, forced or not."""
+    """Fail over to the passive. Even with --forced, no acknowledged row is lost."""
 
     async def work() -> None:
         async with target.api() as api:

@@ -21,10 +21,13 @@ app = typer.Typer(help="Tasks, running and finished.", epilog=EPILOG, no_args_is
 
 Task = Annotated[
     str | None,
-    typer.Argument(help="The id, or how it begins; default: the running task, else the newest."),
+    typer.Argument(
+        help="The task's id, or a unique prefix of it; default: the running task, else the newest."
+    ),
 ]
 Running = Annotated[
-    str | None, typer.Argument(help="The id, or how it begins; default: the running task.")
+    str | None,
+    typer.Argument(help="The task's id, or a unique prefix of it; default: the running task."),
 ]
 SHORT = 8
 _STYLES = {"SUCCEEDED": "green", "FAILED": "red", "RUNNING": "yellow"}

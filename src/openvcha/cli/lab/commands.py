@@ -67,7 +67,7 @@ def up(
         typer.Option(
             min=20,
             max=300,
-            help="For how many seconds the leader key outlives its holder.",
+            help="Seconds for which the leader key outlives its holder.",
             rich_help_panel=NEW_LAB,
         ),
     ] = Timers().leader_ttl,
@@ -75,7 +75,7 @@ def up(
         float,
         typer.Option(
             min=5,
-            help="After how many seconds a stuck standby is copied anew.",
+            help="Seconds without progress after which a standby's data are copied again.",
             rich_help_panel=NEW_LAB,
         ),
     ] = Timers().stuck_standby,
@@ -83,7 +83,7 @@ def up(
         float,
         typer.Option(
             min=3,
-            help="After how many seconds without a store a task's nodes are powered on.",
+            help="Seconds without a store after which the nodes that a task needs are powered on.",
             rich_help_panel=NEW_LAB,
         ),
     ] = Timers().stopped_store,
@@ -91,7 +91,7 @@ def up(
         float,
         typer.Option(
             min=1,
-            help="From how many seconds on the passive counts as lagging.",
+            help="Lag in seconds from which the passive counts as lagging.",
             rich_help_panel=NEW_LAB,
         ),
     ] = Timers().replication_lag,

@@ -31,7 +31,7 @@ def demo(
     name: Name = DEFAULT_NAME,
     base: Base = None,
 ) -> None:
-    """Lose the passive under a steady writer, redeploy it over the API, count the rows.
+    """Destroy the passive under load, redeploy it, and check that no acknowledged row is lost.
 
     Brings a lab up if there is none. Exit code 1 when an acknowledged row is missing.
     """

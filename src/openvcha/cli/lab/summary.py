@@ -16,7 +16,7 @@ from openvcha.node.identity import Ports
 from openvcha.node.security.certificates import thumbprint_sha1, thumbprint_sha256
 
 LABEL_WIDTH = 13
-DEMO = ("demo", "lose the passive, redeploy it over the API, count the rows")
+DEMO = ("demo", "destroy the passive, redeploy it through the API, and check that no row is lost")
 STATUS = ("lab status", "the nodes, their health and what is running")
 
 

@@ -55,8 +55,8 @@ FAILED = {
         " patroni.jsonl)"
     ),
     Outcome.LOST: (
-        "became the leader and lost the lead again: see who leads now, and its log"
-        " patroni.jsonl; then try again"
+        "became the leader, then lost leadership. Check which node leads now and read this node's"
+        " patroni.jsonl before you try again"
     ),
 }
 
@@ -149,13 +149,11 @@ def _ask_supervisor(layout: Layout, wish: RequestKind, identity: Identity) -> No
     request = Request(wish=wish, id=secrets.token_hex(8))
     write_request(layout, request)
     if not is_running(layout.root):
-        say(f"{identity.name} is not running; it is done when the node is started")
+        say(f"{identity.name} is not running; the change will be made when it starts")
         raise typer.Exit
     outcome = asyncio.run(outcome_of(layout, request, OUTCOME_SECONDS))
     if outcome is None:
-        raise fail(
-            f"not done within {OUTCOME_SECONDS:g} s, but still in progress: see {layout.logs}"
-        )
+        raise fail(f"still in progress after {OUTCOME_SECONDS:g} s; see {layout.logs}")
     if outcome.error:
         raise fail(f"failed: {outcome.error}")
 

@@ -60,7 +60,7 @@ def _proof(known: Evidence) -> str | None:
         return "this node led last, and it has everything that it acknowledged"
     binding = known.mode is ClusterMode.ENABLED and known.paused is False
     if binding and known.in_sync:
-        return "this node was in sync when the active was last heard from"
+        return "this node was in sync when the active last responded"
     return None
 
 
@@ -71,14 +71,14 @@ def _what(known: Evidence) -> str:
             " copy of newer data was not finished."
         )
     if known.mode is None or known.paused is None:
-        return "Possibly rows: the mode in which the active acknowledged them is unknown."
+        return "Possibly acknowledged rows: the mode at that time is unknown."
     if known.mode is not ClusterMode.ENABLED or known.paused:
         return (
-            "Every row that the active acknowledged without this node: in the mode"
-            f" {_mode(known)} it continues alone, and nothing in the store shows that."
+            "Rows that the active acknowledged without this node. In the mode"
+            f" {_mode(known)} the active may continue alone, and the store has no record of it."
         )
     if known.in_sync is None:
-        return "Possibly rows: the record of whether this node was in sync cannot be read."
+        return "Possibly acknowledged rows: this node's sync state cannot be read."
     return (
         "Every row that was acknowledged after this node fell out of sync: the store does"
         " not list it as in sync."
@@ -87,7 +87,7 @@ def _what(known: Evidence) -> str:
 
 def _mode(known: Evidence) -> str:
     if known.mode is ClusterMode.ENABLED:
-        return "that was being left for ENABLED"
+        return f"{known.mode}, which was being changed,"
     return str(known.mode)
 
 
@@ -101,7 +101,7 @@ def _how_much(known: Evidence) -> Iterator[str]:
             " holder by up to 20 s (or the cluster's leader_ttl)."
         )
     else:
-        yield "When the active was last heard from is unknown."
+        yield "It is not known when the active last responded."
 
 
 def _distance(known: Evidence) -> str:

@@ -140,8 +140,8 @@ def _disabled(seen: Observation) -> PromotionRefusal:
     if seen.active is not None and writable(seen.active):
         return _active_writes(seen.active)
     return PromotionRefusal(
-        "in the mode DISABLED its database is stopped, and as old as that mode; if the"
-        " active is gone for good, shut down the witness too and use `vcha node"
+        "in the mode DISABLED its database is stopped and has received no changes since that mode"
+        " was set; if the active is gone for good, shut down the witness too and use `vcha node"
         " make-standalone`"
     )
 

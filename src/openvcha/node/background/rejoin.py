@@ -138,7 +138,9 @@ class Rejoin:
     async def _copy(self) -> None:
         if has_data(self._layout):
             kept = await asyncio.to_thread(create_backup, self._layout, dt.datetime.now(dt.UTC))
-            self._context.events.warning("stuck data were set aside", directory=kept.name)
+            self._context.events.warning(
+                "set aside the data of a stuck standby", directory=kept.name
+            )
         if await copy_or_restore(self._layout, self._context.control.copy):
             self._tell(
                 "the data were copied again; the old ones are kept until the copy is in sync"

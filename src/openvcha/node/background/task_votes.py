@@ -106,7 +106,7 @@ class VotesKeeper:
             async with asyncio.timeout(ASK_SECONDS):
                 await self._apply(await self._store.get(keys.REQUIRED_VOTES))
         except (StoreError, TimeoutError) as error:
-            self._log.debug("which votes are needed is unknown", reason=str(error))
+            self._log.debug("cannot tell which votes are needed", reason=str(error))
         except msgspec.DecodeError as error:
             self._tell(f"the votes that a task needs cannot be stored: {error}")
 

@@ -30,6 +30,6 @@ class OwnMember:
         return (
             f"this node's own store member does not stay up (last: {part.last_exit}). The"
             " node continues on the other members, but the next loss stops the cluster. See"
-            " logs/etcd.jsonl. Redeploy this node; if it is the active, power it off first:"
-            " the passive takes over"
+            " logs/etcd.jsonl. Redeploy this node. If it is the active: only if the mode is"
+            " ENABLED and the passive is in sync, power it off first; the passive then takes over"
         )

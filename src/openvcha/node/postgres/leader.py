@@ -48,7 +48,7 @@ async def find_leader(store: Store, layout: Layout, secrets: Secrets, postgres: 
         member, host, port = await _place(store)
         size, major = await _facts(host, port, layout, secrets, postgres)
     except (StoreError, ValueError) as error:
-        raise CopyFailed(f"the leader cannot be asked: {error}", temporary=True) from error
+        raise CopyFailed(f"cannot query the leader: {error}", temporary=True) from error
     return Leader(member, host, port, size, major)
 
 
@@ -87,7 +87,7 @@ async def _facts(
         async with connection:
             row = await (await connection.execute(FACTS)).fetchone()
     except Error as error:
-        raise CopyFailed(f"the leader cannot be asked: {error}", temporary=True) from error
+        raise CopyFailed(f"cannot query the leader: {error}", temporary=True) from error
     if row is None:
         raise CopyFailed("the leader reports no size", temporary=True)
     if row[2]:

@@ -104,7 +104,10 @@ class Superuser:
             return await find_missing_files(connection, partial(self.connect, host))
 
     async def test_password_change(self, host: str) -> None:
-        """Change the passwords of our roles, and roll that back. Raises PostgresUnreachable."""
+        """Test whether the passwords of our roles can be changed; roll back.
+
+        Raises PostgresUnreachable.
+        """
         async with self._at(host) as connection, connection.transaction(force_rollback=True):
             for user in OWN_ROLES:
                 statement = sql.SQL("alter role {} password null")

@@ -55,7 +55,7 @@ class WritableProbe:
                     return await self._ask()
             except (Error, OSError, EngineMissing) as error:
                 await self._drop()
-                raise PostgresUnreachable(f"PostgreSQL cannot be asked: {error}") from error
+                raise PostgresUnreachable(f"cannot query PostgreSQL: {error}") from error
 
     async def _ask(self) -> bool:
         if self._connection is None:
@@ -71,4 +71,4 @@ class WritableProbe:
 
 
 def _unasked(reason: str) -> None:
-    _log.debug("PostgreSQL cannot be asked", reason=reason)
+    _log.debug("cannot query PostgreSQL", reason=reason)

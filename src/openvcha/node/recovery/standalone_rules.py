@@ -68,7 +68,7 @@ def identity_lines(found: Survey, now: dt.datetime) -> Iterator[str]:
 def rows_lost(name: str, kept: KeptCluster | None) -> str:
     """Return which acknowledged rows a node may lack if it continues alone with its own data."""
     if kept is None or kept.in_sync is None:
-        return f"possibly rows: whether {name} had every acknowledged row is unknown."
+        return f"possibly acknowledged rows: it is not known whether {name} had all of them."
     if not kept.listed:
         return "every row that was acknowledged after this node was removed from the cluster."
     if kept.role is Role.ACTIVE:
@@ -78,8 +78,8 @@ def rows_lost(name: str, kept: KeptCluster | None) -> str:
     if kept.paused is False:
         return _none_before(name, kept)
     return (
-        "possibly rows: in the modes MAINTENANCE and DISABLED the active continues without"
-        f" {name} and nothing records that; {name} was at {_place(kept)}."
+        "possibly acknowledged rows: in the modes MAINTENANCE and DISABLED the active continues"
+        f" without {name} and nothing records that; {name} was at {_place(kept)}."
     )
 
 

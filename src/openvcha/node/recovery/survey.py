@@ -152,7 +152,7 @@ def sanitize(text: object) -> str:
 def _without_answer(part: str, *knocks: ProbeReply) -> tuple[str, ...]:
     manners = {found.manner for found in knocks}
     if ReplyKind.REFUSES in manners:
-        return (f"{part}, which refuses this node as a stranger",)
+        return (f"{part}, but one side does not trust the other's certificate",)
     return (
         (f"{part}, which accepts connections but does not respond",)
         if ReplyKind.MUTE in manners

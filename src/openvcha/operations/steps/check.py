@@ -29,7 +29,7 @@ WITNESS_BYTES = 64 * 1024 * 1024
 class NodeRequest:
     """The request for one node. ``path`` is the path of its fields in the API request.
 
-    Without a placement, a person creates the node.
+    Without a placement, an administrator creates the node.
     """
 
     path: str
@@ -64,7 +64,7 @@ async def require_one_datastore(services: Services, seen: Observation) -> None:
 async def check_addresses(
     services: Services, seen: Observation, wish: NodeRequest
 ) -> tuple[LocalizableMessage, ...]:
-    """Return the findings for the addresses and the data copy of a node that a person creates."""
+    """Return the findings for the addresses and the data copy of a manually created node."""
     inventory = await services.infrastructure.inventory()
     settings = await check_settings(services, wish.kind)
     return (*await _Addresses(services, seen, inventory, wish).examine(), *settings.errors)

@@ -57,7 +57,7 @@ class Commit(Step):
         )
         if await self._remains(ctx):
             await wait_until(ctx, lambda: self._last_copy(ctx), ACTIVE_SECONDS, fraction=0.2)
-        # A person may have deleted the VM during the wait.
+        # An administrator may have deleted the VM during the wait.
         if vm := await self._remains(ctx):
             await self._services.infrastructure.delete_vm(vm.id)
         for key in await self._reports(ctx):

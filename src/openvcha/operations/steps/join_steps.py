@@ -42,7 +42,7 @@ from openvcha.tasks.steps import Step, TaskContext, TemporaryFailure
 JOINING = "org.openvcha.joining"
 JOIN = f"{JOINING}.join"
 START_SECONDS = 1800.0
-"""How long a person may take to start the node; no other operation can run meanwhile."""
+"""How long an administrator may take to start the node; no other operation can run meanwhile."""
 
 _KINDS = {PASSIVE: NodeKind.DATA, WITNESS: NodeKind.WITNESS}
 _REDEPLOY = {PASSIVE: preconditions.REDEPLOY_PASSIVE, WITNESS: preconditions.REDEPLOY_WITNESS}
@@ -117,7 +117,7 @@ class DecideNode(Step):
 
 
 class AwaitVoter(Clone):
-    """The step that registers a learner and waits until a person has started it and it votes."""
+    """The step that registers a learner and waits until it is started by hand and votes."""
 
     weight = 10
     patience = SILENT_SECONDS
@@ -134,7 +134,7 @@ class AwaitVoter(Clone):
         return await self._votes(recall(ctx, self._role))
 
     async def act(self, ctx: TaskContext) -> None:
-        """Register the node, and wait until a person has started it and it votes."""
+        """Register the node, and wait until an administrator has started it and it votes."""
         node = recall(ctx, self._role)
         await self._register(ctx, node)
         await wait_until(ctx, lambda: self._not_voting(node), START_SECONDS)
@@ -148,7 +148,7 @@ class AwaitVoter(Clone):
         return message(said, node.placement.name)
 
     async def _delete(self, node: NewNode) -> None:
-        """Remove its vote; only a person can stop the node."""
+        """Remove its vote; only an administrator can stop the node."""
         services = self._services
         await remove_voter(
             services, node.placement.name, node.member, services.peer_url(node.ha_address)

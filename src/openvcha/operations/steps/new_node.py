@@ -22,7 +22,7 @@ ROLES = (PASSIVE, WITNESS)
 class NewNode(msgspec.Struct, frozen=True, kw_only=True):
     """A new node. ``token`` makes its creation idempotent; ``vm`` is set once the VM exists.
 
-    The VM of a node that a person creates is unknown here: ``vm`` is empty.
+    The VM of a node that an administrator creates is unknown here: ``vm`` is empty.
     """
 
     kind: NodeKind

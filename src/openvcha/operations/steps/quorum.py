@@ -21,7 +21,7 @@ MAX_GAP_SECONDS = 10.0
 """Longer than the interval between two probes of a task (5 s), with the probe itself."""
 MIN_PROBES = 6
 SILENT_SECONDS = 90.0
-"""How long a step waits for such a silence: a person has to power the node off first."""
+"""How long a step waits for such a silence: an administrator has to power the node off first."""
 
 
 async def remove_voter(

@@ -196,7 +196,7 @@ class ReleaseStandby(_ReleasingStep):
         return message("fence.powered.on", ", ".join(left)) if left else answering
 
     async def _answering(self, ctx: TaskContext) -> LocalizableMessage | None:
-        """Return why a manual node may still run: only a person can power it off."""
+        """Return why a manual node may still run: only an administrator can power it off."""
         if SILENT in ctx.state:
             return None
         nodes = [node for node in recall_leaving(ctx).nodes if not node.vm]

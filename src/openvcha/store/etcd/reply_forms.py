@@ -26,7 +26,7 @@ class Malformed(ValueError):  # noqa: N818 - describes a response; becomes a Sto
 def read_object(value: object, where: str) -> Json:
     """Return an object. Raises Malformed, as all functions here do."""
     if not isinstance(value, dict):
-        raise Malformed(f"{where}: an object was expected")
+        raise Malformed(f"{where}: expected an object")
     return value
 
 
@@ -41,7 +41,7 @@ def read_list(fields: Mapping[str, Any], name: str) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise Malformed(f"{name}: a list was expected")
+        raise Malformed(f"{name}: expected a list")
     return value
 
 
@@ -54,7 +54,7 @@ def texts(fields: Mapping[str, Any], name: str) -> tuple[str, ...]:
     """Return a list of texts."""
     found = read_list(fields, name)
     if not all(isinstance(each, str) for each in found):
-        raise Malformed(f"{name}: texts were expected")
+        raise Malformed(f"{name}: expected a list of texts")
     return tuple(found)
 
 
@@ -62,7 +62,7 @@ def text(fields: Mapping[str, Any], name: str) -> str:
     """Return a text."""
     value = fields.get(name)
     if value is not None and not isinstance(value, str):
-        raise Malformed(f"{name}: a text was expected")
+        raise Malformed(f"{name}: expected a text")
     return value or ""
 
 
@@ -74,14 +74,14 @@ def number(fields: Mapping[str, Any], name: str) -> int:
     if value is None:
         return 0
     if not isinstance(value, int) or isinstance(value, bool) or not _LEAST <= value <= _MOST:
-        raise Malformed(f"{name}: a number of 64 bits was expected")
+        raise Malformed(f"{name}: expected a 64-bit number")
     return value
 
 
 def identifier(fields: Mapping[str, Any], name: str) -> int:
     """Return a required number."""
     if fields.get(name) is None:
-        raise Malformed(f"{name}: a number was expected")
+        raise Malformed(f"{name}: expected a number")
     return number(fields, name)
 
 
@@ -89,7 +89,7 @@ def flag(fields: Mapping[str, Any], name: str) -> bool:
     """Return a boolean."""
     value = fields.get(name)
     if value is not None and not isinstance(value, bool):
-        raise Malformed(f"{name}: true or false was expected")
+        raise Malformed(f"{name}: expected true or false")
     return bool(value)
 
 
@@ -98,14 +98,14 @@ def raw(fields: Mapping[str, Any], name: str) -> bytes:
     try:
         return b64decode(text(fields, name))
     except ValueError:
-        raise Malformed(f"{name}: base64 was expected") from None
+        raise Malformed(f"{name}: expected base64") from None
 
 
 def token(fields: Mapping[str, Any], name: str) -> str:
     """Return a text that is valid as an HTTP header."""
     value = text(fields, name)
     if not _TOKEN.fullmatch(value):
-        raise Malformed(f"{name}: a token was expected")
+        raise Malformed(f"{name}: expected a token")
     return value
 
 

@@ -182,7 +182,7 @@ def each_of(names: Sequence[str]) -> Callable[[Json], list[KeyValue | None]]:
     def read(answer: Json) -> list[KeyValue | None]:
         found = result(answer).results
         if len(found) != len(names):
-            raise Malformed("responses: one for each key was expected")
+            raise Malformed("responses: expected one response per key")
         return list(map(_only, names, found))
 
     return read
@@ -191,7 +191,7 @@ def each_of(names: Sequence[str]) -> Callable[[Json], list[KeyValue | None]]:
 def _only(key: str, found: Sequence[KeyValue]) -> KeyValue | None:
     """Return the requested key. Raises Malformed for another one, whose own seal may be valid."""
     if any(kv.key != key for kv in found):
-        raise Malformed("kvs: the key that was asked for was expected")
+        raise Malformed("kvs: expected the requested key")
     return found[0] if found else None
 
 
@@ -199,7 +199,7 @@ def event(fields: Json) -> Event:
     """Decode an event of a watch."""
     kind = reply_forms.text(fields, "type") or "PUT"
     if kind not in set(EventType):
-        raise Malformed("type: PUT or DELETE was expected")
+        raise Malformed("type: expected PUT or DELETE")
     return Event(EventType(kind), key_value(reply_forms.inner(fields, "kv")))
 
 

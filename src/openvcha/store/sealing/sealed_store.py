@@ -321,7 +321,7 @@ class SealedStore:
             if result.succeeded:
                 return _Seen(result.revision, 1, result.revision, reserved=True)
             return self._vacant(result.results[0][0])
-        raise StoreUnavailable(f"{put.key}: whether it was reserved is unknown")
+        raise StoreUnavailable(f"{put.key}: it is not known whether the key was reserved")
 
     def _vacant(self, kv: KeyValue) -> _Seen | None:
         """Take over a reserved or forged key, which must not block a write."""

@@ -108,7 +108,7 @@ class Voters:
             own = self_.state_handler.name
             if self.names is None or own in self.names:
                 return original(self_)
-            _log.warning("%s is no longer a member of the cluster and does not lead it", own)
+            _log.warning("%s is no longer a member of the cluster; refusing the leader key", own)
             self_.set_is_leader(False)
             return False
 

@@ -179,7 +179,7 @@ class Sealing:
             self._told = refused
             for name in sorted(refused)[:10]:
                 _log.warning(
-                    "ignoring what is unreadable or not written by a data node: %s",
+                    "ignoring a record that is unreadable or was not written by a data node: %s",
                     ascii(name[:100]),
                 )
 
