@@ -10,12 +10,14 @@ import pytest
 from tests.support.simulated.connectivity import Stage
 
 from openvcha.node.background import connectivity, isolation
+from openvcha.node.background.context import RETRY_SECONDS
 from openvcha.node.background.isolation import ISOLATED_SECONDS
+from openvcha.node.background.registry import ALL_JOBS, run_jobs
 from openvcha.node.layout import Layout
-from openvcha.node.process.status import OwnView, PartState, PartStatus
 
 pytestmark = pytest.mark.looptime
 LOG: Any = SimpleNamespace(warning=lambda *_, **__: None)
+JOB = {"view": ALL_JOBS["view"]}
 SOON = ISOLATED_SECONDS + connectivity.LOOK_SECONDS + connectivity.SILENT_SECONDS
 ALONE = "listen_addresses = '127.1.1.0'\n#synchronous_standby_names = '\"second\"'\n"
 WITH_STANDBY = "listen_addresses = '127.1.1.0'\nsynchronous_standby_names = '\"second\"'\n"
@@ -24,14 +26,13 @@ WITH_STANDBY = "listen_addresses = '127.1.1.0'\nsynchronous_standby_names = '\"s
 class Active(Stage):
     """An active whose passive is out of sync; ``ended`` are the times at which it was stopped."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, pgdata: Path) -> None:
-        super().__init__(patch)
-        self.pgdata = pgdata
+    def __init__(self, patch: pytest.MonkeyPatch, directory: Path) -> None:
+        super().__init__(patch, directory=directory)
+        self.pgdata = self.view.layout.pgdata
+        self.pgdata.mkdir()
         self.ended: list[float] = []
-        self.shown: list[OwnView] = []
         self.says(ALONE)
         patch.setattr(isolation, "kill_tree", lambda *_, **__: self.ended.append(self.now()))
-        patch.setattr(connectivity, "ConnectivityObserver", lambda _: self.eye)
         self.loop = asyncio.get_running_loop()
         self.job: asyncio.Task[None] | None = None
 
@@ -45,16 +46,7 @@ class Active(Stage):
     async def lives(self, seconds: float) -> None:
         """Run the job for this long; it ends with the test's loop."""
         if self.job is None:
-            layout = SimpleNamespace(
-                pgdata=self.pgdata, root=self.pgdata.parent, kept=self.pgdata / "kept.json"
-            )
-            etcd = PartStatus(name="etcd", state=PartState.RUNNING)
-            control = SimpleNamespace(
-                show=self.shown.append, status=lambda _: etcd, tell=lambda *_: None
-            )
-            view_of: Any = SimpleNamespace(**vars(self.view) | {"layout": layout})
-            view_of.control = control
-            self.job = asyncio.create_task(connectivity.observe_connectivity(view_of))
+            self.job = asyncio.create_task(run_jobs(self.view, JOB))
         await asyncio.sleep(seconds)
 
 
@@ -149,8 +141,8 @@ async def test_data_that_are_set_aside_acknowledge_nothing(making: Making) -> No
     there = isolation.IsolationGuard(_with_data(active.pgdata), LOG)
     assert not await there.enforce(standing)
     (active.pgdata / "postmaster.pid").write_text("1\n")
-    with pytest.raises(FileNotFoundError):
-        await there.enforce(standing)
+    assert not await there.enforce(standing)
+    assert "postgresql.conf" in str(there.failure)
     assert active.ended == []
 
 
@@ -198,3 +190,63 @@ async def test_one_member_that_hangs_is_no_cut(making: Making) -> None:
     await active.lives(60.0)
     assert active.ended == []
     assert {seen.contact for seen in active.shown} == {"CONNECTED"}
+
+
+async def test_a_job_that_is_restarted_during_a_cut_still_stops_it(making: Making) -> None:
+    """The mode and the voters are in the store, which cannot be read until the cut ends."""
+    active = await making()
+    active.reachable, cut = False, active.now()
+    await active.lives(ISOLATED_SECONDS / 2)
+    active.fault = ValueError("not foreseen")
+    await active.lives(connectivity.LOOK_SECONDS)
+    assert active.notes["job view"]
+    await active.lives(60.0)
+    assert len(active.ended) == 1
+    assert active.ended[0] - cut <= SOON + RETRY_SECONDS
+    assert {seen.contact for seen in active.shown} == {"CONNECTED", "ISOLATED"}
+    assert {seen.role for seen in active.shown} == {"ACTIVE"}
+
+
+async def test_silence_counts_from_when_a_restarted_job_first_hears_it(making: Making) -> None:
+    """Between its end and that the store may have responded: an election is no isolation."""
+    active = await making()
+    for _ in range(3):
+        active.fault = ValueError("not foreseen")
+        active.reachable = False
+        await active.lives(ISOLATED_SECONDS - connectivity.LOOK_SECONDS)
+        active.reachable = True
+        await active.lives(RETRY_SECONDS * 16)
+    assert active.ended == []
+
+
+async def test_settings_that_cannot_be_read_are_read_again_at_the_next_look(
+    making: Making,
+) -> None:
+    """That is told, and neither restarts the job nor delays the stop once they can be read."""
+    active = await making()
+    settings = active.pgdata / "postgresql.conf"
+    settings.unlink()
+    settings.mkdir()
+    active.reachable = False
+    await active.lives(20.0)
+    assert "postgresql.conf" in str(active.notes["isolation"])
+    assert active.ended == []
+    settings.rmdir()
+    active.says(ALONE)
+    await active.lives(2 * connectivity.SILENT_SECONDS)
+    assert len(active.ended) == 1
+    assert active.notes["isolation"] is None
+    assert "job view" not in active.notes
+
+
+async def test_a_broken_copy_of_what_is_known_does_not_disturb_the_guard(making: Making) -> None:
+    """The copy has failures of its own, and is retried by itself."""
+    active = await making()
+    active.record_fault = ValueError("not foreseen")
+    active.sync = b'{"leader": "own", "sync_standby": "second"}'
+    await active.lives(3.0)
+    assert "not foreseen" in str(active.notes["job kept cluster"])
+    active.reachable = False
+    await active.lives(SOON)
+    assert len(active.ended) == 1
+    assert "job view" not in active.notes

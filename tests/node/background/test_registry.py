@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from openvcha.node.background.registry import RETRY_SECONDS, NodeContext, follow_members, run_jobs
+from openvcha.node.background.context import RETRY_SECONDS, NodeContext
+from openvcha.node.background.registry import follow_members, run_jobs
 from openvcha.store.errors import StoreUnavailable
 
 pytestmark = pytest.mark.looptime

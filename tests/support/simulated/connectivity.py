@@ -11,6 +11,7 @@ from openvcha.node.background import connectivity
 from openvcha.node.etcd import member
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
+from openvcha.node.process.status import OwnView, PartState, PartStatus
 from openvcha.store import keys
 from openvcha.store.errors import StoreError, StoreUnavailable
 from openvcha.store.interface import EndpointStatus, Member
@@ -53,10 +54,22 @@ class Stage:
         patch.setattr(member, "ask", self.ask)
         patch.setattr(connectivity, "NodeTls", lambda _: lambda: None)
         self.endpoints = ("https://127.1.1.0:2379",)
-        events = SimpleNamespace(warning=lambda *_, **__: None)
+        self.fault: Exception | None = None
+        """What the next read of the store raises, once."""
+        self.record_fault: Exception | None = None
+        """What each read of the cluster's record raises."""
+        self.notes: dict[str, str | None] = {}
+        self.shown: list[OwnView] = []
+        events = SimpleNamespace(**dict.fromkeys(("info", "warning", "error"), _logged))
+        control = SimpleNamespace(
+            show=self.shown.append,
+            status=lambda _: PartStatus(name="etcd", state=PartState.RUNNING),
+            tell=self.notes.__setitem__,
+            last_look=None,
+        )
         self.view: Any
         self.view = SimpleNamespace(
-            identity=identity, layout=Layout(directory), store=self, events=events
+            identity=identity, layout=Layout(directory), store=self, events=events, control=control
         )
         self.eye = connectivity.ConnectivityObserver(self.view)
 
@@ -71,6 +84,9 @@ class Stage:
 
     async def get_many_and_members(self, names: Sequence[str]) -> tuple[list[Any], Any]:
         self.reads += 1
+        if self.fault:
+            fault, self.fault = self.fault, None
+            raise fault
         if self.hangs or not self.reachable:
             raise StoreUnavailable("no quorum")
         if keys.PATRONI_CONFIG in names and self.view.identity.kind == "witness":
@@ -78,6 +94,8 @@ class Stage:
         return [self.value(key) for key in names], await self.members()
 
     async def get(self, key: str) -> Any:
+        if self.record_fault:
+            raise self.record_fault
         return self.value(key)
 
     def value(self, key: str) -> Any:
@@ -108,3 +126,7 @@ class Stage:
             )
             for at, name in enumerate(NAMES)
         ]
+
+
+def _logged(*_: Any, **__: Any) -> None:
+    """Log nothing."""

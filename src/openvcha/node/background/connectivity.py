@@ -7,14 +7,23 @@ from collections.abc import Callable
 
 import msgspec
 
-from openvcha.node.background.context import NodeContext, ObservedMembers
+from openvcha.node.background.context import (
+    RETRY_SECONDS,
+    LastLook,
+    NodeContext,
+    ObservedMembers,
+    report_health,
+)
 from openvcha.node.background.isolation import ISOLATED_SECONDS, IsolationGuard, QuorumState
 from openvcha.node.background.membership_cache import MembershipCache
 from openvcha.node.etcd.member import client_url, health_of, known_members
 from openvcha.node.etcd.own_member import OwnMember
 from openvcha.node.http import ask
+from openvcha.node.identity import Identity
 from openvcha.node.local_records.cluster import MajorityView, in_sync
+from openvcha.node.process.backoff import Backoff
 from openvcha.node.process.status import Contact, OwnView, Role
+from openvcha.node.process.supervised_loop import run_forever
 from openvcha.node.security.tls import NodeTls
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
@@ -34,28 +43,36 @@ PATRONI_SECONDS = 5.0
 at most once per look: its response costs as much as the rest of a look."""
 # If the node's own member of the store does not respond either: it may be restarting.
 UNSURE_SECONDS = 10.0
+CACHE_JOB = "kept cluster"
 READ_KEYS = (keys.PATRONI_LEADER, keys.PATRONI_SYNC)
 """Keys that every node may read; a witness has no access to the others."""
 
 
 async def observe_connectivity(context: NodeContext) -> None:
     """Observe until canceled; act on each observation before publishing it."""
+    control, events = context.control, context.events
     observer, cache = ConnectivityObserver(context), MembershipCache(context)
-    guard = IsolationGuard(context.layout, context.events)
-    own_store, clock = OwnMember(context.control.status("etcd")), asyncio.get_running_loop().time
+    guard = IsolationGuard(context.layout, events)
+    own_store, clock = OwnMember(control.status("etcd")), asyncio.get_running_loop().time
+    report, backoff = report_health(control), Backoff(first=RETRY_SECONDS)
+    report(CACHE_JOB, None)
+    # Restarted by itself: a failure to keep what is seen must not interrupt the guard.
+    keeping = run_forever(CACHE_JOB, cache.run, events, report_health=report, backoff=backoff)
     async with asyncio.TaskGroup() as beside:
-        beside.create_task(cache.run(), name="keep what is seen")
+        beside.create_task(keeping, name="keep what is seen")
         while True:
             began = clock()
             seen = await observer.look()
+            control.last_look = observer.last_look(seen)
             if await guard.enforce(observer.standing()):
                 seen = msgspec.structs.replace(seen, writable=False)
-            context.control.show(seen)
-            part = context.control.status("etcd")
-            context.control.tell("store", own_store.note(part, seen.contact, clock()))
+            control.tell("isolation", guard.failure)
+            control.show(seen)
+            part = control.status("etcd")
+            control.tell("store", own_store.note(part, seen.contact, clock()))
             if observer.known:
                 names = frozenset(member.name for member in observer.known.members)
-                context.control.members = ObservedMembers(began, names)
+                control.members = ObservedMembers(began, names)
                 cache.note(observer.known)
             await asyncio.sleep(SILENT_SECONDS if observer.silent else LOOK_SECONDS)
 
@@ -65,7 +82,10 @@ Trace = tuple[str | None, int | None]
 
 
 class ConnectivityObserver:
-    """An observer of the cluster on one node, which keeps the last observation."""
+    """An observer of the cluster on one node, which keeps the last observation.
+
+    It continues from the last look of a former observer: during a cut the store cannot be read.
+    """
 
     def __init__(
         self, context: NodeContext, now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
@@ -76,23 +96,24 @@ class ConnectivityObserver:
         self._tls = NodeTls(context.layout)
         self._sessions = TlsSessions()
         identity = context.identity
-        self._role = Role.UNKNOWN if identity.holds_data else Role.WITNESS
         own = keys.patroni_member(identity.member)
         data_keys = (*READ_KEYS, keys.PATRONI_CONFIG, own)
         self._names = data_keys if identity.holds_data else READ_KEYS
-        self._in_sync: bool | None = None
+        last = context.control.last_look or _no_look(identity, now())
+        self._role, self._in_sync = last.view.role, last.view.in_sync
         # As last read from the store: other nodes act on that; a hung Patroni does not notice it.
-        self._paused: bool | None = None
-        self._contact = Contact.STARTING
-        self._since = now()
-        self._last_contact = self._clock()
+        self._paused = last.paused
+        self._contact = last.view.contact
+        self._since = dt.datetime.fromisoformat(last.view.since)
+        # If the store responded before the job was restarted, it may have done so ever since.
+        self._last_contact = self._clock() if last.silent_since is None else last.silent_since
         self.silent = False
         self._patroni: PatroniNode | None = None
         self._patroni_asked = -math.inf
         # What the store shows of this node's Patroni: now, and when Patroni was last asked.
         self._trace: Trace | None = None
         self._asked_trace: Trace | None = None
-        self._voters = 0
+        self._voters = last.voters
         self._members = known_members(identity, context.layout)
         self._store: tuple[tuple[Member, ...], str | None, frozenset[str] | None] | None = None
         self._health: dict[str, MemberHealth | None] = {}
@@ -132,6 +153,11 @@ class ConnectivityObserver:
             lacks_quorum=self._lacks_quorum(),
             silent_seconds=self._silent_seconds(),
         )
+
+    def last_look(self, seen: OwnView) -> LastLook:
+        """Return what the next observer needs to continue from ``seen``."""
+        silent_since = self._last_contact if self.silent else None
+        return LastLook(seen, self._voters, self._paused, silent_since)
 
     def _is_isolated(self) -> bool:
         grace = ISOLATED_SECONDS if self._lacks_quorum() else UNSURE_SECONDS
@@ -226,3 +252,10 @@ def _role(leader: str | None, own: str) -> Role:
     if not leader:
         return Role.UNKNOWN
     return Role.ACTIVE if leader == own else Role.PASSIVE
+
+
+def _no_look(identity: Identity, now: dt.datetime) -> LastLook:
+    """Return what a node knows before its first look."""
+    role = Role.UNKNOWN if identity.holds_data else Role.WITNESS
+    view = OwnView(role=role, contact=Contact.STARTING, since=now.isoformat())
+    return LastLook(view, voters=0, paused=None, silent_since=None)

@@ -11,8 +11,12 @@ from openvcha.node.layout import Layout
 from openvcha.node.process.logs import Logger
 from openvcha.node.process.managed_process import Part
 from openvcha.node.process.status import OwnView, PartStatus
+from openvcha.node.process.supervised_loop import HealthReporter
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.sealing.cluster_store import SealedEtcd
+
+RETRY_SECONDS = 1.0
+"""The first pause before a failed job is retried."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,13 +27,27 @@ class ObservedMembers:
     names: frozenset[str]
 
 
+@dataclasses.dataclass(frozen=True)
+class LastLook:
+    """The result of the last look at the cluster, for a job that is restarted.
+
+    ``voters`` and ``paused`` are as last read from the store. ``silent_since``, in the event loop's
+    time, is None if the store responded.
+    """
+
+    view: OwnView
+    voters: int
+    paused: bool | None
+    silent_since: float | None
+
+
 class Control:
     """The controls that jobs have over the node. ``ready`` is set when it has data and parts run.
 
     ``copy`` copies the leader's data and returns whether it succeeded. ``tell`` sets a job's note
     in the node's status; None removes it. ``show`` sets the node's view of the cluster there.
     ``passwords`` is locked while the passwords of the cluster's roles change. ``members`` are from
-    the last look that had a result.
+    the last look that had a result; ``last_look`` is the last one.
     """
 
     def __init__(
@@ -46,6 +64,7 @@ class Control:
         self.ready = asyncio.Event()
         self.passwords = asyncio.Lock()
         self.members: ObservedMembers | None = None
+        self.last_look: LastLook | None = None
 
     async def halt(self, name: str) -> None:
         """Stop a part until ``begin``; return when its program has exited."""
@@ -62,6 +81,16 @@ class Control:
     def reload(self, name: str) -> None:
         """Make a part reload its files."""
         self._parts[name].signal(signal.SIGHUP)
+
+
+def report_health(control: Control) -> HealthReporter:
+    """Return what notes in the node's status that a job fails, until it runs well again."""
+
+    def report(name: str, reason: str | None) -> None:
+        text = f"was interrupted and is being retried: {reason}"
+        control.tell(f"job {name}", None if reason is None else text)
+
+    return report
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from openvcha.node.layout import Layout
 from openvcha.node.postgres.server import commits_wait, is_standby
 from openvcha.node.process.logs import Logger
-from openvcha.node.process.process_tree import is_postgres, kill_tree
+from openvcha.node.process.process_tree import StillAlive, is_postgres, kill_tree
 
 ISOLATED_SECONDS = 4.0
 """An election in etcd takes 1 to 2 s, rarely a second round: that is not isolation."""
@@ -52,13 +52,25 @@ class IsolationGuard:
         self._layout = layout
         self._events = events
         self._ended = False
+        self.failure: str | None = None
+        """Why the last ``enforce`` failed; the next one tries again."""
 
     async def enforce(self, at: QuorumState) -> bool:
         """Act on the state of the quorum, and return whether PostgreSQL was killed.
 
         Patroni does not promote it again without quorum. It may repair the data directory and start
-        it as a standby, which is fine. Raises StillAlive.
+        it as a standby, which is fine.
         """
+        before, self.failure = self.failure, None
+        try:
+            return await self._enforce(at)
+        except (OSError, StillAlive) as error:
+            self.failure = f"cut off, and may not have stopped PostgreSQL: {error}"
+        if self.failure != before:
+            self._events.warning(self.failure)
+        return False
+
+    async def _enforce(self, at: QuorumState) -> bool:
         if not at.silent_seconds:
             self._ended = False
         if self._ended or not must_stop_postgres(at):

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from openvcha.node.background.connectivity import observe_connectivity
-from openvcha.node.background.context import NodeContext
+from openvcha.node.background.context import RETRY_SECONDS, NodeContext, report_health
 from openvcha.node.background.expulsion import watch_expulsion
 from openvcha.node.background.facts import FactsPublisher, PostgresSurvey, gather_facts
 from openvcha.node.background.orphans import end_orphans
@@ -21,8 +21,6 @@ from openvcha.store.repeating import repeat
 __all__ = ["ALL_JOBS", "BackgroundJob", "NodeContext", "follow_members", "run_jobs"]
 
 REFRESH_SECONDS = 15.0
-RETRY_SECONDS = 1.0
-
 
 BackgroundJob = Callable[[NodeContext], Awaitable[None]]
 """Runs until canceled; restarted when it ends or fails."""
@@ -78,10 +76,6 @@ ALL_JOBS: Mapping[str, BackgroundJob] = {
 async def run_jobs(context: NodeContext, jobs: Mapping[str, BackgroundJob] = ALL_JOBS) -> None:
     """Run all jobs until canceled; a failing job does not affect the others."""
 
-    def report_health(name: str, reason: str | None) -> None:
-        text = f"was interrupted and is being retried: {reason}"
-        context.control.tell(f"job {name}", None if reason is None else text)
-
     async with asyncio.TaskGroup() as group:
         for name, job in jobs.items():
             backoff = Backoff(first=RETRY_SECONDS)
@@ -89,7 +83,7 @@ async def run_jobs(context: NodeContext, jobs: Mapping[str, BackgroundJob] = ALL
                 name,
                 partial(job, context),
                 context.events,
-                report_health=report_health,
+                report_health=report_health(context.control),
                 backoff=backoff,
             )
             group.create_task(work, name=f"job {name}")
