@@ -15,6 +15,7 @@ from openvcha.api.structures import ClusterMode, TaskStatus
 from openvcha.cluster.config import cluster_record
 from openvcha.node.postgres.diagnosis.replay import Holder, Replay, holder
 from openvcha.operations.failover import (
+    CHECKPOINT_SECONDS,
     REPLAY_SECONDS,
     SETTLE_SECONDS,
     SWITCH_SECONDS,
@@ -218,6 +219,17 @@ async def test_what_cannot_be_written_out_is_no_planned_failover(scene: Scene) -
     await begin(scene, planned=True)
     scene.world.faults.add("no checkpoint")
     await scene.carry()
+    assert "failover.unprepared" in await reasons(scene)
+    await validate_unchanged(scene)
+
+
+@pytest.mark.parametrize("node", [OLD, NEW])
+async def test_a_checkpoint_that_never_ends_ends_the_task(scene: Scene, node: str) -> None:
+    """The task holds the cluster's only operation."""
+    await begin(scene, planned=True)
+    scene.world.faults.add(f"{node} hangs in a checkpoint")
+    async with asyncio.timeout(2 * CHECKPOINT_SECONDS):
+        await scene.carry()
     assert "failover.unprepared" in await reasons(scene)
     await validate_unchanged(scene)
 

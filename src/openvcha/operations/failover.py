@@ -35,6 +35,8 @@ from openvcha.tasks.transient import WaitTimedOut
 SERVICE = "com.vmware.vcenter.vcha.cluster"
 REPLAY_SECONDS = 30.0
 """As long as PostgreSQL lets a query delay replay (``max_standby_streaming_delay``)."""
+CHECKPOINT_SECONDS = 600.0
+"""For both checkpoints: meanwhile the task holds the cluster's only operation."""
 SWITCH_SECONDS = 120.0
 SETTLE_SECONDS = 120.0
 LOST_SECONDS = 5.0
@@ -139,14 +141,15 @@ class Checkpoint(Step):
         """Run a checkpoint on the active, then on the passive, which needs the active's record.
 
         Then wait until the passive has replayed everything that the active has written so far.
-        Raises ApiError TIMED_OUT naming what blocks the replay.
+        Raises ApiError TIMED_OUT naming what blocks the replay, or whose checkpoint does not end.
         """
         way = await _recall(self._services, ctx)
         if way.old is None:
             return
+        until = asyncio.get_running_loop().time() + CHECKPOINT_SECONDS
         for fraction, node in ((0.0, way.old), (0.5, way.new)):
             await ctx.progress(fraction, message("progress.failover.prepare", node.name))
-            await ctx.interruptible(self._checkpoint(node))
+            await ctx.interruptible(self._checkpoint(node, until))
         target = await self._position(way.old)
         await wait_until(
             ctx, lambda: self._behind(way.new, target), REPLAY_SECONDS, 0.8, pause=LOOK_SECONDS
@@ -156,9 +159,17 @@ class Checkpoint(Step):
     async def undo(self, ctx: TaskContext) -> None:
         """Do nothing: checkpoints are harmless."""
 
-    async def _checkpoint(self, node: NodeConfig) -> None:
-        with _temporary(node):
-            await self._services.postgres.checkpoint(node.ha_address)
+    async def _checkpoint(self, node: NodeConfig, until: float) -> None:
+        """Run a checkpoint until then (the loop's time) at most. Raises WaitTimedOut."""
+        try:
+            with _temporary(node):
+                async with asyncio.timeout_at(until) as scope:
+                    await self._services.postgres.checkpoint(node.ha_address)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            late = f"the checkpoints take longer than {CHECKPOINT_SECONDS:g} s"
+            raise WaitTimedOut(message("failover.unprepared", node.name, late)) from None
 
     async def _position(self, node: NodeConfig) -> int:
         with _temporary(node):

@@ -441,7 +441,10 @@ class SeenPostgres:
 
     async def checkpoint(self, host: str) -> None:
         await self.life.before()
-        self.world.checkpoints.append(self._at(host).identity.member)
+        member = self._at(host).identity.member
+        if f"{member} hangs in a checkpoint" in self.world.faults:
+            await asyncio.Event().wait()
+        self.world.checkpoints.append(member)
         await self.life.after()
 
     async def position(self, host: str) -> int:

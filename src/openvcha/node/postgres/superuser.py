@@ -1,12 +1,14 @@
 """The cluster's own requests to PostgreSQL on a data node, as its superuser."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from socket import SHUT_RDWR, socket
 from typing import Any
 
 from psycopg import AsyncConnection, Error, sql
@@ -27,6 +29,8 @@ from openvcha.node.postgres.server import postgres_major
 from openvcha.store.node_facts import PostgresFacts
 
 STATEMENT_SECONDS = 10.0
+PROBE_SECONDS, SILENT_SECONDS = 5.0, 30.0
+"""How often a server is probed during a checkpoint, and how long it may be silent meanwhile."""
 WRITTEN = "select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint"
 
 
@@ -56,9 +60,37 @@ class Superuser:
         return await AsyncConnection.connect(place, autocommit=True, dbname=database)
 
     async def checkpoint(self, host: str) -> None:
-        """Run a checkpoint, however long it takes. Raises PostgresUnreachable."""
+        """Run a checkpoint, however long it takes, as long as the server responds.
+
+        Raises PostgresUnreachable.
+        """
         async with self._at(host, None) as connection:
-            await connection.execute("checkpoint")
+            running = asyncio.create_task(connection.execute("checkpoint"))
+            silence = asyncio.create_task(self._silence(host))
+            try:
+                await asyncio.wait([running, silence], return_when=asyncio.FIRST_COMPLETED)
+                if not running.done():
+                    late = f"no login for {SILENT_SECONDS:g} s during a checkpoint"
+                    raise PostgresUnreachable(f"PostgreSQL at {host}: {late}")
+                running.result()
+            finally:
+                if not running.done():
+                    _disconnect(connection)
+                silence.cancel()
+                await asyncio.gather(running, silence, return_exceptions=True)
+
+    async def _silence(self, host: str) -> None:
+        """Return once a server has accepted no login for SILENT_SECONDS.
+
+        A frozen server's kernel still acknowledges what is sent, so TCP does not notice.
+        """
+        clock = asyncio.get_running_loop().time
+        responded = clock()
+        while clock() - responded < SILENT_SECONDS:
+            await asyncio.sleep(PROBE_SECONDS)
+            with contextlib.suppress(Error, OSError, EngineMissing, TimeoutError):
+                async with asyncio.timeout(STATEMENT_SECONDS), await self.connect(host):
+                    responded = clock()
 
     async def position(self, host: str) -> int:
         """Return a primary's write position, in bytes of the log. Raises PostgresUnreachable."""
@@ -126,3 +158,9 @@ class Superuser:
 
     def _find(self) -> Postgres:
         return find_postgres(os.environ, postgres_major(self._layout.pgdata))
+
+
+def _disconnect(connection: AsyncConnection[Any]) -> None:
+    """End a connection at once: psycopg would wait for the server to confirm a cancel."""
+    with contextlib.suppress(OSError), socket(fileno=os.dup(connection.fileno())) as end:
+        end.shutdown(SHUT_RDWR)
