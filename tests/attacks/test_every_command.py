@@ -86,7 +86,10 @@ DRIVEN: Mapping[str, tuple[str, ...]] = {
     "node status": ("node status {node}", "node status {node} --json", "node status {empty}"),
     "node service": ("node service {node}",),
     "node api": ("node api {node}",),
-    "node make-standalone": ("node make-standalone {node} --yes",),
+    "node make-standalone": (
+        "node make-standalone {node} --yes",
+        "node make-standalone {node} --cancel",
+    ),
     "node promote": ("node promote {node} --yes",),
     "node token": ("node token passive", "node token passive --json"),
     "node create": (

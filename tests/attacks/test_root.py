@@ -23,7 +23,7 @@ from openvcha.node.identity import IDENTITY, Identity
 from openvcha.node.layout import Layout
 from openvcha.node.process.process_tree import kill_tree, read_process
 from openvcha.node.process.status import NodeStatus
-from openvcha.node.recovery.recovery import Request, RequestKind, write_request
+from openvcha.node.recovery.request import Request, RequestKind, write_request
 from openvcha.node.security.certificates import new_authorities
 from openvcha.system.durable import write_durably, write_private
 from openvcha.system.path_owners import CannotDropRoot, acting_as, controlling_uid, hand_over
@@ -208,6 +208,7 @@ TRAPS = (
     "run/supervisor.pid",
     "run/lock",
     "run/recovery.json",
+    "run/recovery.lock",
     "logs/etcd.jsonl",
     "logs/console.log",
     "tls/ca.crt",
@@ -221,6 +222,7 @@ NODE_COMMANDS = (
     "node api {node}",
     "node status {node}",
     "node make-standalone --yes {node}",
+    "node make-standalone --cancel {node}",
     "node promote --yes {node}",
     "node create {node} --join https://127.0.0.1:1 --role witness --ha-address 127.0.0.1",
     "node create {home}/new --join https://127.0.0.1:1 --role witness --ha-address 127.0.0.1",

@@ -28,7 +28,8 @@ from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import load_kept
 from openvcha.node.local_records.sealed_records import KEPT
 from openvcha.node.process.process_tree import find_tree
-from openvcha.node.recovery.recovery import FORCE_FLAG, load_outcome, load_request
+from openvcha.node.recovery.recovery import FORCE_FLAG, load_outcome
+from openvcha.node.recovery.request import load_request
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import Etcd

@@ -11,14 +11,10 @@ from tests.support.simulated.observations import configured
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.node.identity import Ports
-from openvcha.operations.steps.quorum import (
-    MAX_GAP_SECONDS,
-    MIN_PROBES,
-    SILENCE_SECONDS,
-    SilenceWatch,
-)
+from openvcha.operations.steps.quorum import SilenceWatch
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
+from openvcha.system.silence import MAX_GAP_SECONDS, MIN_PROBES, SILENCE_SECONDS
 
 pytestmark = SIMULATED
 

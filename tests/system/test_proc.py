@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from openvcha.system.proc import read_stat
+from openvcha.system.proc import boot_id, read_stat
 
 
 def test_a_process_is_read() -> None:
@@ -45,3 +45,11 @@ def test_a_name_forges_nothing(tmp_path: Path, name: str) -> None:
     assert found
     # The numbers are those of the fields in the manual, proc_pid_stat(5).
     assert found == (name, "T", 4, 5, 6, 14, 15, 22)
+
+
+def test_the_id_of_the_boot_is_read(tmp_path: Path) -> None:
+    """It stays the same until the machine restarts."""
+    assert boot_id() == boot_id() != ""
+    (tmp_path / "sys/kernel/random").mkdir(parents=True)
+    (tmp_path / "sys/kernel/random/boot_id").write_text("another\n")
+    assert boot_id(tmp_path) == "another"

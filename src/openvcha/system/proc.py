@@ -1,4 +1,4 @@
-"""Reading /proc/PID/stat (proc_pid_stat(5))."""
+"""Reading /proc: PID/stat (proc_pid_stat(5)) and the id of the boot."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -41,3 +41,8 @@ def read_stat(pid: int, proc: Path = PROC) -> Stat | None:
         state.decode(),
         *(int(numbers[at]) for at in (0, 1, 2, 10, 11, 18)),
     )
+
+
+def boot_id(proc: Path = PROC) -> str:
+    """Return the id of this boot of the machine, new at each boot. Raises OSError."""
+    return (proc / "sys/kernel/random/boot_id").read_text().strip()

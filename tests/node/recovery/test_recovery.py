@@ -1,5 +1,6 @@
 """A recovery request on a node: carried out before anything runs, and again after a crash."""
 
+import asyncio
 import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
@@ -14,20 +15,32 @@ from openvcha.node.layout import Layout
 from openvcha.node.postgres.cloning.data_backup import create_backup, list_backups
 from openvcha.node.recovery import recovery
 from openvcha.node.recovery.recovery import (
+    ALONE_SECONDS,
     FORCE_FLAG,
+    WAITING,
+    WITHDRAWN,
     Recovery,
+    load_outcome,
+    outcome_of,
+)
+from openvcha.node.recovery.request import (
+    VALID,
     Request,
     RequestKind,
-    load_outcome,
+    Withdrawal,
     load_request,
-    outcome_of,
+    submit,
+    withdraw,
     write_request,
 )
 from openvcha.node.recovery.survey import Listed, Survey
+from openvcha.system.silence import MIN_PROBES, SILENCE_SECONDS
 
 pytestmark = pytest.mark.looptime
 
 ASKED = ["begun", "stopped"]
+NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
+BOOT = "this-boot"
 OWN, OTHER = "https://127.1.1.1:2380", "https://127.1.1.2:2380"
 
 
@@ -63,6 +76,9 @@ class Stage:
         self.meanwhile: Callable[[], None] = lambda: None
         self.forbids: str | None = None
         self.asked = 0
+        self.look_seconds = 0.1
+        self.now, self.boot = NOON, BOOT
+        self.told: list[str] = []
         self.in_survey: Callable[[], None] = lambda: None
         self.listed: Listed | None = {OWN: "own", OTHER: "other"}
         patch.setattr(recovery, "is_healthy", self.answer)
@@ -76,6 +92,7 @@ class Stage:
 
     async def survey(self, *_: Any, public: bool) -> Survey:
         assert public
+        await asyncio.sleep(self.look_seconds)
         self.asked += 1
         self.in_survey()
         return Survey(self.identity, None, self.listed, None, ())
@@ -96,12 +113,26 @@ class Stage:
         """Do as the supervisor does at its start."""
         found = load_request(self.layout)
         assert found
-        todo = Recovery(self.identity, self.layout, self.etcd_with, self.rewrite)
+        todo = Recovery(
+            self.identity,
+            self.layout,
+            self.etcd_with,
+            self.rewrite,
+            tell=self.told.append,
+            now=lambda: self.now,
+            boot=lambda: self.boot,
+        )
         return (await todo.carry_out(found)).error
 
     async def ask(self, wish: RequestKind = RequestKind.STANDALONE) -> str | None:
-        write_request(self.layout, Request(wish=wish, id="1"))
+        write_request(self.layout, request(wish))
         return await self.carry_out()
+
+
+def request(
+    wish: RequestKind = RequestKind.STANDALONE, *, number: str = "1", begun: bool = False
+) -> Request:
+    return Request(wish=wish, id=number, begun=begun, asked=NOON.isoformat(), boot=BOOT)
 
 
 def _named(flags: tuple[str, ...]) -> str:
@@ -146,7 +177,7 @@ async def test_a_node_is_made_stand_alone_and_asks_no_other_any_more(stage: Stag
     assert stage.done == [*ASKED, "forced", "rewritten", "stopped"]
     assert load_identity(stage.layout.root).etcd_initial_cluster == {"own": OWN}
     assert load_request(stage.layout) is None
-    outcome = await outcome_of(stage.layout, Request(wish=RequestKind.STANDALONE, id="1"), 1)
+    outcome = await outcome_of(stage.layout, request(), 1)
     assert outcome
     assert outcome.error is None
 
@@ -161,12 +192,11 @@ async def test_after_a_crash_it_is_done_again(stage: Stage) -> None:
     assert await stage.carry_out() is None
     again = [*ASKED, "forced", "rewritten", "stopped"]
     assert stage.done == [*ASKED, "forced", "stopped", *again]
-    assert stage.asked == 2
 
 
 async def test_who_asks_again_meanwhile_gets_an_answer_too(stage: Stage) -> None:
     """The command was interrupted and run again: the second run waits for its own outcome."""
-    again = Request(wish=RequestKind.STANDALONE, id="2")
+    again = request(number="2")
     stage.meanwhile = lambda: write_request(stage.layout, again)
     assert await stage.ask() is None
     assert await outcome_of(stage.layout, again, 1)
@@ -212,7 +242,7 @@ async def test_data_that_were_set_aside_are_put_back_first(stage: Stage, wish: R
 async def test_an_outcome_of_another_request_is_not_taken_for_this_one(stage: Stage) -> None:
     """The previous one's file may still exist."""
     await stage.ask()
-    assert await outcome_of(stage.layout, Request(wish=RequestKind.STANDALONE, id="2"), 1) is None
+    assert await outcome_of(stage.layout, request(number="2"), 1) is None
 
 
 async def test_who_has_come_back_meanwhile_forbids_it(stage: Stage) -> None:
@@ -231,7 +261,7 @@ async def test_what_has_begun_is_not_forced_beside_others(
     stage: Stage, listed: Listed | None
 ) -> None:
     """The mark comes before forcing: power may fail in between, and the others may serve again."""
-    write_request(stage.layout, Request(wish=RequestKind.STANDALONE, id="1", begun=True))
+    write_request(stage.layout, request(begun=True))
     stage.listed, stage.forbids = listed, "vcha-2 answers"
     assert await stage.carry_out() == "vcha-2 answers"
     assert stage.done == ASKED
@@ -259,8 +289,8 @@ async def test_a_store_of_one_without_a_mark_is_judged_like_any(stage: Stage) ->
 
 async def test_asked_again_while_it_begins_the_newer_request_is_answered(stage: Stage) -> None:
     """The mark of the older one does not replace it."""
-    again = Request(wish=RequestKind.STANDALONE, id="2")
-    write_request(stage.layout, Request(wish=RequestKind.STANDALONE, id="1"))
+    again = request(number="2")
+    write_request(stage.layout, request())
     stage.in_survey = lambda: write_request(stage.layout, again)
     assert await stage.carry_out() is None
     assert await outcome_of(stage.layout, again, 1)
@@ -278,3 +308,117 @@ async def test_a_store_that_is_full_is_given_room_before_it_is_rewritten(stage: 
     stage.full = True
     assert await stage.ask() is None
     assert stage.done == [*ASKED, "forced", "room", "rewritten", "stopped"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "boot", "reason"),
+    [
+        (NOON - VALID - dt.timedelta(seconds=1), BOOT, "is valid for 10 min; ask again"),
+        (NOON + VALID + dt.timedelta(seconds=1), BOOT, "is valid for 10 min; ask again"),
+        (NOON, "an earlier boot", "before this machine was restarted; ask again"),
+        (None, BOOT, "the time of the request is unknown"),
+    ],
+)
+@pytest.mark.parametrize("begun", [False, True])
+async def test_an_old_request_is_void(
+    stage: Stage, asked: dt.datetime | None, boot: str, reason: str, begun: bool
+) -> None:
+    """Since then the others may have served for days; after a power failure they start later."""
+    stamp = asked.isoformat() if asked else ""
+    old = msgspec.structs.replace(request(begun=begun), asked=stamp, boot=boot)
+    write_request(stage.layout, old)
+    assert reason in str(await stage.carry_out())
+    assert "forced" not in stage.done
+    assert load_request(stage.layout) is None
+
+
+async def test_what_is_cut_off_is_carried_through_however_old_the_request_is(stage: Stage) -> None:
+    """There is no way back, so the power may have been off for days."""
+    write_request(stage.layout, request(begun=True))
+    stage.now, stage.boot, stage.listed = NOON + dt.timedelta(days=9), "another", {OWN: "own"}
+    assert await stage.carry_out() is None
+    assert stage.asked == 1
+
+
+async def test_all_others_must_stay_silent(stage: Stage) -> None:
+    """Whoever boots a little later than this node forbids it; meanwhile it says what it awaits."""
+    start = asyncio.get_running_loop().time()
+    assert await stage.ask() is None
+    assert asyncio.get_running_loop().time() - start >= SILENCE_SECONDS
+    assert stage.asked >= MIN_PROBES
+    assert set(stage.told) == {WAITING}
+
+
+@pytest.mark.parametrize("look", [2, MIN_PROBES, 20])
+async def test_who_boots_a_little_later_forbids_it(stage: Stage, look: int) -> None:
+    """After a power failure of the whole site, say."""
+
+    def boots() -> None:
+        if stage.asked == look:
+            stage.forbids = "vcha-2 answers"
+
+    stage.in_survey = boots
+    assert await stage.ask() == "vcha-2 answers"
+    assert stage.asked == look
+    assert stage.done == ASKED
+
+
+async def test_looks_with_gaps_are_no_silence(stage: Stage) -> None:
+    """A machine that is too busy to look says so, and changes nothing."""
+    stage.look_seconds = 11.0
+    start = asyncio.get_running_loop().time()
+    assert "may be busy: try again" in str(await stage.ask())
+    assert asyncio.get_running_loop().time() - start == pytest.approx(ALONE_SECONDS, abs=1)
+    assert stage.done == ASKED
+
+
+async def test_a_request_is_withdrawn_while_it_waits(stage: Stage) -> None:
+    """By another command."""
+
+    def withdrawn() -> None:
+        if stage.asked == 3:
+            assert withdraw(stage.layout) is Withdrawal.WITHDRAWN
+
+    stage.in_survey = withdrawn
+    assert await stage.ask() == WITHDRAWN
+    assert stage.asked == 3
+    assert stage.done == ASKED
+
+
+async def test_a_request_that_is_withdrawn_at_the_last_moment_is_not_begun(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Either it is withdrawn or it has begun."""
+    monkeypatch.setattr(recovery, "forget_required_votes", withdraw)
+    assert await stage.ask() == WITHDRAWN
+    assert stage.done == ASKED
+
+
+async def test_what_has_begun_cannot_be_withdrawn(stage: Stage) -> None:
+    """The store may be separated: without the request the node would start with it."""
+    write_request(stage.layout, request(begun=True))
+    assert withdraw(stage.layout) is Withdrawal.BEGUN
+    assert load_request(stage.layout) == request(begun=True)
+
+
+def test_only_a_request_to_stand_alone_is_withdrawn(stage: Stage) -> None:
+    assert withdraw(stage.layout) is Withdrawal.NOTHING
+    write_request(stage.layout, request(RequestKind.RESTORE))
+    assert withdraw(stage.layout) is Withdrawal.NOTHING
+    assert load_request(stage.layout)
+
+
+@pytest.mark.parametrize("wish", list(RequestKind))
+def test_what_has_begun_stays_begun_when_it_is_asked_for_again(
+    stage: Stage, wish: RequestKind
+) -> None:
+    """Otherwise an answer of another node would let this one start with a separated store."""
+    write_request(stage.layout, request(begun=True))
+    submit(stage.layout, request(wish, number="2"))
+    assert load_request(stage.layout) == request(number="2", begun=True)
+
+
+def test_a_request_replaces_one_that_is_unreadable(stage: Stage) -> None:
+    (stage.layout.root / "recovery.json").write_text("{")
+    submit(stage.layout, request())
+    assert load_request(stage.layout) == request()

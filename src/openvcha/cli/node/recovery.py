@@ -26,17 +26,23 @@ from openvcha.node.process.process_tree import is_running
 from openvcha.node.process.status import load_status
 from openvcha.node.recovery import standalone_rules
 from openvcha.node.recovery.own_data import missing_data, missing_store
-from openvcha.node.recovery.recovery import Request, RequestKind, outcome_of, write_request
+from openvcha.node.recovery.recovery import outcome_of
+from openvcha.node.recovery.request import Request, RequestKind, Withdrawal, submit, withdraw
 from openvcha.node.recovery.survey import Survey
 from openvcha.store.errors import StoreUnavailable
+from openvcha.system.proc import boot_id
+from openvcha.system.silence import SILENCE_SECONDS
 
 Directory = Annotated[
     Path, typer.Argument(help="The node's directory.", exists=True, file_okay=False)
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+Cancel = Annotated[
+    bool, typer.Option("--cancel", help="Withdraw the request, unless the store is separated.")
+]
 
 ASK_SECONDS = 6.0
-OUTCOME_SECONDS = 150.0
+OUTCOME_SECONDS = 300.0
 FAILED = {
     Outcome.CHANGED: (
         "was not made the primary: the leader has just changed; see which node leads and try again"
@@ -61,15 +67,19 @@ FAILED = {
 }
 
 
-def make_standalone(directory: Directory, yes: Yes = False) -> None:
+def make_standalone(directory: Directory, yes: Yes = False, cancel: Cancel = False) -> None:
     """Make this node a cluster of its own when both others are gone for good.
 
     The store is reduced to one member, the configuration becomes that of a first node, and the node
     accepts writes again. This is refused while a quorum, or any other node, responds: power off
-    what must not continue. All nodes are checked once more before anything changes.
+    what must not continue. All others must then be silent for 30 s before anything changes. A node
+    that is not running does it if it is started within 10 minutes, before the machine restarts.
     """
     with reporting_errors():
         layout = Layout(node_directory(directory))
+        if cancel:
+            _withdraw(layout)
+            return
         identity = _data_node(layout)
         if lacking := missing_store(layout):
             raise fail(f"{identity.name} was not made stand-alone: {lacking}")
@@ -146,16 +156,36 @@ def _explain_alone(found: Survey) -> None:
 
 
 def _ask_supervisor(layout: Layout, wish: RequestKind, identity: Identity) -> None:
-    request = Request(wish=wish, id=secrets.token_hex(8))
-    write_request(layout, request)
+    asked = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    request = Request(wish=wish, id=secrets.token_hex(8), asked=asked, boot=boot_id())
+    submit(layout, request)
     if not is_running(layout.root):
-        say(f"{identity.name} is not running; the change will be made when it starts")
+        say(
+            f"{identity.name} is not running; the change will be made when it starts, within"
+            " 10 min; to withdraw it, use `vcha node make-standalone --cancel`"
+        )
         raise typer.Exit
+    if wish is RequestKind.STANDALONE:
+        say(f"All others must be silent for {SILENCE_SECONDS:g} s; this may take some minutes.")
     outcome = asyncio.run(outcome_of(layout, request, OUTCOME_SECONDS))
     if outcome is None:
         raise fail(f"still in progress after {OUTCOME_SECONDS:g} s; see {layout.logs}")
     if outcome.error:
         raise fail(f"failed: {outcome.error}")
+
+
+def _withdraw(layout: Layout) -> None:
+    name = load_identity(layout.root).name
+    match withdraw(layout):
+        case Withdrawal.WITHDRAWN:
+            say(f"the request was withdrawn: {name} will not be made stand-alone")
+        case Withdrawal.NOTHING:
+            raise fail(f"there is no request to make {name} stand-alone")
+        case Withdrawal.BEGUN:
+            raise fail(
+                f"the request cannot be withdrawn: the store of {name} is, or may be, separated"
+                " from the others already; start the node to finish it, and never start the others"
+            )
 
 
 async def _observed(

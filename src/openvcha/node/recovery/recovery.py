@@ -1,12 +1,11 @@
-"""Recovery requests to a node without quorum, and how its supervisor runs them.
+"""How a node's supervisor carries out a recovery request, before the node's parts start.
 
-A request is a file: a command writes it, and the supervisor acts on it before the node's parts
-start, and deletes it only when everything is done. So it runs again after a crash at any point.
+It deletes the request only when everything is done. So it runs again after a crash at any point.
 """
 
 import asyncio
 import contextlib
-import enum
+import datetime as dt
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,42 +25,45 @@ from openvcha.node.postgres.cloning.clone import remove_tree
 from openvcha.node.postgres.cloning.data_backup import restore_backup
 from openvcha.node.process.managed_process import Part
 from openvcha.node.recovery.own_data import WITNESS, missing_data, missing_store
+from openvcha.node.recovery.request import (
+    POLL_SECONDS,
+    Request,
+    RequestKind,
+    expiry,
+    finish,
+    load_request,
+    mark_begun,
+)
 from openvcha.node.recovery.standalone_rules import is_separated, standalone_refusal
 from openvcha.node.recovery.survey import survey
 from openvcha.node.security.tls import NodeTls
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.interface import StoreWithAccounts
-from openvcha.system.durable import sync_directory, write_durably, write_private
-from openvcha.system.new_files import until_exists
+from openvcha.system.durable import write_private
+from openvcha.system.proc import boot_id
+from openvcha.system.silence import SILENCE_SECONDS, Silence, prolonged
 
 FORCE_SECONDS = 60.0
 ELECTION_SECONDS = 4.0
 """The node's own member needs 1 to 2 s to find a quorum, rarely a second round."""
-POLL_SECONDS = 0.1
+LOOK_PAUSE_SECONDS = 1.0
+ALONE_SECONDS = 120.0
+"""How long the others may be asked: on a busy machine the looks have gaps, and prove nothing."""
 FORCE_FLAG = "--force-new-cluster"
+
+WITHDRAWN = "it was withdrawn"
+WAITING = (
+    f"waiting until all other nodes have been silent for {SILENCE_SECONDS:g} s; withdraw it with"
+    " `vcha node make-standalone --cancel`"
+)
+BUSY = (
+    f"whether the others were silent for {SILENCE_SECONDS:g} s is unknown after"
+    f" {ALONE_SECONDS:g} s of asking; this machine may be busy: try again"
+)
 
 Rewrite = Callable[[StoreWithAccounts, Identity], Awaitable[None]]
 """Makes the cluster stand-alone in a store of one member; idempotent."""
-
-
-class RequestKind(enum.StrEnum):
-    """The kind of a request."""
-
-    STANDALONE = "STANDALONE"  # a store of one member and a cluster of one node
-    RESTORE = "RESTORE"  # the data from the backup
-
-
-class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """A request; ``id`` distinguishes its outcome from earlier ones.
-
-    ``begun``: the store was, or may have been, separated from the other members. Only once it is
-    separated is there no way back; until then the others are asked again: they may have returned.
-    """
-
-    wish: RequestKind
-    id: str
-    begun: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,27 +77,9 @@ class RecoveryFailed(Exception):  # noqa: N818 - the outcome of a request, not a
     """A request failed; nothing that is in use was changed."""
 
 
-def request_path(layout: Layout) -> Path:
-    """Return the path of the request."""
-    return layout.root / "recovery.json"
-
-
 def outcome_path(layout: Layout) -> Path:
     """Return the path of the last request's outcome."""
     return layout.run / "recovery.json"
-
-
-def write_request(layout: Layout, request: Request) -> None:
-    """Write a request for the node's supervisor, now or at its next start. Raises OSError."""
-    write_durably(request_path(layout), msgspec.json.encode(request))
-
-
-def load_request(layout: Layout) -> Request | None:
-    """Return the pending request, if any. Raises OSError, msgspec.DecodeError."""
-    try:
-        return msgspec.json.decode(request_path(layout).read_bytes(), type=Request)
-    except FileNotFoundError:
-        return None
 
 
 def load_outcome(layout: Layout) -> Outcome | None:
@@ -106,28 +90,29 @@ def load_outcome(layout: Layout) -> Outcome | None:
         return None
 
 
-def set_unreadable_aside(layout: Layout) -> None:
-    """Rename an unreadable request, which would prevent every start of the node."""
-    path = request_path(layout)
-    path.replace(path.with_suffix(".unreadable"))
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
 
 
-async def wait_for_request(layout: Layout) -> None:
-    """Wait until there is a request."""
-    await until_exists(request_path(layout), POLL_SECONDS)
+def _untold(_: str) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True)
 class Recovery:
     """The execution of requests on a node with no running parts.
 
-    ``etcd_with`` returns the part that runs etcd, with extra flags.
+    ``etcd_with`` returns the part that runs etcd, with extra flags; ``tell`` gets what it waits
+    for; ``boot`` returns the id of the machine's boot.
     """
 
     identity: Identity
     layout: Layout
     etcd_with: Callable[..., Part]
     rewrite: Rewrite
+    tell: Callable[[str], None] = _untold
+    now: Callable[[], dt.datetime] = _now
+    boot: Callable[[], str] = boot_id
 
     async def carry_out(self, request: Request) -> Outcome:
         """Run a request, write its outcome, and delete the request."""
@@ -138,51 +123,71 @@ class Recovery:
             error = str(failed)
         outcome = Outcome(id=request.id, error=error)
         write_private(outcome_path(self.layout), msgspec.json.encode(outcome))
-        newer = load_request(self.layout)
-        if newer is not None and newer.id != request.id:
-            # There is a newer request, and its sender waits for its own outcome.
-            return await self.carry_out(newer)
-        request_path(self.layout).unlink(missing_ok=True)
-        sync_directory(self.layout.root)
-        return outcome
+        # The sender of a newer request waits for its own outcome.
+        newer = finish(self.layout, request)
+        return outcome if newer is None else await self.carry_out(newer)
 
     async def _do(self, request: Request) -> None:
         if not self.identity.holds_data:
             raise RecoveryFailed(WITNESS)
         if request.wish is RequestKind.STANDALONE:
-            await self._require_alone(begun=request.begun)
+            await self._require_alone(request)
         await asyncio.to_thread(self._restore)
         if request.wish is RequestKind.STANDALONE:
             # Otherwise VMs that are gone for good would be powered on while the store is down.
             forget_required_votes(self.layout)
-            self._mark_begun(request)
+            if not mark_begun(self.layout, request):
+                raise RecoveryFailed(WITHDRAWN)
             await self._stand_alone()
 
-    def _mark_begun(self, request: Request) -> None:
-        # If there is a newer request, it gets the outcome.
-        newest = load_request(self.layout) or request
-        begun = msgspec.structs.replace(newest, wish=request.wish, begun=True)
-        write_request(self.layout, begun)
-
-    async def _require_alone(self, *, begun: bool) -> None:
+    async def _require_alone(self, request: Request) -> None:
         """Require that no other node responds: some may have returned since the command asked.
 
         The node's own etcd runs meanwhile, unchanged: it names the members that it knows, and finds
         a quorum if there is one. Once it is separated it has its own quorum, and stopping here
         would leave a single node with the records of a larger cluster.
         """
+        if not request.begun and (reason := self._void()):
+            raise RecoveryFailed(reason)
         self._require_store()
         part = self.etcd_with()
         part.begin()
         try:
             tls = NodeTls(self.layout)
-            await self._settled(tls, FORCE_SECONDS if begun else ELECTION_SECONDS)
-            found = await survey(self.identity, self.layout, tls, public=True)
-            reason = None if begun and is_separated(found) else standalone_refusal(found)
+            await self._settled(tls, FORCE_SECONDS if request.begun else ELECTION_SECONDS)
+            async with asyncio.timeout(ALONE_SECONDS):
+                reason = await self._why_not_alone(request, tls)
+        except TimeoutError:
+            reason = BUSY
         finally:
             await part.stop()
         if reason:
             raise RecoveryFailed(reason)
+
+    async def _why_not_alone(self, request: Request, tls: NodeTls) -> str | None:
+        """Return why the store must not be separated; None after a lasting silence of all others.
+
+        Silence at one look proves nothing: after a power failure the others may still be starting.
+        """
+        clock = asyncio.get_running_loop().time
+        silence: Silence | None = None
+        while True:
+            began = clock()
+            found = await survey(self.identity, self.layout, tls, public=True)
+            if request.begun and is_separated(found):
+                return None
+            if reason := standalone_refusal(found) or self._void():
+                return reason
+            silence = prolonged(silence, began, clock())
+            if silence.lasted:
+                return None
+            self.tell(WAITING)
+            await asyncio.sleep(LOOK_PAUSE_SECONDS)
+
+    def _void(self) -> str | None:
+        """Return why the pending request is void; None if it is valid."""
+        newest = load_request(self.layout)
+        return WITHDRAWN if newest is None else expiry(newest, self.now(), self.boot())
 
     async def _settled(self, tls: NodeTls, seconds: float) -> None:
         """Wait until the node's own member finds a quorum, for a limited time: it may be broken."""

@@ -30,13 +30,8 @@ from openvcha.node.process.logs import RotatingLog, log_path, logger
 from openvcha.node.process.managed_process import Part, PartSpec
 from openvcha.node.process.process_tree import find_tree, kill_tree, read_process
 from openvcha.node.process.status import NodeStatus, OwnView, save_status
-from openvcha.node.recovery.recovery import (
-    Recovery,
-    Rewrite,
-    load_request,
-    set_unreadable_aside,
-    wait_for_request,
-)
+from openvcha.node.recovery.recovery import Recovery, Rewrite
+from openvcha.node.recovery.request import load_request, set_unreadable_aside, wait_for_request
 from openvcha.node.security.rotation import put_in_place_at_start
 from openvcha.node.security.tls import NodeTls
 from openvcha.node.supervisor.plan import PartPlan, all_parts, reaper_part
@@ -126,7 +121,13 @@ class Supervisor:
         if request is None or self._rewrite is None:
             return
         self._events.warning("recovery", wish=request.wish)
-        recovery = Recovery(self._identity, self._layout, self._etcd_with, self._rewrite)
+        recovery = Recovery(
+            self._identity,
+            self._layout,
+            self._etcd_with,
+            self._rewrite,
+            tell=lambda text: self._tell("recovery", text),
+        )
         outcome = await recovery.carry_out(request)
         self._events.warning("recovery finished", wish=request.wish, error=outcome.error)
         self._tell("recovery", f"failed: {outcome.error}" if outcome.error else None)

@@ -1,7 +1,6 @@
 """Removal of the vote of a node that is to stop, and proof that it has stopped."""
 
 import asyncio
-from dataclasses import dataclass
 
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
@@ -11,15 +10,12 @@ from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.operations.context import Services
 from openvcha.store import keys
 from openvcha.system.host_port import url
+from openvcha.system.silence import SILENCE_SECONDS, Silence, prolonged
 from openvcha.tasks.steps import TemporaryFailure
 
 PROBE_SECONDS = 1.0
 SILENT = "silent"
 """Key in a task's state: the nodes that cannot be powered off here were seen to be off."""
-SILENCE_SECONDS = 30.0
-MAX_GAP_SECONDS = 10.0
-"""Longer than the interval between two probes of a task (5 s), with the probe itself."""
-MIN_PROBES = 6
 SILENT_SECONDS = 90.0
 """How long a step waits for such a silence: an administrator has to power the node off first."""
 
@@ -41,24 +37,6 @@ async def remove_voter(
         raise TemporaryFailure(message("fence.still.votes", name))
 
 
-@dataclass(frozen=True)
-class _Silent:
-    """Consecutive probes without an answer: start of the first, end of the last, in seconds."""
-
-    since: float
-    last: float
-    looks: int
-
-
-def _goes_on(before: _Silent | None, began: float, ended: float) -> _Silent:
-    """Return the history with one more failed probe; after a gap, it starts at that probe's end."""
-    if ended - (before.last if before else began) > MAX_GAP_SECONDS:
-        return _Silent(ended, ended, 1)
-    if before is None:
-        return _Silent(began, ended, 1)
-    return _Silent(before.since, ended, before.looks + 1)
-
-
 class SilenceWatch:
     """How long a node that cannot be powered off here has been silent, without a gap.
 
@@ -68,7 +46,7 @@ class SilenceWatch:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._silent: dict[str, _Silent] = {}
+        self._silent: dict[str, Silence] = {}
 
     async def unmet(self, node: NodeConfig) -> LocalizableMessage | None:
         """Probe, and return what is missing; None once it has been silent long enough."""
@@ -77,9 +55,9 @@ class SilenceWatch:
         before = self._silent.pop(node.member, None)
         if await self._answers(node):
             return message("fence.still.answers", node.name, node.ha_address)
-        silent = _goes_on(before, began, asyncio.get_running_loop().time())
+        silent = prolonged(before, began, asyncio.get_running_loop().time())
         self._silent[node.member] = silent
-        if silent.last - silent.since >= SILENCE_SECONDS and silent.looks >= MIN_PROBES:
+        if silent.lasted:
             return None
         return message("fence.silence", node.name, node.ha_address, f"{SILENCE_SECONDS:g}")
 

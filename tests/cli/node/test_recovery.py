@@ -1,0 +1,85 @@
+"""`vcha node make-standalone` and `vcha node promote`: requests, and what they tell a person."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import typer
+
+from openvcha.cli.node import recovery as command
+from openvcha.node.identity import Identity, load_identity, save_identity
+from openvcha.node.layout import Layout
+from openvcha.node.recovery.request import Request, RequestKind, load_request, write_request
+from openvcha.node.recovery.survey import Survey
+
+REQUEST = Request(wish=RequestKind.STANDALONE, id="1")
+
+
+@pytest.fixture
+def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
+    """Create a node that is off, with data and a store."""
+    made = Layout(tmp_path)
+    made.make_directories()
+    (made.etcd_data / "member").mkdir(parents=True)
+    made.pgdata.mkdir()
+    (made.pgdata / "PG_VERSION").write_text("15")
+    identity = Identity(
+        cluster_id="c",
+        cluster_name="c",
+        member="own",
+        kind="data",
+        vm="vm-1",
+        name="vcha-1",
+        ha_address="127.1.1.1",
+        etcd_initial_cluster={"own": "https://127.1.1.1:2380"},
+    )
+    save_identity(tmp_path, identity)
+    monkeypatch.setattr(command, "node_directory", lambda directory: directory)
+    return made
+
+
+def test_a_node_that_is_off_is_asked_with_the_time_and_the_boot(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By these its supervisor recognizes an old request; the command says how to withdraw it."""
+
+    async def nobody(*_: object) -> None:
+        """Return no reason against it."""
+
+    async def silence(*_: object) -> Survey:
+        return Survey(load_identity(layout.root), None, None, None, ())
+
+    monkeypatch.setattr(command, "ask_all", silence)
+    monkeypatch.setattr(command, "check_standalone", nobody)
+    monkeypatch.setattr(command, "boot_id", lambda: "this-boot")
+    with pytest.raises(typer.Exit):
+        command.make_standalone(layout.root, yes=True)
+    found = load_request(layout)
+    assert found
+    assert (found.wish, found.begun, found.boot) == (RequestKind.STANDALONE, False, "this-boot")
+    assert found.asked.endswith("+00:00")
+    said = capsys.readouterr().out
+    assert "within 10 min" in said
+    assert "--cancel" in said
+
+
+def test_a_request_is_withdrawn(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once; then there is none."""
+    write_request(layout, REQUEST)
+    command.make_standalone(layout.root, cancel=True)
+    assert "the request was withdrawn" in capsys.readouterr().out
+    assert load_request(layout) is None
+    with pytest.raises(typer.Exit):
+        command.make_standalone(layout.root, cancel=True)
+    assert "there is no request" in capsys.readouterr().err
+
+
+def test_a_request_that_has_begun_is_not_withdrawn(
+    layout: Layout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = msgspec.structs.replace(REQUEST, begun=True)
+    write_request(layout, begun)
+    with pytest.raises(typer.Exit):
+        command.make_standalone(layout.root, cancel=True)
+    assert "never start the others" in capsys.readouterr().err
+    assert load_request(layout) == begun
