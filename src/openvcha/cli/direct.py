@@ -23,7 +23,7 @@ def run(directory: Path) -> None:
     """Run a node as `vcha node run` does. Raises SystemExit if it cannot run."""
     from openvcha.cli.running import NodeCannotRun, run_node  # noqa: PLC0415 - for this command only
 
-    log_to_stderr()
+    log_to_stderr(tracebacks=True)
     try:
         run_node(directory)
     except NodeCannotRun as error:

@@ -5,7 +5,8 @@ import typer
 from typer.testing import CliRunner
 
 from openvcha.cli.options import PROGRAM
-from openvcha.cli.output.errors import TRACEBACK, ErrorReportingGroup
+from openvcha.cli.output.errors import ErrorReportingGroup
+from openvcha.cli.output.logs import TRACEBACK
 from openvcha.client.errors import CommandError, LabNotFound, RequestRefused, ServerUnreachable
 from openvcha.store.errors import StoreUnavailable
 

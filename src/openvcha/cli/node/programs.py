@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from openvcha.cli.output.logs import print_python_errors
 from openvcha.node.identity import absolute
 from openvcha.node.process.heartbeat import beat_forever
 from openvcha.node.process.inheritance import reset_inherited_state
@@ -73,7 +74,7 @@ async def _run_until_signal(work: Coroutine[None, None, None]) -> None:
 
 def _log_as_json() -> None:
     """Log one JSON object per line; the supervisor writes the lines to the part's file."""
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    print_python_errors(tracebacks=True)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

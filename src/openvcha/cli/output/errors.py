@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from openvcha.api.printable import printable
 from openvcha.cli.exit_codes import Code
 from openvcha.cli.options import program
+from openvcha.cli.output.logs import TRACEBACK
 from openvcha.cli.output.plain import say, say_traceback
 from openvcha.client.errors import CommandError, LabNotFound, RequestRefused, ServerUnreachable
 from openvcha.node.engines import EngineMissing
@@ -20,7 +21,6 @@ from openvcha.node.process.process_tree import StillAlive
 from openvcha.store.errors import StoreError
 from openvcha.system.privileges import CannotDropRoot
 
-TRACEBACK = "OPENVCHA_TRACEBACK"
 _EXPECTED = (
     EngineMissing,
     CommandError,
