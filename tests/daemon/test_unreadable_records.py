@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from openvcha.api.messages import message
-from openvcha.api.structures import EventSeverity
+from openvcha.api.structures import EventSeverity, TaskProgress, TaskStatus
 from openvcha.api_server.auditing import local_entry
 from openvcha.api_server.auth.users import Users
 from openvcha.cli.node import store as commands
@@ -33,8 +33,9 @@ from openvcha.store import keys
 from openvcha.store.errors import RecordInvalid
 from openvcha.store.interface import KeyValue, TxnResult
 from openvcha.store.memory import MemoryStore
-from openvcha.store.records import decode
+from openvcha.store.records import decode, encode
 from openvcha.tasks.journal import Journal
+from openvcha.tasks.record import TaskRecord
 
 NOW = datetime(2026, 11, 26, 18, tzinfo=UTC)
 BROKEN = b'{"\xff\x1b[2J'
@@ -271,6 +272,44 @@ async def test_what_can_be_read_stays_unless_forced(store: MemoryStore) -> None:
     assert await store.get(keys.PATRONI_SYNC) is None
 
 
+@pytest.mark.parametrize("held", [True, False])
+async def test_a_readable_task_that_has_not_ended_stays_even_if_forced(
+    store: MemoryStore, held: bool
+) -> None:
+    """Its VM and its vote would stay, and another operation could begin below its runner."""
+    task = await Journal(store).create(
+        service="s", operation="o$task", description=message("cluster.failover"), user=None
+    )
+    if not held:  # such a task holds the operation all the same
+        await store.delete(keys.OPERATION)
+    with pytest.raises(SetAsideRefused, match=f"vcha task cancel {task.id}"):
+        await set_aside(store, keys.task(task.id), by="me", now=NOW, force=True)
+    assert await store.get(keys.task(task.id))
+    assert bool(await store.get(keys.OPERATION)) is held
+    await store.put(keys.task(task.id), BROKEN)
+    await set_aside(store, keys.task(task.id), by="me", now=NOW)
+    assert await store.get(keys.OPERATION) is None
+
+
+async def test_a_readable_task_that_has_ended_is_set_aside_if_forced(store: MemoryStore) -> None:
+    """Nothing depends on it."""
+    text = message("cluster.failover")
+    ended = TaskRecord(
+        id="abc",
+        description=text,
+        service="s",
+        operation="o$task",
+        created=NOW,
+        status=TaskStatus.FAILED,
+        progress=TaskProgress(total=100, completed=0, message=text),
+        cancelable=False,
+        may_cancel=True,
+    )
+    await store.put(keys.task("abc"), encode(ended))
+    await set_aside(store, keys.task("abc"), by="me", now=NOW, force=True)
+    assert await store.get(keys.task("abc")) is None
+
+
 @pytest.mark.parametrize(
     "key",
     [
@@ -339,3 +378,15 @@ async def test_the_command_lists_sets_aside_and_is_audited(store: MemoryStore, v
         ("store.set-aside", "NOT_ALLOWED_IN_CURRENT_STATE"),
     ]
     assert all(key in (record.arguments or "") for record in records)
+
+
+@pytest.mark.parametrize("options", [["--force"], ["--force", "--yes"]])
+async def test_the_command_asks_before_it_is_forced(
+    store: MemoryStore, vcha: Any, options: list[str]
+) -> None:
+    """Without an answer nothing is changed."""
+    await store.put(keys.PATRONI_SYNC, b"{}")
+    done = await asyncio.to_thread(vcha, "set-aside", keys.PATRONI_SYNC, *options)
+    confirmed = "--yes" in options
+    assert (done.exit_code == 0) is confirmed, done.output
+    assert (await store.get(keys.PATRONI_SYNC) is None) is confirmed

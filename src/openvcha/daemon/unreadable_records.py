@@ -229,7 +229,8 @@ async def set_aside(store: Store, key: str, *, by: str, now: datetime, force: bo
     """Move an unreadable value below ``/openvcha/aside/``; return its new key.
 
     If it is the task that holds the cluster's operation lock, release the lock. With ``force`` also
-    move a readable value. Raises SetAsideRefused, StoreUnavailable.
+    move a readable value, unless it is a task that has not ended. Raises SetAsideRefused,
+    StoreUnavailable.
     """
     _require_ours(key)
     kv, reason = await _found(store, key)
@@ -237,6 +238,8 @@ async def set_aside(store: Store, key: str, *, by: str, now: datetime, force: bo
         raise SetAsideRefused(f"there is no record {key}")
     if reason is None and not force:
         raise SetAsideRefused(f"the record {key} can be read; use --force to set it aside")
+    if reason is None:
+        _require_ended(kv)
     kept = SetAsideRecord(
         key=key, time=now, by=by, reason=reason, size=len(kv.value), value=kv.value[:MAX_KEPT_BYTES]
     )
@@ -263,6 +266,15 @@ def _require_ours(key: str) -> None:
         raise SetAsideRefused(f"{key} is not the key of a record below {keys.ROOT}")
     if key in PROTECTED_KEYS:
         raise SetAsideRefused(f"{key} belongs to Patroni; use vcha failover, or vcha node promote")
+
+
+def _require_ended(kv: KeyValue) -> None:
+    """Raise SetAsideRefused for a task that has not ended: its runner would continue."""
+    if not kv.key.startswith(keys.TASKS):
+        return
+    task = decode(kv, TaskRecord)
+    if not task.finished:
+        raise SetAsideRefused(f"the task has not ended; cancel it: vcha task cancel {task.id}")
 
 
 async def _operation_of(store: Store, key: str) -> tuple[list[Compare], list[Action]]:

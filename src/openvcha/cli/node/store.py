@@ -46,12 +46,15 @@ def list_(directory: Directory) -> None:
 
 
 @app.command("set-aside")
-def set_aside(directory: Directory, key: Key, force: Force = False) -> None:
+def set_aside(directory: Directory, key: Key, force: Force = False, yes: Yes = False) -> None:
     """Move a record that cannot be read out of the way, to /openvcha/aside/.
 
     A task that is set aside no longer holds the cluster's operation. The audit records who did it.
+    With --force it asks first; a task that can be read and has not ended is refused: cancel it.
     """
     with reporting_errors():
+        if force and not yes and not confirm(f"Set {key} aside even if its value can be read?"):
+            raise fail("nothing was changed")
 
         def work(store: Store) -> Awaitable[str]:
             now = datetime.now(UTC)
