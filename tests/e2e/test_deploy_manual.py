@@ -19,11 +19,11 @@ from com.vmware.vcenter.vcha_client import Cluster, IpFamily, IpSpec, Ipv4Spec, 
 from tests.support.lab import behind_the_api as cluster
 from tests.support.lab.failover import wait_for_successor
 from tests.support.lab.rules import assert_rules
-from tests.support.lab.running_lab import Rest, RunningLab, run_vcha, trust
+from tests.support.lab.running_lab import RunningLab, lab_up, run_vcha, trust
 from tests.support.lab.writer import Writer
 from vmware.vapi.vsphere.client import create_vsphere_client
 
-from openvcha.lab.state import ADMINISTRATOR, READER, Lab
+from openvcha.lab.state import ADMINISTRATOR
 from openvcha.node.identity import SECRETS, load_identity
 from openvcha.node.process.process_tree import find_tree, is_postgres, kill_tree
 from openvcha.node.tls_files import CA_KEY
@@ -82,22 +82,9 @@ class ByHand:
 @pytest.fixture(scope="module")
 def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ByHand]:
     """Yield a lab with only its active; stop and delete everything at the end."""
-    base = tmp_path_factory.mktemp("labs")
-    place = ["--name", NAME, "--dir", str(base)]
-    run_vcha(["lab", "up", "--active-only", *place], check=True)
-    lab = Lab(base / NAME)
-    api = f"https://{lab.state().public_address}:8443"
-    users = [
-        Rest(api, lab.ca, name, lab.password(name).reveal()) for name in (ADMINISTRATOR, READER)
-    ]
-    folder = tmp_path_factory.mktemp("nodes")
-    try:
-        with ExitStack() as started:
-            yield ByHand(RunningLab(base, lab, *users), folder, started)
-    finally:
-        for user in users:
-            user.http.close()
-        run_vcha(["lab", "reset", "--yes", *place], check=False)
+    base, folder = tmp_path_factory.mktemp("labs"), tmp_path_factory.mktemp("nodes")
+    with lab_up(base, "--active-only", name=NAME) as running, ExitStack() as started:
+        yield ByHand(running, folder, started)
 
 
 def state_of(running: RunningLab) -> str:

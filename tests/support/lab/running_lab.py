@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -187,21 +187,27 @@ def run_vcha(arguments: Sequence[str], *, check: bool) -> subprocess.CompletedPr
 
 
 @contextmanager
-def lab_up(base: Path, *options: str) -> Iterator[RunningLab]:
-    """Yield a HEALTHY lab; delete it with all its files at the end."""
-    run_vcha(["lab", "up", "--name", NAME, "--dir", str(base), *options], check=True)
-    lab = Lab(base / NAME)
-    api = f"https://{lab.state().public_address}:8443"
-    users = [
-        Rest(api, lab.ca, name, lab.password(name).reveal()) for name in (ADMINISTRATOR, READER)
-    ]
-    running = RunningLab(base, lab, *users)
-    try:
-        yield running
-    finally:
-        for user in (*users, running.admin, running.reader):  # a test may have put other labs there
-            user.http.close()
-        run_vcha(["lab", "reset", "--yes", "--name", NAME, "--dir", str(base)], check=False)
+def lab_up(base: Path, *options: str, name: str = NAME) -> Iterator[RunningLab]:
+    """Yield the lab that ``vcha lab up`` makes; delete it with all its files at the end.
+
+    Also if it does not come up: some of its nodes may run.
+    """
+    place = ["--name", name, "--dir", str(base)]
+    with ExitStack() as ends:
+        ends.callback(run_vcha, ["lab", "reset", "--yes", *place], check=False)
+        run_vcha(["lab", "up", *options, *place], check=True)
+        lab = Lab(base / name)
+        api = f"https://{lab.state().public_address}:8443"
+        users = [
+            Rest(api, lab.ca, user, lab.password(user).reveal()) for user in (ADMINISTRATOR, READER)
+        ]
+        running = RunningLab(base, lab, *users)
+        try:
+            yield running
+        finally:
+            # A test may have put users of another lab there.
+            for user in (*users, running.admin, running.reader):
+                user.http.close()
 
 
 def said(body: dict[str, Any]) -> list[str]:
