@@ -9,8 +9,7 @@ class Ledger(Writer):
 
     def begin(self) -> None:
         """Create the tables and begin to write."""
-        with psycopg.connect(self._dsn) as connection:
-            connection.execute("CREATE TABLE IF NOT EXISTS probed (at timestamptz)")
+        self._execute("CREATE TABLE IF NOT EXISTS probed (at timestamptz)")
         self.__enter__()
 
     def lost(self) -> set[int] | None:

@@ -5,14 +5,18 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, LiteralString, Self
 
 import psycopg
+from tests.support.waiting import until
 
 from openvcha.node.postgres.tls import trusting
 
 PAUSE_SECONDS = 0.02
 CONNECT_SECONDS = 3
+SESSION_SECONDS = 240.0
+"""The address may be about to move, on a busy machine."""
+END_SECONDS = 120.0
 
 
 class Writer:
@@ -48,9 +52,8 @@ class Writer:
         self.longest_gap = 0.0
 
     def __enter__(self) -> Self:
-        with psycopg.connect(self._dsn) as connection:
-            connection.execute("DROP TABLE IF EXISTS written")
-            connection.execute("CREATE TABLE written (id bigint PRIMARY KEY)")
+        self._execute("DROP TABLE IF EXISTS written")
+        self._execute("CREATE TABLE IF NOT EXISTS written (id bigint PRIMARY KEY)")
         for thread in self._threads:
             thread.start()
         return self
@@ -68,20 +71,34 @@ class Writer:
         return psycopg.connect(self._dsn, host=address, autocommit=True)
 
     def stop(self) -> None:
+        """End all sessions; from then on nothing is written."""
         self._stop.set()
         for thread in self._threads:
-            thread.join(timeout=30)
+            thread.join(timeout=END_SECONDS)
+        left = [thread.name for thread in self._threads if thread.is_alive()]
+        assert not left, f"they still write: {left}"
 
     def missing(self) -> set[int]:
         """Stop, read the rows back, and return the acknowledged ones that are missing."""
         self.stop()
         assert len(self.acknowledged) > 20, "too little was written to prove anything"
-        return self.acknowledged - self.rows()
+        acknowledged = set(self.acknowledged)  # before the rows are read
+        return acknowledged - self.rows()
 
     def rows(self) -> set[int]:
-        """Return the rows that the database has."""
-        with psycopg.connect(self._dsn) as connection:
-            return {row[0] for row in connection.execute("SELECT id FROM written")}
+        """Return the rows that the database has; wait for one that answers."""
+        return {row[0] for row in self._execute("SELECT id FROM written")}
+
+    def _execute(self, statement: LiteralString) -> list[Any]:
+        """Execute a statement that may be repeated, in a session of its own."""
+
+        def execute() -> tuple[list[Any]]:
+            with psycopg.connect(self._dsn) as connection:
+                found = connection.execute(statement)
+                return (list(found) if found.description else [],)
+
+        (rows,) = until(execute, SESSION_SECONDS, absent=(psycopg.OperationalError,))
+        return list(rows)
 
     def _write(self, number: int) -> None:
         last = time.monotonic()
