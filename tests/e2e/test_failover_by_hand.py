@@ -59,7 +59,7 @@ async def test_planned_with_the_official_sdk(running: RunningLab, writer: Writer
         assert task.get_info().status == "SUCCEEDED"
         assert client.vcenter.vcha.Cluster.get().health_state == "HEALTHY"
     session.close()
-    assert await cluster.answering_members(running) == 3
+    await cluster.until_all_members_answer(running, 3)
 
 
 class OpenSession:

@@ -39,7 +39,7 @@ async def assert_repaired(running: RunningLab, name: str, writer: Writer) -> Non
     assert len(voters) == 3
     assert not any(member.learner for member in voters)
     assert in_sync in {member.name for member in voters}
-    assert await cluster.answering_members(running) == 3
+    await cluster.until_all_members_answer(running, 3)
     cluster.verify_checksums(running, name)
     assert writer.missing() == set()
     assert {vm.name for vm in running.vms()} == {

@@ -15,11 +15,13 @@ from openvcha.node.identity import load_identity, load_secrets
 from openvcha.node.postgres.roles import REPLICATION_USER
 from openvcha.operations.context import Services
 from openvcha.store import keys
-from openvcha.store.interface import Member
+from openvcha.store.interface import Member, Membership
 from openvcha.store.patroni.state import leader_position
 
 SLOTS = "select slot_name from pg_replication_slots"
 TOLD_SECONDS = 60.0
+HEALTH_SECONDS = 2.0
+ANSWER_SECONDS = 60.0
 SLOTS_SECONDS = 60.0
 """Patroni drops a slot in its next round; kept for its time it would stay for minutes."""
 
@@ -45,15 +47,23 @@ async def members(running: RunningLab) -> list[Member]:
         return await services.store.members()
 
 
-async def answering_members(running: RunningLab) -> int:
-    """Return the number of etcd members that answer."""
+async def until_all_members_answer(running: RunningLab, number: int) -> None:
+    """Wait until etcd has this many members, and each of them answers."""
     async with behind(running) as services:
-        return sum(
-            [
-                await services.store.healthy(m.client_urls[0], 2.0)
-                for m in await services.store.members()
-            ]
-        )
+        await until_all_answer(services.store, number)
+
+
+async def until_all_answer(store: Membership, number: int) -> None:
+    """Do the same with an open store: on a busy machine one that is well may answer late."""
+    found: dict[str, bool] = {}
+
+    async def all_answer() -> bool:
+        found.clear()
+        for member in await store.members():
+            found[member.name] = await store.healthy(member.client_urls[0], HEALTH_SECONDS)
+        return len(found) == number and all(found.values())
+
+    await until_async(all_answer, ANSWER_SECONDS, seen=lambda: found)
 
 
 async def until_told_beyond_now(running: RunningLab) -> None:
