@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.attackers.hostile_terminal import HOSTILE
 
+from openvcha.api.printable import is_visible
 from openvcha.node.process.process_tree import read_process
 from openvcha.system.terminal import PASSED_ON
 
@@ -104,6 +106,28 @@ def test_the_thief_of_this_test_can_steal() -> None:
 def test_who_waits_ends_as_the_program_does(program: str, code: int) -> None:
     """Scripts check the exit code."""
     assert Shell("-c", GO_ON, program).code() == code
+
+
+CANNOT = """
+import os
+from openvcha.system.terminal import exec_detached
+
+def change():
+    raise OSError(2, os.environ["SAID"], os.environ["SAID"])
+
+exec_detached(["/nowhere"], change)
+"""
+
+
+def test_why_it_cannot_go_on_is_one_line_of_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error may name a file of the account that the program was to become."""
+    monkeypatch.setenv("SAID", HOSTILE.replace("\0", ""))
+    shell = Shell("-c", CANNOT)
+    shown = shell.read()
+    assert shell.code() == 1
+    assert shown.startswith("vcha: [Errno 2] SHOWN\\x1b[66;6H")
+    assert shown.endswith("\r\n")
+    assert [letter for letter in shown[:-2] if not is_visible(letter)] == []
 
 
 WAITING = """

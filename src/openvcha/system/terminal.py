@@ -56,9 +56,18 @@ def _begin(
         signal.pthread_sigmask(signal.SIG_UNBLOCK, passed)
         os.execv(command[0], list(command))  # noqa: S606 - no shell is needed
     except OSError as error:
-        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"vcha: {error}\n".encode())
+        line = f"vcha: {_ascii(str(error))}\n".encode()
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, line)
     finally:
         os._exit(1)
+
+
+def _ascii(text: str) -> str:
+    """Escape all but visible ASCII characters: the text may name a file of the other account."""
+    return "".join(
+        letter if " " <= letter <= "~" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def _wait(child: int, passed: Sequence[signal.Signals]) -> int:
