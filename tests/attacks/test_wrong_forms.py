@@ -230,7 +230,7 @@ def test_a_lie_leaves_patroni_what_it_knew(said: Any) -> None:
         def handle_auth_errors(self, *_: Any) -> Any:
             return said
 
-    voters = Voters()
+    voters = Voters(lambda: None)
     voters.names = frozenset({"a"})
     voters.ask(Dcs())
     assert all(isinstance(name, str) for name in voters.names)

@@ -9,6 +9,8 @@ anything there; it can only remove an endpoint.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -18,6 +20,7 @@ from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import load_kept
 from openvcha.node.local_records.sealed_records import KeptRecords
 from openvcha.store import keys
+from openvcha.store.interface import Member
 from openvcha.system.durable import write_durably
 from openvcha.system.host_port import url
 
@@ -89,6 +92,33 @@ def configured_addresses(record: bytes | None) -> MemberAddresses | None:
         {node.member: node.address for node in nodes if node.member and node.kind == "data"},
         frozenset(node.address for node in nodes if node.kind == "witness"),
     )
+
+
+def data_members(identity: Identity, layout: Layout) -> Addresses | None:
+    """Return the addresses of the members with data, as the node's own files have them.
+
+    None is unknown: the local copy of the configuration is absent or unreadable.
+    """
+    places = configured_addresses(_kept_record(layout))
+    if places is None:
+        return None
+    return {**places.data, **_registered(layout), identity.member: identity.ha_address}
+
+
+def is_at(member: Member, address: str | None) -> bool:
+    """Return whether a member's only peer address is this one. Any voter may write its name."""
+    try:
+        hosts = {_canonical(urlsplit(url).hostname or "") for url in member.peer_urls}
+    except ValueError:
+        return False
+    return address is not None and hosts == {_canonical(address)}
+
+
+def _canonical(host: str) -> str:
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return host.casefold()
 
 
 def data_endpoints(

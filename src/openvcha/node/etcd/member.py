@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from openvcha.node.etcd.account import NodeAccount
-from openvcha.node.etcd.endpoints import data_endpoints
+from openvcha.node.etcd.endpoints import data_endpoints, is_at
 from openvcha.node.http import ask
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
@@ -131,24 +131,28 @@ async def wait_until_admitted(
     """Wait until the store responds and this node is a member of it.
 
     Its own member may be down while the others serve the store. But a node that was replaced while
-    it was away must not start its PostgreSQL: the store no longer lists its name.
+    it was away must not start its PostgreSQL: the store no longer lists its name at its address.
+    The name alone proves nothing: any voter may take it.
     """
     own, *others = known_endpoints(identity, layout)
     account = NodeAccount(layout.root)
     while not (  # noqa: ASYNC110 - it is another program's state
-        await is_healthy(own, tls()) or await _is_listed(identity.member, others, tls, account)
+        await is_healthy(own, tls()) or await _is_listed(identity, others, tls, account)
     ):
         await asyncio.sleep(pause)
 
 
 async def _is_listed(
-    member: str, endpoints: Sequence[str], tls: TlsSource, account: AccountSource
+    identity: Identity, endpoints: Sequence[str], tls: TlsSource, account: AccountSource
 ) -> bool:
     if not endpoints:
         return False
     try:
         async with Etcd(endpoints, tls, account=account) as store:
-            return any(known.name == member for known in await store.members())
+            return any(
+                known.name == identity.member and is_at(known, identity.ha_address)
+                for known in await store.members()
+            )
     except StoreError:
         return False
 

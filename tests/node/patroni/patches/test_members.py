@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -94,7 +95,7 @@ def now() -> dict[str, float]:
 
 @pytest.fixture
 def voters(now: dict[str, float]) -> Voters:
-    return Voters(lambda: now["now"])
+    return Voters(lambda: None, lambda: now["now"])
 
 
 def test_a_member_without_a_vote_is_no_candidate(voters: Voters) -> None:
@@ -183,10 +184,10 @@ def test_who_has_not_started_or_only_learns_does_not_vote() -> None:
     """A learner has no reliable data yet."""
     learner = {"ID": "4", "name": "new-4", "isLearner": True}
     members = [MEMBERS[0], {"ID": "2", "name": ""}, {"ID": "3"}, learner]
-    assert voters_of(wire.members({"members": members})) == {"a-1"}
+    assert [one.name for one in voters_of(wire.members({"members": members}))] == ["a-1"]
 
 
-def test_patroni_has_all_that_is_extended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patroni_has_all_that_is_extended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Another version of Patroni is detected here; the slot test uses this one's real code."""
     names = ("patroni.dcs", "patroni.dcs.etcd3", "patroni.ha", "patroni.postgresql.sync")
     dcs, _, ha, sync = (import_module(name) for name in names)
@@ -198,6 +199,7 @@ def test_patroni_has_all_that_is_extended(monkeypatch: pytest.MonkeyPatch) -> No
     before = [getattr(*place) for place in places]
     for place, found in zip(places, before, strict=True):
         monkeypatch.setattr(*place, found)
+    monkeypatch.setattr("sys.argv", ["patroni", str(tmp_path / "patroni.yml")])
     install()
     assert all(getattr(*place) is not found for place, found in zip(places, before, strict=True))
     store = Store(MEMBERS)

@@ -5,14 +5,26 @@ PostgreSQL that streams and a Patroni that registers it; it would keep its place
 take the leader key. So four of Patroni's methods learn the store's members: only voters are
 candidates for the synchronous standby, only a voter takes the leader key, and the slot of a removed
 node is dropped.
+
+Any voter may announce any name, for itself or for another member. So a voter counts under a name
+only if its peer address is the one that the sealed configuration has for that name. It then keeps
+that name for as long as it votes, whatever is announced: its id cannot be changed.
 """
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from openvcha.node.etcd.endpoints import Addresses, data_members, is_at
+from openvcha.node.identity import load_identity
+from openvcha.node.layout import Layout
 from openvcha.node.patroni.patches.rpc import ask, install_check
 from openvcha.store import keys
 from openvcha.store.etcd import wire
@@ -29,6 +41,7 @@ _log = logging.getLogger(__name__)
 Retain = Callable[[Any, Any, Any], list[str] | None]
 State = Callable[[Any, Any], Any]
 Lock = Callable[[Any], bool]
+Known = Callable[[], Addresses | None]
 
 REPLACES = {
     "patroni.dcs:AbstractDCS._build_retain_slots": "714c0ee9c20e16e7",
@@ -42,7 +55,7 @@ def install() -> None:
     names = ("patroni.dcs", "patroni.dcs.etcd3", "patroni.ha", "patroni.postgresql.sync")
     dcs, etcd3, ha, sync = (import_module(name) for name in names)
     install_check(etcd3.PatroniEtcd3Client)
-    voters = Voters()
+    voters = Voters(partial(known_addresses, Layout(Path(sys.argv[1]).parent)))
     base, handler, slot = dcs.AbstractDCS, sync.SyncHandler, dcs.slot_name_from_member_name
     base._build_retain_slots = voters.retaining(base._build_retain_slots, slot)  # noqa: SLF001 - there is no other handle
     handler.current_state = voters.choosing(handler.current_state)
@@ -52,9 +65,13 @@ def install() -> None:
 class Voters:
     """The voters of the store, as last read; None before the first successful read."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, known: Known, clock: Callable[[], float] = time.monotonic) -> None:
+        """``known`` returns the addresses of members with data; None if they are unknown."""
+        self._known = known
         self._clock = clock
         self._asked: float | None = None
+        self._proven: dict[int, str] = {}
+        self._doubted: frozenset[str] = frozenset()
         self.names: frozenset[str] | None = None
 
     def ask(self, dcs: Any) -> None:
@@ -67,11 +84,41 @@ class Voters:
         if self._asked is not None and self._clock() - self._asked < FRESH_SECONDS:
             return
         try:
-            names = voters_of(wire.members(_list_members(dcs._client)))  # noqa: SLF001 - as above
+            names = self._names(wire.members(_list_members(dcs._client)))  # noqa: SLF001 - as above
         except Exception as error:  # noqa: BLE001 - includes a malformed reply
             _log.warning("cannot list the members of the store: %s", error)
             return
         self._asked, self.names = self._clock(), names
+
+    def _names(self, members: Collection[Member]) -> frozenset[str]:
+        """Return the names of the voters that hold data.
+
+        While the addresses are unknown, announced names count: otherwise a node without its files
+        would dismiss a healthy standby, or not lead.
+        """
+        addresses, voters = self._known(), voters_of(members)
+        proven = {
+            one.id: self._proven[one.id]
+            for one in members
+            if one.id in self._proven and not one.learner
+        }
+        if addresses is not None:
+            proven |= {
+                one.id: one.name
+                for one in voters
+                if one.id not in proven and is_at(one, addresses.get(one.name))
+            }
+        self._proven = proven
+        others = frozenset(one.name for one in voters if one.id not in proven)
+        if addresses is None:
+            return others.union(proven.values())
+        self._warn(others.intersection(addresses))
+        return frozenset(proven.values())
+
+    def _warn(self, doubted: frozenset[str]) -> None:
+        for name in sorted(doubted - self._doubted):
+            _log.warning("ignoring a member of the store named %s at another address", name)
+        self._doubted = doubted
 
     def retaining(self, original: Retain, slot_of: Callable[[str], str]) -> Retain:
         """Keep only the slots of voters; the leader has just written, so the store responds."""
@@ -130,6 +177,15 @@ def _with_members(cluster: Any, members: list[Any]) -> Any:
     return type(cluster)(**{**fields, "members": members})
 
 
-def voters_of(members: Collection[Member]) -> frozenset[str]:
-    """Return the names of the members that have started and vote."""
-    return frozenset(one.name for one in members if one.name and not one.learner)
+def voters_of(members: Collection[Member]) -> list[Member]:
+    """Return the members that have started and vote."""
+    return [one for one in members if one.name and not one.learner]
+
+
+def known_addresses(layout: Layout) -> Addresses | None:
+    """Return the addresses of members with data in the node's files; None if they are unknown."""
+    try:
+        return data_members(load_identity(layout.root), layout)
+    except (OSError, msgspec.DecodeError) as error:
+        _log.warning("cannot read the members' addresses: %s", error)
+        return None
