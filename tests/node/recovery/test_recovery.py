@@ -34,6 +34,7 @@ from openvcha.node.recovery.request import (
     write_request,
 )
 from openvcha.node.recovery.survey import Listed, Survey
+from openvcha.store.errors import OutcomeUnknown, PermissionDenied, StoreFull, StoreUnavailable
 from openvcha.system.silence import MIN_PROBES, SILENCE_SECONDS
 
 pytestmark = pytest.mark.looptime
@@ -72,6 +73,7 @@ class Stage:
         self.names = ["own"]
         self.full = False
         self.broken: BaseException | None = None
+        self.breaks = 10**9
         self.answers = True
         self.meanwhile: Callable[[], None] = lambda: None
         self.forbids: str | None = None
@@ -104,7 +106,8 @@ class Stage:
         self.done.append("stopped")
 
     async def rewrite(self, *_: Any) -> None:
-        if self.broken:
+        if self.broken and self.breaks:
+            self.breaks -= 1
             raise self.broken
         self.done.append("rewritten")
         self.meanwhile()
@@ -212,11 +215,11 @@ async def test_a_store_that_is_not_alone_is_left_as_it_is(stage: Stage) -> None:
 
 
 async def test_a_store_that_does_not_answer_is_told(stage: Stage) -> None:
-    """After a limit; the node is started unchanged."""
+    """After a limit; the store may be separated, so the request stays."""
     stage.answers = False
     assert "did not respond as a single member" in str(await stage.ask())
     assert stage.done == [*ASKED, "forced", "stopped"]
-    assert load_request(stage.layout) is None
+    assert_unfinished(stage)
 
 
 async def test_without_a_store_or_data_nothing_is_forced(stage: Stage) -> None:
@@ -256,10 +259,8 @@ async def test_who_has_come_back_meanwhile_forbids_it(stage: Stage) -> None:
     assert load_request(stage.layout) is None
 
 
-@pytest.mark.parametrize("listed", [{OWN: "own", OTHER: "other"}, {OWN: "own", OTHER: ""}, None])
-async def test_what_has_begun_is_not_forced_beside_others(
-    stage: Stage, listed: Listed | None
-) -> None:
+@pytest.mark.parametrize("listed", [{OWN: "own", OTHER: "other"}, {OWN: "own", OTHER: ""}])
+async def test_what_has_begun_is_not_forced_beside_others(stage: Stage, listed: Listed) -> None:
     """The mark comes before forcing: power may fail in between, and the others may serve again."""
     write_request(stage.layout, request(begun=True))
     stage.listed, stage.forbids = listed, "vcha-2 answers"
@@ -267,6 +268,75 @@ async def test_what_has_begun_is_not_forced_beside_others(
     assert stage.done == ASKED
     assert load_identity(stage.layout.root) == stage.identity
     assert load_request(stage.layout) is None
+
+
+def assert_unfinished(stage: Stage) -> None:
+    """Check that the request stays, and that the outcome keeps the node's parts from starting."""
+    assert load_request(stage.layout) == request(begun=True)
+    outcome = load_outcome(stage.layout)
+    assert outcome
+    assert outcome.unfinished
+    assert "never start the others" in str(outcome.error)
+
+
+async def test_a_store_that_may_be_cut_off_stays_down(stage: Stage) -> None:
+    """It has begun and does not name its members: it is neither forced nor started."""
+    write_request(stage.layout, request(begun=True))
+    stage.listed, stage.forbids = None, "vcha-2 answers"
+    assert "vcha-2 answers; " in str(await stage.carry_out())
+    assert stage.done == ASKED
+    assert_unfinished(stage)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        StoreUnavailable("away"),
+        OutcomeUnknown("sent"),
+        StoreFull("full"),
+        PermissionDenied("no"),
+        OSError(28, "No space left"),
+        KeyError("password"),
+    ],
+    ids=lambda broken: type(broken).__name__,
+)
+async def test_what_fails_after_the_separation_stays_and_is_finished_later(
+    stage: Stage, broken: Exception
+) -> None:
+    """Regression: the request was deleted, and the node started beside the others."""
+    stage.broken = broken
+    assert str(broken) in str(await stage.ask())
+    assert stage.done == [*ASKED, "forced", "stopped"]
+    assert_unfinished(stage)
+    stage.broken, stage.listed, stage.forbids = None, {OWN: "own"}, "vcha-2 answers"
+    assert await stage.carry_out() is None
+    assert load_request(stage.layout) is None
+    assert load_identity(stage.layout.root).etcd_initial_cluster == {"own": OWN}
+
+
+async def test_a_store_that_elects_meanwhile_is_asked_again(stage: Stage) -> None:
+    """One answer that is missing does not make it fail."""
+    stage.broken, stage.breaks = OutcomeUnknown("sent"), 3
+    assert await stage.ask() is None
+    assert stage.done == [*ASKED, "forced", "rewritten", "stopped"]
+
+
+async def test_data_that_cannot_be_restored_after_the_separation_keep_it_down(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever fails then: the parts must not start with a separated store."""
+    write_request(stage.layout, request(begun=True))
+    stage.listed = {OWN: "own"}
+    (stage.layout.pgdata / "row").unlink()
+    assert "has no data" in str(await stage.carry_out())
+    assert_unfinished(stage)
+    monkeypatch.setattr(recovery, "write_private", _fails)
+    assert "has no data" in str(await stage.carry_out())
+    assert load_request(stage.layout) == request(begun=True)
+
+
+def _fails(*_: object) -> None:
+    raise OSError(28, "No space left")
 
 
 async def test_once_cut_off_it_is_carried_through_whoever_answers(stage: Stage) -> None:

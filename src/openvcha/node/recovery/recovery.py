@@ -37,7 +37,7 @@ from openvcha.node.recovery.request import (
 from openvcha.node.recovery.standalone_rules import is_separated, standalone_refusal
 from openvcha.node.recovery.survey import survey
 from openvcha.node.security.tls import NodeTls
-from openvcha.store.errors import StoreError
+from openvcha.store.errors import StoreError, StoreUnavailable
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.interface import StoreWithAccounts
 from openvcha.system.durable import write_private
@@ -61,20 +61,39 @@ BUSY = (
     f"whether the others were silent for {SILENCE_SECONDS:g} s is unknown after"
     f" {ALONE_SECONDS:g} s of asking; this machine may be busy: try again"
 )
+UNFINISHED = (
+    "the store is, or may be, separated from the others already: the node stays down, and tries"
+    " again, until this is finished; never start the others"
+)
 
 Rewrite = Callable[[StoreWithAccounts, Identity], Awaitable[None]]
 """Makes the cluster stand-alone in a store of one member; idempotent."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of a request; ``error`` is None on success."""
+    """The outcome of a request; ``error`` is None on success.
+
+    ``unfinished``: the request stays, and the node's parts must not start before it is finished.
+    """
 
     id: str
     error: str | None = None
+    unfinished: bool = False
 
 
 class RecoveryFailed(Exception):  # noqa: N818 - the outcome of a request, not a defect
     """A request failed; nothing that is in use was changed."""
+
+
+class _NotSeparated(RecoveryFailed):
+    """A request failed, and the store is certainly not separated."""
+
+
+class _Unfinished(Exception):  # noqa: N818 - as above
+    """A request failed when the store was, or may have been, separated."""
+
+
+_FAILURES = (RecoveryFailed, StoreError, OSError, LookupError)
 
 
 def outcome_path(layout: Layout) -> Path:
@@ -115,30 +134,51 @@ class Recovery:
     boot: Callable[[], str] = boot_id
 
     async def carry_out(self, request: Request) -> Outcome:
-        """Run a request, write its outcome, and delete the request."""
+        """Run a request, write its outcome, and delete the request unless it is unfinished."""
         error = None
         try:
             await self._do(request)
-        except (RecoveryFailed, StoreError, OSError, LookupError) as failed:
+        except _Unfinished as failed:
+            outcome = Outcome(id=request.id, error=str(failed), unfinished=True)
+            with contextlib.suppress(OSError):  # the disk may be full, which may be the reason
+                self._write(outcome)
+            return outcome
+        except _FAILURES as failed:
             error = str(failed)
         outcome = Outcome(id=request.id, error=error)
-        write_private(outcome_path(self.layout), msgspec.json.encode(outcome))
+        self._write(outcome)
         # The sender of a newer request waits for its own outcome.
         newer = finish(self.layout, request)
         return outcome if newer is None else await self.carry_out(newer)
 
+    def _write(self, outcome: Outcome) -> None:
+        write_private(outcome_path(self.layout), msgspec.json.encode(outcome))
+
     async def _do(self, request: Request) -> None:
         if not self.identity.holds_data:
             raise RecoveryFailed(WITNESS)
-        if request.wish is RequestKind.STANDALONE:
+        if request.wish is RequestKind.RESTORE:
+            await asyncio.to_thread(self._restore)
+            return
+        begun = request.begun
+        try:
             await self._require_alone(request)
-        await asyncio.to_thread(self._restore)
-        if request.wish is RequestKind.STANDALONE:
-            # Otherwise VMs that are gone for good would be powered on while the store is down.
-            forget_required_votes(self.layout)
-            if not mark_begun(self.layout, request):
-                raise RecoveryFailed(WITHDRAWN)
+            await asyncio.to_thread(self._restore)
+            self._begin(request)
+            begun = True
             await self._stand_alone()
+        except _NotSeparated:
+            raise
+        except _FAILURES as failed:
+            if not begun:
+                raise
+            raise _Unfinished(f"{failed}; {UNFINISHED}") from failed
+
+    def _begin(self, request: Request) -> None:
+        # Otherwise VMs that are gone for good would be powered on while the store is down.
+        forget_required_votes(self.layout)
+        if not mark_begun(self.layout, request):
+            raise _NotSeparated(WITHDRAWN)
 
     async def _require_alone(self, request: Request) -> None:
         """Require that no other node responds: some may have returned since the command asked.
@@ -148,7 +188,7 @@ class Recovery:
         would leave a single node with the records of a larger cluster.
         """
         if not request.begun and (reason := self._void()):
-            raise RecoveryFailed(reason)
+            raise _NotSeparated(reason)
         self._require_store()
         part = self.etcd_with()
         part.begin()
@@ -156,16 +196,14 @@ class Recovery:
             tls = NodeTls(self.layout)
             await self._settled(tls, FORCE_SECONDS if request.begun else ELECTION_SECONDS)
             async with asyncio.timeout(ALONE_SECONDS):
-                reason = await self._why_not_alone(request, tls)
-        except TimeoutError:
-            reason = BUSY
+                await self._require_silence(request, tls)
+        except TimeoutError as error:
+            raise RecoveryFailed(BUSY) from error
         finally:
             await part.stop()
-        if reason:
-            raise RecoveryFailed(reason)
 
-    async def _why_not_alone(self, request: Request, tls: NodeTls) -> str | None:
-        """Return why the store must not be separated; None after a lasting silence of all others.
+    async def _require_silence(self, request: Request, tls: NodeTls) -> None:
+        """Require a lasting silence of all others, unless the store is separated already.
 
         Silence at one look proves nothing: after a power failure the others may still be starting.
         """
@@ -175,12 +213,13 @@ class Recovery:
             began = clock()
             found = await survey(self.identity, self.layout, tls, public=True)
             if request.begun and is_separated(found):
-                return None
+                return
             if reason := standalone_refusal(found) or self._void():
-                return reason
+                # A store that does not name its members may be separated.
+                raise (RecoveryFailed if found.listed is None else _NotSeparated)(reason)
             silence = prolonged(silence, began, clock())
             if silence.lasted:
-                return None
+                return
             self.tell(WAITING)
             await asyncio.sleep(LOOK_PAUSE_SECONDS)
 
@@ -210,12 +249,20 @@ class Recovery:
         self._require_store()
         part = self.etcd_with(FORCE_FLAG)
         part.begin()
+        last: StoreUnavailable | None = None
         try:
             async with asyncio.timeout(FORCE_SECONDS):
-                await self._rewritten()
+                while True:
+                    try:
+                        await self._rewritten()
+                        break
+                    except StoreUnavailable as error:
+                        last = error
+                    await asyncio.sleep(POLL_SECONDS)
         except TimeoutError as error:
+            why = f" ({last})" if last else ""
             raise RecoveryFailed(
-                f"the store did not respond as a single member within {FORCE_SECONDS:g} s;"
+                f"the store did not respond as a single member within {FORCE_SECONDS:g} s{why};"
                 " see logs/etcd.jsonl"
             ) from error
         finally:
@@ -234,7 +281,7 @@ class Recovery:
         async with sealed_store(self.layout, etcd) as store:
             members = await store.members()
             if [member.name for member in members] != [self.identity.member]:
-                raise RecoveryFailed(f"the store still has {len(members)} members")
+                raise _NotSeparated(f"the store still has {len(members)} members")
             if await store.members_without_space():
                 await store.reclaim_space(own)
             await self.rewrite(store, self.identity)

@@ -41,6 +41,9 @@ from openvcha.store.interface import Store
 from openvcha.store.sealing.cluster_store import SealedEtcd
 from openvcha.system.durable import write_private
 
+RETRY_SECONDS = 10.0
+"""The pause before an unfinished recovery request is carried out again."""
+
 
 class Supervisor:
     """A running node. Create it and await `run` once."""
@@ -80,9 +83,11 @@ class Supervisor:
                     self._end_orphans()
                     async with self._reaper():
                         put_in_place_at_start(self._layout)
-                        await self._recover()
-                        self._prepare()
-                        await self._run_parts(stop)
+                        if await self._recover():
+                            self._prepare()
+                            await self._run_parts(stop)
+                        else:
+                            await _wait_at_most(stop, RETRY_SECONDS)
             except Exception:
                 self._events.exception("node failed")
                 raise
@@ -110,16 +115,16 @@ class Supervisor:
             reaper.open_gate()
             await reaper.stop()
 
-    async def _recover(self) -> None:
-        """Process a pending recovery request before any part runs."""
+    async def _recover(self) -> bool:
+        """Process a pending recovery request before any part runs; return whether they may run."""
         try:
             request = load_request(self._layout)
         except msgspec.DecodeError as error:
             self._events.warning("recovery: the request is invalid", reason=str(error))
             set_unreadable_aside(self._layout)
-            return
+            return True
         if request is None or self._rewrite is None:
-            return
+            return True
         self._events.warning("recovery", wish=request.wish)
         recovery = Recovery(
             self._identity,
@@ -132,6 +137,7 @@ class Supervisor:
         self._events.warning("recovery finished", wish=request.wish, error=outcome.error)
         self._tell("recovery", f"failed: {outcome.error}" if outcome.error else None)
         self._identity = load_identity(self._layout.root)
+        return not outcome.unfinished
 
     def _etcd_with(self, *flags: str) -> Part:
         specs = self._plan(self._identity, self._layout, self._engines, self._environment)
@@ -286,6 +292,12 @@ class Supervisor:
             save_status(self._layout.root, status)
         except OSError as error:
             self._events.warning("cannot write the status", reason=str(error))
+
+
+async def _wait_at_most(stop: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()
 
 
 def _unpublished(_: CopyReport) -> None:

@@ -1,0 +1,103 @@
+"""A recovery request that is unfinished keeps a node's parts from starting."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openvcha.node.identity import Identity, save_identity
+from openvcha.node.layout import Layout
+from openvcha.node.process.status import load_status
+from openvcha.node.recovery.recovery import Outcome
+from openvcha.node.recovery.request import Request, RequestKind, write_request
+from openvcha.node.supervisor import supervisor
+from openvcha.node.supervisor.supervisor import RETRY_SECONDS, Supervisor
+
+pytestmark = pytest.mark.looptime
+UNFINISHED = Outcome(id="1", error="the store is separated", unfinished=True)
+
+
+class Stage:
+    """A node with a pending request; ``outcomes`` are those of its attempts, ``ran`` its runs."""
+
+    def __init__(self, directory: Path, patch: pytest.MonkeyPatch) -> None:
+        self.layout, self.stop = Layout(directory), asyncio.Event()
+        self.layout.make_directories()
+        identity = Identity(
+            cluster_id="c",
+            cluster_name="c",
+            member="own",
+            kind="data",
+            vm="vm-1",
+            name="own",
+            ha_address="127.1.1.1",
+            etcd_initial_cluster={"own": "https://127.1.1.1:2380"},
+        )
+        save_identity(directory, identity)
+        write_request(self.layout, Request(wish=RequestKind.STANDALONE, id="1", begun=True))
+        self.outcomes: list[Outcome] = []
+        self.attempts: list[float] = []
+        self.ran = 0
+        self.in_attempt: Callable[[], None] = lambda: None
+        patch.setattr(supervisor, "Recovery", self._recovery)
+        patch.setattr(Supervisor, "_reaper", _no_reaper)
+        patch.setattr(Supervisor, "_prepare", lambda _: None)
+        patch.setattr(Supervisor, "_run_parts", self._run_parts)
+        engines: Any = object()
+        self.supervisor = Supervisor(directory, engines=engines, rewrite=_unused)
+
+    def _recovery(self, *_: Any, **__: Any) -> Any:
+        return self
+
+    async def carry_out(self, _: Request) -> Outcome:
+        self.attempts.append(asyncio.get_running_loop().time())
+        self.in_attempt()
+        return self.outcomes.pop(0)
+
+    async def _run_parts(self, stop: asyncio.Event) -> None:
+        self.ran += 1
+        stop.set()
+
+
+@contextlib.asynccontextmanager
+async def _no_reaper(_: Supervisor) -> AsyncIterator[None]:
+    yield
+
+
+async def _unused(*_: Any) -> None:
+    """Rewrite nothing."""
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    return Stage(tmp_path, monkeypatch)
+
+
+async def test_nothing_starts_until_it_is_finished(stage: Stage) -> None:
+    """It is tried again after a pause, until it succeeds."""
+    stage.outcomes = [UNFINISHED, UNFINISHED, Outcome(id="1")]
+    await stage.supervisor.run(stage.stop)
+    assert stage.ran == 1
+    first, *later = stage.attempts
+    assert [one - first for one in later] == pytest.approx([RETRY_SECONDS, 2 * RETRY_SECONDS])
+
+
+async def test_meanwhile_the_status_says_so_and_the_node_can_be_stopped(stage: Stage) -> None:
+    """SIGTERM ends the pause."""
+    stage.outcomes = [UNFINISHED]
+    stage.in_attempt = stage.stop.set
+    await stage.supervisor.run(stage.stop)
+    assert (stage.ran, len(stage.attempts)) == (0, 1)
+    status = load_status(stage.layout.root)
+    assert status
+    assert status.notes["recovery"] == "failed: the store is separated"
+
+
+async def test_what_failed_for_good_starts_the_node(stage: Stage) -> None:
+    """The store is not separated then."""
+    stage.outcomes = [Outcome(id="1", error="vcha-2 answers")]
+    await stage.supervisor.run(stage.stop)
+    assert stage.ran == 1
