@@ -22,6 +22,7 @@ def test_one_that_ends_again_and_again_is_told_until_it_has_come_up() -> None:
     text = str(seen.note(after(3), CONNECTED, 30))
     assert "killed by SIGABRT" in text
     assert "Redeploy this node" in text
+    assert "only if the mode is ENABLED and the passive is in sync, power it off first" in text
     assert seen.note(after(3), CONNECTED, 30 + CALM_SECONDS - 1)
     assert seen.note(after(3), CONNECTED, 30 + CALM_SECONDS) is None
 
