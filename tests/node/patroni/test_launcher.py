@@ -1,14 +1,20 @@
 """Every patch of Patroni is loaded: a forgotten one would protect nothing, unnoticed."""
 
+import functools
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 
+import pytest
+
 import openvcha.node.patroni.patches
+from openvcha.node.patroni import pins
 from openvcha.node.patroni.launcher import PATCHES
-from openvcha.node.patroni.pins import changed_targets
+from openvcha.node.patroni.pins import changed_targets, fingerprint
 
 
 def test_every_extension_that_there_is_is_installed() -> None:
@@ -52,8 +58,66 @@ def test_a_patroni_that_differs_is_refused_before_anything_is_changed() -> None:
 
 def test_what_is_missing_differs() -> None:
     """A function, and a whole module."""
-    pins = {"patroni.ha:Ha.no_such": "0", "patroni.no_such:Ha": "0"}
-    assert changed_targets(pins) == list(pins)
+    missing = {"patroni.ha:Ha.no_such": "0", "patroni.no_such:Ha": "0"}
+    assert changed_targets(missing) == list(missing)
+
+
+def test_no_two_pins_are_equal() -> None:
+    """Regression: two functions had the hash of the decorator that they share."""
+    known = [pin for name in PATCHES for pin in import_module(name).REPLACES.values()]
+    assert len(set(known)) == len(known)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_function_that_differs_below_its_decorators_is_refused(depth: int) -> None:
+    """Patroni's decorators return a function of theirs, which calls the decorated one."""
+    done = run_with_patroni(
+        f"""
+        import patroni.dcs.etcd3 as etcd3
+
+        def renewed(self, data):
+            return True
+
+        for _ in range({depth}):
+            renewed = etcd3.catch_etcd_errors(renewed)
+        etcd3.Etcd3.touch_member = renewed
+        try:
+            launcher.main()
+        except SystemExit as error:
+            print(error)
+        """
+    )
+    assert "(patroni.dcs.etcd3:Etcd3.touch_member)" in done
+
+
+def decorated(*, kept: bool = True, inner: bool = True) -> Callable[[], None]:
+    """Return a function below a decorator that uses `functools.wraps`; either may differ."""
+
+    def work() -> None: ...
+    def other_work() -> None: ...
+
+    chosen = work if inner else other_work
+
+    @functools.wraps(chosen)
+    def wrapper() -> None:
+        chosen()
+
+    @functools.wraps(chosen)
+    def other_wrapper() -> None:
+        chosen()
+        chosen()
+
+    return wrapper if kept else other_wrapper
+
+
+def test_both_the_decorator_and_the_function_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if the decorator passes for the function that it decorates."""
+    found = set()
+    for kept, inner in product((True, False), repeat=2):
+        monkeypatch.setattr(pins, "digits", decorated(kept=kept, inner=inner), raising=False)
+        found.add(fingerprint(f"{pins.__name__}:digits"))
+    assert None not in found
+    assert len(found) == 4
 
 
 NOT_REPLACED = {"patroni.ha:time"}

@@ -5,10 +5,11 @@ which the patch would silently discard. So each patch names what it replaces (``
 hash of the source that it was written for; on any difference nothing is patched.
 """
 
+import contextlib
 import hashlib
 import inspect
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from importlib import import_module
 from importlib.metadata import version
@@ -43,11 +44,31 @@ def changed_targets(pins: Pins) -> list[str]:
 
 
 def fingerprint(target: str) -> str | None:
-    """Return the hash of a function's source, or of a value; None if it cannot be read."""
+    """Return the hash of a function's source, or of a value; None if it cannot be read.
+
+    The source of a decorated function is that of the decorator's function and of those in its
+    closure, the decorated one among them.
+    """
     module, _, path = target.partition(":")
     try:
         found: Any = reduce(getattr, path.split("."), import_module(module))
-        text = textwrap.dedent(inspect.getsource(found)) if callable(found) else repr(found)
+        text = "\0".join(_sources(found, set())) if callable(found) else repr(found)
     except (ImportError, AttributeError, OSError):
         return None
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+
+
+def _sources(found: Any, seen: set[Any]) -> Iterator[str]:
+    """Yield the source of a function or class, and of all functions that it holds."""
+    seen.add(found)
+    # Of the code: given the function, ``inspect`` shows the one that ``functools.wraps`` names.
+    yield textwrap.dedent(inspect.getsource(getattr(found, "__code__", found)))
+    for held in _closure(found):
+        if inspect.isfunction(held) and held not in seen:
+            yield from _sources(held, seen)
+
+
+def _closure(found: Any) -> Iterator[Any]:
+    for cell in getattr(found, "__closure__", None) or ():
+        with contextlib.suppress(ValueError):  # the cell is empty
+            yield cell.cell_contents

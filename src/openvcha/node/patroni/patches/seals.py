@@ -36,8 +36,8 @@ Touch = Callable[[Any, dict[str, Any]], bool]
 
 REPLACES = {
     "patroni.dcs.etcd3:Etcd3._cluster_from_nodes": "9aafa69417ed6255",
-    "patroni.dcs.etcd3:Etcd3.touch_member": "7ffb55ad9e53c3e5",
-    "patroni.dcs.etcd3:Etcd3.set_config_value": "7ffb55ad9e53c3e5",
+    "patroni.dcs.etcd3:Etcd3.touch_member": "4c67061db0af50be",
+    "patroni.dcs.etcd3:Etcd3.set_config_value": "dca1f9dfd84a1581",
 }
 
 
