@@ -214,12 +214,29 @@ def test_only_known_members_are_asked_while_etcd_is_away() -> None:
     sealing = Sealing(SEALS)
     nodes = {"members/a-1": member("a-1")}
     ours = {"failsafe": {"value": json.dumps({"a-1": HOME})}}
-    forgeries: list[object] = [{"a-1": HOST}, {"b-2": HOME}, {"a-1": 7}, []]
+    forgeries: list[object] = [{"a-1": HOST}, {"b-2": HOME}, {"a-1": 7}, [], {}]
     for forged in forgeries:
         wrong = {"failsafe": {"value": json.dumps(forged)}}
         assert "failsafe" not in sealing.checked({**nodes, **wrong})
     assert "failsafe" in sealing.checked({**nodes, **ours})
     assert "failsafe" in sealing.checked(ours)
+
+
+def test_all_registered_members_are_asked_while_etcd_is_away() -> None:
+    """A primary that is listed alone would go on as if no other node could have taken over."""
+    sealing = Sealing(SEALS)
+    nodes = {"members/a-1": member("a-1"), "members/b-2": member("b-2")}
+    for names in ([], ["a-1"], ["b-2"]):
+        subset = {"failsafe": {"value": json.dumps(dict.fromkeys(names, HOME))}}
+        assert "failsafe" not in sealing.checked({**nodes, **subset})
+    alone = {"failsafe": {"value": json.dumps({"a-1": HOME})}}
+    both = {"failsafe": {"value": json.dumps({"a-1": HOME, "b-2": HOME})}}
+    assert "failsafe" in sealing.checked({**nodes, **both})
+    del nodes["members/b-2"]  # as an undeploy does once it is off
+    assert "failsafe" in sealing.checked({**nodes, **alone})
+    nodes["members/c-3"] = member("c-3", THIEF)
+    assert "failsafe" in sealing.checked({**nodes, **alone})
+    assert "failsafe" not in sealing.checked({"failsafe": {"value": "{}"}})
 
 
 def test_what_a_patroni_tells_of_itself_carries_its_seal() -> None:

@@ -113,8 +113,8 @@ class Sealing:
                 refused.add(name)
                 if (instead := replacement_of(name)) is not None:
                     found[name] = {**node, "value": instead}
-        self._learn(found)
-        if FAILSAFE in found and not self._known(found[FAILSAFE]["value"]):
+        registered = self._learn(found)
+        if FAILSAFE in found and not self._known(found[FAILSAFE]["value"], registered):
             refused.add(FAILSAFE)
             del found[FAILSAFE]
         self._tell(frozenset(refused))
@@ -161,16 +161,30 @@ class Sealing:
             bool(int(node.get("lease") or 0)),
         )
 
-    def _learn(self, nodes: Nodes) -> None:
-        """Remember the members' addresses: Patroni may still have to ask members that are gone."""
-        for name, node in nodes.items():
-            member = read_member(node["value"]) if name.startswith(MEMBERS) else None
-            if isinstance(member, MemberState) and member.api_url:
-                self._places[name.removeprefix(MEMBERS)] = member.api_url
+    def _learn(self, nodes: Nodes) -> frozenset[str]:
+        """Return the registered members, and remember their addresses.
 
-    def _known(self, failsafe: str) -> bool:
+        Patroni may still have to ask members that are gone.
+        """
+        registered = set()
+        for key, node in nodes.items():
+            member = read_member(node["value"]) if key.startswith(MEMBERS) else None
+            if isinstance(member, MemberState) and member.api_url:
+                name = key.removeprefix(MEMBERS)
+                self._places[name] = member.api_url
+                registered.add(name)
+        return frozenset(registered)
+
+    def _known(self, failsafe: str, registered: frozenset[str]) -> bool:
+        """Return whether a value names all registered members, and others only as they were.
+
+        A primary that is named alone would go on without the store although another node may have
+        taken over. Its Patroni writes the value again when a member has registered since.
+        """
         asked = read_failsafe(failsafe)
-        return not isinstance(asked, Unreadable) and all(
+        if isinstance(asked, Unreadable) or not asked or not registered.issubset(asked):
+            return False
+        return all(
             place is not None and self._places.get(name) == place for name, place in asked.items()
         )
 
