@@ -57,6 +57,19 @@ async def test_one_node_becomes_three(scene: Scene) -> None:
     await validate_deployed(scene)
 
 
+async def test_nothing_is_created_during_a_rotation(scene: Scene) -> None:
+    """The credentials of the new nodes would be invalid at once."""
+    await begin(scene)
+    scene.world.faults.add("never renewed")
+    scene.world.machine("vcha-1-old").renewing = True
+    await scene.carry()
+    record = await scene.record()
+    assert record.error is not None
+    last = record.error.messages[-1].id.removeprefix(PREFIX)
+    assert (last, record.started) == ("credentials.pending", ())
+    await validate_single(scene)
+
+
 @SWEPT
 @pytest.mark.parametrize("after", [False, True])
 async def test_killed_at_any_moment_it_goes_on_to_its_end(

@@ -193,6 +193,22 @@ async def test_another_operation_is_no_joining(scene: Scene) -> None:
     assert reason(error) == "task.busy"
 
 
+async def test_no_node_joins_during_a_rotation(scene: Scene) -> None:
+    """Its credentials would be invalid at once; the token is not used up."""
+    await prepared(scene)
+    hand = Hand(scene, JoinRole.PASSIVE)
+    await hand.ask()
+    scene.world.faults.add("never renewed")
+    active = scene.world.machine(await scene.world.leader() or "")
+    active.renewing = True
+    error = await refusal(hand)
+    assert error.error_type is ErrorType.RESOURCE_BUSY
+    assert reason(error) == "credentials.pending"
+    assert await scene.journal.running() is None
+    active.renewing = False
+    assert reason(await refusal(hand)) == "join.not.yet"
+
+
 async def test_the_task_of_the_other_role_is_not_found_by_a_token(scene: Scene) -> None:
     """The witness joins: the holder of the passive's token must wait."""
     await prepared(scene)

@@ -99,6 +99,39 @@ async def test_what_a_copy_would_carry_along_is_checked(scene: Scene) -> None:
     await scene.validate_renewed()
 
 
+async def test_the_check_tells_what_the_redeploy_would_wait_for(scene: Scene) -> None:
+    """Another operation, and a rotation, whose outcome new credentials depend on."""
+    await begin(scene)
+    scene.world.faults.add("never renewed")
+    scene.world.machine(ACTIVE).renewing = True
+    services = scene.process().services
+    wanted = ["task.busy", "credentials.pending"]
+    passive = await check_passive(services, CALLER, PassiveCheckSpec(placement=placement()))
+    assert [text.id.removeprefix(PREFIX) for text in passive.errors] == wanted
+    witness = await check_witness(services, CALLER, WitnessCheckSpec(placement=placement()))
+    found = [text.id.removeprefix(PREFIX) for text in witness.errors]
+    assert found == ["witness.healthy", *wanted]
+
+
+async def test_a_redeploy_during_a_rotation_takes_no_vote(scene: Scene) -> None:
+    """The old node keeps its vote, and a rotation that ends lets the task continue."""
+    await begin(scene)
+    votes = {member.name for member in scene.world.members}
+    scene.world.faults.add("never renewed")
+    scene.world.machine(ACTIVE).renewing = True
+    await scene.carry()
+    assert "credentials.pending" in await reasons(scene)
+    assert "fence" not in (await scene.record()).started
+    assert {member.name for member in scene.world.members} == votes
+    await scene.validate_as_before()
+    await scene.redeploy()
+    carrying = await scene.until("check")
+    await asyncio.sleep(5)
+    scene.world.machine(ACTIVE).renewing = False
+    await carrying
+    await scene.validate_renewed()
+
+
 async def test_the_witness_gets_no_copy(scene: Scene) -> None:
     """So PostgreSQL's settings do not matter to it."""
     await scene.healthy()

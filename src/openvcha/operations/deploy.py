@@ -27,7 +27,11 @@ from openvcha.infrastructure.addresses import address_of
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
 from openvcha.operations.peer_check import check_peer, require_usable_peer
-from openvcha.operations.preconditions import require_operation, require_still
+from openvcha.operations.preconditions import (
+    require_operation,
+    require_still,
+    require_unhindered,
+)
 from openvcha.operations.steps.check import CheckResult, NodeRequest, check, require_one_datastore
 from openvcha.operations.steps.clone import Clone
 from openvcha.operations.steps.commit import Commit
@@ -118,6 +122,7 @@ class CheckBoth(Step):
         await ctx.progress(0.0, message("progress.check"))
         seen = await self._services.observe()
         require_still(preconditions.why_not(preconditions.DEPLOY, seen))
+        await require_unhindered(self._services, ctx.record.id)
         await require_one_datastore(self._services, seen)
         passive, witness = await self._verdicts(seen, ctx.record.id)
         active = await active_findings(self._services, seen, self._spec)

@@ -101,6 +101,9 @@ def _address(seen: Observation, role: JoinRole) -> str:
 async def _require_possible(services: Services, spec: JoinSpec) -> None:
     if not usable_name(spec.name):
         raise ApiError(ErrorType.INVALID_ARGUMENT, message("join.name", spec.name))
+    # The task would only wait, and a token is spent by its task.
+    if services.credentials.pending():
+        raise ApiError(ErrorType.RESOURCE_BUSY, message("credentials.pending"))
     seen = await _settled(services, spec.role)
     _address(seen, spec.role)
     inventory = await services.infrastructure.inventory()

@@ -11,6 +11,7 @@ from functools import partial
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
+from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster import preconditions
 from openvcha.cluster.observation import Observation
 from openvcha.cluster.refusal import Refusal
@@ -30,6 +31,26 @@ async def require_idle(services: Services) -> None:
     if running := await services.journal.running():
         busy = message("task.busy", running.operation_id, running.id)
         raise ApiError(ErrorType.RESOURCE_BUSY, busy)
+
+
+async def hindrances(services: Services, task: str = "") -> tuple[LocalizableMessage, ...]:
+    """Return what a new node must wait for: a task other than ``task``, a credential rotation."""
+    found: list[LocalizableMessage] = []
+    running = await services.journal.running()
+    if running is not None and running.id != task:
+        found.append(message("task.busy", running.operation_id, running.id))
+    if services.credentials.pending():
+        found.append(message("credentials.pending"))
+    return tuple(found)
+
+
+async def require_unhindered(services: Services, task: str) -> None:
+    """Require in the first step of ``task`` that nothing hinders it. Raises TemporaryFailure.
+
+    Otherwise it would fail later, when the old node has been fenced.
+    """
+    if found := await hindrances(services, task):
+        raise TemporaryFailure(found[0])
 
 
 async def settled(services: Services, why_not: WhyNot) -> tuple[Observation, Refusal | None]:

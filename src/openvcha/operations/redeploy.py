@@ -30,7 +30,13 @@ from openvcha.infrastructure.addresses import address_of
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
 from openvcha.operations.peer_check import check_peer, require_usable_peer
-from openvcha.operations.preconditions import require_operation, require_still, settled
+from openvcha.operations.preconditions import (
+    hindrances,
+    require_operation,
+    require_still,
+    require_unhindered,
+    settled,
+)
 from openvcha.operations.steps.check import CheckResult, NodeRequest, check, require_one_datastore
 from openvcha.operations.steps.clone import Clone
 from openvcha.operations.steps.commit import Commit
@@ -139,6 +145,7 @@ class CheckRedeploy(Step):
         await ctx.progress(0.0, message("progress.check"))
         seen = await self._services.observe()
         require_still(preconditions.why_not(which.operation, seen))
+        await require_unhindered(self._services, ctx.record.id)
         await require_one_datastore(self._services, seen)
         verdict = await _verdict(self._services, seen, which, self._spec, ctx.record.id)
         if verdict.node is None:
@@ -163,7 +170,8 @@ async def _findings(
     await check_peer(services, seen, spec.vc_spec, unmanaged=ErrorType.NOT_FOUND)
     await require_one_datastore(services, seen)
     verdict = await _verdict(services, seen, which, spec, "")
-    return (*((refusal.reason,) if refusal else ()), *verdict.errors), verdict.warnings
+    first = (*((refusal.reason,) if refusal else ()), *await hindrances(services))
+    return (*first, *verdict.errors), verdict.warnings
 
 
 async def _begin_task(

@@ -15,7 +15,7 @@ from openvcha.cluster import membership, preconditions
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, PlannedNode, cluster_record
 from openvcha.cluster.observation import Observation
 from openvcha.operations.context import Services
-from openvcha.operations.preconditions import require_still
+from openvcha.operations.preconditions import require_still, require_unhindered
 from openvcha.operations.steps.clone import Clone
 from openvcha.operations.steps.commit import Commit
 from openvcha.operations.steps.copy import Copy
@@ -94,6 +94,7 @@ class DecideNode(Step):
         role = self._wanted.role
         seen = await self._services.observe()
         require_still(preconditions.why_not_join(_KINDS[role], seen))
+        await require_unhindered(self._services, ctx.record.id)
         if seen.config.state is ConfigState.PREPARED:
             await self._note_other(ctx, seen.config)
             await remember(ctx, role, self._node(ctx, _planned(seen.config, role)))
