@@ -40,6 +40,8 @@ AWAITED = {
     ("daemon/leadership.py", "self._changed.wait()"),
     ("daemon/leadership.py", "self._look()"),
     ("daemon/api_orders.py", "_report_forever(writer, lambda: report(number))"),
+    ("node/postgres/superuser.py", "connection.execute('checkpoint')"),
+    ("node/postgres/superuser.py", "self._silence(host)"),
     ("store/mirror.py", "self._renew()"),  # its end ends what follows, which is supervised
     ("store/lease.py", "self._keep(expires)"),  # its end, for any reason, is the loss of the hold
     ("tasks/runner.py", "work"),
@@ -56,6 +58,7 @@ OTHERWISE = {
     ("node/background/rotation_runner.py", "_until"): "ends once it has succeeded",
     ("node/postgres/cloning/clone.py", "run"): "ends once it has succeeded, or gives up",
     ("node/process/supervised_loop.py", "run_forever"): "is what supervises",
+    ("node/recovery/recovery.py", "_stand_alone"): "ends once it has succeeded, or gives up",
     ("store/lease.py", "_renew"): "ends once it has succeeded, or the hold is lost",
     ("store/lease.py", "campaign"): "ends once the key is held",
 }
