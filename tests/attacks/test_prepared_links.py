@@ -21,7 +21,7 @@ from openvcha.node.process import lock
 from openvcha.node.process.logs import RotatingLog
 from openvcha.system import locks, privileges
 from openvcha.system.durable import write_durably, write_private
-from openvcha.system.path_owners import acting_as, hand_over
+from openvcha.system.path_owners import CannotDropRoot, acting_as, hand_over, opened
 
 ACCOUNT = pwd.getpwnam("nobody")
 SECRET = "root:SECRET-OF-ROOT"
@@ -115,6 +115,11 @@ def places() -> Iterator[tuple[Path, Path]]:
         yield node, roots
 
 
+def give(directory: Path) -> None:
+    with opened(directory) as descriptor:
+        hand_over(descriptor, directory, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
+
+
 def assert_roots(folder: Path) -> None:
     owners = {path.name: path.lstat().st_uid for path in (folder, *folder.rglob("*"))}
     assert set(owners.values()) == {0}, owners
@@ -130,7 +135,7 @@ def test_links_change_hands_as_links(places: tuple[Path, Path]) -> None:
     (node / "directory").symlink_to(roots)
     (node / "nothing").symlink_to(roots / "nothing")
     (node / "another's").symlink_to(alien)
-    hand_over(node, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
+    give(node)
     owners = {path.lstat().st_uid for path in (node, *node.rglob("*"))}
     assert owners == {ACCOUNT.pw_uid}
     assert_roots(roots)
@@ -151,7 +156,11 @@ def test_nobody_comes_in_while_a_directory_changes_hands(
         return listed(descriptor)
 
     monkeypatch.setattr(os, "listdir", looked)
-    hand_over(node, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
+    descriptor = os.open(node, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        hand_over(descriptor, node, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
+    finally:
+        os.close(descriptor)
     assert modes
     assert set(modes) == {0o700}
 
@@ -177,7 +186,7 @@ def test_a_directory_that_is_swapped_for_a_link_meanwhile_gives_nothing_away(
     with monkeypatch.context() as patch:
         patch.setattr(os, "stat", look)
         with contextlib.suppress(OSError):
-            hand_over(node, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
+            give(node)
     assert done
     assert_roots(roots)
 
@@ -202,9 +211,87 @@ def test_a_file_that_is_swapped_for_a_link_meanwhile_gives_nothing_away(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "stat", look)
-        hand_over(node, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
+        give(node)
     assert done
     assert_roots(roots)
+
+
+class Continued(Exception):  # noqa: N818 - no error
+    """The program would continue as the account."""
+
+
+@pytest.fixture
+def stays_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raise Continued where the program would become another account: the tests go on as root."""
+
+    def continued(*_: object) -> None:
+        raise Continued
+
+    monkeypatch.setattr(privileges, "exec_detached", continued)
+
+
+@as_root
+@pytest.mark.usefixtures("stays_root")
+@pytest.mark.parametrize("at_first", ["missing", "there"])
+@pytest.mark.parametrize(
+    "method", [privileges.Account(ACCOUNT.pw_name), privileges.UserNamespace()], ids=str
+)
+def test_a_link_made_while_an_account_is_chosen_gives_nothing_away(
+    places: tuple[Path, Path],
+    method: privileges.DropMethod,
+    at_first: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Trying the accounts takes a second, in which others may create links in a shared folder.
+
+    In a user namespace the program would follow such a link: its files are root's.
+    """
+    _, roots = places
+    shared = roots.parent / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    node = shared / "node"
+    if at_first == "there":
+        node.mkdir()
+
+    def chosen(*_: object) -> privileges.DropMethod:
+        if node.exists():
+            node.rename(shared / "moved")
+        node.symlink_to(roots)
+        return method
+
+    monkeypatch.setattr(privileges, "choose", chosen)
+    with pytest.raises((CannotDropRoot, FileNotFoundError)):
+        privileges.drop_root(["vcha"], node)
+    assert_roots(roots)
+
+
+@as_root
+@pytest.mark.usefixtures("stays_root")
+def test_a_directory_of_roots_is_handed_over(
+    places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the path leads there through root's own links."""
+    node, roots = places
+    (node.parent / "link").symlink_to("node")
+    monkeypatch.setattr(privileges, "choose", lambda *_: privileges.Account(ACCOUNT.pw_name))
+    with pytest.raises(Continued):
+        privileges.drop_root(["vcha"], node.parent / "link")
+    owners = {path.lstat().st_uid for path in (node, *node.rglob("*"))}
+    assert owners == {ACCOUNT.pw_uid}
+    assert_roots(roots)
+
+
+@as_root
+def test_a_missing_directory_in_a_shared_folder_is_nobodys(places: tuple[Path, Path]) -> None:
+    """Whoever creates it next would control it, while root already works there."""
+    shared = places[0].parent / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    with pytest.raises(FileNotFoundError, match="missing"):
+        privileges.act_as_controller(["vcha"], shared / "missing")
+    with pytest.raises(FileNotFoundError, match="missing"):
+        privileges.act_as_controller(["vcha"], shared / "missing" / "below")
 
 
 def readable(folder: Path) -> list[str]:

@@ -26,7 +26,13 @@ from openvcha.node.process.status import NodeStatus
 from openvcha.node.recovery.request import Request, RequestKind, write_request
 from openvcha.node.security.certificates import new_authorities
 from openvcha.system.durable import write_durably, write_private
-from openvcha.system.path_owners import CannotDropRoot, acting_as, controlling_uid, hand_over
+from openvcha.system.path_owners import (
+    CannotDropRoot,
+    acting_as,
+    controlling_uid,
+    hand_over,
+    opened,
+)
 from openvcha.system.privileges import own_command_line
 
 ACCOUNT = pwd.getpwnam("nobody")
@@ -91,15 +97,17 @@ def test_a_path_is_its_first_other_owners(stage: Stage) -> None:
         own: 0,
         own / "shadow": 0,
         own / "plain": 0,
-        own / "missing" / "below": 0,
         theirs: ACCOUNT.pw_uid,
         theirs / "missing": ACCOUNT.pw_uid,
         theirs / "into-roots" / "shadow": ACCOUNT.pw_uid,
         own / "into-theirs": ACCOUNT.pw_uid,
         own / "into-theirs" / "..": ACCOUNT.pw_uid,
-        Path("/tmp") / "missing": 0,
     }.items():
         assert controlling_uid(path) == uid, path
+    for path in (own / "missing" / "below", Path("/tmp") / "missing"):
+        assert controlling_uid(path, may_be_missing=True) == 0
+        with pytest.raises(FileNotFoundError, match=str(path)):
+            controlling_uid(path)
 
 
 def test_where_everybody_decides_root_does_nothing(stage: Stage) -> None:
@@ -110,13 +118,18 @@ def test_where_everybody_decides_root_does_nothing(stage: Stage) -> None:
         os.chown(open_, 0, gid)
         open_.chmod(mode)
         with pytest.raises(CannotDropRoot, match="chmod go-w"):
-            controlling_uid(open_ / "node")
+            controlling_uid(open_ / "node", may_be_missing=True)
     open_.chmod(0o1777)
-    assert controlling_uid(open_ / "node") == 0
+    assert controlling_uid(open_ / "node", may_be_missing=True) == 0
     (stage.roots / "a").symlink_to("b")
     (stage.roots / "b").symlink_to("a")
     with pytest.raises(CannotDropRoot, match="links"):
         controlling_uid(stage.roots / "a")
+
+
+def give(directory: Path) -> None:
+    with opened(directory) as descriptor:
+        hand_over(descriptor, directory, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
 
 
 def test_what_changes_hands_is_roots_alone(stage: Stage) -> None:
@@ -125,7 +138,7 @@ def test_what_changes_hands_is_roots_alone(stage: Stage) -> None:
     (node / "tls").mkdir(parents=True)
     (node / "tls" / "node.key").write_text("x")
     (node / "link").symlink_to(stage.secret)
-    hand_over(node, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
+    give(node)
     owners = {path.name: path.lstat().st_uid for path in (node, *node.rglob("*"))}
     assert owners == dict.fromkeys(("node", "tls", "node.key", "link"), ACCOUNT.pw_uid)
     assert stage.secret.stat().st_uid == 0
@@ -134,28 +147,31 @@ def test_what_changes_hands_is_roots_alone(stage: Stage) -> None:
     other.mkdir()
     (other / "linked").hardlink_to(stage.secret)
     with pytest.raises(CannotDropRoot, match="another hard link"):
-        hand_over(other, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
+        give(other)
     assert stage.secret.stat().st_uid == 0
     (other / "linked").unlink()
     (other / "alien").write_text("x")
     os.chown(other / "alien", 1, 1)
     with pytest.raises(CannotDropRoot, match="another account"):
-        hand_over(other, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
+        give(other)
 
 
 def test_what_has_changed_hands_is_not_looked_into_again(stage: Stage) -> None:
     """Its owner may have changed it: a hard link, a directory swapped for a link."""
-    node = stage.home / "node"
+    node, link = stage.home / "node", stage.home / "link"
     (node / "swapped").mkdir(parents=True)
     stage.give(node)
     (node / "linked").hardlink_to(stage.secret)
-    hand_over(node, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
+    descriptor = os.open(node, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        hand_over(descriptor, node, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
+    finally:
+        os.close(descriptor)
     (node / "linked").unlink()
     stage.assert_untouched()
-    link = stage.home / "link"
     link.symlink_to(stage.roots)
-    with pytest.raises(OSError, match="link"):
-        hand_over(link, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
+    with pytest.raises(CannotDropRoot, match="other than root"):
+        give(link)
     link.unlink()
     stage.assert_untouched()
 

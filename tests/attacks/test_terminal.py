@@ -93,7 +93,9 @@ ERROR = ApiError(
     ids=lambda error: type(error).__name__,
 )
 @pytest.mark.parametrize("traced", ["", "1"])
-def test_errors_are_text(error: Exception, traced: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_are_text(
+    error: Exception, traced: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever wrote the text they quote, including in the traceback."""
     monkeypatch.setenv("OPENVCHA_TRACEBACK", traced)
 
@@ -101,7 +103,7 @@ def test_errors_are_text(error: Exception, traced: str, monkeypatch: pytest.Monk
         raise error
 
     monkeypatch.setattr(lab_commands, "look", refused)
-    monkeypatch.setattr(folders, "find", lambda *_: Lab(Path("/nowhere")))
+    monkeypatch.setattr(folders, "find", lambda *_: Lab(tmp_path))
     with terminal(monkeypatch) as seen:
         run("lab", "status")
     seen.assert_harmless()

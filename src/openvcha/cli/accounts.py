@@ -57,12 +57,12 @@ def node_directory(directory: Path) -> Path:
 
 def act_as_owner(directory: Path) -> None:
     """Become the account that controls a directory, or its parent. Raises CannotDropRoot."""
-    act_as_controller(own_command_line(), directory)
+    act_as_controller(own_command_line(), directory, may_be_missing=True)
 
 
 def new_directory(directory: Path) -> Path:
     """Create a node's directory, as the account in control. Raises CannotDropRoot, OSError."""
-    act_as_controller(own_command_line(), directory)
+    act_as_owner(directory)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return node_directory(directory)
 
@@ -77,7 +77,7 @@ def new_lab_as_owner(name: str, base: Path | None) -> Lab:
     except LabNotFound:
         folder = folders.base_for_new_lab(base, _account(), base or folders.user_base())
         directory = folder.absolute() / name
-        act_as_controller(own_command_line(), directory)
+        act_as_owner(directory)
         folders.check_directory(directory)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         return _without_root(Lab(directory), base)

@@ -15,7 +15,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from openvcha.system.path_owners import CannotDropRoot, controlling_uid, hand_over
+from openvcha.system.path_owners import (
+    CannotDropRoot,
+    controlling_uid,
+    hand_over,
+    opened,
+    require_unreplaced,
+)
 from openvcha.system.terminal import exec_detached
 
 __all__ = ["CannotDropRoot"]
@@ -70,29 +76,36 @@ def drop_root(argv: Sequence[str], directory: Path | None = None) -> None:
     """Restart this program without root; return only if it does not run as root.
 
     `argv` is the whole command line. The account becomes the owner of its working `directory`; if
-    another account already controls it, the program continues as that one. Raises CannotDropRoot.
+    another account already controls it, the program continues as that one. Raises CannotDropRoot,
+    FileNotFoundError.
     """
-    if directory is not None:
+    if os.geteuid() != 0:
+        return
+    if directory is None:
+        method = choose(0, account_works, namespace_works)
+    else:
         act_as_controller(argv, directory)
-    match choose(os.geteuid(), account_works, namespace_works):
-        case KeepAccount():
-            return
-        case Account(name):
-            account = pwd.getpwnam(name)
-            if directory is not None:
-                hand_over(Path(os.path.realpath(directory)), account.pw_uid, account.pw_gid)
-            become = partial(_become, account.pw_uid, account.pw_gid, account.pw_dir)
-            exec_detached(argv, become)
-        case UserNamespace():
-            exec_detached([*_unshare(), *argv], lambda: None)
+        # Opened before the choice, which takes a second: meanwhile the path may lead elsewhere.
+        with opened(directory) as descriptor:
+            method = choose(0, account_works, namespace_works)
+            require_unreplaced(descriptor, directory)
+            if isinstance(method, Account):
+                account = pwd.getpwnam(method.name)
+                hand_over(descriptor, directory, account.pw_uid, account.pw_gid)
+    if isinstance(method, Account):
+        account = pwd.getpwnam(method.name)
+        become = partial(_become, account.pw_uid, account.pw_gid, account.pw_dir)
+        exec_detached(argv, become)
+    exec_detached([*_unshare(), *argv], lambda: None)
 
 
-def act_as_controller(argv: Sequence[str], path: Path) -> None:
+def act_as_controller(argv: Sequence[str], path: Path, *, may_be_missing: bool = False) -> None:
     """Restart this program as the account that controls a path, unless we or root do.
 
-    Then links of that account reach only what it can reach itself. Raises CannotDropRoot.
+    Then links of that account reach only what it can reach itself. Raises CannotDropRoot, and
+    FileNotFoundError as ``controlling_uid`` does.
     """
-    if os.geteuid() != 0 or (uid := controlling_uid(path)) == 0:
+    if os.geteuid() != 0 or (uid := controlling_uid(path, may_be_missing=may_be_missing)) == 0:
         return
     name, gid, home = _described(uid, path)
     if not _can_run(uid, gid):
