@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
+from openvcha.cli import accounts
 from openvcha.infrastructure.local.processes import DetachedStarter
+from openvcha.lab.state import Lab
 from openvcha.node.process import lock
 from openvcha.node.process.logs import RotatingLog
 from openvcha.system import locks, privileges
@@ -25,6 +27,8 @@ from openvcha.system.path_owners import CannotDropRoot, acting_as, hand_over, op
 
 ACCOUNT = pwd.getpwnam("nobody")
 SECRET = "root:SECRET-OF-ROOT"
+UNNAMED = 54321
+"""A uid without an entry in passwd."""
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away: run as root")
 
@@ -292,6 +296,35 @@ def test_a_missing_directory_in_a_shared_folder_is_nobodys(places: tuple[Path, P
         privileges.act_as_controller(["vcha"], shared / "missing")
     with pytest.raises(FileNotFoundError, match="missing"):
         privileges.act_as_controller(["vcha"], shared / "missing" / "below")
+
+
+@as_root
+@pytest.mark.usefixtures("stays_root")
+def test_an_account_without_a_name_gets_no_group(
+    places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Least of all that of its link's target, which may be root's."""
+    node, roots = places
+    link = node.parent / "link"
+    link.symlink_to(roots)
+    os.chown(link, UNNAMED, UNNAMED, follow_symlinks=False)
+    monkeypatch.setattr(privileges, "_can_run", lambda *_: True)
+    refused = f"account {UNNAMED} that controls {link} has no entry in passwd"
+    with pytest.raises(CannotDropRoot, match=refused):
+        privileges.act_as_controller(["vcha"], link)
+    with pytest.raises(CannotDropRoot, match=refused), accounts.acting_as_controller(Lab(link)):
+        pass
+
+
+@as_root
+def test_who_reads_a_lab_acts_in_its_accounts_own_group(places: tuple[Path, Path]) -> None:
+    """The directory's group may be another, such as root's."""
+    lab = places[0].parent / "lab"
+    lab.mkdir()
+    os.chown(lab, ACCOUNT.pw_uid, 0)
+    with accounts.acting_as_controller(Lab(lab)):
+        found = os.geteuid(), os.getegid()
+    assert found == (ACCOUNT.pw_uid, ACCOUNT.pw_gid)
 
 
 def readable(folder: Path) -> list[str]:

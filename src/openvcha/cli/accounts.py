@@ -18,6 +18,7 @@ from openvcha.node.identity import absolute
 from openvcha.system.path_owners import acting_as, controlling_uid
 from openvcha.system.privileges import (
     Account,
+    account_in_control,
     account_works,
     act_as_controller,
     choose,
@@ -45,7 +46,8 @@ def acting_as_controller(lab: Lab) -> Iterator[None]:
     """Act as the account that controls a lab, during a block. Raises CannotDropRoot."""
     with contextlib.ExitStack() as stack:
         if os.geteuid() == 0 and (uid := controlling_uid(lab.directory)):
-            stack.enter_context(acting_as(uid, lab.directory.lstat().st_gid))
+            account = account_in_control(uid, lab.directory)
+            stack.enter_context(acting_as(uid, account.pw_gid))
         yield
 
 

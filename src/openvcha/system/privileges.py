@@ -107,13 +107,27 @@ def act_as_controller(argv: Sequence[str], path: Path, *, may_be_missing: bool =
     """
     if os.geteuid() != 0 or (uid := controlling_uid(path, may_be_missing=may_be_missing)) == 0:
         return
-    name, gid, home = _described(uid, path)
-    if not _can_run(uid, gid):
+    account = account_in_control(uid, path)
+    if not _can_run(uid, account.pw_gid):
         raise CannotDropRoot(
-            f"the account {name} controls {path}, so root does not work there, and {name}"
-            f" cannot run {sys.executable}; install it where everyone can read it"
+            f"the account {account.pw_name} controls {path}, so root does not work there, and"
+            f" {account.pw_name} cannot run {sys.executable}; install it where everyone can read it"
         )
-    exec_detached(argv, partial(_become, uid, gid, home))
+    exec_detached(argv, partial(_become, uid, account.pw_gid, account.pw_dir))
+
+
+def account_in_control(uid: int, path: Path) -> pwd.struct_passwd:
+    """Return the account that controls a path. Raises CannotDropRoot if it has no name.
+
+    Without a name it has no group of its own, and the groups of files are not its groups.
+    """
+    try:
+        return pwd.getpwuid(uid)
+    except KeyError as error:
+        raise CannotDropRoot(
+            f"the account {uid} that controls {path} has no entry in passwd, so root does not work"
+            f" there: add the account, or change the owner of {path}"
+        ) from error
 
 
 def describe_root_drop() -> str:
@@ -153,15 +167,6 @@ def namespace_works() -> bool:
 
 def _can_run(uid: int, gid: int) -> bool:
     return _succeeds([sys.executable, "-c", PROOF], user=uid, group=gid, extra_groups=[])
-
-
-def _described(uid: int, path: Path) -> tuple[str, int, str]:
-    """Return an account's name, group and home; a uid without a name gets the path's group."""
-    try:
-        account = pwd.getpwuid(uid)
-    except KeyError:
-        return str(uid), path.stat().st_gid if path.exists() else uid, "/"
-    return account.pw_name, account.pw_gid, account.pw_dir
 
 
 def _succeeds(command: Sequence[str], **who: object) -> bool:
