@@ -22,7 +22,7 @@ import os, sys
 from openvcha.system.terminal import exec_detached
 os.dup2(2, 77, inheritable=True)
 command = [sys.executable, "-c", sys.argv[1], *sys.argv[2:]]
-exec_detached(command, lambda: os.environ.update(CHANGED="1"))
+exec_detached(command, lambda: os.environ.update(HOME="/changed"))
 """
 # The child itself changes the account here: no account has to be able to read our Python.
 THIEF = """
@@ -39,7 +39,7 @@ for name, work in {
         print(name, error.errno)
     else:
         print(name, "works")
-print("CHANGED", os.environ.get("CHANGED"), "session", os.getsid(0) == os.getpid())
+print("HOME", os.environ["HOME"], "session", os.getsid(0) == os.getpid())
 """
 
 
@@ -82,7 +82,7 @@ def test_an_account_cannot_type_into_roots_terminal() -> None:
     assert told["TIOCSTI"] in {str(errno.EPERM), str(errno.EIO)}, lines  # EIO: for every account
     assert told["tty"] == str(errno.ENXIO)
     assert told["77"] == str(errno.EBADF)
-    assert told["CHANGED"] == "1 session True"
+    assert told["HOME"] == "/changed session True"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="it is root's terminal that others must not have")
@@ -174,7 +174,7 @@ def test_who_waits_is_no_process_of_the_node(tmp_path: Path) -> None:
 
 def test_without_a_terminal_the_program_takes_the_place() -> None:
     """A service's process id stays the one that its manager knows."""
-    program = "import os; print(os.getpid(), os.environ['CHANGED'])"
+    program = "import os; print(os.getpid(), os.environ['HOME'])"
     done = subprocess.Popen(
         [sys.executable, "-c", GO_ON, program],
         stdout=subprocess.PIPE,
@@ -182,5 +182,58 @@ def test_without_a_terminal_the_program_takes_the_place() -> None:
         start_new_session=True,
     )
     out, _ = done.communicate(timeout=SECONDS)
-    assert out == f"{done.pid} 1\n"
+    assert out == f"{done.pid} /changed\n"
     assert done.returncode == 0
+
+
+SHOW = "print(open('/proc/self/environ').read().replace(chr(0), chr(10)))"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_nothing_secret_of_roots_environment_is_passed_on(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The account can read the environment of its processes, for as long as a node runs."""
+    monkeypatch.setenv("VAULT_TOKEN", "MARK")
+    monkeypatch.setenv("PGPASSWORD", "MARK")
+    monkeypatch.setenv("OPENVCHA_LABS", "/labs")
+    monkeypatch.setenv("LC_TIME", "C")
+    if terminal:
+        shell = Shell("-c", GO_ON, SHOW)
+        assert shell.code() == 0
+        shown = shell.seen
+    else:
+        shown = subprocess.run(
+            [sys.executable, "-c", GO_ON, SHOW],
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            check=True,
+            timeout=SECONDS,
+        ).stdout
+    assert "MARK" not in shown
+    lines = shown.split()
+    expected = {"HOME=/changed", f"PATH={os.environ['PATH']}", "OPENVCHA_LABS=/labs", "LC_TIME=C"}
+    assert expected <= set(lines)
+
+
+TRIES = """
+import sys
+from openvcha.system.privileges import _succeeds
+for words in sys.argv[1:]:
+    print(words, _succeeds([sys.executable, "-c", words]))
+"""
+
+
+def test_trying_an_account_gives_it_nothing_of_roots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process of that account lives long enough to be used by others of the account."""
+    monkeypatch.setenv("VAULT_TOKEN", "MARK")
+    shell = Shell(
+        "-c",
+        TRIES,
+        "import os; os.environ['HOME']",
+        "import os; os.environ['VAULT_TOKEN']",
+    )
+    assert shell.code() == 0
+    told = [line.rsplit(" ", 1)[1] for line in shell.seen.replace("\r", "").splitlines()]
+    assert told == ["True", "False"]

@@ -22,7 +22,7 @@ from openvcha.system.path_owners import (
     opened,
     require_unreplaced,
 )
-from openvcha.system.terminal import exec_detached
+from openvcha.system.terminal import exec_detached, passed_on
 
 __all__ = ["CannotDropRoot"]
 
@@ -172,7 +172,13 @@ def _can_run(uid: int, gid: int) -> bool:
 def _succeeds(command: Sequence[str], **who: object) -> bool:
     try:
         result = subprocess.run(  # type: ignore[call-overload]  # who: user, group, extra_groups
-            command, capture_output=True, timeout=TRY_SECONDS, check=False, cwd="/", **who
+            command,
+            capture_output=True,
+            timeout=TRY_SECONDS,
+            check=False,
+            cwd="/",
+            env=passed_on(os.environ),
+            **who,
         )
     except (OSError, subprocess.SubprocessError):
         return False

@@ -1,21 +1,32 @@
-"""Continuing as another account without giving it our terminal.
+"""Continuing as another account without giving it our terminal, files and environment.
 
 An account may trace its own processes, and a process in a terminal's session may inject input into
 that terminal (TIOCSTI), and so into root's shell once the command has ended. So the program
 continues in a new session, and the original process only waits for it.
+
+It may also read the environment of its processes. So only what the program needs is passed on.
 """
 
 import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 WAITS = "vcha-waits"
 """The name of a process that only waits; at most 15 characters."""
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+# How to run, where files are, how to show text, and who is at work (for the audit).
+NAMES_PASSED_ON = frozenset(
+    {
+        *("PATH", "LD_LIBRARY_PATH", "HOME", "XDG_STATE_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+        *("LANG", "LANGUAGE", "TZ", "TERM", "COLORTERM", "NO_COLOR", "FORCE_COLOR"),
+        *("COLUMNS", "LINES", "USER", "LOGNAME"),
+    }
+)
+PREFIXES_PASSED_ON = ("LC_", "OPENVCHA_", "PYTHON")
 OWN_COMM = Path("/proc/self/comm")
 
 
@@ -26,13 +37,22 @@ def exec_detached(command: Sequence[str], change: Callable[[], None]) -> NoRetur
     """
     if not has_terminal():
         change()
-        os.execv(command[0], list(command))  # noqa: S606 - no shell is needed
+        _exec(command)
     passed = [each for each in PASSED_ON if signal.getsignal(each) is not signal.SIG_IGN]
     signal.pthread_sigmask(signal.SIG_BLOCK, passed)  # no signal is lost between fork and handlers
     child = os.fork()
     if child == 0:
         _begin(command, change, passed)
     os._exit(_wait(child, passed))
+
+
+def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what a program of another account gets of root's environment: no secrets."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in NAMES_PASSED_ON or name.startswith(PREFIXES_PASSED_ON)
+    }
 
 
 def has_terminal() -> bool:
@@ -54,12 +74,16 @@ def _begin(
         for number in passed:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, passed)
-        os.execv(command[0], list(command))  # noqa: S606 - no shell is needed
+        _exec(command)
     except OSError as error:
         line = f"vcha: {_ascii(str(error))}\n".encode()
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, line)
     finally:
         os._exit(1)
+
+
+def _exec(command: Sequence[str]) -> NoReturn:
+    os.execve(command[0], list(command), passed_on(os.environ))  # noqa: S606 - no shell is needed
 
 
 def _ascii(text: str) -> str:
