@@ -33,7 +33,8 @@ OWN_COMM = Path("/proc/self/comm")
 def exec_detached(command: Sequence[str], change: Callable[[], None]) -> NoReturn:
     """Replace this program, after a ``change`` of account; it gets no controlling terminal.
 
-    If there is such a terminal, this process stays, forwards signals, and ends as the program does.
+    Of our open files it gets only 0, 1 and 2. If there is such a terminal, this process stays,
+    forwards signals, and ends as the program does.
     """
     if not has_terminal():
         change()
@@ -69,7 +70,6 @@ def _begin(
 ) -> NoReturn:
     try:
         os.setsid()
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         change()
         for number in passed:
             signal.signal(number, signal.SIG_DFL)
@@ -83,6 +83,7 @@ def _begin(
 
 
 def _exec(command: Sequence[str]) -> NoReturn:
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # root's other files
     os.execve(command[0], list(command), passed_on(os.environ))  # noqa: S606 - no shell is needed
 
 
