@@ -111,10 +111,13 @@ def test_a_path_is_its_first_other_owners(stage: Stage) -> None:
 
 
 def test_where_everybody_decides_root_does_nothing(stage: Stage) -> None:
-    """A directory in which others may rename, and links in a circle."""
+    """A directory in which others may rename, and links in a circle.
+
+    With an access control list, the group's bits are those of any account that the list names.
+    """
     open_ = stage.roots / "open"
     open_.mkdir()
-    for mode, gid in ((0o777, 0), (0o775, ACCOUNT.pw_gid)):
+    for mode, gid in ((0o777, 0), (0o775, ACCOUNT.pw_gid), (0o775, 0)):
         os.chown(open_, 0, gid)
         open_.chmod(mode)
         with pytest.raises(CannotDropRoot, match="chmod go-w"):

@@ -186,8 +186,11 @@ def _give(descriptor: int, path: Path, uid: int, gid: int) -> None:
 
 
 def _require_closed(path: Path, found: os.stat_result) -> None:
-    """Raise CannotDropRoot if other accounts may rename entries of a directory of root."""
-    others = found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and found.st_gid != 0)
+    """Raise CannotDropRoot if other accounts may rename entries of a directory of root.
+
+    With an access control list, the group's bits are the most that the list gives to anybody.
+    """
+    others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     if stat.S_ISDIR(found.st_mode) and others and not found.st_mode & stat.S_ISVTX:
         raise CannotDropRoot(
             f"other users can write to {path}, so vcha refuses to work there as root: run `chmod"
