@@ -327,6 +327,67 @@ def test_who_reads_a_lab_acts_in_its_accounts_own_group(places: tuple[Path, Path
     assert found == (ACCOUNT.pw_uid, ACCOUNT.pw_gid)
 
 
+@as_root
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda base: accounts.new_directory(base / "new"),
+        lambda base: accounts.new_lab_as_owner("new", base),
+    ],
+    ids=["node", "lab"],
+)
+def test_no_directory_is_made_through_a_link_made_meanwhile(
+    make: Callable[[Path], object],
+    when: str,
+    places: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A part of the path is missing in a shared folder, until another account creates it."""
+    _, roots = places
+    shared = roots.parent / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    base, makes, before = shared / "base", os.mkdir, sorted(roots.iterdir())
+
+    def plant() -> None:
+        if not os.path.lexists(base):
+            base.symlink_to(roots)
+            os.chown(base, ACCOUNT.pw_uid, ACCOUNT.pw_gid, follow_symlinks=False)
+
+    def made(path: Any, *mode: int, **how: Any) -> None:
+        plant()
+        makes(path, *mode, **how)
+
+    monkeypatch.setattr(accounts, "choose", lambda *_: privileges.UserNamespace())
+    if when == "meanwhile":
+        monkeypatch.setattr(os, "mkdir", made)
+    else:
+        monkeypatch.setattr(accounts, "act_as_controller", lambda *_, **__: plant())
+    with contextlib.suppress(CannotDropRoot):
+        make(base)
+    assert base.is_symlink()
+    assert sorted(roots.iterdir()) == before
+
+
+@as_root
+def test_missing_directories_are_roots(places: tuple[Path, Path]) -> None:
+    """Only the last one is private: the account must be able to reach it."""
+    base = places[0].parent / "base"
+    before = os.umask(0)
+    try:
+        made = accounts.new_directory(base / "below" / "node")
+        assert accounts.new_directory(made) == made
+    finally:
+        os.umask(before)
+    found = [path.stat() for path in (base, base / "below", made)]
+    assert [stat.S_IMODE(each.st_mode) for each in found] == [0o755, 0o755, 0o700]
+    assert {each.st_uid for each in found} == {0}
+    (base / "file").write_text("x")
+    with pytest.raises(OSError, match="directory"):
+        accounts.new_directory(base / "file")
+
+
 def readable(folder: Path) -> list[str]:
     """Return which files this process can read."""
     found = []

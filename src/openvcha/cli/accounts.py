@@ -15,7 +15,7 @@ from openvcha.client.errors import LabNotFound
 from openvcha.lab import folders
 from openvcha.lab.state import Lab
 from openvcha.node.identity import absolute
-from openvcha.system.path_owners import acting_as, controlling_uid
+from openvcha.system.path_owners import acting_as, controlling_uid, make_directories
 from openvcha.system.privileges import (
     Account,
     account_in_control,
@@ -65,7 +65,7 @@ def act_as_owner(directory: Path) -> None:
 def new_directory(directory: Path) -> Path:
     """Create a node's directory, as the account in control. Raises CannotDropRoot, OSError."""
     act_as_owner(directory)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make(directory)
     return node_directory(directory)
 
 
@@ -81,8 +81,15 @@ def new_lab_as_owner(name: str, base: Path | None) -> Lab:
         directory = folder.absolute() / name
         act_as_owner(directory)
         folders.check_directory(directory)
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make(directory)
         return _without_root(Lab(directory), base)
+
+
+def _make(directory: Path) -> None:
+    if os.geteuid() == 0:
+        make_directories(directory)
+    else:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _without_root(lab: Lab, base: Path | None) -> Lab:

@@ -37,6 +37,20 @@ def controlling_uid(path: Path, *, may_be_missing: bool = False) -> int:
         return walk.uid
 
 
+def make_directories(directory: Path) -> None:
+    """Create a directory and its missing parents as root's, unless it exists.
+
+    Raises CannotDropRoot if another account controls the path, OSError.
+    """
+    with contextlib.closing(_Walk(directory)) as walk:
+        while walk.goes_on:
+            try:
+                walk.step_as_root()
+            except FileNotFoundError:
+                walk.make_next()
+        os.close(walk.open_directory())
+
+
 @contextlib.contextmanager
 def opened(directory: Path) -> Iterator[int]:
     """Open a directory that only root controls, and yield its descriptor.
@@ -135,6 +149,12 @@ class _Walk:
         self.step()
         if self.uid != 0:
             raise CannotDropRoot(f"an account other than root now controls {self._path}: try again")
+
+    def make_next(self) -> None:
+        """Create the next entry as a directory, the last one private. Raises OSError."""
+        mode = 0o755 if len(self._waiting) > 1 else 0o700
+        with contextlib.suppress(FileExistsError):  # then the next step judges it
+            os.mkdir(self._waiting[-1], mode, dir_fd=self._at)
 
     def open_directory(self) -> int:
         """Return a descriptor of the directory reached. Raises OSError."""
