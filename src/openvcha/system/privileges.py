@@ -173,7 +173,9 @@ def _succeeds(command: Sequence[str], **who: object) -> bool:
     try:
         result = subprocess.run(  # type: ignore[call-overload]  # who: user, group, extra_groups
             command,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
+            start_new_session=True,  # no terminal of root's to type into
             timeout=TRY_SECONDS,
             check=False,
             cwd="/",
