@@ -1,5 +1,7 @@
 """`vcha node make-standalone` and `vcha node promote`: requests, and what they tell a person."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -7,10 +9,13 @@ import pytest
 import typer
 
 from openvcha.cli.node import recovery as command
+from openvcha.daemon.recovery import store_refusal
+from openvcha.daemon.recovery.store_refusal import OwnStore
 from openvcha.node.identity import Identity, load_identity, save_identity
 from openvcha.node.layout import Layout
 from openvcha.node.recovery.request import Request, RequestKind, load_request, write_request
 from openvcha.node.recovery.survey import Survey
+from openvcha.store.errors import AuthenticationFailed, OutcomeUnknown, StoreFull
 
 REQUEST = Request(wish=RequestKind.STANDALONE, id="1")
 
@@ -83,3 +88,38 @@ def test_a_request_that_has_begun_is_not_withdrawn(
         command.make_standalone(layout.root, cancel=True)
     assert "never start the others" in capsys.readouterr().err
     assert load_request(layout) == begun
+
+
+@pytest.mark.parametrize(
+    "error",
+    [TimeoutError(), AuthenticationFailed("no"), StoreFull("full"), OutcomeUnknown("sent")],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("own", list(OwnStore))
+def test_only_a_store_without_a_quorum_is_a_reason_to_stand_alone(
+    layout: Layout,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    own: OwnStore,
+) -> None:
+    """Regression: a slow or full store counted as one without a quorum."""
+    advised = isinstance(error, TimeoutError) and own is OwnStore.NO_QUORUM
+
+    @asynccontextmanager
+    async def failing(_: Path) -> AsyncIterator[None]:
+        raise error
+        yield
+
+    async def member(*_: object) -> OwnStore:
+        return own
+
+    monkeypatch.setattr(command, "open_services", failing)
+    monkeypatch.setattr(command, "ask_own_store", member, raising=False)
+    monkeypatch.setattr(command, "is_running", lambda _: True)
+    monkeypatch.setattr(store_refusal, "PAUSE_SECONDS", 0)
+    with pytest.raises(typer.Exit):
+        command.promote(layout.root, yes=True)
+    said = capsys.readouterr().err
+    assert "vcha-1 cannot be made the primary: the store" in said
+    assert ("make-standalone" in said) is advised

@@ -18,6 +18,7 @@ from openvcha.daemon.recovery import promotion_check as promoting
 from openvcha.daemon.recovery.promotion import Outcome
 from openvcha.daemon.recovery.promotion_check import NonMember, PatroniKeys
 from openvcha.daemon.recovery.standalone_check import ask_all, check_standalone, own_view
+from openvcha.daemon.recovery.store_refusal import StoreRefusal, ask_own_store, look_repeatedly
 from openvcha.node.identity import Identity, load_identity
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import load_kept
@@ -29,7 +30,7 @@ from openvcha.node.recovery.own_data import missing_data, missing_store
 from openvcha.node.recovery.recovery import outcome_of
 from openvcha.node.recovery.request import Request, RequestKind, Withdrawal, submit, withdraw
 from openvcha.node.recovery.survey import Survey
-from openvcha.store.errors import StoreUnavailable
+from openvcha.node.security.tls import NodeTls
 from openvcha.system.proc import boot_id
 from openvcha.system.silence import SILENCE_SECONDS
 
@@ -41,7 +42,7 @@ Cancel = Annotated[
     bool, typer.Option("--cancel", help="Withdraw the request, unless the store is separated.")
 ]
 
-ASK_SECONDS = 6.0
+STAND_ALONE = "; if both others are gone for good, use `vcha node make-standalone`"
 OUTCOME_SECONDS = 300.0
 FAILED = {
     Outcome.CHANGED: (
@@ -192,16 +193,18 @@ async def _observed(
     layout: Layout, identity: Identity
 ) -> tuple[Observation, PatroniKeys, tuple[NonMember, ...]]:
     """Observe the cluster, its last leader's position, and the nodes outside it."""
-    try:
-        async with asyncio.timeout(ASK_SECONDS), open_services(layout.root) as services:
+
+    async def look() -> tuple[Observation, PatroniKeys, tuple[NonMember, ...]]:
+        async with open_services(layout.root) as services:
             found = await promoting.patroni_keys(services.store)
             seen = await services.observe()
             return seen, found, await promoting.non_members(services, seen)
-    except (StoreUnavailable, TimeoutError) as error:
-        raise fail(
-            f"{identity.name} cannot be made the primary: the store has no quorum; if both"
-            " others are gone for good, use `vcha node make-standalone`"
-        ) from error
+
+    seen = await look_repeatedly(look, lambda: ask_own_store(identity, NodeTls(layout)))
+    if isinstance(seen, StoreRefusal):
+        advice = STAND_ALONE if seen.standalone else ""
+        raise fail(f"{identity.name} cannot be made the primary: {seen.reason}{advice}")
+    return seen
 
 
 async def _promoted(layout: Layout, seen: Observation) -> Outcome:
