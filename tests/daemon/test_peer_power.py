@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace as changed
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from msgspec.structs import replace
@@ -13,6 +15,7 @@ from tests.support.lab.inventory import INVENTORY
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import VmPowerState
+from openvcha.daemon import peer_power
 from openvcha.daemon.peer_power import (
     LOOK_SECONDS,
     LocalMeans,
@@ -21,7 +24,8 @@ from openvcha.daemon.peer_power import (
     parse_voters,
 )
 from openvcha.infrastructure.inventory import Inventory, Vm
-from openvcha.node.identity import Identity, Timers
+from openvcha.node.background.task_votes import CONFIRM_SECONDS
+from openvcha.node.identity import MAX_STOPPED_STORE, Identity, Timers
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.task_votes import FRESH_SECONDS, RequiredVotes, save_required_votes
 from openvcha.node.security.tls import NodeTls
@@ -231,23 +235,50 @@ def test_what_cannot_be_read_is_unknown(page: bytes) -> None:
     assert parse_voters(page) is None
 
 
+IDENTITY = Identity(
+    cluster_id="c",
+    cluster_name="lab",
+    member="p",
+    kind="data",
+    vm="vm-p",
+    name="p",
+    ha_address="127.1.1.1",
+    public_address="127.2.2.2",
+    etcd_initial_cluster={"p": "https://127.1.1.1:2380"},
+)
+
+
 def test_a_list_that_is_too_old_is_none(tmp_path: Path) -> None:
     """The file still exists until the job removes it."""
     layout = Layout(tmp_path)
-    identity = Identity(
-        cluster_id="c",
-        cluster_name="lab",
-        member="p",
-        kind="data",
-        vm="vm-p",
-        name="p",
-        ha_address="127.1.1.1",
-        public_address="127.2.2.2",
-        etcd_initial_cluster={},
-    )
-    node = LocalNode(identity, layout, NodeTls(layout))
+    node = LocalNode(IDENTITY, layout, NodeTls(layout))
     now = datetime.now(UTC)
     save_required_votes(layout, REQUIRED_VOTES, now)
     assert node.required_votes() is not None
     save_required_votes(layout, REQUIRED_VOTES, now - timedelta(seconds=FRESH_SECONDS + 5))
     assert node.required_votes() is None
+
+
+async def test_the_list_outlasts_the_longest_wait_for_the_store(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A node whose list expires while it waits would power on nobody. Its list is real."""
+    layout, loop = Layout(tmp_path), asyncio.get_running_loop()
+    node = LocalNode(IDENTITY, layout, NodeTls(layout))
+    start, began = datetime.now(UTC), loop.time()
+    clock = SimpleNamespace(now=lambda zone: start.astimezone(zone) + _seconds(loop, began))
+    monkeypatch.setattr(peer_power, "dt", SimpleNamespace(UTC=UTC, datetime=clock))
+    site = Site(Timers(stopped_store=MAX_STOPPED_STORE))
+    site.serves = False
+    site.refuses = {"vm-a"}
+    site.off("vm-a")
+    save_required_votes(layout, REQUIRED_VOTES, start - timedelta(seconds=CONFIRM_SECONDS))
+    means = changed(site.means(), required_votes=node.required_votes)
+    watching = asyncio.create_task(keep_peers_on(means))
+    await asyncio.sleep(2 * (MAX_STOPPED_STORE + 2 * LOOK_SECONDS))
+    watching.cancel()
+    assert site.asked == ["vm-a", "vm-a"]
+
+
+def _seconds(loop: asyncio.AbstractEventLoop, began: float) -> timedelta:
+    return timedelta(seconds=loop.time() - began)

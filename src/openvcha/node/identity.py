@@ -12,6 +12,15 @@ from openvcha.system.durable import write_durably
 
 IDENTITY = "node.json"
 SECRETS = "secrets.json"
+MIN_LEADER_TTL = 20
+"""Patroni's own minimum."""
+MAX_LEADER_TTL = 300
+MIN_STUCK_STANDBY = 5.0
+MIN_STOPPED_STORE = 3.0
+MAX_STOPPED_STORE = 120.0
+"""Time for a second attempt before the list of required votes expires (``FRESH_SECONDS``)."""
+MIN_REPLICATION_LAG = 1.0
+MAX_SECONDS = 3600.0
 
 Kind = Literal["data", "witness"]
 EtcdState = Literal["new", "existing"]
@@ -53,10 +62,10 @@ class Timers(msgspec.Struct, frozen=True, kw_only=True):
     passive counts as lagging.
     """
 
-    leader_ttl: Annotated[int, msgspec.Meta(ge=20, le=300)] = 20
-    stuck_standby: Annotated[float, msgspec.Meta(ge=5)] = 30.0
-    stopped_store: Annotated[float, msgspec.Meta(ge=3)] = 5.0
-    replication_lag: Annotated[float, msgspec.Meta(ge=1)] = 10.0
+    leader_ttl: Annotated[int, msgspec.Meta(ge=MIN_LEADER_TTL, le=MAX_LEADER_TTL)] = 20
+    stuck_standby: Annotated[float, msgspec.Meta(ge=MIN_STUCK_STANDBY, le=MAX_SECONDS)] = 30.0
+    stopped_store: Annotated[float, msgspec.Meta(ge=MIN_STOPPED_STORE, le=MAX_STOPPED_STORE)] = 5.0
+    replication_lag: Annotated[float, msgspec.Meta(ge=MIN_REPLICATION_LAG, le=MAX_SECONDS)] = 10.0
 
     @property
     def leaderless(self) -> float:
@@ -119,8 +128,13 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def encode_identity(identity: Identity) -> bytes:
-    """Encode an identity as the content of `node.json`."""
-    return msgspec.json.format(msgspec.json.encode(identity), indent=2)
+    """Encode an identity as the content of `node.json`.
+
+    Raises msgspec.ValidationError if a node could not read it.
+    """
+    encoded = msgspec.json.encode(identity)
+    msgspec.json.decode(encoded, type=Identity)
+    return msgspec.json.format(encoded, indent=2)
 
 
 def encode_secrets(secrets: Secrets) -> bytes:
@@ -140,7 +154,7 @@ def load_identity(directory: Path) -> Identity:
 
 
 def save_identity(directory: Path, identity: Identity) -> None:
-    """Replace a node's identity atomically and durably."""
+    """Replace a node's identity atomically and durably. Raises msgspec.ValidationError."""
     write_durably(directory / IDENTITY, encode_identity(identity))
 
 

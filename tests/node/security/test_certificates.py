@@ -2,9 +2,12 @@
 
 import datetime as dt
 import hashlib
+import math
 import ssl
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -14,6 +17,7 @@ from tests.support.certificates import SECRETS, identity
 
 from openvcha.node.identity import (
     IDENTITY,
+    Timers,
     encode_identity,
     encode_secrets,
     load_identity,
@@ -147,6 +151,28 @@ def test_identity_and_secrets_survive_their_files(tmp_path_factory: pytest.TempP
     assert b"one-secret" in encode_secrets(SECRETS)
     assert b"secret" not in encode_identity(identity())
     assert "one-secret" not in repr(SECRETS)
+
+
+WRONG: dict[str, list[float]] = {
+    "leader_ttl": [19, 301],
+    "stuck_standby": [4.9, 3601, math.inf, math.nan],
+    "stopped_store": [2.9, 121, math.inf, math.nan],
+    "replication_lag": [0.9, 3601, math.inf, math.nan],
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(field, value) for field, values in WRONG.items() for value in values]
+)
+def test_an_identity_that_no_node_could_read_is_not_written(
+    tmp_path: Path, field: str, value: float
+) -> None:
+    """JSON has no infinity: it would be null. A node with such a file could never start."""
+    timers: dict[str, Any] = {field: value}
+    wrong = msgspec.structs.replace(identity(), timers=Timers(**timers))
+    with pytest.raises(msgspec.ValidationError, match=field):
+        save_identity(tmp_path, wrong)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_urls_have_brackets_for_ipv6() -> None:

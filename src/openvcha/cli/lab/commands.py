@@ -1,6 +1,7 @@
 """`vcha lab`: a whole cluster on this machine."""
 
 import asyncio
+import math
 import shlex
 import sys
 import time
@@ -23,7 +24,17 @@ from openvcha.lab.folders import DEFAULT_NAME
 from openvcha.lab.state import ADMINISTRATOR
 from openvcha.lab.status import Overall
 from openvcha.lab.status import status as look
-from openvcha.node.identity import StoreLimits, Timers
+from openvcha.node.identity import (
+    MAX_LEADER_TTL,
+    MAX_SECONDS,
+    MAX_STOPPED_STORE,
+    MIN_LEADER_TTL,
+    MIN_REPLICATION_LAG,
+    MIN_STOPPED_STORE,
+    MIN_STUCK_STANDBY,
+    StoreLimits,
+    Timers,
+)
 
 app = typer.Typer(
     help="A three-node cluster on this machine, on loopback addresses.",
@@ -43,6 +54,13 @@ class Role(StrEnum):
 MIN_QUOTA_BYTES = 16 << 20
 """A lab writes a few megabytes while it is deployed."""
 NEW_LAB = "Settings of a new lab"
+
+
+def _no_nan(value: float) -> float:
+    """Return an option's value; refuse "nan", which passes every comparison with a bound."""
+    if math.isnan(value):
+        raise typer.BadParameter("nan is not a number of seconds")
+    return value
 
 
 @app.command(epilog=EPILOG)
@@ -65,8 +83,8 @@ def up(
     leader_ttl: Annotated[
         int,
         typer.Option(
-            min=20,
-            max=300,
+            min=MIN_LEADER_TTL,
+            max=MAX_LEADER_TTL,
             help="Seconds for which the leader key outlives its holder.",
             rich_help_panel=NEW_LAB,
         ),
@@ -74,7 +92,9 @@ def up(
     stuck_after: Annotated[
         float,
         typer.Option(
-            min=5,
+            min=MIN_STUCK_STANDBY,
+            max=MAX_SECONDS,
+            callback=_no_nan,
             help="Seconds without progress after which a standby's data are copied again.",
             rich_help_panel=NEW_LAB,
         ),
@@ -82,7 +102,9 @@ def up(
     peers_after: Annotated[
         float,
         typer.Option(
-            min=3,
+            min=MIN_STOPPED_STORE,
+            max=MAX_STOPPED_STORE,
+            callback=_no_nan,
             help="Seconds without a store after which the nodes that a task needs are powered on.",
             rich_help_panel=NEW_LAB,
         ),
@@ -90,7 +112,9 @@ def up(
     lag_after: Annotated[
         float,
         typer.Option(
-            min=1,
+            min=MIN_REPLICATION_LAG,
+            max=MAX_SECONDS,
+            callback=_no_nan,
             help="Lag in seconds from which the passive counts as lagging.",
             rich_help_panel=NEW_LAB,
         ),
