@@ -35,7 +35,7 @@ async def brought_up(patch: pytest.MonkeyPatch, *ends: Exception | bool) -> tupl
     patch.setattr(up, "_finish", finish)
     lab: Any = SimpleNamespace(directory=Path("/simulated"), state=lambda: SimpleNamespace(api="a"))
     narrator: Any = Narrator()
-    return await up._up(lab, narrator, active_only=False, settings=None), narrator.said
+    return await up._up(lab, narrator, active_only=False), narrator.said
 
 
 async def test_an_api_that_goes_away_again_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 import socket
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from openvcha.api.secret import Secret
@@ -12,7 +11,7 @@ from openvcha.infrastructure.inventory import Vm
 from openvcha.lab.state import Lab, LabState
 from openvcha.node.application import APPLICATION_USER
 from openvcha.node.etcd.account import new_data_account
-from openvcha.node.identity import IDENTITY, Identity, Ports, Secrets, StoreLimits, Timers
+from openvcha.node.identity import IDENTITY, Identity, Ports, Secrets
 from openvcha.node.security.certificates import api_certificate, new_authorities
 from openvcha.node.security.issuing import node_files
 from openvcha.node.tls_files import SERVICE_CA_CERTIFICATE
@@ -23,31 +22,21 @@ TOKEN = "lab-first-node"  # noqa: S105 - names a request, opens nothing
 NAME = "vcha-1"
 
 
-@dataclass(frozen=True)
-class NodeSettings:
-    """What an administrator may set in a new lab: see the fields of ``node.json``."""
-
-    store: StoreLimits = field(default_factory=StoreLimits)
-    timers: Timers = field(default_factory=Timers)
-
-
 def first_node_made(lab: Lab) -> bool:
     """Return whether the first node was ever created; it may have been replaced since."""
     return lab.ca.exists()
 
 
-async def make_first_node(
-    lab: Lab, infrastructure: Infrastructure, settings: NodeSettings | None = None
-) -> Vm:
+async def make_first_node(lab: Lab, infrastructure: Infrastructure) -> Vm:
     """Create the first node's VM with its identity, powered off; continue after a crash.
 
-    ``settings`` are those of the cluster; later nodes inherit them.
+    It gets the lab's settings; later nodes inherit them.
     """
     state = lab.state()
     vm = await infrastructure.create_vm(await _request(infrastructure, state))
     directory = Path(vm.directory)
     if not (directory / IDENTITY).exists():
-        made = await asyncio.to_thread(_files, lab, state, vm, settings or NodeSettings())
+        made = await asyncio.to_thread(_files, lab, state, vm)
         # The identity comes last: it marks the node as complete.
         identity = {IDENTITY: made.pop(IDENTITY)}
         await infrastructure.write_files(vm.id, made | identity)
@@ -75,7 +64,7 @@ async def _request(infrastructure: Infrastructure, state: LabState) -> VmRequest
     )
 
 
-def _files(lab: Lab, state: LabState, vm: Vm, settings: NodeSettings) -> dict[str, bytes]:
+def _files(lab: Lab, state: LabState, vm: Vm) -> dict[str, bytes]:
     address = state.ha_address(1)
     member = f"{NAME}-{secrets.token_hex(3)}"
     identity = Identity(
@@ -89,8 +78,8 @@ def _files(lab: Lab, state: LabState, vm: Vm, settings: NodeSettings) -> dict[st
         public_address=state.public_address,
         etcd_initial_cluster={member: url(address, Ports().etcd_peer)},
         infrastructure={"kind": "local", "root": str(lab.infrastructure)},
-        store=settings.store,
-        timers=settings.timers,
+        store=state.settings.store,
+        timers=state.settings.timers,
     )
     authorities = new_authorities(f"openvcha {state.name}")
     return node_files(

@@ -9,6 +9,7 @@ from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.api_server.auth.user_names import folded
 from openvcha.client.errors import CommandError
+from openvcha.lab.settings import LabSettings
 from openvcha.node.application import APPLICATION_DATABASE, APPLICATION_USER
 from openvcha.node.identity import Ports
 from openvcha.node.postgres.tls import trusting
@@ -20,11 +21,15 @@ PASSWORD_BYTES = 15
 
 
 class LabState(msgspec.Struct, frozen=True, kw_only=True):
-    """One lab: ``octet`` is the second octet of all its addresses, 127.OCTET.x.y."""
+    """One lab: ``octet`` is the second octet of all its addresses, 127.OCTET.x.y.
+
+    ``settings`` are those with which it was created.
+    """
 
     name: str
     octet: int
     cluster_id: str
+    settings: LabSettings = LabSettings()
 
     @property
     def management_subnet(self) -> str:

@@ -24,10 +24,11 @@ from openvcha.lab.access import (
 )
 from openvcha.lab.addresses import choose_octet, first_octet
 from openvcha.lab.deploy import cluster, deploy
-from openvcha.lab.first_node import NAME, NodeSettings, first_node_made, make_first_node
+from openvcha.lab.first_node import NAME, first_node_made, make_first_node
 from openvcha.lab.folders import labs, shell_command
 from openvcha.lab.lock import hold
 from openvcha.lab.roles import ACTIVE, find_roles
+from openvcha.lab.settings import SettingsRequest
 from openvcha.lab.state import Lab, LabState
 from openvcha.lab.users import make_users
 from openvcha.node.identity import Identity
@@ -44,44 +45,52 @@ async def up(
     narrator: Narrator,
     *,
     active_only: bool = False,
-    settings: NodeSettings | None = None,
+    settings: SettingsRequest | None = None,
 ) -> bool:
     """Bring the lab up, wait until it is HEALTHY, and return whether it is.
 
     It does not replace a destroyed node, which takes a redeploy: then it returns False. With
     ``active_only`` an undeployed lab stays undeployed, for a manual deployment. ``settings``
-    are those of a new lab. Raises CommandError, RequestRefused, ServerUnreachable and ApiError.
+    are for a new lab; an existing one that has others is refused. Raises CommandError,
+    RequestRefused, ServerUnreachable and ApiError.
     """
     async with hold(
         lab.directory, lambda: narrator.say("Waiting for another vcha that is using this lab")
     ):
-        claim = _make(lab, narrator)
+        claim = _make(lab, narrator, settings or SettingsRequest())
         try:
-            return await _up(lab, narrator, active_only=active_only, settings=settings)
+            return await _up(lab, narrator, active_only=active_only)
         finally:
             if claim:
                 claim.close()
 
 
-def _make(lab: Lab, narrator: Narrator) -> socket.socket | None:
-    """Write the state of a new lab, and return a socket that claims its addresses."""
+def _make(lab: Lab, narrator: Narrator, asked: SettingsRequest) -> socket.socket | None:
+    """Write the state of a new lab, and return a socket that claims its addresses.
+
+    Raises CommandError if an existing lab has other settings.
+    """
     if lab.exists:
+        if differing := asked.differing(lab.state().settings):
+            raise CommandError(
+                f"this lab was created with{differing}; leave these options out, or delete the"
+                f" lab first ({shell_command(lab, 'lab reset')})"
+            )
         return None
     with narrator.step(f"Creating the lab in {lab.directory}"):
         name = lab.directory.name
         taken = (other.state().octet for other in labs([lab.directory.parent]))
         octet, claim = choose_octet(taken, first=first_octet())
-        lab.make(LabState(name=name, octet=octet, cluster_id=str(uuid.uuid4())))
+        settings, cluster_id = asked.settings(), str(uuid.uuid4())
+        lab.make(LabState(name=name, octet=octet, cluster_id=cluster_id, settings=settings))
     return claim
 
 
-async def _up(
-    lab: Lab, narrator: Narrator, *, active_only: bool, settings: NodeSettings | None
-) -> bool:
+async def _up(lab: Lab, narrator: Narrator, *, active_only: bool) -> bool:
     infrastructure = await open_infrastructure(lab)
     if not first_node_made(lab):
         with narrator.step(f"Creating the first node, {NAME}"):
-            await make_first_node(lab, infrastructure, settings)
+            await make_first_node(lab, infrastructure)
     await _finish_running(lab, narrator)
     await _power_on(lab, infrastructure, narrator)
     deadline = asyncio.get_running_loop().time() + START_SECONDS

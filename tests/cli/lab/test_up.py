@@ -11,6 +11,7 @@ from openvcha.cli.main import app
 from openvcha.cli.options import PROGRAM
 from openvcha.lab import up
 from openvcha.lab.folders import VARIABLE
+from openvcha.lab.settings import SettingsRequest
 from openvcha.lab.state import Lab
 
 
@@ -57,3 +58,18 @@ def test_a_time_that_no_node_accepts_is_refused(
         assert option in err
     assert asked == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_continues_an_interrupted_up_has_its_options(asked: list[Any]) -> None:
+    """The lab may not exist yet when it is interrupted."""
+    given = ("--active-only", "--leader-ttl", "30", "--lag-after", "2.5")
+    code, err = run(*given)
+    assert code == 130
+    assert f"`vcha lab up {' '.join(given)}` continues from here" in " ".join(err.split())
+    assert asked == [SettingsRequest(leader_ttl=30, replication_lag=2.5)]
+
+
+def test_an_option_that_is_not_given_asks_for_nothing(asked: list[Any]) -> None:
+    """Its default would be refused where a lab exists with another value."""
+    run()
+    assert asked == [SettingsRequest()]

@@ -56,9 +56,9 @@ MIN_QUOTA_BYTES = 16 << 20
 NEW_LAB = "Settings of a new lab"
 
 
-def _no_nan(value: float) -> float:
+def _no_nan(value: float | None) -> float | None:
     """Return an option's value; refuse "nan", which passes every comparison with a bound."""
-    if math.isnan(value):
+    if value is not None and math.isnan(value):
         raise typer.BadParameter("nan is not a number of seconds")
     return value
 
@@ -75,72 +75,81 @@ def up(
         ),
     ] = False,
     store_quota: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=MIN_QUOTA_BYTES, help="The quota of the store, in bytes.", rich_help_panel=NEW_LAB
+            min=MIN_QUOTA_BYTES,
+            help="The quota of the store, in bytes.",
+            show_default=str(StoreLimits().quota_bytes),
+            rich_help_panel=NEW_LAB,
         ),
-    ] = StoreLimits().quota_bytes,
+    ] = None,
     leader_ttl: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=MIN_LEADER_TTL,
             max=MAX_LEADER_TTL,
             help="Seconds for which the leader key outlives its holder.",
+            show_default=str(Timers().leader_ttl),
             rich_help_panel=NEW_LAB,
         ),
-    ] = Timers().leader_ttl,
+    ] = None,
     stuck_after: Annotated[
-        float,
+        float | None,
         typer.Option(
             min=MIN_STUCK_STANDBY,
             max=MAX_SECONDS,
             callback=_no_nan,
             help="Seconds without progress after which a standby's data are copied again.",
+            show_default=f"{Timers().stuck_standby:g}",
             rich_help_panel=NEW_LAB,
         ),
-    ] = Timers().stuck_standby,
+    ] = None,
     peers_after: Annotated[
-        float,
+        float | None,
         typer.Option(
             min=MIN_STOPPED_STORE,
             max=MAX_STOPPED_STORE,
             callback=_no_nan,
             help="Seconds without a store after which the nodes that a task needs are powered on.",
+            show_default=f"{Timers().stopped_store:g}",
             rich_help_panel=NEW_LAB,
         ),
-    ] = Timers().stopped_store,
+    ] = None,
     lag_after: Annotated[
-        float,
+        float | None,
         typer.Option(
             min=MIN_REPLICATION_LAG,
             max=MAX_SECONDS,
             callback=_no_nan,
             help="Lag in seconds from which the passive counts as lagging.",
+            show_default=f"{Timers().replication_lag:g}",
             rich_help_panel=NEW_LAB,
         ),
-    ] = Timers().replication_lag,
+    ] = None,
 ) -> None:
-    """Bring the lab up; what is already there stays as it is."""
+    """Bring the lab up; what is already there stays as it is.
+
+    An existing lab keeps its settings, and is not brought up if other ones are given.
+    """
     # Imported here: no other lab command creates certificates, users and nodes.
     from openvcha.cli.lab.summary import summary  # noqa: PLC0415
-    from openvcha.lab.first_node import NodeSettings  # noqa: PLC0415
+    from openvcha.lab.settings import SettingsRequest  # noqa: PLC0415
     from openvcha.lab.up import up as bring_up  # noqa: PLC0415
 
     began = time.monotonic()
     lab = new_lab_as_owner(name, base)
+    settings = SettingsRequest(
+        quota_bytes=store_quota,
+        leader_ttl=leader_ttl,
+        stuck_standby=stuck_after,
+        stopped_store=peers_after,
+        replication_lag=lag_after,
+    )
     try:
-        settings = NodeSettings(
-            StoreLimits(quota_bytes=store_quota),
-            Timers(
-                leader_ttl=leader_ttl,
-                stuck_standby=stuck_after,
-                stopped_store=peers_after,
-                replication_lag=lag_after,
-            ),
-        )
         healthy = asyncio.run(bring_up(lab, narrator(), active_only=active_only, settings=settings))
     except KeyboardInterrupt:
-        again = command("lab up", name, base)
+        only = " --active-only" if active_only else ""
+        again = command(f"lab up{only}{settings.words}", name, base)
         raise fail(f"interrupted; `{again}` continues from here", Code.INTERRUPTED) from None
     seconds = time.monotonic() - began
     asyncio.run(summary(lab, seconds, lambda words: command(words, name, base)))
