@@ -26,10 +26,6 @@ AWAITED = {
     ("node/supervisor/supervisor.py", "run_jobs(view)"),  # only supervised jobs
     ("node/supervisor/supervisor.py", "self._start_parts(stack, store, control)"),
     ("node/supervisor/supervisor.py", "stop.wait()"),
-    (
-        "node/background/connectivity.py",
-        "cache.run()",
-    ),  # in a group of a job, which ends with it
     ("api_server/server/accept.py", "self._begin(accepted, client)"),  # asyncio logs what it raises
     ("api_server/server/https.py", "server.ready.wait()"),
     ("api_server/server/https.py", "server.serve(sockets=[listener])"),
