@@ -110,15 +110,15 @@ async def look_repeatedly(
 ) -> T | StoreRefusal:
     """Return the first look that succeeds, or the refusal. Raises StoreError."""
     failed: list[FailedLook] = []
-    while True:
+    for number in range(LOOKS):
+        if number:
+            await asyncio.sleep(PAUSE_SECONDS)
         try:
             async with asyncio.timeout(LOOK_SECONDS):
                 return await look()
         except (StoreUnavailable, TimeoutError) as error:
             failed.append(FailedLook(error, await own()))
-        if len(failed) == LOOKS:
-            return explain(failed)
-        await asyncio.sleep(PAUSE_SECONDS)
+    return explain(failed)
 
 
 def _lacks_quorum(look: FailedLook) -> bool:
