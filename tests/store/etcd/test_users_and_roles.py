@@ -110,10 +110,12 @@ async def test_a_member_that_was_started_anew_knows_no_token(server: Server) -> 
     async with asking(server, OWN) as own, asking(server, OWN) as other:
         await own.accounts.enable_auth(OWN)
         lease = await own.lease_grant(60)
-        await own.put("/house/a", b"1", lease)
-        async with aclosing(own.watch("/house/")) as changes:
+        written = await own.put("/house/a", b"1", lease)
+        async with aclosing(own.watch("/house/", written)) as changes:
+            async with asyncio.timeout(120):
+                (event,) = await anext(changes)
+            assert event.kv.key == "/house/a"
             following = asyncio.ensure_future(anext(changes))
-            await asyncio.sleep(0.5)
             server.kill()
             server.start([server])
             await until(lambda: _answers(other))
