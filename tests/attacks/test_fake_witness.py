@@ -169,11 +169,11 @@ async def settled(store: SealedEtcd, identities: dict[str, Identity], layout: La
 async def trio(tmp_path: Path) -> AsyncIterator[Trio]:
     identities, layouts = made(tmp_path)
     binary = Path(etcd_binary("system"))
-    processes = {
-        member: started(etcd_argv(binary, one, layouts[member]), tmp_path / f"{member}.log")
-        for member, one in identities.items()
-    }
+    processes: dict[str, subprocess.Popen[bytes]] = {}
     try:
+        for member, one in identities.items():
+            argv = etcd_argv(binary, one, layouts[member])
+            processes[member] = started(argv, tmp_path / f"{member}.log")
         async with opened(identities[ACTIVE], layouts[ACTIVE], keeps=True) as store:
             await settled(store, identities, layouts[ACTIVE])
         processes[WITNESS].kill()

@@ -152,12 +152,12 @@ class Server(Protocol):
 async def small(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Etcd]:
     """Return a client of three real members with a small quota."""
     servers: list[Server] = request.getfixturevalue("make_members")(request.param, tmp_path, 3)
-    for server in servers:
-        server.flags += [f"--quota-backend-bytes={SMALL_QUOTA}"]
-        server.start(servers)
-    await asyncio.gather(*(server.ready() for server in servers))
     source: TlsSource = servers[0].tls.source()
     try:
+        for server in servers:
+            server.flags += [f"--quota-backend-bytes={SMALL_QUOTA}"]
+            server.start(servers)
+        await asyncio.gather(*(server.ready() for server in servers))
         async with Etcd([server.url for server in servers], source, timeout=30) as etcd:
             yield etcd
     finally:

@@ -83,14 +83,16 @@ def test_who_has_not_begun_does_not_hang() -> None:
 def test_the_kernel_is_asked() -> None:
     """A stopped process shows as stopped, with constant CPU time; a dead one shows nothing."""
     program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    os.kill(program.pid, signal.SIGSTOP)
-    os.waitid(os.P_PID, program.pid, os.WSTOPPED | os.WNOWAIT)
-    first = read_thread_state(program.pid)
-    assert first is not None
-    assert first.state == "T"
-    assert first == read_thread_state(program.pid)
-    program.kill()
-    program.wait()
+    try:
+        os.kill(program.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, program.pid, os.WSTOPPED | os.WNOWAIT)
+        first = read_thread_state(program.pid)
+        assert first is not None
+        assert first.state == "T"
+        assert first == read_thread_state(program.pid)
+    finally:
+        program.kill()
+        program.wait()
     assert read_thread_state(program.pid) is None
 
 
@@ -110,11 +112,13 @@ async def test_a_part_that_hangs_is_killed_and_started_again(tmp_path: Path, han
     spec = PartSpec("part", (sys.executable, "-c", BEATS + hangs), os.environ, beats=True)
     part = Part(spec, log, logger(events, "test"), changed.set, sleep=sleep)
     part.begin()
-    async with asyncio.timeout(120):
-        while part.status.restarts < 2:
-            changed.clear()
-            await changed.wait()
-    await part.stop()
+    try:
+        async with asyncio.timeout(120):
+            while part.status.restarts < 2:
+                changed.clear()
+                await changed.wait()
+    finally:
+        await part.stop()
     assert part.status.last_exit == "killed by SIGKILL"
     told = [json.loads(line)["event"] for line in (tmp_path / "events").read_text().splitlines()]
     assert told.count("hung; killed") >= 2

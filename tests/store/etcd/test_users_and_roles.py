@@ -37,9 +37,11 @@ async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     """Return one member without authentication."""
     (made,) = cheap(make_servers(request.param, tmp_path, 1))
     made.start([made])
-    await made.ready()
-    yield made
-    made.kill()
+    try:
+        await made.ready()
+        yield made
+    finally:
+        made.kill()
 
 
 def asking(server: Server, account: Account | None = None) -> Etcd:

@@ -131,13 +131,14 @@ class Stage:
             raise
 
     def close(self) -> None:
-        """Stop everything."""
-        self.http.close()
-        self.requests.close()
-        self.run(self._close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        """Stop everything, also what comes after something that fails."""
+        with contextlib.ExitStack() as ends:
+            ends.callback(self._loop.close)
+            ends.callback(self._thread.join)
+            ends.callback(self._loop.call_soon_threadsafe, self._loop.stop)
+            ends.callback(lambda: self.run(self._close()))
+            ends.callback(self.requests.close)
+            ends.callback(self.http.close)
 
     async def _open(self, begin: Begin) -> None:
         await begin(self.scene)
@@ -182,11 +183,13 @@ class Stage:
         self._ending.set()
         if self._serving:
             await asyncio.wait([self._serving])
-        await self.scene.end()
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        try:
+            await self.scene.end()
+        finally:
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
     @property
     def store(self) -> Store:
@@ -225,8 +228,9 @@ class Stages:
             stage.close()
 
     def close(self) -> None:
-        for stage in self._open.values():
-            stage.close()
+        with contextlib.ExitStack() as ends:
+            for stage in self._open.values():
+                ends.callback(stage.close)
 
     def directory_of(self, tls: TlsFiles) -> Path:
         """Return a node's directory with the files that its service reads."""
