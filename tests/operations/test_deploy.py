@@ -84,7 +84,9 @@ async def test_killed_at_any_moment_it_goes_on_to_its_end(
     for dies_at in range(1, undisturbed.moments + 1, stride):
         again = Scene()
         await begin(again)
-        await again.carry(again.process(Life(dies_at, after=after)))
+        life = Life(dies_at, after=after)
+        await again.carry(again.process(life))
+        assert life.died.is_set()
         await again.carry()
         await validate_deployed(again)
         await again.end()

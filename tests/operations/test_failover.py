@@ -145,7 +145,9 @@ async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
     for dies_at in range(1, life.moments + 1):
         again = Scene()
         await begin(again, planned=planned)
-        await again.carry_along(Life(dies_at, after=after))
+        dying = Life(dies_at, after=after)
+        await again.carry_along(dying)
+        assert dying.died.is_set()
         lost = await again.world.leader() or again.world.leads
         if await again.world.lose_leader():
             await again.carry_along()
@@ -426,7 +428,9 @@ async def test_killed_at_any_moment_it_takes_the_lead_from_the_stranger(
         again = Scene()
         await led_by_a_stranger(again)
         await promise(again, planned=False)
-        await again.carry_along(Life(dies_at, after=after))
+        dying = Life(dies_at, after=after)
+        await again.carry_along(dying)
+        assert dying.died.is_set()
         await again.carry_along()
         await again.validate(TaskStatus.SUCCEEDED)
         assert await again.world.leader() == NEW

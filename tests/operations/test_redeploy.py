@@ -293,6 +293,7 @@ async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
         await begin(again)
         life = Life(dies_at, after=after)
         await again.carry(again.process(life))
+        assert life.died.is_set()
         taken_over = await again.world.lose_leader()
         outcomes.add(taken_over)
         if not taken_over:

@@ -113,7 +113,9 @@ async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
     for dies_at in range(1, total + 1, stride):
         again = Scene()
         await begin(again)
-        await again.carry(again.process(Life(dies_at, after=after)))
+        life = Life(dies_at, after=after)
+        await again.carry(again.process(life))
+        assert life.died.is_set()
         taken_over = await again.world.lose_leader()
         outcomes.add(taken_over)
         await asyncio.sleep(3)
