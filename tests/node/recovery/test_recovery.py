@@ -17,6 +17,7 @@ from openvcha.node.recovery import recovery
 from openvcha.node.recovery.recovery import (
     ALONE_SECONDS,
     FORCE_FLAG,
+    STOPPED,
     WAITING,
     WITHDRAWN,
     Recovery,
@@ -81,6 +82,7 @@ class Stage:
         self.look_seconds = 0.1
         self.now, self.boot = NOON, BOOT
         self.told: list[str] = []
+        self.stopping = asyncio.Event()
         self.in_survey: Callable[[], None] = lambda: None
         self.listed: Listed | None = {OWN: "own", OTHER: "other"}
         patch.setattr(recovery, "is_healthy", self.answer)
@@ -124,6 +126,7 @@ class Stage:
             tell=self.told.append,
             now=lambda: self.now,
             boot=lambda: self.boot,
+            stop=self.stopping,
         )
         return (await todo.carry_out(found)).error
 
@@ -440,6 +443,37 @@ async def test_looks_with_gaps_are_no_silence(stage: Stage) -> None:
     assert "may be busy: try again" in str(await stage.ask())
     assert asyncio.get_running_loop().time() - start == pytest.approx(ALONE_SECONDS, abs=1)
     assert stage.done == ASKED
+
+
+async def test_a_node_that_is_stopped_while_it_waits_changes_nothing(stage: Stage) -> None:
+    """Regression: SIGTERM was noticed only after the store had been separated."""
+    stage.in_survey = lambda: stage.stopping.set() if stage.asked == 3 else None
+    start = asyncio.get_running_loop().time()
+    assert await stage.ask() == STOPPED
+    assert asyncio.get_running_loop().time() - start < SILENCE_SECONDS / 2
+    assert stage.done == ASKED
+    assert load_request(stage.layout) == request()
+
+
+async def test_a_node_that_is_stopped_at_the_last_look_changes_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Right before it would begin."""
+    monkeypatch.setattr(Recovery, "_restore", lambda _: stage.stopping.set())
+    assert await stage.ask() == STOPPED
+    assert stage.done == ASKED
+    assert load_request(stage.layout) == request()
+
+
+async def test_a_node_that_is_stopped_before_its_store_responds_does_not_wait(stage: Stage) -> None:
+    """What has begun waits for its own store for up to a minute."""
+    write_request(stage.layout, request(begun=True))
+    stage.answers = False
+    asyncio.get_running_loop().call_later(1, stage.stopping.set)
+    start = asyncio.get_running_loop().time()
+    assert await stage.carry_out() == STOPPED
+    assert asyncio.get_running_loop().time() - start < 2
+    assert load_request(stage.layout) == request(begun=True)
 
 
 async def test_a_request_is_withdrawn_while_it_waits(stage: Stage) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import datetime as dt
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -61,6 +61,10 @@ BUSY = (
     f"whether the others were silent for {SILENCE_SECONDS:g} s is unknown after"
     f" {ALONE_SECONDS:g} s of asking; this machine may be busy: try again"
 )
+STOPPED = (
+    "the node was stopped first; the change will be made when it starts, within 10 min of the"
+    " request; to withdraw it, use `vcha node make-standalone --cancel`"
+)
 UNFINISHED = (
     "the store is, or may be, separated from the others already: the node stays down, and tries"
     " again, until this is finished; never start the others"
@@ -90,7 +94,7 @@ class _NotSeparated(RecoveryFailed):
 
 
 class _Unfinished(Exception):  # noqa: N818 - as above
-    """A request failed when the store was, or may have been, separated."""
+    """A request stays: the store is, or may be, separated, or the node was stopped meanwhile."""
 
 
 _FAILURES = (RecoveryFailed, StoreError, OSError, LookupError)
@@ -122,7 +126,7 @@ class Recovery:
     """The execution of requests on a node with no running parts.
 
     ``etcd_with`` returns the part that runs etcd, with extra flags; ``tell`` gets what it waits
-    for; ``boot`` returns the id of the machine's boot.
+    for; ``boot`` returns the id of the machine's boot; ``stop`` is set when the node is to stop.
     """
 
     identity: Identity
@@ -132,6 +136,7 @@ class Recovery:
     tell: Callable[[str], None] = _untold
     now: Callable[[], dt.datetime] = _now
     boot: Callable[[], str] = boot_id
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def carry_out(self, request: Request) -> Outcome:
         """Run a request, write its outcome, and delete the request unless it is unfinished."""
@@ -175,6 +180,7 @@ class Recovery:
             raise _Unfinished(f"{failed}; {UNFINISHED}") from failed
 
     def _begin(self, request: Request) -> None:
+        self._require_running()
         # Otherwise VMs that are gone for good would be powered on while the store is down.
         forget_required_votes(self.layout)
         if not mark_begun(self.layout, request):
@@ -210,6 +216,7 @@ class Recovery:
         clock = asyncio.get_running_loop().time
         silence: Silence | None = None
         while True:
+            self._require_running()
             began = clock()
             found = await survey(self.identity, self.layout, tls, public=True)
             if request.begun and is_separated(found):
@@ -221,7 +228,18 @@ class Recovery:
             if silence.lasted:
                 return
             self.tell(WAITING)
-            await asyncio.sleep(LOOK_PAUSE_SECONDS)
+            await self._pause(LOOK_PAUSE_SECONDS)
+
+    def _require_running(self) -> None:
+        """Require that the node is not to stop: whoever stops it may have changed their mind."""
+        if self.stop.is_set():
+            raise _Unfinished(STOPPED)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, at most until the node is to stop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.stop.wait()
 
     def _void(self) -> str | None:
         """Return why the pending request is void; None if it is valid."""
@@ -232,8 +250,10 @@ class Recovery:
         """Wait until the node's own member finds a quorum, for a limited time: it may be broken."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not await is_healthy(client_url(self.identity), tls()):  # noqa: ASYNC110 - it is another program's state
-                    await asyncio.sleep(POLL_SECONDS)
+                while not (
+                    self.stop.is_set() or await is_healthy(client_url(self.identity), tls())
+                ):
+                    await self._pause(POLL_SECONDS)
 
     def _require_store(self) -> None:
         if reason := missing_store(self.layout):

@@ -83,7 +83,7 @@ class Supervisor:
                     self._end_orphans()
                     async with self._reaper():
                         put_in_place_at_start(self._layout)
-                        if await self._recover():
+                        if await self._recover(stop):
                             self._prepare()
                             await self._run_parts(stop)
                         else:
@@ -115,7 +115,7 @@ class Supervisor:
             reaper.open_gate()
             await reaper.stop()
 
-    async def _recover(self) -> bool:
+    async def _recover(self, stop: asyncio.Event) -> bool:
         """Process a pending recovery request before any part runs; return whether they may run."""
         try:
             request = load_request(self._layout)
@@ -132,6 +132,7 @@ class Supervisor:
             self._etcd_with,
             self._rewrite,
             tell=lambda text: self._tell("recovery", text),
+            stop=stop,
         )
         outcome = await recovery.carry_out(request)
         self._events.warning("recovery finished", wish=request.wish, error=outcome.error)
