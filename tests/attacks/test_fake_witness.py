@@ -273,7 +273,7 @@ async def test_the_observer_shows_him_nothing(trio: Trio) -> None:
     """It looks at each node every second."""
     async with trio.store() as store:
         config = configuration(trio.identities)
-        observer = Observer(store, NoPatroni())  # type: ignore[arg-type]  # it is asked for nodes only
+        observer = Observer(store, NoPatroni(), lag_limit=10.0)  # type: ignore[arg-type]  # it is asked for nodes only
         members = {member.name: member for member in await store.members()}
         begun = asyncio.get_running_loop().time()
         for node in config.nodes:

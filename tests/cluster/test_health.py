@@ -11,7 +11,7 @@ from tests.support.simulated.observations import NOW, PRIMARY, STREAMING, World,
 from openvcha.api.structures import ClusterMode, ClusterState
 from openvcha.cluster import modes
 from openvcha.cluster.health import assess
-from openvcha.cluster.observation import LAG_SECONDS, Lag
+from openvcha.cluster.observation import Lag
 from openvcha.cluster.store_space import StoreSpace
 from openvcha.cluster.warnings import (
     CLOCK_SECONDS,
@@ -20,10 +20,12 @@ from openvcha.cluster.warnings import (
     MAX_SHOWN_CHARACTERS,
     MAX_SHOWN_ITEMS,
 )
+from openvcha.node.identity import Timers
 from openvcha.store.node_facts import Override, PostgresFacts, PostgresTrouble
 from openvcha.store.patroni.rest import PatroniNode
 from openvcha.store.patroni.state import SyncState
 
+LIMIT = Timers().replication_lag
 PREFIX = "com.vmware.vcenter.vcha."
 
 
@@ -157,8 +159,8 @@ SOON, LATER = NOW + timedelta(days=29), NOW + timedelta(days=31)
 
 THREATS: list[tuple[str, Callable[[World], None], str | None, tuple[str, ...]]] = [
     ("lag in bytes", lag(LAG_BYTES + 1, 1.0), "replication.lagging", ("vcha-2",)),
-    ("lag in seconds", lag(1, LAG_SECONDS + 1), "replication.lagging", ("vcha-2", "1", "11.0")),
-    ("little lag", lag(LAG_BYTES, LAG_SECONDS), None, ()),
+    ("lag in seconds", lag(1, LIMIT + 1), "replication.lagging", ("vcha-2", "1", "11.0")),
+    ("little lag", lag(LAG_BYTES, LIMIT), None, ()),
     ("disk below all", told("b-2", disk_free=GIB - 1), "disk.nearly.full", ("vcha-2",)),
     ("disk below 5 %", told("b-2", disk_free=4 * GIB), "disk.nearly.full", ("vcha-2",)),
     ("disk of 5 %", told("b-2", disk_free=5 * GIB), None, ()),

@@ -232,6 +232,29 @@ async def test_a_standby_that_does_not_stop_fails_the_change(
     await validate(scene, ENABLED, TaskStatus.FAILED)
 
 
+@pytest.mark.parametrize(
+    ("fault", "wanted", "reason"),
+    [
+        ("settings are not heard", MAINTENANCE, "progress.mode"),
+        ("never stops", DISABLED, "progress.mode.stop"),
+    ],
+)
+async def test_a_change_waits_longer_where_the_leader_key_lives_longer(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, fault: str, wanted: ModeClusterMode, reason: str
+) -> None:
+    """A silent member's key expires by Patroni's ttl, whatever the ttl was at first."""
+    monkeypatch.setattr("openvcha.operations.mode.EFFECT_SECONDS", 2.0)
+    monkeypatch.setattr("openvcha.operations.mode.STOP_SECONDS", 5.0)
+    await scene.healthy()
+    await mode_settings.record(scene.world.store).update(lambda fields: fields | {"ttl": 300})
+    scene.world.faults.add(fault)
+    began = asyncio.get_running_loop().time()
+    await scene.set_mode(wanted)
+    await scene.carry()
+    assert (await reasons(scene))[1] == reason
+    assert asyncio.get_running_loop().time() - began >= 300
+
+
 async def test_disabled_is_reached_without_the_passive(scene: Scene) -> None:
     """A lost standby is down; when its node starts again, PostgreSQL stays down."""
     await scene.cluster()

@@ -35,7 +35,11 @@ class Shown:
         self.looks = 0
         store: Any = Through(self.mirror, services.store, self)
         observer = Observer(
-            store, services.patroni, change_number=self.mirror.change_number, monotonic=time
+            store,
+            services.patroni,
+            change_number=self.mirror.change_number,
+            lag_limit=services.identity.timers.replication_lag,
+            monotonic=time,
         )
         self.services = replace(services, store=store, observer=observer)
 

@@ -8,7 +8,7 @@ from openvcha.cluster.patroni_client import FAILSAFE, PROTECTING
 from openvcha.store import keys
 from openvcha.store.interface import KeyValue, Store
 from openvcha.store.patroni.dynamic import sift
-from openvcha.store.patroni.state import Unreadable, read_config, read_members
+from openvcha.store.patroni.state import Unreadable, leader_ttl, read_config, read_members
 from openvcha.store.records import Record
 
 Dynamic = dict[str, Any]
@@ -25,11 +25,13 @@ class DynamicSettings:
     """The settings that are on, and the names of those that no Patroni accepts.
 
     ``unfit`` maps each other setting with a wrong value to the value that a cluster needs.
+    ``leader_ttl`` (seconds) is None if it is unknown.
     """
 
     on: frozenset[str]
     refused: tuple[str, ...]
     unfit: Mapping[str, object] = field(default_factory=dict)
+    leader_ttl: int | None = None
 
 
 async def read(store: Store) -> DynamicSettings:
@@ -44,7 +46,7 @@ def parse(found: KeyValue | None) -> DynamicSettings:
     config = read_config(found.value)
     sifted = NOTHING if isinstance(config, Unreadable) else config
     on = frozenset(name for name in keys.SETTINGS if sifted.kept.get(name))
-    return DynamicSettings(on, sifted.refused, _unfit(sifted.kept))
+    return DynamicSettings(on, sifted.refused, _unfit(sifted.kept), leader_ttl(config))
 
 
 def _unfit(kept: Mapping[str, object]) -> Mapping[str, object]:

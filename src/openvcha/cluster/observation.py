@@ -11,9 +11,6 @@ from openvcha.store.node_facts import NodeFacts
 from openvcha.store.patroni.rest import PatroniNode
 from openvcha.store.patroni.state import SyncState
 
-LAG_SECONDS = 10.0
-"""A failover replays the rest first, and should take only seconds."""
-
 
 @dataclass(frozen=True)
 class NodeReport:
@@ -93,7 +90,9 @@ class Observation:
     """The records that failed their check within the last minute."""
     space: StoreSpace | None = None
     """How full the store is; None: unknown."""
-    lag_limit: float = LAG_SECONDS
+    leader_ttl: int | None = None
+    """For how many seconds the leader key outlives its holder, by Patroni's settings."""
+    lag_limit: float = math.inf
     """From how many seconds on the passive counts as lagging."""
 
     def node(self, member: str | None) -> NodeObservation | None:

@@ -11,7 +11,7 @@ from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, cluster
 from openvcha.cluster.interface import ClusterStore, PatroniAccess
 from openvcha.cluster.mode_settings import DynamicSettings
 from openvcha.cluster.node_reports import NodeReports
-from openvcha.cluster.observation import LAG_SECONDS, Lag, NodeObservation, Observation
+from openvcha.cluster.observation import Lag, NodeObservation, Observation
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.cluster.silence import SilenceDetector
 from openvcha.cluster.store_space import StoreSpace
@@ -56,7 +56,7 @@ class Observer:
         refused: Callable[[], tuple[str, ...]] = tuple,
         space: Callable[[Sequence[Member]], Awaitable[StoreSpace | None]] | None = None,
         change_number: Callable[[], Awaitable[int | None]] | None = None,
-        lag_limit: float = LAG_SECONDS,
+        lag_limit: float,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Create an observer. Without a source, what it would provide is unknown.
@@ -165,6 +165,7 @@ class Observer:
             failing=self._failing(),
             forged=tuple(sorted({*self._refused(), *self._forged})),
             space=space,
+            leader_ttl=dynamic.leader_ttl,
             lag_limit=self._lag_limit,
         )
         passive = seen.passive.config.member if seen.passive else None

@@ -26,7 +26,8 @@ from openvcha.tasks.steps import Step, TaskContext
 SERVICE = "com.vmware.vcenter.vcha.cluster.mode"
 EFFECT_SECONDS = 40.0
 """Some of Patroni's cycles, in addition to the ttl, after which it waits for no silent member."""
-STOP_SECONDS = 120.0
+STOP_SECONDS = 100.0
+"""PostgreSQL's last checkpoint, in addition to the ttl, after which a lost node counts as down."""
 SYNC_SECONDS = 300.0
 
 
@@ -122,7 +123,7 @@ class SwitchSetting(Step):
             guards=[ctx.guard],
             idempotent=True,
         )
-        seconds = self._services.identity.timers.leader_ttl + EFFECT_SECONDS
+        seconds = await _leader_ttl(self._services) + EFFECT_SECONDS
         await wait_until(ctx, lambda: self._unmet(value), seconds)
 
     async def _unmet(self, value: bool) -> LocalizableMessage | None:
@@ -154,6 +155,11 @@ class AwaitStandbyStopped(Awaited):
     def __init__(self, services: Services) -> None:
         self._services = services
         self.seconds = STOP_SECONDS
+
+    async def act(self, ctx: TaskContext) -> None:
+        """Wait. Raises WaitTimedOut with what is missing."""
+        self.seconds = STOP_SECONDS + await _leader_ttl(self._services)
+        await super().act(ctx)
 
     async def unmet(self) -> LocalizableMessage | None:
         """Return what is missing. Patroni is silent during the stop; a dead one has no key."""
@@ -217,6 +223,12 @@ class WriteMode(Step):
         await cluster_record(self._services.store).update(
             named, guards=[ctx.guard], idempotent=True
         )
+
+
+async def _leader_ttl(services: Services) -> int:
+    """Return for how many seconds the key of a silent member lives on."""
+    told = (await mode_settings.read(services.store)).leader_ttl
+    return told or services.identity.timers.leader_ttl
 
 
 def _word(value: bool) -> str:

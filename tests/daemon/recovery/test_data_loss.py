@@ -106,9 +106,11 @@ def test_times_are_told_where_they_are_known() -> None:
             in_sync=None,
             lease_held_until="2026-01-01T00:00:09+00:00",
             last_row=row,
+            leader_ttl=45,
         )
     )
     text = " ".join(found.lines)
+    assert "outlives its holder by up to 45 s" in text
     assert "is from 2026-01-01T00:00:00+00:00" in text
     assert "the leader key until 2026-01-01T00:00:09+00:00" in text
     assert format_utc("no time") is None

@@ -158,6 +158,24 @@ def test_a_node_that_is_not_configured_may_take_writes_too(
     assert found.overridable
 
 
+@pytest.mark.parametrize(
+    ("ttl", "text"), [(45, "the key 45 s after it was last"), (None, "once its ttl has passed")]
+)
+def test_until_when_the_key_is_held_is_told_by_patronis_ttl(
+    world: World, ttl: int | None, text: str
+) -> None:
+    """An operator waits that long before promoting; the default would be too short."""
+    still_leads(world)
+    world.set(leader_ttl=ttl)
+    known = check_promotion(world.seen, OWN)
+    led_by_a_stranger(world)
+    stranger = check_promotion(world.seen, OWN, [NonMember("c-3", None)])
+    assert known
+    assert text in known.reason
+    assert stranger
+    assert text in stranger.reason
+
+
 def test_a_stranger_makes_nothing_overridable_that_was_not(world: World) -> None:
     """The configured active takes writes, whatever other nodes do."""
     found = check_promotion(world.seen, OWN, [NonMember("c-3", True)])
@@ -206,7 +224,7 @@ async def test_who_is_left_is_asked_at_the_address_that_its_patroni_told(world: 
     }
 
 
-FOUND = PatroniKeys(b'{"optime": 1000}', b'{"pause": true}')
+FOUND = PatroniKeys(b'{"optime": 1000}', b'{"pause": true, "ttl": 45}')
 
 
 def test_what_is_known_is_gathered_from_the_store_the_node_and_what_it_kept(world: World) -> None:
@@ -225,6 +243,7 @@ def test_what_is_known_is_gathered_from_the_store_the_node_and_what_it_kept(worl
         own_lsn=900,
         lease_held_until="2026-01-01T00:00:00+00:00",
         last_row="2025-12-31T22:00:00+00:00",
+        leader_ttl=45,
     )
     world.node(OWN, patroni=STOPPED)
     assert gather_evidence(world.seen, OWN, FOUND, known, from_backup=False).own_lsn == 800
@@ -236,7 +255,7 @@ def test_what_is_known_is_gathered_from_the_store_the_node_and_what_it_kept(worl
         None,
         True,
     )
-    assert found.paused is None
+    assert (found.paused, found.leader_ttl) == (None, None)
 
 
 async def test_a_key_that_the_store_refuses_to_show_is_unknown() -> None:

@@ -8,6 +8,7 @@ import msgspec
 from openvcha.api.structures import ClusterMode, ConfigState, IpFamily, IpSpec, Ipv4Spec
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports
 from openvcha.cluster.observation import NodeObservation, NodeReport, Observation
+from openvcha.node.identity import Timers
 from openvcha.store.node_facts import NodeFacts
 from openvcha.store.patroni.rest import PatroniNode
 from openvcha.store.patroni.state import SyncState
@@ -78,6 +79,7 @@ class World:
             ),
             running=None,
             time=NOW,
+            lag_limit=Timers().replication_lag,
         )
 
     def node(self, member: str, **changes: object) -> None:

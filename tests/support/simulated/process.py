@@ -527,6 +527,7 @@ class Process:
                 patroni,
                 off=partial(surely_off, infrastructure),
                 detector=held or SilenceDetector(now),
+                lag_limit=identity.timers.replication_lag,
             ),
             infrastructure=infrastructure,
             journal=Journal(store),

@@ -22,7 +22,7 @@ class Evidence:
     ``active_lsn`` is the position (bytes) that the lost active last reported to the store; it held
     the leader key until ``lease_held_until``. ``own_lsn`` is this node's position, and ``last_row``
     the time of its last transaction. ``from_backup``: its data were restored from its backup and
-    are older than ``/sync`` says.
+    are older than ``/sync`` says. ``leader_ttl``: for how many seconds the key outlives its holder.
     """
 
     mode: ClusterMode | None
@@ -34,6 +34,7 @@ class Evidence:
     lease_held_until: str | None = None
     last_row: str | None = None
     from_backup: bool = False
+    leader_ttl: int | None = None
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,10 @@ def _how_much(known: Evidence) -> Iterator[str]:
     if known.last_row:
         yield f"The last transaction on this node is from {known.last_row}."
     if known.lease_held_until:
+        ttl = f"{known.leader_ttl} s" if known.leader_ttl else "its ttl"
         yield (
             f"The active held the leader key until {known.lease_held_until}; the key outlives its"
-            " holder by up to 20 s (or the cluster's leader_ttl)."
+            f" holder by up to {ttl}."
         )
     else:
         yield "It is not known when the active last responded."

@@ -16,7 +16,14 @@ from openvcha.operations.context import Services
 from openvcha.store import keys
 from openvcha.store.errors import RecordUnreadable
 from openvcha.store.interface import Store
-from openvcha.store.patroni.state import Unreadable, leader_position, paused, read_member
+from openvcha.store.patroni.state import (
+    Unreadable,
+    leader_position,
+    leader_ttl,
+    paused,
+    read_config,
+    read_member,
+)
 
 
 @dataclass(frozen=True)
@@ -112,8 +119,7 @@ def _non_member_lives(seen: Observation, others: Collection[NonMember]) -> Promo
     if leading and leading.writes is None:
         return PromotionRefusal(
             f"{leading.name} holds the leader key, is no longer a node of this cluster, and"
-            " may still accept writes; it loses the key when that"
-            " expires, 20 s (or the cluster's leader_ttl) after it was last heard from",
+            f" may still accept writes; {_loses_key(seen)}",
             overridable=True,
         )
     return None
@@ -134,6 +140,12 @@ def _check_cluster(seen: Observation, member: str) -> PromotionRefusal | None:
     if other is None:
         return None
     return _other_lives(seen, other)
+
+
+def _loses_key(seen: Observation) -> str:
+    if seen.leader_ttl is None:
+        return "it loses the key once its ttl has passed since it was last heard from"
+    return f"it loses the key {seen.leader_ttl} s after it was last heard from"
 
 
 def _disabled(seen: Observation) -> PromotionRefusal:
@@ -157,8 +169,7 @@ def _other_lives(seen: Observation, other: NodeObservation) -> PromotionRefusal 
         return _active_writes(other)
     if other.config.member == seen.leader:
         return PromotionRefusal(
-            f"{name} holds the leader key and may still accept writes; it loses the key 20"
-            " s after it was last heard from",
+            f"{name} holds the leader key and may still accept writes; {_loses_key(seen)}",
             overridable=True,
         )
     if writable(other):
@@ -221,4 +232,5 @@ def gather_evidence(
         lease_held_until=kept.last_led if kept else None,
         last_row=format_utc(state.last_row) if state else None,
         from_backup=from_backup,
+        leader_ttl=leader_ttl(read_config(found.config)),
     )

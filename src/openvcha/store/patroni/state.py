@@ -191,6 +191,11 @@ def paused(config: bytes | None) -> bool | None:
     return None if isinstance(found, Unreadable) else bool(found.kept.get(keys.PAUSE))
 
 
+def leader_ttl(config: Sifted | Unreadable) -> int | None:
+    """Return the leader key's ttl (seconds) from ``/config``; None if it is unknown."""
+    return None if isinstance(config, Unreadable) else config.kept.get("ttl")
+
+
 def leader_position(status: bytes | None) -> int | None:
     """Return the leader's WAL position (bytes) from ``/status``; None if it is unknown."""
     found = read_status(status)
