@@ -17,7 +17,7 @@ from openvcha.api.secret import Secret
 from openvcha.api.structures import DynamicID, TaskFilterSpec, TaskGetSpec, TaskStatus
 from openvcha.store import keys
 from openvcha.store.errors import OutcomeUnknown
-from openvcha.store.interface import Action, Compare, Put, TxnResult, absent
+from openvcha.store.interface import Action, Compare, KeyValue, Put, TxnResult, absent
 from openvcha.store.memory import MemoryStore
 from openvcha.store.records import encode
 from openvcha.tasks.journal import Journal
@@ -123,6 +123,38 @@ async def test_of_many_at_once_one_is_accepted(journal: Journal) -> None:
     """Of simultaneous requests exactly one is accepted."""
     results = await asyncio.gather(*(make(journal) for _ in range(10)), return_exceptions=True)
     assert sum(isinstance(result, TaskRecord) for result in results) == 1
+
+
+class Listing(MemoryStore):
+    """Simulated: counts the reads of whole tasks."""
+
+    whole = 0
+
+    async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
+        """Read the keys below a prefix."""
+        self.whole += not keys_only
+        return await super().prefix(prefix, keys_only=keys_only)
+
+
+async def test_ended_tasks_are_not_read_again_until_one_changes() -> None:
+    """Nearly every view of the cluster asks whether one runs."""
+    store = Listing()
+    journal = Journal(store)
+    for _ in range(3):
+        record = await make(journal)
+        await store.delete(keys.OPERATION)
+        for _ in range(2):
+            assert await journal.running() == record
+        await put(store, record, status=TaskStatus.SUCCEEDED)
+        assert await journal.running() is None
+        read = store.whole
+        assert await journal.running() is None
+        assert store.whole == read
+    await store.put(keys.task(record.id), b"{")
+    for _ in range(2):
+        assert await journal.running() is None
+    await put(store, record)
+    assert await journal.running() == record
 
 
 @pytest.mark.parametrize("lost", [[True], [False], [True, False], [False, True]])

@@ -87,8 +87,8 @@ class Journal:
         self._random = random
         self._instance = instance
         self._results = results
-        self._ended: dict[str, int] = {}
-        """The revisions of ended tasks, by key: as long as they stay, nothing is read again."""
+        self._all_ended: list[KeyValue] = []
+        """A list of keys, all of ended tasks: as long as it stays, nothing else is read."""
         self.clock = clock
 
     async def create(
@@ -289,10 +289,12 @@ class Journal:
     async def _unfinished(self) -> TaskRecord | None:
         """Return the oldest readable task that has not ended: the one that the runner executes."""
         listed = await self._store.prefix(keys.TASKS, keys_only=True)
-        if all(self._ended.get(kv.key) == kv.mod_revision for kv in listed):
+        if listed == self._all_ended:  # fast, as a mirror returns the same objects
             return None
         found = list(_decoded(await self._store.prefix(keys.TASKS)))
-        self._ended = {one.kv.key: one.kv.mod_revision for one in found if one.record.finished}
+        ended = {(one.kv.key, one.kv.mod_revision) for one in found if one.record.finished}
+        if all((kv.key, kv.mod_revision) in ended for kv in listed):
+            self._all_ended = listed
         return oldest_unfinished(found)
 
     async def _stored(self, task_id: str) -> KeyValue | None:
