@@ -6,15 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
+from tests.support.simulated.kept_cluster import IDENTITY
 from typer.testing import CliRunner
 
 from openvcha.cli.main import app
 from openvcha.node import engines
 from openvcha.node.doctor import Verdict, doctor
-from openvcha.node.engines import EngineMissing, EtcdProgram, find_etcd, find_postgres
+from openvcha.node.engines import EngineMissing, Postgres, find_etcd, find_postgres
+from openvcha.node.identity import save_identity
 from openvcha.node.process.lock import NodeRuns, lock_node
 from openvcha.node.process.logs import RotatingLog, logger, wrap
+from openvcha.node.supervisor.supervisor import Supervisor
 from openvcha.system.privileges import (
     Account,
     CannotDropRoot,
@@ -74,12 +78,82 @@ def test_data_choose_their_version() -> None:
     assert find_postgres({engines.ENGINES_VARIABLE: "system"}).has_tls
 
 
+LEAKS, LOSES = "passwords of the store's accounts", "become inconsistent"
+
+
 @pytest.mark.parametrize(
-    ("version", "risky"), [((3, 5, 1), True), ((3, 4, 23), False), ((3, 5, 3), False)]
+    ("version", "reason"),
+    [
+        ((3, 4, 23), LEAKS),
+        ((3, 5, 0), LOSES),
+        ((3, 5, 2), LOSES),
+        ((3, 5, 3), ""),
+        ((3, 6, 0), ""),
+        ((4, 0, 0), ""),
+    ],
 )
-def test_the_risky_line_of_etcd_is_known(version: tuple[int, ...], risky: bool) -> None:
-    """3.5.0 to 3.5.2 are for a lab only."""
-    assert EtcdProgram(Path("etcd"), version, "system").may_lose_data is risky
+def test_some_etcds_are_for_labs_only(
+    version: tuple[int, ...], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`vcha doctor` says why, and a node outside a lab does not start with them."""
+    found = Path("/usr/bin/etcd")
+    monkeypatch.setattr(engines, "_etcd_path", lambda source: found if source == "system" else None)
+    monkeypatch.setattr(engines, "_version", lambda _: version)
+    assert find_etcd({}).version == version
+    (shown,) = [one for one in doctor({}, lambda: "not root") if one.subject == "etcd"]
+    assert shown.verdict is (Verdict.LAB_ONLY if reason else Verdict.OK)
+    assert reason in shown.text
+    if not reason:
+        assert find_etcd({}, lab=False).version == version
+        return
+    with pytest.raises(EngineMissing) as refused:
+        find_etcd({}, lab=False)
+    for part in (reason, "/usr/bin/etcd", "install etcd 3.5.3 or newer"):
+        assert part in str(refused.value)
+
+
+def test_outside_a_lab_an_embedded_etcd_does_for_a_system_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first that may be used is used."""
+    versions = {"/usr/bin/etcd": (3, 4, 23), "/wheel/etcd": (3, 5, 9)}
+    paths = dict(zip(("system", "embedded"), map(Path, versions), strict=True))
+    monkeypatch.setattr(engines, "_etcd_path", paths.get)
+    monkeypatch.setattr(engines, "_version", lambda path: versions[str(path)])
+    assert find_etcd({}).source == "system"
+    assert find_etcd({}, lab=False).source == "embedded"
+
+
+@pytest.mark.parametrize(
+    ("address", "lab"),
+    [
+        ("127.9.0.1", True),
+        ("::1", True),
+        ("192.0.2.7", False),
+        ("2001:db8::7", False),
+        ("node.example", False),
+    ],
+)
+def test_a_node_is_in_a_lab_if_its_address_is_a_loopback_address(address: str, lab: bool) -> None:
+    """Nobody else reaches it there."""
+    assert msgspec.structs.replace(IDENTITY, ha_address=address).in_lab is lab
+
+
+@pytest.mark.parametrize("address", ["127.1.1.1", "192.0.2.7"])
+def test_only_in_a_lab_a_node_runs_with_an_etcd_for_labs(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere it is refused before anything is started."""
+    postgres = Postgres(Path("/pg"), (15, 4), True, "system")
+    monkeypatch.setattr(engines, "find_postgres", lambda *_: postgres)
+    monkeypatch.setattr(engines, "_etcd_path", lambda _: Path("/usr/bin/etcd"))
+    monkeypatch.setattr(engines, "_version", lambda _: (3, 4, 23))
+    save_identity(tmp_path, msgspec.structs.replace(IDENTITY, ha_address=address))
+    if address.startswith("127."):
+        Supervisor(tmp_path)
+        return
+    with pytest.raises(EngineMissing, match="for labs only"):
+        Supervisor(tmp_path)
 
 
 def test_lines_become_json_and_json_stays() -> None:

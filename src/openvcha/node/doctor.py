@@ -57,10 +57,9 @@ def _postgres(found: Postgres) -> Finding:
 
 def _etcd(found: EtcdProgram) -> Finding:
     text = f"{_version(found.version)} ({found.source}), {found.path}"
-    if not found.may_lose_data:
+    if not found.lab_only:
         return Finding("etcd", Verdict.OK, text)
-    lack = "3.5.0 to 3.5.2 can become inconsistent after a crash; use them only in a lab"
-    return Finding("etcd", Verdict.LAB_ONLY, f"{text}; {lack}")
+    return Finding("etcd", Verdict.LAB_ONLY, f"{text}; {found.lab_only}")
 
 
 def _version(version: tuple[int, ...]) -> str:

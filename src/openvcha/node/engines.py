@@ -16,8 +16,8 @@ DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 OTHER_POSTGRES = (Path("/usr/local/pgsql/bin"), Path("/usr/pgsql/bin"))
 BASE_BACKUP = "pg_basebackup"
 ENGINES_VARIABLE = "OPENVCHA_ENGINES"
-# 3.5.0 to 3.5.2 may lose data on a crash (etcd's own post-mortem); never for production.
-INCONSISTENT_ETCD = ((3, 5, 0), (3, 5, 2))
+LEAKS_BEFORE = (3, 5, 0)
+LOSES_BEFORE = (3, 5, 3)
 
 Source = Literal["system", "embedded"]
 
@@ -45,9 +45,16 @@ class EtcdProgram:
     source: Source
 
     @property
-    def may_lose_data(self) -> bool:
-        """Return whether this version has the known data inconsistency."""
-        return INCONSISTENT_ETCD[0] <= self.version <= INCONSISTENT_ETCD[1]
+    def lab_only(self) -> str:
+        """Return why this version is for labs only; empty if it is not."""
+        if self.version < LEAKS_BEFORE:
+            return (
+                "before 3.5, the write-ahead log of every member, even of the witness, holds the"
+                " passwords of the store's accounts in clear text"
+            )
+        if self.version < LOSES_BEFORE:
+            return "3.5.0 to 3.5.2 can become inconsistent after a crash"
+        return ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,13 +66,16 @@ class Engines:
 
 
 def find_engines(
-    environment: Mapping[str, str] = os.environ, postgres_major: int | None = None
+    environment: Mapping[str, str] = os.environ,
+    postgres_major: int | None = None,
+    *,
+    lab: bool = True,
 ) -> Engines:
     """Find both engines; `postgres_major` is the version that existing data require.
 
     Raises EngineMissing.
     """
-    return Engines(find_postgres(environment, postgres_major), find_etcd(environment))
+    return Engines(find_postgres(environment, postgres_major), find_etcd(environment, lab=lab))
 
 
 def find_postgres(
@@ -89,13 +99,24 @@ def find_postgres(
     )
 
 
-def find_etcd(environment: Mapping[str, str] = os.environ) -> EtcdProgram:
-    """Find etcd, preferring the system's. Raises EngineMissing."""
+def find_etcd(environment: Mapping[str, str] = os.environ, *, lab: bool = True) -> EtcdProgram:
+    """Find etcd, preferring the system's; without `lab`, none that is for labs only.
+
+    Raises EngineMissing.
+    """
+    unfit = []
     for source in _sources(environment):
         path = _etcd_path(source)
         version = _version(path) if path else None
         if path and version and version[:2] >= (3, 4):
-            return EtcdProgram(path, version, source)
+            found = EtcdProgram(path, version, source)
+            if lab or not found.lab_only:
+                return found
+            unfit.append(f"{path} is for labs only ({found.lab_only})")
+    if unfit:
+        raise EngineMissing(
+            f"{'; '.join(unfit)}: install etcd 3.5.3 or newer, or give the node a loopback address"
+        )
     raise EngineMissing(
         "etcd 3.4 or newer is not installed: install etcd-server (Debian), or"
         " openvcha[embedded] for a lab"

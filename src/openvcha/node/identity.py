@@ -1,5 +1,6 @@
 """A node's identity and secrets: the two files that each of its programs reads first."""
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -108,6 +109,14 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     def holds_data(self) -> bool:
         """Return whether PostgreSQL runs here."""
         return self.kind == "data"
+
+    @property
+    def in_lab(self) -> bool:
+        """Return whether no other machine reaches this node: its HA address is a loopback one."""
+        try:
+            return ipaddress.ip_address(self.ha_address).is_loopback
+        except ValueError:  # a host name
+            return False
 
 
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):

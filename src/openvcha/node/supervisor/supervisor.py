@@ -61,7 +61,9 @@ class Supervisor:
         self._layout = Layout(absolute(directory))
         self._identity = load_identity(self._layout.root)
         self._environment = environment
-        self._engines = engines or find_engines(environment, postgres_major(self._layout.pgdata))
+        self._engines = engines or find_engines(
+            environment, postgres_major(self._layout.pgdata), lab=self._identity.in_lab
+        )
         self._plan = plan
         self._layout.make_directories()
         self._log = RotatingLog(log_path(self._layout.logs, "supervisor"))
