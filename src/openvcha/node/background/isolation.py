@@ -1,8 +1,9 @@
 """Stopping PostgreSQL on an isolated active that would acknowledge commits alone.
 
-Patroni demotes it after it has tried every member of the store in turn, which takes 9 to 19 s, or
-never if Patroni hangs. While commits wait for a standby, nothing is acknowledged in that time. But
-if the passive was out of sync before, commits wait for no standby.
+Patroni demotes it after it has tried every member of the store in turn: with the default leader_ttl
+that takes 9 to 19 s, with a longer one more, and if Patroni hangs it never happens. While commits
+wait for a standby, nothing is acknowledged in that time. But if the passive was out of sync before,
+commits wait for no standby.
 """
 
 import asyncio

@@ -37,7 +37,8 @@ from openvcha.node.process.process_tree import (
 from openvcha.node.process.supervisor_watch import HANGS
 
 GRACEFUL_SECONDS = 8.0
-"""Processes that have not ended by then are killed: the leader key expires after 20 s."""
+"""Processes that have not ended by then are killed: the leader key expires after
+20 s at the earliest (the default leader_ttl, and its minimum)."""
 PAUSE_SECONDS = 0.2
 
 ProcessSignal = tuple[Process, signal.Signals]
