@@ -13,7 +13,7 @@ from tests.support.simulated.observations import PRIMARY, STREAMING, World
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
-from openvcha.api.structures import ClusterMode, TaskProgress, TaskStatus
+from openvcha.api.structures import ClusterMode, EventSeverity, TaskProgress, TaskStatus
 from openvcha.cluster.observation import Observation
 from openvcha.cluster.preconditions import FAILOVER
 from openvcha.daemon.task_events import new_task_events
@@ -261,6 +261,22 @@ async def test_tasks_are_told_when_they_begin_and_end(stage: Stage) -> None:
         ("failed", "t3"),
         ("failed", "t2"),
     ]
+
+
+async def test_a_success_that_left_a_vm_is_a_warning(stage: Stage) -> None:
+    """Its event names the VM; the type is that of any success."""
+    await stage.lead("a-1")
+    await put(stage)
+    await running(stage, 3)
+    left = message("commit.left", "vcha-2", "vm-43", "It is busy.")
+    await put(stage, status=TaskStatus.SUCCEEDED, leftovers=(left,))
+    await running(stage, 3)
+    event = (await stage.events.list())[-1]
+    assert (event.type, event.severity) == (
+        "org.openvcha.operation.succeeded",
+        EventSeverity.WARNING,
+    )
+    assert "vcha-2 (vm-43)" in event.message.default_message
 
 
 @pytest.mark.parametrize(

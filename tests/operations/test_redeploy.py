@@ -16,6 +16,8 @@ from openvcha.api.structures import (
     NodeState,
     PassiveCheckSpec,
     PassiveRedeploySpec,
+    TaskProgress,
+    TaskStatus,
     VmPowerState,
     WitnessCheckResult,
     WitnessCheckSpec,
@@ -24,11 +26,13 @@ from openvcha.node.postgres.cloning.clone_errors import ServerError
 from openvcha.node.postgres.diagnosis.missing_files import MissingFile
 from openvcha.operations.reads import get_cluster
 from openvcha.operations.redeploy import check_passive, check_witness, redeploy_passive
+from openvcha.operations.steps.commit import DELETE_SECONDS
 from openvcha.operations.steps.copy import STALL_SECONDS
 from openvcha.operations.steps.join import JOIN_SECONDS
 from openvcha.operations.steps.task_votes import OWN_SECONDS
 from openvcha.store import keys
 from openvcha.store.node_facts import Override, PostgresFacts
+from openvcha.tasks.record import to_info
 
 pytestmark = SIMULATED
 
@@ -547,6 +551,54 @@ async def test_the_old_vm_is_kept_while_nobody_takes_writes(scene: Scene) -> Non
     scene.world.machine(ACTIVE).postgres = "primary"
     await carrying
     await scene.validate_renewed()
+
+
+async def validate_left(scene: Scene, reason: str) -> None:
+    """Check that the redeploy succeeded, and tells which VM it left and why."""
+    record = await scene.record()
+    assert record.status is TaskStatus.SUCCEEDED, record.error
+    names = [node.name for node in (await scene.world.config()).nodes]
+    assert names == ["vcha-1", NEW, "vcha-3"]
+    vm = scene.world.state.inventory.vm_by_name("vcha-2")
+    assert vm is not None
+    (left,) = record.leftovers
+    assert left.id == f"{PREFIX}commit.left"
+    for text in (vm.name, vm.id, reason):
+        assert text in left.default_message
+    assert to_info(record).progress == TaskProgress(total=100, completed=100, message=left)
+    assert await scene.world.store.get(keys.OPERATION) is None
+
+
+@pytest.mark.parametrize("fault", ["cannot delete", "directory refused"])
+async def test_an_old_vm_that_cannot_be_deleted_fails_no_redeploy(scene: Scene, fault: str) -> None:
+    """The new node is in the configuration; only the old one's VM is left, and is named."""
+    await begin(scene)
+    carrying = await scene.until("commit")
+    scene.world.faults.add(fault)
+    await carrying
+    await validate_left(scene, "refused" if fault == "directory refused" else "held")
+
+
+async def test_an_old_vm_that_may_be_the_last_copy_fails_no_redeploy(scene: Scene) -> None:
+    """It is kept when no primary runs for a long time."""
+    await begin(scene)
+    await scene.die_in("join.passive")
+    await scene.in_sync(new_member(scene))
+    scene.world.machine(ACTIVE).postgres = "starting"
+    await scene.carry()
+    await validate_left(scene, "vcha-2")
+
+
+async def test_an_old_vm_that_is_busy_for_a_while_is_deleted(scene: Scene) -> None:
+    """Then nothing is left to tell."""
+    await begin(scene)
+    carrying = await scene.until("commit")
+    scene.world.faults.add("cannot delete")
+    await asyncio.sleep(DELETE_SECONDS / 2)
+    scene.world.faults.remove("cannot delete")
+    await carrying
+    await scene.validate_renewed()
+    assert (await scene.record()).leftovers == ()
 
 
 async def test_the_new_node_runs_where_it_was_decided(scene: Scene) -> None:

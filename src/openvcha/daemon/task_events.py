@@ -40,10 +40,19 @@ def _of(kv: KeyValue) -> Iterator[TaskEvent]:
     text = message("event.operation.started", name, record.user or "-")
     yield TaskEvent(kv.create_revision, _draft(record, "started", EventSeverity.INFO, text))
     if record.status is TaskStatus.SUCCEEDED:
-        text = message("event.operation.succeeded", name)
-        yield TaskEvent(kv.mod_revision, _draft(record, "succeeded", EventSeverity.INFO, text))
+        yield TaskEvent(kv.mod_revision, _succeeded(record))
     elif record.finished:
         yield TaskEvent(kv.mod_revision, _failed(record))
+
+
+def _succeeded(record: TaskRecord) -> EventDraft:
+    name = record.operation_id
+    if not record.leftovers:
+        text = message("event.operation.succeeded", name)
+        return _draft(record, "succeeded", EventSeverity.INFO, text)
+    left = " ".join(one.default_message for one in record.leftovers)
+    text = message("event.operation.succeeded.left", name, left)
+    return _draft(record, "succeeded", EventSeverity.WARNING, text)
 
 
 def _failed(record: TaskRecord) -> EventDraft:

@@ -214,7 +214,11 @@ class Execution:
             status=TaskStatus.SUCCEEDED,
             cancelable=False,
             end_time=self._clock(),
-            progress=TaskProgress(total=TOTAL, completed=TOTAL, message=message("task.succeeded")),
+            progress=TaskProgress(
+                total=TOTAL,
+                completed=TOTAL,
+                message=old.leftovers[0] if old.leftovers else message("task.succeeded"),
+            ),
         )
 
 

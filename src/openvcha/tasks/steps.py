@@ -106,6 +106,11 @@ class TaskContext:
         made = bounded_part(value)
         await self.update(lambda old: msgspec.structs.replace(old, result=made))
 
+    async def leave(self, *texts: LocalizableMessage) -> None:
+        """Set what the task leaves behind although it succeeds, in place of what was set before."""
+        if texts != self.record.leftovers:
+            await self.update(lambda old: msgspec.structs.replace(old, leftovers=texts))
+
     async def progress(self, fraction: float, text: LocalizableMessage | None = None) -> None:
         """Report the completed fraction of this step (0 to 1), and what it is doing.
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import errno
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -340,6 +341,8 @@ class SeenInfrastructure:
     async def delete_vm(self, vm_id: str) -> None:
         if "cannot delete" in self.world.faults:
             raise ApiError(ErrorType.TIMED_OUT, message("infrastructure.vm.busy", vm_id, 1))
+        if "directory refused" in self.world.faults:
+            raise PermissionError(errno.EACCES, "Permission denied, refused", f"/vms/{vm_id}")
         async with self._acting():
             await self.world.delete_vm(vm_id)
 

@@ -24,6 +24,7 @@ EVENTS = {
     "event.warning.over": "Cleared: %s",
     "event.operation.started": "Operation %s was started by %s.",
     "event.operation.succeeded": "Operation %s succeeded.",
+    "event.operation.succeeded.left": "Operation %s succeeded, but: %s",
     "event.operation.failed": "Operation %s failed: %s",
     "event.streams": (
         "%s event streams are open; the server or this user has reached the limit. Close a stream,"

@@ -35,6 +35,10 @@ PROGRESS = {
     "progress.promote": "Waiting for %s to vote.",
     "progress.rely": "Waiting for %s to record which nodes the store needs.",
     "progress.rely.disk": "%s cannot record which nodes the store needs: %s.",
+    "commit.left": (
+        "VM %s (%s) of the replaced node was left behind; delete it once the cluster is healthy."
+        " The reason: %s"
+    ),
     "clone.left": "VM %s (%s) was left behind.",
     "clone.left.votes": (
         "VM %s (%s) was left behind and still has a vote; keep it running until a deployment"

@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from openvcha.api.errors import ApiError
+from openvcha.api.file_errors import file_refusal
 from openvcha.api.messages import message
 from openvcha.api.structures import ClusterState, LocalizableMessage
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, cluster_record
@@ -20,6 +22,7 @@ from openvcha.tasks.transient import WaitTimedOut
 
 HEALTHY_SECONDS = 60.0
 ACTIVE_SECONDS = 300.0
+DELETE_SECONDS, DELETE_PAUSE = 60.0, 1.0
 
 Change = Callable[[ClusterConfig, Sequence[NodeConfig], str | None], ClusterConfig]
 
@@ -42,7 +45,7 @@ class Commit(Step):
     async def done(self, ctx: TaskContext) -> bool:
         """Return whether the configuration names the new nodes, and the old one is deleted."""
         named = [await committed(self._services, ctx, role) for role in self._roles]
-        return all(named) and await self._remains(ctx) is None and not await self._reports(ctx)
+        return all(named) and await self._is_gone(ctx) and not await self._reports(ctx)
 
     async def act(self, ctx: TaskContext) -> None:
         """Enter the new nodes first: then the new copy counts, and the old one may be deleted."""
@@ -55,17 +58,46 @@ class Commit(Step):
         await cluster_record(self._services.store).update(
             lambda config: self._change(config, nodes, old), guards=[ctx.guard], idempotent=True
         )
-        if await self._remains(ctx):
-            await wait_until(ctx, lambda: self._last_copy(ctx), ACTIVE_SECONDS, fraction=0.2)
-        # An administrator may have deleted the VM during the wait.
-        if vm := await self._remains(ctx):
-            await self._services.infrastructure.delete_vm(vm.id)
+        await self._delete_old(ctx)
         for key in await self._reports(ctx):
             await self._services.store.delete(key)
         await self._settle(ctx)
 
     async def undo(self, ctx: TaskContext) -> None:
         """Do nothing: a committed node stays."""
+
+    async def _delete_old(self, ctx: TaskContext) -> None:
+        """Delete the old node's VM, or tell that it is left: the new node counts in any case."""
+        left: tuple[LocalizableMessage, ...] = ()
+        try:
+            await wait_until(ctx, lambda: self._last_copy(ctx), ACTIVE_SECONDS, fraction=0.2)
+            await wait_until(
+                ctx, lambda: self._not_deleted(ctx), DELETE_SECONDS, 0.3, pause=DELETE_PAUSE
+            )
+        except (ApiError, OSError) as error:
+            vm = str(ctx.state.get("old_vm") or "")
+            left = (message("commit.left", await self._name(ctx, vm), vm, _reason(error)),)
+        await ctx.leave(*left)
+
+    async def _not_deleted(self, ctx: TaskContext) -> LocalizableMessage | None:
+        # An administrator may have deleted the VM during the wait.
+        if vm := await self._remains(ctx):
+            await self._services.infrastructure.delete_vm(vm.id)
+        return None
+
+    async def _name(self, ctx: TaskContext, vm_id: str) -> str:
+        """Return the name of the old VM, or of its member if the inventory does not respond."""
+        with contextlib.suppress(ApiError, OSError):
+            if vm := (await self._services.infrastructure.inventory()).vm(vm_id):
+                return vm.name
+        return _old(ctx) or vm_id
+
+    async def _is_gone(self, ctx: TaskContext) -> bool:
+        """Return whether the old VM is gone; False also if that is unknown: ``act`` tells why."""
+        try:
+            return await self._remains(ctx) is None
+        except (ApiError, OSError):
+            return False
 
     async def _remains(self, ctx: TaskContext) -> Vm | None:
         vm = str(ctx.state.get("old_vm") or "")
@@ -94,6 +126,14 @@ class Commit(Step):
 
         with contextlib.suppress(WaitTimedOut):
             await wait_until(ctx, unhealthy, HEALTHY_SECONDS, fraction=0.5)
+
+
+def _reason(error: ApiError | OSError) -> str:
+    """Return why the VM is left; the last message of a timeout is its cause."""
+    if isinstance(error, ApiError):
+        return error.messages[-1].default_message if error.messages else str(error)
+    refusal = file_refusal(error)
+    return refusal.default_message if refusal else str(error)
 
 
 def _old(ctx: TaskContext) -> str | None:
