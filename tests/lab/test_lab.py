@@ -14,12 +14,16 @@ import pytest
 from tests.support.lab.labs import KILLED_AT, NAME, SECONDS, Labs
 
 from openvcha.api.secret import Secret
-from openvcha.lab.access import lab_inventory
+from openvcha.lab.access import data_nodes, lab_inventory
 from openvcha.lab.first_node import NAME as FIRST
 from openvcha.lab.state import ADMINISTRATOR, READER
+from openvcha.node.http import ask
 from openvcha.node.identity import Timers, load_identity
 from openvcha.node.layout import Layout
+from openvcha.node.patroni.config import retry_seconds
 from openvcha.node.security.certificates import thumbprint_sha1, thumbprint_sha256
+from openvcha.node.security.tls import NodeTls
+from openvcha.system.host_port import url
 
 pytestmark = pytest.mark.engines
 OTHER = "other"
@@ -72,6 +76,17 @@ def test_a_new_labs_timers_are_those_of_all_its_nodes(labs: Labs) -> None:
     nodes = list(labs.lab.infrastructure.glob("datastores/*/vcha-*"))
     wished = Timers(leader_ttl=21, stuck_standby=35, stopped_store=6, replication_lag=9)
     assert [load_identity(node).timers for node in nodes] == [wished] * 3
+
+
+def test_patroni_goes_by_the_labs_leader_ttl(labs: Labs) -> None:
+    """As it runs; `retry_timeout` follows from the ttl."""
+    inventory = asyncio.run(lab_inventory(labs.lab))
+    vm, own = data_nodes(inventory)[0]
+    place = url(own.ha_address, own.ports.patroni)
+    body = asyncio.run(ask(place, "/config", NodeTls(Layout(Path(vm.directory)))(), SECONDS))
+    live = json.loads(body or b"{}")
+    wished = own.timers.leader_ttl
+    assert (live["ttl"], live["retry_timeout"]) == (wished, retry_seconds(wished)) == (21, 10)
 
 
 def test_the_psql_line_works_as_it_is_shown(labs: Labs) -> None:
