@@ -188,6 +188,14 @@ THREATS: list[tuple[str, Callable[[World], None], str | None, tuple[str, ...]]] 
         ("postgresql.callbacks, \\x1b[2J",),
     ),
     (
+        "another ttl",
+        lambda world: world.set(leader_ttl=60, node_leader_ttl=20),
+        "leader.ttl.differs",
+        ("60", "20"),
+    ),
+    ("the same ttl", lambda world: world.set(leader_ttl=60, node_leader_ttl=60), None, ()),
+    ("an unknown ttl", lambda world: world.set(leader_ttl=None, node_leader_ttl=60), None, ()),
+    (
         "unreadable",
         lambda world: world.set(unreadable=("/openvcha/tasks/\x1b[2J",)),
         "record.unreadable",

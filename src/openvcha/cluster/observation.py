@@ -92,6 +92,8 @@ class Observation:
     """How full the store is; None: unknown."""
     leader_ttl: int | None = None
     """For how many seconds the leader key outlives its holder, by Patroni's settings."""
+    node_leader_ttl: int | None = None
+    """The same, by ``node.json`` of the observer's node; the nodes' waits follow from it."""
     lag_limit: float = math.inf
     """From how many seconds on the passive counts as lagging."""
 

@@ -57,6 +57,7 @@ class Observer:
         space: Callable[[Sequence[Member]], Awaitable[StoreSpace | None]] | None = None,
         change_number: Callable[[], Awaitable[int | None]] | None = None,
         lag_limit: float,
+        node_leader_ttl: int | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Create an observer. Without a source, what it would provide is unknown.
@@ -67,7 +68,8 @@ class Observer:
         store of these members is. ``change_number`` returns a number that differs after each
         relevant change in the store; without it no observation is reused. ``refused`` returns the
         records that failed their check. ``lag_limit``: from how many seconds on the passive counts
-        as lagging. Node reports are known while ``node_reports`` runs.
+        as lagging. ``node_leader_ttl``: the leader key's ttl by the node's own settings. Node
+        reports are known while ``node_reports`` runs.
         """
         self._store = store
         self._patroni = client
@@ -81,6 +83,7 @@ class Observer:
         self._space = space or _not_asked
         self._change_number = change_number or _not_marked
         self._lag_limit = lag_limit
+        self._node_leader_ttl = node_leader_ttl
         self._monotonic = monotonic
         self._kept: _CachedObservation | None = None
         self._shared = SingleFlight(self._look)
@@ -166,6 +169,7 @@ class Observer:
             forged=tuple(sorted({*self._refused(), *self._forged})),
             space=space,
             leader_ttl=dynamic.leader_ttl,
+            node_leader_ttl=self._node_leader_ttl,
             lag_limit=self._lag_limit,
         )
         passive = seen.passive.config.member if seen.passive else None

@@ -45,6 +45,7 @@ def find_warnings(seen: Observation) -> Iterator[Finding]:
         names = ", ".join(ascii(name)[1:-1] for name in seen.refused)
         yield finding("patroni.setting.refused", names, about=())
     yield from _wrong_patroni_settings(seen)
+    yield from _differing_ttl(seen)
     for key in seen.unreadable:
         yield finding("record.unreadable", ascii(key)[1:-1])
     for name, reason in seen.failing.items():
@@ -93,6 +94,13 @@ def _wrong_patroni_settings(seen: Observation) -> Iterator[Finding]:
         wanted = {**seen.unfit, **wrong}
         shown = ", ".join(f"{name}={json.dumps(value)}" for name, value in wanted.items())
         yield finding("patroni.settings.unfit", mode, shown, about=())
+
+
+def _differing_ttl(seen: Observation) -> Iterator[Finding]:
+    """Warn where the nodes wait by another ttl than Patroni's, which was changed later."""
+    patroni, node = seen.leader_ttl, seen.node_leader_ttl
+    if patroni is not None and node is not None and patroni != node:
+        yield finding("leader.ttl.differs", patroni, node, about=())
 
 
 def differing_versions(seen: Observation) -> Iterator[Finding]:

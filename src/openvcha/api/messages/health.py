@@ -81,6 +81,13 @@ HEALTH = {
     "patroni.settings.unfit.recommendation": (
         "A failed undeploy or mode change left these settings behind. Run that operation again."
     ),
+    "leader.ttl.differs": (
+        "The ttl in Patroni's configuration is %s s, but node.json on the active node says %s s."
+    ),
+    "leader.ttl.differs.recommendation": (
+        "Set timers.leader_ttl in node.json of each node to Patroni's ttl, and restart the nodes:"
+        " they wait by it before they power on an active that a running task needs."
+    ),
     "patroni.setting.refused": (
         "Patroni's configuration in the store holds settings that the nodes refuse: %s."
     ),
