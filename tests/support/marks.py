@@ -16,7 +16,7 @@ from urllib.parse import quote
 SAMPLE_SECONDS = 0.05
 SHORTEST = 12
 HOLDERS = re.compile(
-    r"\.?(secrets\.json|patroni\.yml|passwords\.json|([a-z]+\.)?pgpass|[a-z-]+\.key)(\.new)?"
+    r"\.?(secrets\.json|account\.json|renewal\.json|patroni\.yml|passwords\.json|([a-z]+\.)?pgpass|[a-z-]+\.key)(\.new)?"
 )
 """Files that are there to hold secrets, by their names."""
 
