@@ -1,8 +1,11 @@
 # The system packages that the tests need. Sourced by ./dev.
 
+# missing_packages [engines]: with it, those of the engines too.
 missing_packages() {
-  find_postgresql || echo postgresql-15
-  find_etcd || echo etcd-server
+  if [ "${1:-}" = engines ]; then
+    find_postgresql || echo postgresql-15
+    find_etcd || echo etcd-server
+  fi
   command -v curl >/dev/null || echo curl
   command -v git >/dev/null || echo git
   local python
@@ -74,18 +77,20 @@ install_packages() (
   done
 )
 
+# ensure_packages [engines]: with it, those of the engines too.
 ensure_packages() {
-  local missing
-  mapfile -t missing < <(missing_packages)
+  local missing engines=
+  [ "${1:-}" != engines ] || engines="PostgreSQL 14 or newer, etcd 3.4 or newer, "
+  mapfile -t missing < <(missing_packages "$@")
   [ "${#missing[@]}" = 0 ] && return
   if can_install; then
     say "Installing ${missing[*]} (their services are not started)"
     install_packages "${missing[@]}" >&2
-    mapfile -t missing < <(missing_packages)
+    mapfile -t missing < <(missing_packages "$@")
     [ "${#missing[@]}" = 0 ] && return
     die "still missing after the installation: ${missing[*]}"
   fi
-  say "The tests need PostgreSQL 14 or newer, etcd 3.4 or newer, curl, git and Python 3.11 or newer."
+  say "The tests need ${engines}curl, git and Python 3.11 or newer."
   say "Missing here (Debian package names): ${missing[*]}"
   die "install them, for example: sudo apt-get install ${missing[*]}"
 }

@@ -1,6 +1,7 @@
 """The project itself: its tracked files, locks, map and entry point."""
 
 import re
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -240,6 +241,47 @@ def test_dev_refuses_an_unknown_command() -> None:
     assert answer.returncode != 0
     assert "unknown command: labb" in answer.stderr
     assert "lab [ARG...]" in answer.stderr
+
+
+@pytest.mark.parametrize("command", ["lock", "bench", "coverage"])
+@pytest.mark.parametrize("asked", ["-h", "--help"])
+def test_who_asks_dev_what_a_command_does_changes_nothing(
+    tmp_path: Path, command: str, asked: str
+) -> None:
+    """No environment is created, no package installed, nothing resolved."""
+    dev = _copied_dev(tmp_path)
+    answer = subprocess.run(
+        [dev, command, asked], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert f"  {command} " in answer.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dev", "scripts"]
+
+
+@pytest.mark.parametrize(("arguments", "missing"), [([], False), (["tests/store"], True)])
+def test_coverage_needs_no_engines(tmp_path: Path, arguments: list[str], missing: bool) -> None:
+    """Unless its arguments name tests: those that it runs by itself start none."""
+    dev = _copied_dev(tmp_path)
+    with (tmp_path / "scripts" / "locks.sh").open("a") as last:
+        last.write(
+            """
+find_postgresql() { return 1; }
+find_etcd() { return 1; }
+can_install() { return 1; }
+ensure() { exit 0; }
+"""
+        )
+    answer = subprocess.run(
+        [dev, "coverage", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ("postgresql-15 etcd-server" in answer.stderr) == missing, answer.stderr
+    assert (answer.returncode != 0) == missing
+
+
+def _copied_dev(directory: Path) -> Path:
+    """Return a copy of ./dev with its parts, in a directory without an environment."""
+    shutil.copytree(ROOT / "scripts", directory / "scripts")
+    return Path(shutil.copy(ROOT / "dev", directory))
 
 
 @pytest.mark.parametrize(
