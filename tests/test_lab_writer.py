@@ -22,8 +22,9 @@ class Database:
         self.rows: list[int] = []
         self.refused = 0
         self.reading: Callable[[], None] = lambda: None
-        self.hangs = threading.Event()
-        self.hangs.set()
+        self.answers = threading.Event()
+        self.answers.set()
+        self.awaited = threading.Event()
 
     def connect(self, *_: Any, **__: Any) -> Self:
         if self.refused:
@@ -42,7 +43,9 @@ class Database:
 
     def execute(self, statement: str, values: tuple[int] | None = None) -> "Found":
         if values:
-            self.hangs.wait()
+            if not self.answers.is_set():
+                self.awaited.set()
+            self.answers.wait()
             self.rows += values
         if not statement.startswith("SELECT"):
             return Found()
@@ -64,7 +67,7 @@ def database(monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     monkeypatch.setattr(psycopg, "connect", made.connect)
     monkeypatch.setattr(writing, "PAUSE_SECONDS", 0.0)
     yield made
-    made.hangs.set()
+    made.answers.set()
 
 
 @pytest.fixture
@@ -111,8 +114,9 @@ def test_a_session_that_does_not_end_is_told(
     monkeypatch.setattr(writing, "END_SECONDS", 0.01)
     writer.__enter__()
     wrote_enough(writer)
-    database.hangs.clear()
+    database.answers.clear()
+    assert database.awaited.wait(60)
     with pytest.raises(AssertionError, match="writer 0"):
         writer.stop()
-    database.hangs.set()
+    database.answers.set()
     writer.stop()
