@@ -21,3 +21,8 @@ class Ledger(Writer):
         except psycopg.Error:
             return None
         return acknowledged - there
+
+    def lost_at_last(self) -> set[int]:
+        """Return them; wait until a node can be asked."""
+        acknowledged = set(self.acknowledged)
+        return acknowledged - self.rows()

@@ -77,6 +77,18 @@ class World:
             found.append(Machine(vm.name, directory, load_identity(directory), on))
         return found
 
+    def takers(self) -> set[str]:
+        """Return the names of the nodes that take writes at the same time.
+
+        They are asked one after the other, so a hand-over meanwhile may show two: both of them
+        must take writes once more.
+        """
+        found = self._writable()
+        return found if len(found) < 2 else found & self._writable()
+
+    def _writable(self) -> set[str]:
+        return {machine.name for machine in self.machines() if machine.writable()}
+
     def cluster(self) -> dict[str, Any] | None:
         """Return the API's answer; None when no node answers with a cluster."""
         try:
