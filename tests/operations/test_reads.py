@@ -22,7 +22,7 @@ from openvcha.api.structures import (
     PassiveCheckSpec,
     VmPowerState,
 )
-from openvcha.cluster import preconditions
+from openvcha.cluster import mode_settings, preconditions
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.observation import Observation
 from openvcha.infrastructure.local import vms
@@ -52,6 +52,17 @@ async def test_a_healthy_cluster_shows_everything_and_no_reasons(scene: Scene) -
     assert info.health_warnings is None
     assert info.manual_failover_allowed is None
     assert info.auto_failover_allowed is None
+
+
+async def test_a_ttl_that_patroni_has_and_the_nodes_do_not_is_told(scene: Scene) -> None:
+    """Somebody changed it in Patroni's configuration; the cluster stays healthy."""
+    await scene.healthy()
+    await mode_settings.record(scene.world.store).update(lambda fields: fields | {"ttl": 60})
+    info = await get_cluster(scene.process().services, CALLER, partial=True)
+    assert info.health_state is ClusterState.HEALTHY
+    (warning,) = info.health_warnings or ()
+    assert warning.error.id == PREFIX + "leader.ttl.differs"
+    assert warning.error.args == ("60", "20")
 
 
 async def test_partial_leaves_the_placements_out(scene: Scene) -> None:

@@ -531,6 +531,7 @@ class Process:
                 off=partial(surely_off, infrastructure),
                 detector=held or SilenceDetector(now),
                 lag_limit=identity.timers.replication_lag,
+                node_leader_ttl=identity.timers.leader_ttl,
             ),
             infrastructure=infrastructure,
             journal=Journal(store),
