@@ -22,9 +22,8 @@ class Database:
         self.rows: list[int] = []
         self.refused = 0
         self.reading: Callable[[], None] = lambda: None
-        self.answers = threading.Event()
-        self.answers.set()
-        self.awaited = threading.Event()
+        self.hangs_after: int | None = None
+        self.hangs, self.goes_on = threading.Event(), threading.Event()
 
     def connect(self, *_: Any, **__: Any) -> Self:
         if self.refused:
@@ -43,9 +42,9 @@ class Database:
 
     def execute(self, statement: str, values: tuple[int] | None = None) -> "Found":
         if values:
-            if not self.answers.is_set():
-                self.awaited.set()
-            self.answers.wait()
+            if len(self.rows) == self.hangs_after:
+                self.hangs.set()
+                self.goes_on.wait()
             self.rows += values
         if not statement.startswith("SELECT"):
             return Found()
@@ -67,7 +66,7 @@ def database(monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     monkeypatch.setattr(psycopg, "connect", made.connect)
     monkeypatch.setattr(writing, "PAUSE_SECONDS", 0.0)
     yield made
-    made.answers.set()
+    made.goes_on.set()
 
 
 @pytest.fixture
@@ -112,11 +111,10 @@ def test_a_session_that_does_not_end_is_told(
 ) -> None:
     """What it writes later would be nobody's; the test that left it must fail, and no other."""
     monkeypatch.setattr(writing, "END_SECONDS", 0.01)
+    database.hangs_after = ENOUGH
     writer.__enter__()
-    wrote_enough(writer)
-    database.answers.clear()
-    assert database.awaited.wait(60)
+    assert database.hangs.wait(60)
     with pytest.raises(AssertionError, match="writer 0"):
         writer.stop()
-    database.answers.set()
+    database.goes_on.set()
     writer.stop()
