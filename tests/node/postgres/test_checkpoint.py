@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tests.support.serving import serving
 
 from openvcha.node.layout import Layout
 from openvcha.node.postgres import superuser as module
@@ -63,24 +64,20 @@ class FakeServer:
 
 
 @asynccontextmanager
-async def serving(
+async def reaching(
     server: FakeServer, patch: pytest.MonkeyPatch, tmp_path: Path
 ) -> AsyncIterator[Superuser]:
     """Serve at a free port, with short probes; yield a superuser who reaches it."""
-    listening = await asyncio.start_server(server.talk, "127.0.0.1", 0)
-    server.port = listening.sockets[0].getsockname()[1]
-    place = f"host=127.0.0.1 port={server.port} user=u connect_timeout=2"
-    place += " sslmode=disable gssencmode=disable"
-    patch.setattr(module, "superuser_conninfo", lambda *_: place)
-    patch.setattr(module, "load_secrets", lambda _: None)
-    patch.setattr(module, "PROBE_SECONDS", 0.1)
-    patch.setattr(module, "SILENT_SECONDS", 1.0)
-    found = Superuser(Layout(tmp_path), server.port)
-    patch.setattr(found, "_postgres", SimpleNamespace())
-    try:
+    async with serving(server.talk) as server.port:
+        place = f"host=127.0.0.1 port={server.port} user=u connect_timeout=2"
+        place += " sslmode=disable gssencmode=disable"
+        patch.setattr(module, "superuser_conninfo", lambda *_: place)
+        patch.setattr(module, "load_secrets", lambda _: None)
+        patch.setattr(module, "PROBE_SECONDS", 0.1)
+        patch.setattr(module, "SILENT_SECONDS", 1.0)
+        found = Superuser(Layout(tmp_path), server.port)
+        patch.setattr(found, "_postgres", SimpleNamespace())
         yield found
-    finally:
-        listening.close()
 
 
 async def test_a_server_that_freezes_is_given_up(
@@ -88,7 +85,7 @@ async def test_a_server_that_freezes_is_given_up(
 ) -> None:
     """Its kernel still accepts connections and acknowledges what is sent."""
     server = FakeServer()
-    async with serving(server, monkeypatch, tmp_path) as superuser:
+    async with reaching(server, monkeypatch, tmp_path) as superuser:
         async with asyncio.timeout(SURE_SECONDS):
             with pytest.raises(PostgresUnreachable, match="no login for 1 s"):
                 await superuser.checkpoint("127.0.0.1")
@@ -100,7 +97,7 @@ async def test_a_server_that_responds_may_take_its_time(
 ) -> None:
     """A large checkpoint is no reason to give up."""
     server = FakeServer(PROBES)
-    async with serving(server, monkeypatch, tmp_path) as superuser:
+    async with reaching(server, monkeypatch, tmp_path) as superuser:
         await superuser.checkpoint("127.0.0.1")
     assert server.logins >= PROBES
 
@@ -110,7 +107,7 @@ async def test_a_canceled_checkpoint_ends_at_once_on_a_frozen_server(
 ) -> None:
     """It does not wait for the server to confirm that the statement was canceled."""
     server = FakeServer()
-    async with serving(server, monkeypatch, tmp_path) as superuser:
+    async with reaching(server, monkeypatch, tmp_path) as superuser:
         monkeypatch.setattr(module, "SILENT_SECONDS", SURE_SECONDS)
         running = asyncio.create_task(superuser.checkpoint("127.0.0.1"))
         async with asyncio.timeout(SURE_SECONDS):
