@@ -9,7 +9,7 @@ SUPERVISING = ("run_forever(", "self._forever(")
 #: Tasks that end by themselves or are awaited by their creator, so that their errors are seen.
 AWAITED = {
     ("cli/node/programs.py", "work"),
-    ("store/single_flight.py", "self._after(self._last)"),  # the callers get what it raises
+    ("system/single_flight.py", "self._after(self._last)"),  # the callers get what it raises
     ("events/audit.py", "self.record_omitted()"),  # a failure to store is logged there
     ("lab/demo.py", "writer.run(stop)"),
     ("lab/up.py", "make_users(lab, Path(nodes[0][0].directory))"),
@@ -44,7 +44,7 @@ AWAITED = {
     ("tasks/steps.py", "self.canceled.wait()"),
     ("tasks/steps.py", "work"),
 }
-#: Loops that end, so that ``store.repeating.repeat`` does not suit them.
+#: Loops that end, so that ``system.repeating.repeat`` does not suit them.
 OTHERWISE = {
     ("daemon/active_services.py", "retry_until_free"): "ends once it has succeeded",
     (

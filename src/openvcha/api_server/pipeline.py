@@ -37,7 +37,7 @@ from openvcha.store.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from openvcha.store.structlog_light import structlog
+from openvcha.system.structlog_light import structlog
 
 STORE_FULL_RETRY_SECONDS = 60
 """The node reclaims space in a full store itself, or an operator must."""

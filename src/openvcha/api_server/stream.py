@@ -22,7 +22,7 @@ from openvcha.api_server.request_head import require_unambiguous
 from openvcha.api_server.server.connection import STOPPING
 from openvcha.events.log import EventLog, event_number
 from openvcha.store.errors import StoreError
-from openvcha.store.structlog_light import structlog
+from openvcha.system.structlog_light import structlog
 
 OPERATION = by_id("org.openvcha.events.list")
 PATH = f"/api{OPERATION.path}"

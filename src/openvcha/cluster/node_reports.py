@@ -16,8 +16,8 @@ from openvcha.store import node_facts as facts
 from openvcha.store.errors import Compacted, StoreError
 from openvcha.store.interface import Event, EventType, KeyValue, Store
 from openvcha.store.node_facts import NodeFacts
-from openvcha.store.repeating import repeat
-from openvcha.store.structlog_light import structlog
+from openvcha.system.repeating import repeat
+from openvcha.system.structlog_light import structlog
 
 RETRY_SECONDS = 1.0
 LISTEN_SECONDS = 20.0

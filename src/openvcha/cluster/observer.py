@@ -20,8 +20,8 @@ from openvcha.store.interface import KeyValue, Member
 from openvcha.store.patroni.rest import PatroniNode
 from openvcha.store.patroni.state import SyncState, Unreadable, read_leader, read_sync
 from openvcha.store.records import decode
-from openvcha.store.single_flight import SingleFlight
 from openvcha.system.host_port import url
+from openvcha.system.single_flight import SingleFlight
 
 PROBE_SECONDS = 1.0
 OBSERVED_KEYS = (keys.CLUSTER, keys.PATRONI_LEADER, keys.PATRONI_SYNC, keys.PATRONI_CONFIG)

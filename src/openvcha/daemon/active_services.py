@@ -6,7 +6,7 @@ from typing import Protocol
 
 from openvcha.node.process.backoff import Backoff
 from openvcha.node.process.supervised_loop import HealthReporter, run_forever
-from openvcha.store.structlog_light import structlog
+from openvcha.system.structlog_light import structlog
 
 RETRY_SECONDS, MAX_RETRY_SECONDS = 0.1, 0.2
 ACQUIRE_RETRY_SECONDS = 0.02

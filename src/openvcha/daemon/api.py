@@ -28,8 +28,8 @@ from openvcha.node.process.supervised_loop import HealthReporter, Work, run_fore
 from openvcha.operations.context import Services
 from openvcha.operations.registry import Handlers
 from openvcha.store.errors import StoreUnavailable
-from openvcha.store.repeating import repeat
-from openvcha.store.structlog_light import structlog
+from openvcha.system.repeating import repeat
+from openvcha.system.structlog_light import structlog
 
 LOOK_SECONDS = 4.0
 MISSED_LOOK_SECONDS = 1.0

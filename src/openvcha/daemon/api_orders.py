@@ -22,7 +22,7 @@ from openvcha.api.prepared import prepare
 from openvcha.daemon.local_socket import MAX_LINE_BYTES, connect, listen, peer_process, read_lines
 from openvcha.node.process.process_tree import Process, send
 from openvcha.store import bounded_json
-from openvcha.store.structlog_light import structlog
+from openvcha.system.structlog_light import structlog
 
 HEARTBEAT_SECONDS: Final = 1.0
 SILENCE_TIMEOUT_SECONDS: Final = 5.0

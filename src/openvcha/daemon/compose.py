@@ -31,8 +31,8 @@ from openvcha.operations.steps.power import surely_off
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.mirror import Mirror
-from openvcha.store.repeating import repeat
-from openvcha.store.structlog_light import structlog
+from openvcha.system.repeating import repeat
+from openvcha.system.structlog_light import structlog
 from openvcha.tasks.journal import Journal
 
 REFRESH_SECONDS = 15.0

@@ -19,8 +19,8 @@ from openvcha.store import keys
 from openvcha.store.errors import Compacted, StoreError
 from openvcha.store.interface import Event, EventType, Store
 from openvcha.store.patroni.state import read_leader
-from openvcha.store.repeating import repeat
-from openvcha.store.structlog_light import structlog
+from openvcha.system.repeating import repeat
+from openvcha.system.structlog_light import structlog
 
 LOOK_SECONDS = 1.0
 STARTING_SECONDS = 0.1

@@ -34,7 +34,7 @@ from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.etcd.peer_members import MEMBERS, read_members
-from openvcha.store.structlog_light import structlog
+from openvcha.system.structlog_light import structlog
 
 LOOK_SECONDS = 1.0
 PROBE_SECONDS = 2.0

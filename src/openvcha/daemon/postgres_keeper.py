@@ -17,8 +17,8 @@ from openvcha.store.errors import StoreError
 from openvcha.store.interface import Store
 from openvcha.store.patroni.rest import PatroniNode
 from openvcha.store.patroni.state import SyncState
-from openvcha.store.repeating import repeat
-from openvcha.store.structlog_light import structlog
+from openvcha.system.repeating import repeat
+from openvcha.system.structlog_light import structlog
 
 LOOK_SECONDS = 1.0
 IDLE_SECONDS = 3.0

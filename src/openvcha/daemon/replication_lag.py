@@ -14,7 +14,7 @@ from psycopg import AsyncConnection, Error
 
 from openvcha.cluster.observation import Lag
 from openvcha.node.engines import EngineMissing
-from openvcha.store.structlog_light import structlog
+from openvcha.system.structlog_light import structlog
 
 ASK_SECONDS = 1.0
 MAX_SAMPLES = 3600

@@ -35,7 +35,7 @@ from openvcha.node.process.supervised_loop import Work, run_forever
 from openvcha.node.security.tls import NodeTls
 from openvcha.operations.context import Services
 from openvcha.operations.registry import plans
-from openvcha.store.structlog_light import structlog
+from openvcha.system.structlog_light import structlog
 from openvcha.tasks.runner import Runner
 
 _log = structlog.get_logger(__name__)

@@ -40,10 +40,10 @@ from openvcha.store.patroni.state import (
     sound,
 )
 from openvcha.store.records import decode, encode
-from openvcha.store.repeating import repeat
 from openvcha.store.sealing.roll import Roll, judges_below
 from openvcha.store.sealing.sealed_store import SealedStore
-from openvcha.store.structlog_light import structlog
+from openvcha.system.repeating import repeat
+from openvcha.system.structlog_light import structlog
 from openvcha.tasks.record import TaskRecord
 
 LOOK_SECONDS: Final = 15.0

@@ -20,8 +20,8 @@ from openvcha.node.process.supervised_loop import HealthReporter, run_forever
 from openvcha.store import keys
 from openvcha.store.errors import Compacted, StoreError, StoreUnavailable
 from openvcha.store.interface import Compare, EventType, KeyValue, Store, value_is
-from openvcha.store.repeating import repeat
-from openvcha.store.structlog_light import structlog
+from openvcha.system.repeating import repeat
+from openvcha.system.structlog_light import structlog
 
 LOOK_SECONDS = 2.0
 RETRY_SECONDS = 1.0

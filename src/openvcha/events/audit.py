@@ -15,7 +15,7 @@ from openvcha.events.log import checked_limit
 from openvcha.events.owner_rings import OwnerRings
 from openvcha.store.errors import StoreError
 from openvcha.store.interface import Store
-from openvcha.store.structlog_light import structlog
+from openvcha.system.structlog_light import structlog
 
 MAX_CHANGES: Final = 2000
 MAX_ACCESS: Final = 500

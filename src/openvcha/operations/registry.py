@@ -28,7 +28,7 @@ from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
 from openvcha.operations.steps import join_steps
 from openvcha.store.errors import StoreError
-from openvcha.store.structlog_light import structlog
+from openvcha.system.structlog_light import structlog
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step
 

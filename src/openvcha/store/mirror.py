@@ -35,7 +35,7 @@ from openvcha.store.interface import (
     Store,
     TxnResult,
 )
-from openvcha.store.single_flight import SingleFlight
+from openvcha.system.single_flight import SingleFlight
 
 FRESH_SECONDS: Final = 0.25
 RENEW_SECONDS: Final = 0.15

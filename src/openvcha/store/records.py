@@ -26,8 +26,8 @@ from openvcha.store.interface import (
     absent,
     unchanged,
 )
-from openvcha.store.structlog_light import structlog
 from openvcha.store.text_limits import truncated
+from openvcha.system.structlog_light import structlog
 
 T = TypeVar("T")
 

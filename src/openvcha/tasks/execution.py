@@ -14,7 +14,7 @@ from openvcha.api.file_errors import file_error
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage, TaskProgress, TaskStatus
 from openvcha.store.errors import Fenced
-from openvcha.store.structlog_light import structlog
+from openvcha.system.structlog_light import structlog
 from openvcha.tasks.ledger import Change, TaskWriter
 from openvcha.tasks.record import TOTAL, ErrorRecord, Phase, TaskRecord, error_record, with_progress
 from openvcha.tasks.steps import Canceled, Step, TaskContext

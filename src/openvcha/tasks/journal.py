@@ -36,7 +36,7 @@ from openvcha.store.interface import (
     unchanged,
 )
 from openvcha.store.records import Record, decode, encode
-from openvcha.store.structlog_light import structlog
+from openvcha.system.structlog_light import structlog
 from openvcha.tasks.record import (
     TOTAL,
     Phase,

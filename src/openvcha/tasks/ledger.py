@@ -8,7 +8,7 @@ from openvcha.store import keys
 from openvcha.store.errors import Fenced, RecordMissing, StoreUnavailable
 from openvcha.store.interface import Action, Compare, Delete, Get, KeyValue, Put, Store, unchanged
 from openvcha.store.records import decode, encode
-from openvcha.store.structlog_light import structlog
+from openvcha.system.structlog_light import structlog
 from openvcha.tasks.record import TaskRecord
 
 RETRY_SECONDS: Final = 0.2

@@ -14,8 +14,8 @@ from openvcha.store import keys
 from openvcha.store.errors import Compacted, Fenced, StoreError, StoreUnavailable
 from openvcha.store.interface import EventType, Store
 from openvcha.store.lease import LeaseLock, campaign
-from openvcha.store.repeating import repeat
-from openvcha.store.structlog_light import structlog
+from openvcha.system.repeating import repeat
+from openvcha.system.structlog_light import structlog
 from openvcha.tasks.execution import Execution, failed, unexpected_error
 from openvcha.tasks.journal import RETENTION, Journal, oldest_unfinished
 from openvcha.tasks.ledger import RETRY_SECONDS, TaskWriter

@@ -18,8 +18,8 @@ from openvcha.node.process.heartbeat import beat_forever
 from openvcha.node.process.inheritance import reset_inherited_state
 from openvcha.node.process.logs import Output
 from openvcha.node.process.supervised_loop import run_forever
-from openvcha.store.structlog_light import structlog
 from openvcha.system.privileges import drop_root, own_command_line
+from openvcha.system.structlog_light import structlog
 
 Directory = Annotated[
     Path, typer.Argument(help="The node's directory.", exists=True, file_okay=False)

@@ -14,7 +14,7 @@ from collections.abc import MutableMapping
 from types import TracebackType
 from typing import Any, Final
 
-from openvcha.store.structlog_light import structlog
+from openvcha.system.structlog_light import structlog
 
 TRACEBACK: Final = "OPENVCHA_TRACEBACK"
 

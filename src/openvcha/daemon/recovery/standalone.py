@@ -25,7 +25,7 @@ from openvcha.store.interface import (
     unchanged,
 )
 from openvcha.store.records import decode, encode
-from openvcha.store.structlog_light import structlog
+from openvcha.system.structlog_light import structlog
 from openvcha.tasks.journal import utc_now
 from openvcha.tasks.record import TaskRecord, error_record
 

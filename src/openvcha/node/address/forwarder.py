@@ -13,7 +13,7 @@ from openvcha.node.address.client_limit import (
     Login,
     too_many_clients_error,
 )
-from openvcha.store.structlog_light import structlog
+from openvcha.system.structlog_light import structlog
 
 BACKLOG = 1024
 CHUNK = 256 << 10

@@ -21,7 +21,7 @@ from openvcha.store import keys, node_facts
 from openvcha.store.errors import LeaseNotFound, StoreError
 from openvcha.store.interface import Store
 from openvcha.store.node_facts import NodeFacts, PostgresFacts
-from openvcha.store.repeating import repeat
+from openvcha.system.repeating import repeat
 
 PUBLISH_SECONDS = 10.0
 TROUBLE_SECONDS = 2.0

@@ -24,7 +24,7 @@ from openvcha.node.process.process_tree import (
     send,
     working_in,
 )
-from openvcha.store.repeating import repeat
+from openvcha.system.repeating import repeat
 
 LOOK_SECONDS = 0.5
 """Also the time for backends to notice by themselves and tell their clients."""

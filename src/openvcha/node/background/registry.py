@@ -16,7 +16,7 @@ from openvcha.node.background.task_votes import keep_votes
 from openvcha.node.process.backoff import Backoff
 from openvcha.node.process.supervised_loop import run_forever
 from openvcha.store.errors import StoreError
-from openvcha.store.repeating import repeat
+from openvcha.system.repeating import repeat
 
 __all__ = ["ALL_JOBS", "BackgroundJob", "NodeContext", "follow_members", "run_jobs"]
 

@@ -11,8 +11,8 @@ from openvcha.node.background.context import NodeContext
 from openvcha.store import keys, space
 from openvcha.store.errors import StoreError, StoreFull
 from openvcha.store.lease import acquire
-from openvcha.store.repeating import repeat
 from openvcha.store.space import SpaceReport, percent
+from openvcha.system.repeating import repeat
 
 LOOK_SECONDS = 30.0
 FULL_SECONDS = 5.0

@@ -28,8 +28,8 @@ from openvcha.node.process.logs import Logger
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.interface import KeyValue, Store
-from openvcha.store.repeating import repeat
 from openvcha.store.sealing.seal import RESERVED, unverified
+from openvcha.system.repeating import repeat
 
 LOOK_SECONDS = 4.0
 ASK_SECONDS = 4.0

@@ -8,7 +8,7 @@ from pathlib import Path
 from openvcha.node.engines import Postgres
 from openvcha.node.layout import Layout
 from openvcha.node.process.spawn import Launch, engine_environment, launch
-from openvcha.store.structlog_light import structlog
+from openvcha.system.structlog_light import structlog
 
 STANDBY_SIGNAL = "standby.signal"
 SETTINGS = "postgresql.conf"

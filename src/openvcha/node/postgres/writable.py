@@ -12,8 +12,8 @@ from psycopg import AsyncConnection, Error
 
 from openvcha.node.engines import EngineMissing
 from openvcha.node.postgres.superuser import PostgresUnreachable
-from openvcha.store.repeating import repeat
-from openvcha.store.structlog_light import structlog
+from openvcha.system.repeating import repeat
+from openvcha.system.structlog_light import structlog
 
 LOOK_SECONDS = 0.01
 KEEP_SECONDS = 1.0

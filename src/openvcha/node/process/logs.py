@@ -10,7 +10,7 @@ from typing import Any, TextIO
 import msgspec
 
 from openvcha.api.printable import printable_json
-from openvcha.store.structlog_light import structlog
+from openvcha.system.structlog_light import structlog
 
 MAX_BYTES = 16 << 20
 MAX_FILES = 3

@@ -39,7 +39,7 @@ from openvcha.store.interface import (
 )
 from openvcha.store.sealing.kept import GoodValue, LastGood, NoLastGood
 from openvcha.store.sealing.seal import RESERVED, KeyVersion, Seals, is_reserved, seal_kind
-from openvcha.store.structlog_light import structlog
+from openvcha.system.structlog_light import structlog
 
 REMEMBERED_SECONDS: Final = 60.0
 MAX_REFUSED: Final = 100

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from openvcha.store.repeating import repeat
+from openvcha.system.repeating import repeat
 
 pytestmark = pytest.mark.looptime
 

@@ -6,7 +6,7 @@ from itertools import count
 import pytest
 
 from openvcha.store.errors import StoreUnavailable
-from openvcha.store.single_flight import SingleFlight
+from openvcha.system.single_flight import SingleFlight
 
 
 class Work:
