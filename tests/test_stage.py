@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.answers.beginnings import healthy, single
-from tests.support.answers.stage import Stage, Stages
+from tests.support.answers.stage import ServedCluster, ServedClusters
 from tests.support.edge import make_tls
 
 
@@ -21,8 +21,8 @@ def test_a_stage_that_does_not_end_well_leaves_no_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The interpreter would wait for it for ever; and the other stages end too."""
-    stages = Stages(tmp_path, make_tls(tmp_path))
-    opened: list[Stage] = [stages(begin) for begin in (single, healthy)]
+    stages = ServedClusters(tmp_path, make_tls(tmp_path))
+    opened: list[ServedCluster] = [stages(begin) for begin in (single, healthy)]
     assert len(of_stages()) == 2
     for stage in opened:
         monkeypatch.setattr(stage.scene, "end", fails)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from tests.support.lab.walk_world import World
+from tests.support.lab.walk_world import LabProbe
 
 
 @dataclass
@@ -32,7 +32,7 @@ def test_a_hand_over_between_two_looks_is_not_two_takers(
     nodes: dict[str, list[bool]], takers: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The nodes are asked one after the other: who seems to be a second one is asked again."""
-    world = World.__new__(World)
+    world = LabProbe.__new__(LabProbe)
     found = [Node(name, iter(looks)) for name, looks in nodes.items()]
     monkeypatch.setattr(world, "machines", lambda: found)
     assert world.takers() == takers

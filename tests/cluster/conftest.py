@@ -1,9 +1,9 @@
 """Builders for observations: a healthy cluster of three, and its possible faults."""
 
 import pytest
-from tests.support.simulated.observations import World
+from tests.support.simulated.observations import ObservationBuilder
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> ObservationBuilder:
+    return ObservationBuilder()

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from tests.support.simulated.observations import World, configured, ip
+from tests.support.simulated.observations import ObservationBuilder, configured, ip
 
 from openvcha.api.structures import ClusterMode, ConfigState
 from openvcha.cluster.config import NodeKind
@@ -11,35 +11,35 @@ from openvcha.store.interface import Member
 from openvcha.store.patroni.state import parse_sync
 
 
-def test_replacing_puts_the_new_node_in_the_place_of_the_old(world: World) -> None:
+def test_replacing_puts_the_new_node_in_the_place_of_the_old(world: ObservationBuilder) -> None:
     """The order of nodes, which node1 and node2 follow, does not change."""
     new = configured("n-4", NodeKind.DATA, 4)
     config = world.seen.config.with_replaced("b-2", new)
     assert [node.member for node in config.nodes] == ["a-1", "n-4", "w-3"]
 
 
-def test_replacing_twice_is_replacing_once(world: World) -> None:
+def test_replacing_twice_is_replacing_once(world: ObservationBuilder) -> None:
     """A resumed commit finds its own work and changes nothing."""
     new = configured("n-4", NodeKind.DATA, 4)
     once = world.seen.config.with_replaced("b-2", new)
     assert once.with_replaced("b-2", new) == once
 
 
-def test_replacing_nobody_adds(world: World) -> None:
+def test_replacing_nobody_adds(world: ObservationBuilder) -> None:
     """A deployment adds nodes."""
     new = configured("n-4", NodeKind.DATA, 4)
     config = world.seen.config.with_replaced(None, new)
     assert [node.member for node in config.nodes] == ["a-1", "b-2", "w-3", "n-4"]
 
 
-def test_the_passive_is_whoever_does_not_lead(world: World) -> None:
+def test_the_passive_is_whoever_does_not_lead(world: ObservationBuilder) -> None:
     """Roles are not tied to nodes."""
     world.set(leader="b-2")
     assert world.seen.passive is not None
     assert world.seen.passive.config.member == "a-1"
 
 
-def test_who_is_left_alone_serves_at_its_own_address(world: World) -> None:
+def test_who_is_left_alone_serves_at_its_own_address(world: ObservationBuilder) -> None:
     """After a failover that is the passive's address; the change is idempotent."""
     nodes = list(world.seen.config.nodes)
     nodes[1] = msgspec.structs.replace(nodes[1], failover_ip=ip("127.83.1.20"))
@@ -52,7 +52,7 @@ def test_who_is_left_alone_serves_at_its_own_address(world: World) -> None:
     assert alone.reduced_to("b-2") == alone
 
 
-def test_nobody_is_left_alone_who_is_not_of_the_cluster(world: World) -> None:
+def test_nobody_is_left_alone_who_is_not_of_the_cluster(world: ObservationBuilder) -> None:
     """A mistake must not leave a configuration without a node."""
     with pytest.raises(LookupError):
         world.seen.config.reduced_to("x-9")

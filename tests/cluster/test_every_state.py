@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 from tests.support.every_state import ALLOWED, MODES, OPERATIONS, PREFIX, TABLE, expected
-from tests.support.simulated.observations import World
+from tests.support.simulated.observations import ObservationBuilder
 
 from openvcha.api.structures import ClusterMode, ConfigState
 from openvcha.cluster import preconditions
@@ -14,13 +14,13 @@ from openvcha.cluster.refusal import Refusal
 from openvcha.store.patroni.state import SyncState
 
 
-def single(world: World) -> None:
+def single(world: ObservationBuilder) -> None:
     nodes = world.seen.nodes[:1]
     world.set(nodes=nodes)
     world.configure(state=ConfigState.NOTCONFIGURED, nodes=(nodes[0].config,), deployment="NONE")
 
 
-def prepared(world: World) -> None:
+def prepared(world: ObservationBuilder) -> None:
     places = [
         PlannedNode(kind=node.config.kind, ha_ip=node.config.ha_ip) for node in world.seen.nodes[1:]
     ]
@@ -28,51 +28,51 @@ def prepared(world: World) -> None:
     world.configure(state=ConfigState.PREPARED, planned=tuple(places), deployment="MANUAL")
 
 
-def one_joined(world: World) -> None:
+def one_joined(world: ObservationBuilder) -> None:
     prepared(world)
     places = world.seen.config.planned
     witness = next(place for place in places if place.kind is NodeKind.WITNESS)
     world.configure(planned=(places[0], replace(witness, member="w-3", name="vcha-3")))
 
 
-def half_deployed(world: World) -> None:
+def half_deployed(world: ObservationBuilder) -> None:
     world.configure(state=ConfigState.INVALID)
 
 
-def healthy(world: World) -> None:
+def healthy(world: ObservationBuilder) -> None:
     if world.seen.config.mode is ClusterMode.DISABLED:
         world.set(sync=SyncState("a-1", frozenset()))
 
 
-def passive_lost(world: World) -> None:
+def passive_lost(world: ObservationBuilder) -> None:
     world.lose("b-2")
 
 
-def witness_lost(world: World) -> None:
+def witness_lost(world: ObservationBuilder) -> None:
     healthy(world)
     world.node("w-3", etcd_answers=False)
 
 
-def not_in_sync(world: World) -> None:
+def not_in_sync(world: ObservationBuilder) -> None:
     world.set(sync=SyncState("a-1", frozenset()))
 
 
-def nobody_leads(world: World) -> None:
+def nobody_leads(world: ObservationBuilder) -> None:
     healthy(world)
     world.set(leader=None)
 
 
-def a_stranger_leads(world: World) -> None:
+def a_stranger_leads(world: ObservationBuilder) -> None:
     healthy(world)
     world.set(leader="frozen-9")
 
 
-def a_stranger_leads_in_sync(world: World) -> None:
+def a_stranger_leads_in_sync(world: ObservationBuilder) -> None:
     a_stranger_leads(world)
     world.set(sync=SyncState("frozen-9", frozenset({"b-2"})))
 
 
-STATES: dict[str, Callable[[World], None]] = {
+STATES: dict[str, Callable[[ObservationBuilder], None]] = {
     state.__name__.replace("_", " "): state
     for state in (
         single,
@@ -95,7 +95,7 @@ def reason(said: Refusal | None) -> str:
 
 
 def found(state: str, mode: str) -> list[str]:
-    world = World()
+    world = ObservationBuilder()
     world.configure(mode=MODES[mode])
     STATES[state](world)
     seen = world.seen
@@ -119,7 +119,7 @@ def test_every_operation_is_allowed_or_refused_with_its_reason(state: str, mode:
 @pytest.mark.parametrize("state", STATES)
 def test_a_change_of_the_mode_is_refused_as_a_whole_when_each_one_is(state: str, mode: str) -> None:
     """`operations.get` lists exactly that."""
-    world = World()
+    world = ObservationBuilder()
     world.configure(mode=MODES[mode])
     STATES[state](world)
     changes = found(state, mode)[len(OPERATIONS) :]

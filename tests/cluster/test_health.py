@@ -6,7 +6,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 from msgspec.structs import replace
-from tests.support.simulated.observations import NOW, PRIMARY, STREAMING, World, ip
+from tests.support.simulated.observations import NOW, PRIMARY, STREAMING, ObservationBuilder, ip
 
 from openvcha.api.structures import ClusterMode, ClusterState
 from openvcha.cluster import modes
@@ -29,7 +29,7 @@ LIMIT = Timers().replication_lag
 PREFIX = "com.vmware.vcenter.vcha."
 
 
-def reasons(world: World) -> set[str]:
+def reasons(world: ObservationBuilder) -> set[str]:
     """Return what degrades the cluster; every finding has an error and a recommendation."""
     found = assess(world.seen)
     assert all(w.error.default_message and w.recommendation for w in found.warnings)
@@ -38,19 +38,19 @@ def reasons(world: World) -> set[str]:
     return names
 
 
-def test_three_connected_nodes_in_sync_are_healthy(world: World) -> None:
+def test_three_connected_nodes_in_sync_are_healthy(world: ObservationBuilder) -> None:
     """A healthy cluster has no findings."""
     assert reasons(world) == set()
 
 
 @pytest.mark.parametrize("member", ["b-2", "w-3"])
-def test_a_lost_node_is_named_with_what_to_do(world: World, member: str) -> None:
+def test_a_lost_node_is_named_with_what_to_do(world: ObservationBuilder, member: str) -> None:
     """A node that does not answer makes it DEGRADED, with a recommendation."""
     world.lose(member)
     assert {"node.lost", "quorum.no.margin"} <= reasons(world)
 
 
-def test_a_node_without_a_vote_is_lost_even_if_it_answers(world: World) -> None:
+def test_a_node_without_a_vote_is_lost_even_if_it_answers(world: ObservationBuilder) -> None:
     """Without its vote a node does not help in a failover, and a start does not restore it."""
     world.node("w-3", voter=False)
     assert "node.lost" in reasons(world)
@@ -59,43 +59,43 @@ def test_a_node_without_a_vote_is_lost_even_if_it_answers(world: World) -> None:
     assert lost.recommendation.id == f"{PREFIX}node.removed.recommendation"
 
 
-def test_streaming_is_not_yet_protection(world: World) -> None:
+def test_streaming_is_not_yet_protection(world: ObservationBuilder) -> None:
     """Only a passive that /sync names may take over without loss."""
     world.set(sync=SyncState("a-1", frozenset()))
     assert reasons(world) == {"replication.not.in.sync"}
 
 
-def test_a_sync_key_of_another_leader_protects_nobody(world: World) -> None:
+def test_a_sync_key_of_another_leader_protects_nobody(world: ObservationBuilder) -> None:
     """/sync only counts for the leader that wrote it."""
     world.set(sync=SyncState("b-2", frozenset({"b-2"})))
     assert reasons(world) == {"replication.not.in.sync"}
 
 
-def test_a_standby_that_does_not_stream_is_told_apart(world: World) -> None:
+def test_a_standby_that_does_not_stream_is_told_apart(world: ObservationBuilder) -> None:
     """Stopped replication is a different fault from replication that catches up."""
     world.node("b-2", patroni=PatroniNode("replica", "running", 1, ()))
     assert reasons(world) == {"replication.stopped"}
 
 
-def test_no_leader_is_a_fault(world: World) -> None:
+def test_no_leader_is_a_fault(world: ObservationBuilder) -> None:
     """No node takes writes: that must come first."""
     world.set(leader=None)
     assert "no.active" in reasons(world)
 
 
-def test_an_active_that_takes_no_writes_is_a_fault(world: World) -> None:
+def test_an_active_that_takes_no_writes_is_a_fault(world: ObservationBuilder) -> None:
     """The leader key alone makes no node active: PostgreSQL has to take writes."""
     world.node("a-1", patroni=PatroniNode("primary", "starting", 1, ()))
     assert "no.active" in reasons(world)
 
 
-def test_an_active_without_its_vote_is_a_fault(world: World) -> None:
+def test_an_active_without_its_vote_is_a_fault(world: ObservationBuilder) -> None:
     """Two votes of three suffice, but one more loss would stop everything."""
     world.node("a-1", etcd_answers=False)
     assert reasons(world) == {"active.no.vote", "quorum.no.margin"}
 
 
-def test_disabled_mode_wants_no_replication(world: World) -> None:
+def test_disabled_mode_wants_no_replication(world: ObservationBuilder) -> None:
     """In DISABLED the standby is down on purpose."""
     world.configure(mode=ClusterMode.DISABLED)
     world.node("b-2", patroni=None)
@@ -104,11 +104,13 @@ def test_disabled_mode_wants_no_replication(world: World) -> None:
     assert reasons(world) == set()
 
 
-def out_of_sync(world: World) -> None:
+def out_of_sync(world: ObservationBuilder) -> None:
     world.set(sync=SyncState("a-1", frozenset()))
 
 
-def test_a_passive_out_of_sync_that_lags_is_told_with_bytes_and_seconds(world: World) -> None:
+def test_a_passive_out_of_sync_that_lags_is_told_with_bytes_and_seconds(
+    world: ObservationBuilder,
+) -> None:
     """The lag is why it is not in sync, and its size says whether to wait."""
     out_of_sync(world)
     world.set(lags=(Lag("b-2", LAG_BYTES + 1, 3.25),))
@@ -117,7 +119,7 @@ def test_a_passive_out_of_sync_that_lags_is_told_with_bytes_and_seconds(world: W
     assert warning.error.args == ("vcha-2", str(LAG_BYTES + 1), "3.2")
 
 
-def test_how_late_a_passive_may_be_is_a_setting(world: World) -> None:
+def test_how_late_a_passive_may_be_is_a_setting(world: ObservationBuilder) -> None:
     """An observation carries the limit of its node."""
     world.set(lags=(Lag("b-2", 1, 3.25),))
     assert reasons(world) == set()
@@ -127,27 +129,27 @@ def test_how_late_a_passive_may_be_is_a_setting(world: World) -> None:
     }
 
 
-def test_one_vote_less_than_three_leaves_no_margin(world: World) -> None:
+def test_one_vote_less_than_three_leaves_no_margin(world: ObservationBuilder) -> None:
     """After a fence two members vote and answer, but one more loss stops the store."""
     world.node("w-3", voter=False)
     (warning,) = [w for w in assess(world.seen).warnings if w.error.id.endswith("no.margin")]
     assert warning.error.args == ("2", "2")
 
 
-def lag(bytes_behind: int, seconds: float) -> Callable[[World], None]:
+def lag(bytes_behind: int, seconds: float) -> Callable[[ObservationBuilder], None]:
     return lambda world: world.set(lags=(Lag("b-2", bytes_behind, seconds),))
 
 
-def told(member: str, **facts: object) -> Callable[[World], None]:
+def told(member: str, **facts: object) -> Callable[[ObservationBuilder], None]:
     return lambda world: world.tell(member, **facts)
 
 
-def clock(off: float) -> Callable[[World], None]:
+def clock(off: float) -> Callable[[ObservationBuilder], None]:
     return lambda world: world.hear("w-3", clock_offset=off)
 
 
-def address(text: str) -> Callable[[World], None]:
-    def change(world: World) -> None:
+def address(text: str) -> Callable[[ObservationBuilder], None]:
+    def change(world: ObservationBuilder) -> None:
         node = world.seen.node("b-2")
         assert node is not None
         world.node("b-2", config=msgspec.structs.replace(node.config, failover_ip=ip(text)))
@@ -157,7 +159,7 @@ def address(text: str) -> Callable[[World], None]:
 
 SOON, LATER = NOW + timedelta(days=29), NOW + timedelta(days=31)
 
-THREATS: list[tuple[str, Callable[[World], None], str | None, tuple[str, ...]]] = [
+THREATS: list[tuple[str, Callable[[ObservationBuilder], None], str | None, tuple[str, ...]]] = [
     ("lag in bytes", lag(LAG_BYTES + 1, 1.0), "replication.lagging", ("vcha-2",)),
     ("lag in seconds", lag(1, LIMIT + 1), "replication.lagging", ("vcha-2", "1", "11.0")),
     ("little lag", lag(LAG_BYTES, LIMIT), None, ()),
@@ -222,8 +224,8 @@ THREATS: list[tuple[str, Callable[[World], None], str | None, tuple[str, ...]]] 
     ("change", "reason", "arguments"), [row[1:] for row in THREATS], ids=[row[0] for row in THREATS]
 )
 def test_what_only_threatens_is_told_and_leaves_the_cluster_healthy(
-    world: World,
-    change: Callable[[World], None],
+    world: ObservationBuilder,
+    change: Callable[[ObservationBuilder], None],
     reason: str | None,
     arguments: tuple[str, ...],
 ) -> None:
@@ -238,7 +240,7 @@ def test_what_only_threatens_is_told_and_leaves_the_cluster_healthy(
         assert warning.recommendation.default_message
 
 
-def test_a_fault_comes_before_what_only_threatens(world: World) -> None:
+def test_a_fault_comes_before_what_only_threatens(world: ObservationBuilder) -> None:
     """The first warning is the one to act on."""
     world.tell("b-2", disk_free=1)
     world.node("w-3", etcd_answers=False)
@@ -250,14 +252,14 @@ def test_a_fault_comes_before_what_only_threatens(world: World) -> None:
     assert assess(world.seen).state is ClusterState.DEGRADED
 
 
-def test_a_silent_node_that_is_lost_is_only_lost(world: World) -> None:
+def test_a_silent_node_that_is_lost_is_only_lost(world: ObservationBuilder) -> None:
     """Its missing report follows from its loss."""
     world.hear("w-3", facts=None, silent=True)
     world.lose("w-3")
     assert "node.silent" not in reasons(world)
 
 
-def test_the_key_of_a_finding_outlives_its_numbers(world: World) -> None:
+def test_the_key_of_a_finding_outlives_its_numbers(world: ObservationBuilder) -> None:
     """Otherwise each byte of lag would be a new event."""
     world.tell("b-2", disk_free=5)
     before = [found.key for found in assess(world.seen).findings]
@@ -274,7 +276,7 @@ def test_patroni_states_mean_what_patroni_means() -> None:
     assert not PatroniNode("primary", "stopping", 1, ()).primary
 
 
-def test_a_server_that_does_not_start_says_why(world: World) -> None:
+def test_a_server_that_does_not_start_says_why(world: ObservationBuilder) -> None:
     """As long as it does not start; the node itself knows the reason."""
     trouble = PostgresTrouble(starts=True, times=2, reason="no file x")
     world.tell("b-2", trouble=trouble)
@@ -284,7 +286,7 @@ def test_a_server_that_does_not_start_says_why(world: World) -> None:
     assert "no file x" in found[0].condition.error.default_message
 
 
-def test_an_active_that_lets_the_cluster_in_no_more_is_degraded(world: World) -> None:
+def test_an_active_that_lets_the_cluster_in_no_more_is_degraded(world: ObservationBuilder) -> None:
     """After its next stop it could not lead again; a passive has the same roles."""
     refusal = 'FATAL: role "postgres" is not permitted to log in'
     world.tell("b-2", refusal=refusal)
@@ -302,7 +304,7 @@ AUTO = "/a/pgdata/postgresql.auto.conf"
 NO_STANDBY = Override(name="synchronous_standby_names", value="", file=AUTO, vital=True)
 
 
-def texts(world: World, part: str) -> list[str]:
+def texts(world: ObservationBuilder, part: str) -> list[str]:
     """Return the errors and recommendations of the findings whose key contains this."""
     found = [f.condition for f in assess(world.seen).findings if part in f.key]
     both = [text for each in found for text in (each.error, each.recommendation) if text]
@@ -310,7 +312,7 @@ def texts(world: World, part: str) -> list[str]:
 
 
 def test_a_setting_of_the_cluster_that_was_overridden_is_told_with_the_way_back(
-    world: World,
+    world: ObservationBuilder,
 ) -> None:
     """By its name, its node, and a command that can be pasted."""
     world.tell("a-1", postgres=PostgresFacts(overrides=(NO_STANDBY,)))
@@ -323,7 +325,7 @@ def test_a_setting_of_the_cluster_that_was_overridden_is_told_with_the_way_back(
     assert assess(world.seen).state is ClusterState.HEALTHY
 
 
-def test_a_slot_that_a_failover_would_leave_behind_is_told(world: World) -> None:
+def test_a_slot_that_a_failover_would_leave_behind_is_told(world: ObservationBuilder) -> None:
     """Each by its name; not one that the passive has too, nor while its slots are unknown."""
     world.tell("a-1", postgres=PostgresFacts(slots=("barman", "synchronized")))
     assert texts(world, "slot.left.behind") == []
@@ -334,7 +336,7 @@ def test_a_slot_that_a_failover_would_leave_behind_is_told(world: World) -> None
     assert assess(world.seen).state is ClusterState.HEALTHY
 
 
-def test_what_is_told_of_slots_is_bounded_and_plain(world: World) -> None:
+def test_what_is_told_of_slots_is_bounded_and_plain(world: ObservationBuilder) -> None:
     """A thief with a node's files may write any name there."""
     named = tuple(f"\x1b[2J{n}" + "x" * 1000 for n in range(MAX_SHOWN_ITEMS + 1))
     world.tell("a-1", postgres=PostgresFacts(slots=named))
@@ -344,13 +346,13 @@ def test_what_is_told_of_slots_is_bounded_and_plain(world: World) -> None:
     assert all("\x1b" not in text and len(text) < 2 * MAX_SHOWN_CHARACTERS for text in found)
 
 
-def test_what_is_set_for_the_cluster_s_roles_is_texts(world: World) -> None:
+def test_what_is_set_for_the_cluster_s_roles_is_texts(world: ObservationBuilder) -> None:
     """Replication itself depends on it."""
     world.tell("a-1", postgres=PostgresFacts(roles=("replicator: wal_sender_timeout=10ms",)))
     assert "ALTER ROLE replicator RESET ALL" in texts(world, "setting.of.role")[1]
 
 
-def test_commits_that_do_not_wait_for_the_passive_are_told(world: World) -> None:
+def test_commits_that_do_not_wait_for_the_passive_are_told(world: ObservationBuilder) -> None:
     """With the command that reverts it; anyone may choose a database's name."""
     world.tell("a-1", postgres=PostgresFacts(commits=('DATABASE "a: b": off', "ROLE ALL: local")))
     told = texts(world, "setting.early.commit")
@@ -359,7 +361,7 @@ def test_commits_that_do_not_wait_for_the_passive_are_told(world: World) -> None
     assert assess(world.seen).state is ClusterState.HEALTHY
 
 
-def test_nodes_whose_settings_differ_are_texts(world: World) -> None:
+def test_nodes_whose_settings_differ_are_texts(world: ObservationBuilder) -> None:
     """Only settings that should be equal, and only where both are known."""
     world.tell("a-1", postgres=PostgresFacts(shared={"wal_keep_size": "1"}))
     assert texts(world, "setting.differs") == []
@@ -369,7 +371,7 @@ def test_nodes_whose_settings_differ_are_texts(world: World) -> None:
     assert "1 on vcha-1; 2 on vcha-2" in texts(world, "setting.differs:wal_keep_size")[0]
 
 
-def test_a_full_store_degrades_and_says_what_to_do(world: World) -> None:
+def test_a_full_store_degrades_and_says_what_to_do(world: ObservationBuilder) -> None:
     """No node could take over, as that is a write."""
     world.set(space=StoreSpace("a-1", 1000, 900, 1000, full=True))
     assert reasons(world) == {"store.full"}
@@ -379,7 +381,9 @@ def test_a_full_store_degrades_and_says_what_to_do(world: World) -> None:
 
 
 @pytest.mark.parametrize(("size", "warned"), [(699, False), (700, True)])
-def test_a_store_that_fills_is_a_warning(world: World, size: int, warned: bool) -> None:
+def test_a_store_that_fills_is_a_warning(
+    world: ObservationBuilder, size: int, warned: bool
+) -> None:
     """From 70 % of its quota on; the state does not change."""
     world.set(space=StoreSpace("a-1", size, 100, 1000))
     found = assess(world.seen)

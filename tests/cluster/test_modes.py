@@ -5,7 +5,7 @@ from collections.abc import Callable
 from itertools import product
 
 import pytest
-from tests.support.simulated.observations import World
+from tests.support.simulated.observations import ObservationBuilder
 
 from openvcha.api.structures import ClusterMode, ConfigState
 from openvcha.cluster import modes, preconditions
@@ -18,45 +18,45 @@ from openvcha.store.patroni.state import MemberState, SyncState, read_member
 
 ENABLED, DISABLED, MAINTENANCE = ClusterMode.ENABLED, ClusterMode.DISABLED, ClusterMode.MAINTENANCE
 EVERY = [ENABLED, DISABLED, MAINTENANCE]
-State = Callable[[World], None]
+State = Callable[[ObservationBuilder], None]
 PREFIX = "com.vmware.vcenter.vcha."
 
 
-def healthy(world: World) -> None:
+def healthy(world: ObservationBuilder) -> None:
     """Return a healthy cluster for each mode: in DISABLED the standby is down."""
     if world.seen.config.mode is DISABLED:
         world.node("b-2", patroni=PatroniNode("replica", "stopped", None, ()))
         world.set(sync=SyncState("a-1", frozenset()))
 
 
-def passive_lost(world: World) -> None:
+def passive_lost(world: ObservationBuilder) -> None:
     healthy(world)
     world.lose("b-2")
 
 
-def witness_lost(world: World) -> None:
+def witness_lost(world: ObservationBuilder) -> None:
     healthy(world)
     world.node("w-3", etcd_answers=False)
 
 
-def passive_silent(world: World) -> None:
+def passive_silent(world: ObservationBuilder) -> None:
     """Silence the passive's Patroni; its vote stays."""
     healthy(world)
     world.node("b-2", patroni=None)
 
 
-def other_version(world: World) -> None:
+def other_version(world: ObservationBuilder) -> None:
     """Add a threat beside the state: the cluster stays HEALTHY."""
     healthy(world)
     world.tell("b-2", versions={"patroni": "4.0"})
 
 
-def no_active(world: World) -> None:
+def no_active(world: ObservationBuilder) -> None:
     healthy(world)
     world.set(leader=None)
 
 
-def not_deployed(world: World) -> None:
+def not_deployed(world: ObservationBuilder) -> None:
     world.configure(state=ConfigState.NOTCONFIGURED)
 
 
@@ -93,7 +93,10 @@ REASONS: dict[tuple[State, tuple[ClusterMode, ClusterMode]], str] = {
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize(("old", "new"), list(product(EVERY, EVERY)))
 def test_each_change_in_each_state(
-    world: World, old: ClusterMode, new: ClusterMode, state: Callable[[World], None]
+    world: ObservationBuilder,
+    old: ClusterMode,
+    new: ClusterMode,
+    state: Callable[[ObservationBuilder], None],
 ) -> None:
     """The table, written down a second time, from a user's point of view."""
     world.configure(mode=old)
@@ -107,7 +110,7 @@ def test_each_change_in_each_state(
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("mode", EVERY)
 def test_the_operation_is_refused_when_every_change_is(
-    world: World, mode: ClusterMode, state: Callable[[World], None]
+    world: ObservationBuilder, mode: ClusterMode, state: Callable[[ObservationBuilder], None]
 ) -> None:
     """operations.get reports what a call would get."""
     world.configure(mode=mode)
@@ -119,7 +122,7 @@ def test_the_operation_is_refused_when_every_change_is(
 @pytest.mark.parametrize("mode", EVERY)
 @pytest.mark.parametrize("settings", [frozenset(), frozenset({PAUSE})], ids=str)
 def test_only_an_enabled_cluster_without_a_pause_fails_over_by_itself(
-    world: World, mode: ClusterMode, settings: frozenset[str]
+    world: ObservationBuilder, mode: ClusterMode, settings: frozenset[str]
 ) -> None:
     """At the beginning of a change, too, when the mode is still the old one."""
     world.configure(mode=mode)
@@ -129,7 +132,7 @@ def test_only_an_enabled_cluster_without_a_pause_fails_over_by_itself(
     assert not preconditions.fails_over_by_itself(world.seen)
 
 
-def test_nobody_takes_over_while_the_store_is_full(world: World) -> None:
+def test_nobody_takes_over_while_the_store_is_full(world: ObservationBuilder) -> None:
     """The leader key is a write: cluster.get does not promise what cannot happen."""
     assert preconditions.fails_over_by_itself(world.seen)
     world.set(space=StoreSpace("a-1", 1000, 900, 1000, full=True))
@@ -177,7 +180,7 @@ def test_a_switched_setting_leaves_all_others() -> None:
 
 @pytest.mark.parametrize("state", [healthy, passive_silent])
 def test_a_passive_that_only_the_mode_keeps_down_is_not_replaced(
-    world: World, state: Callable[[World], None]
+    world: ObservationBuilder, state: Callable[[ObservationBuilder], None]
 ) -> None:
     """Even while its Patroni is silent, as while PostgreSQL stops."""
     world.configure(mode=DISABLED)

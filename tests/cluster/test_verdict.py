@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.support.simulated.observations import STREAMING, World
+from tests.support.simulated.observations import STREAMING, ObservationBuilder
 
 from openvcha.api.structures import ClusterState
 from openvcha.cluster import preconditions
@@ -50,7 +50,7 @@ class Watched:
     def __init__(self) -> None:
         self.now = 0.0
         self.held = SilenceDetector(lambda: self.now)
-        self.world = World()
+        self.world = ObservationBuilder()
 
     def look(self, *, off: bool = False) -> NodeObservation:
         """Observe the passive once, and judge everything by what is known then."""
@@ -172,7 +172,7 @@ def test_a_former_active_is_not_taken_for_a_passive_that_was_unready_before() ->
     assert held.unready_seconds("a-1", in_sync=False) == 0.0
 
 
-def test_a_missed_look_at_the_witness_is_no_verdict_either(world: World) -> None:
+def test_a_missed_look_at_the_witness_is_no_verdict_either(world: ObservationBuilder) -> None:
     """It is not replaced for that, nor is an allowed failover refused."""
     held = SilenceDetector(lambda: 0.0)
     for answers in (True, False):
@@ -186,7 +186,7 @@ def test_a_missed_look_at_the_witness_is_no_verdict_either(world: World) -> None
     assert preconditions.why_not(preconditions.FAILOVER, world.seen) is None
 
 
-def test_a_leader_that_is_no_node_of_the_cluster_is_named(world: World) -> None:
+def test_a_leader_that_is_no_node_of_the_cluster_is_named(world: ObservationBuilder) -> None:
     """Its own message says what to do: "no node is active" would mislead."""
     world.set(leader="frozen-9")
     judged = assess(world.seen)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from tests.support.simulated.observations import World
+from tests.support.simulated.observations import ObservationBuilder
 
 from openvcha.daemon.api import (
     LOOK_SECONDS,
@@ -220,7 +220,7 @@ async def test_all_is_known_after_a_whole_look(
     fails: Exception | None, listens: bool, missed: dict[str, Any], known: bool
 ) -> None:
     """Of each node, and from the nodes' reports; a cluster not yet configured is no error."""
-    world = World()
+    world = ObservationBuilder()
     world.node("b-2", **missed)
 
     async def observe() -> object:

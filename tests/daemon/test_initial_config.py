@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from tests.support.simulated.cluster import World
+from tests.support.simulated.cluster import SimulatedCluster
 from tests.support.simulated.process import Process
 
 from openvcha.api.structures import ConfigState
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.looptime
 
 async def test_it_is_written_once_and_never_again() -> None:
     """A node that leads later finds what the first one wrote."""
-    world = World()
+    world = SimulatedCluster()
     node = await world.found("vcha-1", 1)
     identity = world.machine(node.member).identity
     infrastructure = Process(world, identity).services.infrastructure
@@ -33,7 +33,7 @@ async def test_it_is_written_once_and_never_again() -> None:
 
 async def test_a_node_that_the_inventory_does_not_know_writes_nothing() -> None:
     """The configuration would name a VM that does not exist."""
-    world = World()
+    world = SimulatedCluster()
     identity = world.machine((await world.found("vcha-1", 1)).member).identity
     infrastructure = Process(world, identity).services.infrastructure
     await world.delete_vm(identity.vm)
@@ -46,7 +46,7 @@ async def test_a_node_that_the_inventory_does_not_know_writes_nothing() -> None:
 @pytest.mark.parametrize("knows", ["by its birth", "by what it kept"])
 async def test_a_node_that_has_had_others_never_begins_a_cluster(knows: str) -> None:
     """The configuration was lost then, not yet to be written: a new one would forget the others."""
-    world = World()
+    world = SimulatedCluster()
     identity = world.machine((await world.found("vcha-1", 1)).member).identity
     infrastructure = Process(world, identity).services.infrastructure
     kept = None
@@ -63,7 +63,7 @@ async def test_a_node_that_has_had_others_never_begins_a_cluster(knows: str) -> 
 
 async def test_a_node_that_has_only_ever_known_itself_begins_it() -> None:
     """The first node stores what it knows before it leads, and its identity names only itself."""
-    world = World()
+    world = SimulatedCluster()
     identity = world.machine((await world.found("vcha-1", 1)).member).identity
     infrastructure = Process(world, identity).services.infrastructure
     peers = {identity.member: "https://127.83.2.11:2380"}

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.support.simulated.cluster import World
+from tests.support.simulated.cluster import SimulatedCluster
 from tests.support.simulated.process import Process
 
 from openvcha.api.structures import ConfigState
@@ -26,7 +26,7 @@ class Stage:
     """A world, and one node's view of its own leadership."""
 
     def __init__(self) -> None:
-        self.world = World()
+        self.world = SimulatedCluster()
         self.seen: list[tuple[float, bool]] = []
         self.patroni: PatroniAccess | None = None
         self._following: asyncio.Task[None] | None = None

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
-from tests.support.simulated.observations import World
+from tests.support.simulated.observations import ObservationBuilder
 from tests.support.simulated.sealed_store import Stage
 
 from openvcha.cluster.config import cluster_record
@@ -177,7 +177,7 @@ class Node:
 async def store() -> MemoryStore:
     """Return the store of a DISABLED cluster that another node leads."""
     made = MemoryStore()
-    await cluster_record(made).create(World().seen.config)
+    await cluster_record(made).create(ObservationBuilder().seen.config)
     await made.put(keys.PATRONI_CONFIG, b'{"pause":true,"openvcha_detached":true}')
     await made.put(keys.PATRONI_LEADER, OTHER.encode())
     await made.put(keys.PATRONI_SYNC, b'{"leader":"b-2","sync_standby":null}')

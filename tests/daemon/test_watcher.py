@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.support.simulated.observations import PRIMARY, STREAMING, World
+from tests.support.simulated.observations import PRIMARY, STREAMING, ObservationBuilder
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
@@ -65,7 +65,7 @@ class Stage:
     """A cluster and its store; any node may have a watcher."""
 
     def __init__(self) -> None:
-        self.world = World()
+        self.world = ObservationBuilder()
         self.store = UnsteadyStore()
         self.events = EventLog(self.store)
 

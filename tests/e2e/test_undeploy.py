@@ -17,7 +17,7 @@ from com.vmware.vcenter.vcha_client import (
     CredentialsSpec,
     PlacementSpec,
 )
-from tests.support.attackers.thief import Thief, copied, everything
+from tests.support.attackers.thief import StolenCredentials, copied, everything
 from tests.support.lab import behind_the_api as cluster
 from tests.support.lab.running_lab import RunningLab, run_vcha, said, trust
 from tests.support.lab.writer import Writer
@@ -150,7 +150,7 @@ async def test_a_lost_witness_is_replaced(
     assert writer.longest_gap < GAP_SECONDS
 
 
-def thief_of(running: RunningLab, role: str, folder: Path) -> Thief:
+def thief_of(running: RunningLab, role: str, folder: Path) -> StolenCredentials:
     """Return a thief with a copy of a node's files, who connects to the active."""
     active = load_identity(running.layout(running.name_of("ACTIVE")).root)
     return copied(running.directory(running.name_of(role)), folder / role, active)

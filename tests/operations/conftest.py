@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 import pytest
 from tests.support.simulated.clock import AtOnce
 from tests.support.simulated.process import files_of
-from tests.support.simulated.scenes import Scene
+from tests.support.simulated.scenes import ClusterScenario
 
 
 @pytest.fixture
-async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ClusterScenario]:
     monkeypatch.setattr("openvcha.operations.steps.clone.files_of", files_of)
     asyncio.get_running_loop().set_default_executor(AtOnce())
-    scene = Scene()
+    scene = ClusterScenario()
     yield scene
     await scene.end()

@@ -7,8 +7,8 @@ import pytest
 from tests.support.simulated.clock import SIMULATED
 from tests.support.simulated.deploy import begin, spec
 from tests.support.simulated.observations import ip
-from tests.support.simulated.process import SWEPT, Life
-from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, Scene
+from tests.support.simulated.process import SWEPT, CrashPoint
+from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, ClusterScenario
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import (
@@ -25,7 +25,7 @@ pytestmark = SIMULATED
 PREFIX = "com.vmware.vcenter.vcha."
 
 
-async def validate_deployed(scene: Scene) -> None:
+async def validate_deployed(scene: ClusterScenario) -> None:
     await scene.validate(TaskStatus.SUCCEEDED)
     config = await scene.world.config()
     assert config.state is ConfigState.CONFIGURED
@@ -33,7 +33,7 @@ async def validate_deployed(scene: Scene) -> None:
     assert len(scene.world.members) == 3
 
 
-async def validate_single(scene: Scene) -> None:
+async def validate_single(scene: ClusterScenario) -> None:
     await scene.validate(TaskStatus.FAILED)
     config = await scene.world.config()
     assert config.state is ConfigState.NOTCONFIGURED
@@ -42,7 +42,7 @@ async def validate_single(scene: Scene) -> None:
     assert scene.world.quorum()
 
 
-async def findings(scene: Scene) -> list[str]:
+async def findings(scene: ClusterScenario) -> list[str]:
     await scene.carry()
     error = (await scene.record()).error
     assert error is not None
@@ -50,14 +50,14 @@ async def findings(scene: Scene) -> list[str]:
     return [text.id.removeprefix(PREFIX) for text in error.messages[1:]]
 
 
-async def test_one_node_becomes_three(scene: Scene) -> None:
+async def test_one_node_becomes_three(scene: ClusterScenario) -> None:
     """A passive that may take over, a witness, three votes."""
     await begin(scene)
     await scene.carry()
     await validate_deployed(scene)
 
 
-async def test_nothing_is_created_during_a_rotation(scene: Scene) -> None:
+async def test_nothing_is_created_during_a_rotation(scene: ClusterScenario) -> None:
     """The credentials of the new nodes would be invalid at once."""
     await begin(scene)
     scene.world.faults.add("never renewed")
@@ -73,18 +73,18 @@ async def test_nothing_is_created_during_a_rotation(scene: Scene) -> None:
 @SWEPT
 @pytest.mark.parametrize("after", [False, True])
 async def test_killed_at_any_moment_it_goes_on_to_its_end(
-    scene: Scene, after: bool, stride: int
+    scene: ClusterScenario, after: bool, stride: int
 ) -> None:
     """Whatever the process was doing, its successor finds it and finishes."""
     await begin(scene)
-    undisturbed = Life()
+    undisturbed = CrashPoint()
     await scene.carry(scene.process(undisturbed))
     await scene.end()
     assert undisturbed.moments > 30
     for dies_at in range(1, undisturbed.moments + 1, stride):
-        again = Scene()
+        again = ClusterScenario()
         await begin(again)
-        life = Life(dies_at, after=after)
+        life = CrashPoint(dies_at, after=after)
         await again.carry(again.process(life))
         assert life.died.is_set()
         await again.carry()
@@ -93,7 +93,7 @@ async def test_killed_at_any_moment_it_goes_on_to_its_end(
 
 
 @pytest.mark.parametrize("step", ["clone.passive", "clone.witness", "copy.passive", "join.passive"])
-async def test_cancelled_it_is_one_node_again(scene: Scene, step: str) -> None:
+async def test_cancelled_it_is_one_node_again(scene: ClusterScenario, step: str) -> None:
     """On the way back both of two votes are needed: the store never loses quorum."""
     await begin(scene)
     carrying = await scene.until(step)
@@ -114,11 +114,11 @@ async def test_killed_while_it_is_undone_it_is_undone_all_the_same(
     """Every crash point of a deployment that fails in its copy."""
     dies_at, finished = 1, False
     while not finished:
-        again = Scene()
+        again = ClusterScenario()
         await again.single()
         again.world.faults.add("copy fails")
         await again.deploy(spec())
-        life = Life(dies_at, after=after)
+        life = CrashPoint(dies_at, after=after)
         await again.carry(again.process(life))
         finished = not life.died.is_set()
         if not finished:
@@ -129,7 +129,7 @@ async def test_killed_while_it_is_undone_it_is_undone_all_the_same(
     assert dies_at > 40
 
 
-async def test_a_vote_is_not_believed_taken_before_the_others_know(scene: Scene) -> None:
+async def test_a_vote_is_not_believed_taken_before_the_others_know(scene: ClusterScenario) -> None:
     """The member itself may have answered: keep it alive until another member knows."""
     await begin(scene)
     carrying = await scene.until("copy.passive")
@@ -139,7 +139,7 @@ async def test_a_vote_is_not_believed_taken_before_the_others_know(scene: Scene)
     await validate_single(scene)
 
 
-async def test_what_cannot_be_taken_back_makes_the_cluster_invalid(scene: Scene) -> None:
+async def test_what_cannot_be_taken_back_makes_the_cluster_invalid(scene: ClusterScenario) -> None:
     """A VM that remains is reported, and a later refusal does not hide it."""
     await scene.single()
     scene.world.faults |= {"copy fails", "cannot delete"}
@@ -155,7 +155,7 @@ async def test_what_cannot_be_taken_back_makes_the_cluster_invalid(scene: Scene)
 
 
 @pytest.mark.parametrize("step", ["check", "clone.witness"])
-async def test_a_list_that_cannot_be_kept_leaves_nothing(scene: Scene, step: str) -> None:
+async def test_a_list_that_cannot_be_kept_leaves_nothing(scene: ClusterScenario, step: str) -> None:
     """No vote has changed for the new node yet: its VM is deleted, the task says what was full."""
     await begin(scene)
     carrying = await scene.until(step)
@@ -176,7 +176,7 @@ async def test_a_list_that_cannot_be_kept_leaves_nothing(scene: Scene, step: str
     await validate_deployed(scene)
 
 
-async def test_a_vm_that_is_left_is_named(scene: Scene) -> None:
+async def test_a_vm_that_is_left_is_named(scene: ClusterScenario) -> None:
     """Both are: a reader of the task knows what to delete."""
     await scene.single()
     scene.world.faults |= {"copy fails", "cannot delete"}
@@ -190,7 +190,9 @@ async def test_a_vm_that_is_left_is_named(scene: Scene) -> None:
     assert error.messages[-1].args == ("clone.passive, clone.witness",)
 
 
-async def test_a_failure_after_the_commit_does_not_speak_ill_of_the_cluster(scene: Scene) -> None:
+async def test_a_failure_after_the_commit_does_not_speak_ill_of_the_cluster(
+    scene: ClusterScenario,
+) -> None:
     """The nodes are configured and work: CONFIGURED, whatever could not be cleaned up."""
     await begin(scene)
     scene.world.faults.add("reports stay")
@@ -225,7 +227,7 @@ async def test_a_failure_after_the_commit_does_not_speak_ill_of_the_cluster(scen
     ],
 )
 async def test_the_active_nodes_network_can_only_be_confirmed(
-    scene: Scene, active: ActiveSpec, finding: str
+    scene: ClusterScenario, active: ActiveSpec, finding: str
 ) -> None:
     """A request that is not carried out is refused, not ignored."""
     await scene.single()
@@ -235,14 +237,16 @@ async def test_the_active_nodes_network_can_only_be_confirmed(
     await validate_single(scene)
 
 
-async def test_addresses_are_compared_even_when_the_passive_is_wrong(scene: Scene) -> None:
+async def test_addresses_are_compared_even_when_the_passive_is_wrong(
+    scene: ClusterScenario,
+) -> None:
     """All findings at once: one wrong node does not hide the other's problems."""
     await scene.single()
     await scene.deploy(spec(passive="127.83.2.11", witness="127.83.2.11"))
     assert (await findings(scene)).count("address.duplicate") >= 3
 
 
-async def test_another_ha_address_of_the_active_is_refused_at_once(scene: Scene) -> None:
+async def test_another_ha_address_of_the_active_is_refused_at_once(scene: ClusterScenario) -> None:
     """It already runs at its own."""
     await scene.single()
     wrong = spec(ActiveSpec(ha_ip=ip("127.83.2.14")))

@@ -7,8 +7,8 @@ import pytest
 from msgspec.structs import replace
 from tests.support.simulated.clock import SIMULATED
 from tests.support.simulated.observations import ip
-from tests.support.simulated.process import Life
-from tests.support.simulated.scenes import CALLER, Scene
+from tests.support.simulated.process import CrashPoint
+from tests.support.simulated.scenes import CALLER, ClusterScenario
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import ClusterMode, TaskStatus
@@ -34,34 +34,34 @@ PREFIX = "com.vmware.vcenter.vcha."
 WAYS = pytest.mark.parametrize("planned", [True, False])
 
 
-async def whole(scene: Scene) -> None:
+async def whole(scene: ClusterScenario) -> None:
     """Begin with a healthy cluster of three."""
     await scene.cluster()
     scene.world.power_on(scene.world.machine(NEW).identity.vm)
     await scene.in_sync(NEW)
 
 
-async def promise(scene: Scene, *, planned: bool) -> None:
+async def promise(scene: ClusterScenario, *, planned: bool) -> None:
     scene.task = await fail_over(scene.process().services, CALLER, planned)
 
 
-async def begin(scene: Scene, *, planned: bool) -> None:
+async def begin(scene: ClusterScenario, *, planned: bool) -> None:
     await whole(scene)
     await promise(scene, planned=planned)
 
 
-async def reasons(scene: Scene) -> list[str]:
+async def reasons(scene: ClusterScenario) -> list[str]:
     error = (await scene.record()).error
     assert error is not None
     return [text.id.removeprefix(PREFIX) for text in error.to_error().messages]
 
 
-async def wish(scene: Scene) -> bytes:
+async def wish(scene: ClusterScenario) -> bytes:
     found = await scene.world.store.get(keys.PATRONI_FAILOVER)
     return found.value if found else b"{}"
 
 
-async def validate_switched(scene: Scene) -> None:
+async def validate_switched(scene: ClusterScenario) -> None:
     """Check that the roles are swapped and that another failover is possible."""
     await scene.validate(TaskStatus.SUCCEEDED)
     assert await scene.world.leader() == NEW
@@ -69,7 +69,7 @@ async def validate_switched(scene: Scene) -> None:
     assert await wish(scene) == b"{}"
 
 
-async def validate_unchanged(scene: Scene) -> None:
+async def validate_unchanged(scene: ClusterScenario) -> None:
     """Check that a failed failover changed nothing, and left nothing that would."""
     await scene.validate(TaskStatus.FAILED)
     assert await scene.world.leader() == OLD
@@ -79,7 +79,7 @@ async def validate_unchanged(scene: Scene) -> None:
     assert await scene.world.leader() == OLD
 
 
-async def test_planned_everything_is_written_out_before_the_switch(scene: Scene) -> None:
+async def test_planned_everything_is_written_out_before_the_switch(scene: ClusterScenario) -> None:
     """First on the active, so that the passive has a record to compare with."""
     await begin(scene, planned=True)
     await scene.carry_along()
@@ -87,7 +87,7 @@ async def test_planned_everything_is_written_out_before_the_switch(scene: Scene)
     assert scene.world.checkpoints == [OLD, NEW]
 
 
-async def test_forced_nothing_is_waited_for(scene: Scene) -> None:
+async def test_forced_nothing_is_waited_for(scene: ClusterScenario) -> None:
     """The passive already has every acknowledged write."""
     await begin(scene, planned=False)
     scene.world.faults.add("no checkpoint")
@@ -97,7 +97,7 @@ async def test_forced_nothing_is_waited_for(scene: Scene) -> None:
     assert asyncio.get_running_loop().time() - begun < 3
 
 
-async def test_and_back_again(scene: Scene) -> None:
+async def test_and_back_again(scene: ClusterScenario) -> None:
     """The former active is as good a passive as any."""
     await begin(scene, planned=True)
     await scene.carry_along()
@@ -111,17 +111,17 @@ async def test_and_back_again(scene: Scene) -> None:
 @WAYS
 @pytest.mark.parametrize("after", [False, True])
 async def test_killed_at_any_moment_it_goes_on_to_its_end(
-    scene: Scene, planned: bool, after: bool
+    scene: ClusterScenario, planned: bool, after: bool
 ) -> None:
     """Its successor finds whatever was done; no failover is done twice."""
     await begin(scene, planned=planned)
-    life = Life()
+    life = CrashPoint()
     await scene.carry_along(life)
     assert life.moments > 10
     for dies_at in range(1, life.moments + 1):
-        again = Scene()
+        again = ClusterScenario()
         await begin(again, planned=planned)
-        dying = Life(dies_at, after=after)
+        dying = CrashPoint(dies_at, after=after)
         await again.carry_along(dying)
         assert dying.died.is_set()
         await again.carry_along()
@@ -132,20 +132,20 @@ async def test_killed_at_any_moment_it_goes_on_to_its_end(
 @WAYS
 @pytest.mark.parametrize("after", [False, True])
 async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
-    scene: Scene, planned: bool, after: bool
+    scene: ClusterScenario, planned: bool, after: bool
 ) -> None:
     """The passive takes over either way; the task ends, and says how it ended.
 
     If the new active is lost after the switch, the former one takes over again.
     """
     await begin(scene, planned=planned)
-    life = Life()
+    life = CrashPoint()
     await scene.carry_along(life)
     succeeded = 0
     for dies_at in range(1, life.moments + 1):
-        again = Scene()
+        again = ClusterScenario()
         await begin(again, planned=planned)
-        dying = Life(dies_at, after=after)
+        dying = CrashPoint(dies_at, after=after)
         await again.carry_along(dying)
         assert dying.died.is_set()
         lost = await again.world.leader() or again.world.leads
@@ -172,7 +172,7 @@ async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
 )
 @WAYS
 async def test_refused_with_its_reason_before_there_is_a_task(
-    scene: Scene, planned: bool, lost: str, reason: str
+    scene: ClusterScenario, planned: bool, lost: str, reason: str
 ) -> None:
     """And again by the task itself, when the reason arises in between."""
     await begin(scene, planned=planned)
@@ -196,7 +196,7 @@ async def test_refused_with_its_reason_before_there_is_a_task(
 
 
 @WAYS
-async def test_a_second_one_is_told_of_the_first(scene: Scene, planned: bool) -> None:
+async def test_a_second_one_is_told_of_the_first(scene: ClusterScenario, planned: bool) -> None:
     """Only one operation runs at a time."""
     await begin(scene, planned=planned)
     with pytest.raises(ApiError) as refusal:
@@ -206,7 +206,7 @@ async def test_a_second_one_is_told_of_the_first(scene: Scene, planned: bool) ->
     await validate_switched(scene)
 
 
-async def test_the_passive_lost_while_all_is_written_out(scene: Scene) -> None:
+async def test_the_passive_lost_while_all_is_written_out(scene: ClusterScenario) -> None:
     """Then no node can take over."""
     await begin(scene, planned=True)
     await scene.die_in("switch")
@@ -216,7 +216,7 @@ async def test_the_passive_lost_while_all_is_written_out(scene: Scene) -> None:
     await validate_unchanged(scene)
 
 
-async def test_what_cannot_be_written_out_is_no_planned_failover(scene: Scene) -> None:
+async def test_what_cannot_be_written_out_is_no_planned_failover(scene: ClusterScenario) -> None:
     """The disk may be full: better found before the active stops."""
     await begin(scene, planned=True)
     scene.world.faults.add("no checkpoint")
@@ -226,7 +226,9 @@ async def test_what_cannot_be_written_out_is_no_planned_failover(scene: Scene) -
 
 
 @pytest.mark.parametrize("node", [OLD, NEW])
-async def test_a_checkpoint_that_never_ends_ends_the_task(scene: Scene, node: str) -> None:
+async def test_a_checkpoint_that_never_ends_ends_the_task(
+    scene: ClusterScenario, node: str
+) -> None:
     """The task holds the cluster's only operation."""
     await begin(scene, planned=True)
     scene.world.faults.add(f"{node} hangs in a checkpoint")
@@ -236,7 +238,7 @@ async def test_a_checkpoint_that_never_ends_ends_the_task(scene: Scene, node: st
     await validate_unchanged(scene)
 
 
-async def test_canceled_before_the_switch_nothing_happens(scene: Scene) -> None:
+async def test_canceled_before_the_switch_nothing_happens(scene: ClusterScenario) -> None:
     """The last moment at which it can be canceled."""
     await begin(scene, planned=True)
     scene.world.faults.add("no checkpoint")
@@ -250,7 +252,7 @@ async def test_canceled_before_the_switch_nothing_happens(scene: Scene) -> None:
 READER = Holder(4711, "app", "report", datetime(2026, 11, 26, 12, tzinfo=UTC))
 
 
-async def test_planned_a_reader_that_holds_replay_up_is_waited_for(scene: Scene) -> None:
+async def test_planned_a_reader_that_holds_replay_up_is_waited_for(scene: ClusterScenario) -> None:
     """The passive must replay everything it has received before the active is stopped."""
     await begin(scene, planned=True)
     scene.world.holders = (READER,)
@@ -266,7 +268,7 @@ async def test_planned_a_reader_that_holds_replay_up_is_waited_for(scene: Scene)
 
 
 async def test_planned_a_reader_that_never_ends_is_named_and_nothing_is_stopped(
-    scene: Scene,
+    scene: ClusterScenario,
 ) -> None:
     """With everything a person needs to find the session, and how to go on without it."""
     await begin(scene, planned=True)
@@ -281,7 +283,7 @@ async def test_planned_a_reader_that_never_ends_is_named_and_nothing_is_stopped(
     await validate_unchanged(scene)
 
 
-async def test_forced_no_reader_is_waited_for(scene: Scene) -> None:
+async def test_forced_no_reader_is_waited_for(scene: ClusterScenario) -> None:
     """The node that takes the leader key ends the sessions: see node.patroni.patches.takeover."""
     await begin(scene, planned=False)
     scene.world.holders = (READER,)
@@ -314,7 +316,7 @@ def test_what_clients_call_themselves_is_bounded_and_printable() -> None:
     assert found.application == "?[31m" + 59 * "x"
 
 
-async def test_a_switch_that_patroni_refused_is_asked_for_again(scene: Scene) -> None:
+async def test_a_switch_that_patroni_refused_is_asked_for_again(scene: ClusterScenario) -> None:
     """Patroni refuses when the passive did not answer at once."""
     await begin(scene, planned=True)
     scene.world.faults.add("refuses once")
@@ -322,7 +324,7 @@ async def test_a_switch_that_patroni_refused_is_asked_for_again(scene: Scene) ->
     await validate_switched(scene)
 
 
-async def test_a_switch_that_never_comes_is_taken_back(scene: Scene) -> None:
+async def test_a_switch_that_never_comes_is_taken_back(scene: ClusterScenario) -> None:
     """Nothing may happen after the task has ended."""
     await begin(scene, planned=True)
     scene.world.faults.add("refuses")
@@ -334,7 +336,7 @@ async def test_a_switch_that_never_comes_is_taken_back(scene: Scene) -> None:
 
 
 async def test_forced_to_a_node_that_never_takes_writes_the_lead_is_given_back(
-    scene: Scene,
+    scene: ClusterScenario,
 ) -> None:
     """``/sync`` still names the former active: otherwise no node might ever lead."""
     await begin(scene, planned=False)
@@ -356,7 +358,7 @@ async def test_forced_to_a_node_that_never_takes_writes_the_lead_is_given_back(
 
 @WAYS
 async def test_a_former_active_that_never_follows_fails_nothing(
-    scene: Scene, planned: bool
+    scene: ClusterScenario, planned: bool
 ) -> None:
     """The failover has succeeded; health reports the rest."""
     await begin(scene, planned=planned)
@@ -368,7 +370,7 @@ async def test_a_former_active_that_never_follows_fails_nothing(
     assert await scene.world.leader() == NEW
 
 
-async def test_in_maintenance_it_is_left_to_patroni(scene: Scene) -> None:
+async def test_in_maintenance_it_is_left_to_patroni(scene: ClusterScenario) -> None:
     """While paused, Patroni would not stop a former active that has only lost the leader key."""
     await whole(scene)
     await cluster_record(scene.world.store).update(
@@ -389,7 +391,7 @@ async def test_in_maintenance_it_is_left_to_patroni(scene: Scene) -> None:
 # --- from a member that was removed while it was away, and leads
 
 
-async def led_by_a_stranger(scene: Scene) -> None:
+async def led_by_a_stranger(scene: ClusterScenario) -> None:
     """Begin with a leader that is not a node any more: its replacement has no data yet.
 
     The store names the other data node, which has every acknowledged row.
@@ -404,7 +406,7 @@ async def led_by_a_stranger(scene: Scene) -> None:
     world.remove_member(world.member(OLD).id)
 
 
-async def test_forced_the_lead_is_taken_from_a_stranger(scene: Scene) -> None:
+async def test_forced_the_lead_is_taken_from_a_stranger(scene: ClusterScenario) -> None:
     """To the node that has every row, not just to any that does not lead."""
     await led_by_a_stranger(scene)
     await promise(scene, planned=False)
@@ -416,19 +418,19 @@ async def test_forced_the_lead_is_taken_from_a_stranger(scene: Scene) -> None:
 
 @pytest.mark.parametrize("after", [False, True])
 async def test_killed_at_any_moment_it_takes_the_lead_from_the_stranger(
-    scene: Scene, after: bool
+    scene: ClusterScenario, after: bool
 ) -> None:
     """Either process can continue the task."""
     await led_by_a_stranger(scene)
     await promise(scene, planned=False)
-    life = Life()
+    life = CrashPoint()
     await scene.carry_along(life)
     assert life.moments > 5
     for dies_at in range(1, life.moments + 1):
-        again = Scene()
+        again = ClusterScenario()
         await led_by_a_stranger(again)
         await promise(again, planned=False)
-        dying = Life(dies_at, after=after)
+        dying = CrashPoint(dies_at, after=after)
         await again.carry_along(dying)
         assert dying.died.is_set()
         await again.carry_along()
@@ -437,7 +439,7 @@ async def test_killed_at_any_moment_it_takes_the_lead_from_the_stranger(
         await again.end()
 
 
-async def refused(scene: Scene, *, planned: bool) -> str:
+async def refused(scene: ClusterScenario, *, planned: bool) -> str:
     with pytest.raises(ApiError) as raised:
         await promise(scene, planned=planned)
     assert raised.value.error_type is ErrorType.NOT_ALLOWED_IN_CURRENT_STATE
@@ -445,13 +447,13 @@ async def refused(scene: Scene, *, planned: bool) -> str:
     return raised.value.messages[0].id.removeprefix(PREFIX)
 
 
-async def test_a_stranger_is_asked_to_prepare_nothing(scene: Scene) -> None:
+async def test_a_stranger_is_asked_to_prepare_nothing(scene: ClusterScenario) -> None:
     """A planned failover would wait for the stranger's checkpoint."""
     await led_by_a_stranger(scene)
     assert await refused(scene, planned=True) == "failover.stranger.planned"
 
 
-async def test_from_a_stranger_nothing_is_taken_that_may_cost_rows(scene: Scene) -> None:
+async def test_from_a_stranger_nothing_is_taken_that_may_cost_rows(scene: ClusterScenario) -> None:
     """The refusal says that rows may be lost, and which command says how many."""
     await led_by_a_stranger(scene)
     scene.world.faults.add("never in sync")
@@ -461,7 +463,9 @@ async def test_from_a_stranger_nothing_is_taken_that_may_cost_rows(scene: Scene)
     assert await refused(scene, planned=False) == "failover.stranger.unproven"
 
 
-async def test_what_the_stranger_acknowledged_alone_meanwhile_ends_the_task(scene: Scene) -> None:
+async def test_what_the_stranger_acknowledged_alone_meanwhile_ends_the_task(
+    scene: ClusterScenario,
+) -> None:
     """The state when the leader key is taken counts: the task waits, and fails without a change."""
     await led_by_a_stranger(scene)
     await promise(scene, planned=False)
@@ -475,11 +479,13 @@ async def test_what_the_stranger_acknowledged_alone_meanwhile_ends_the_task(scen
     assert scene.world.violations == []
 
 
-async def test_a_pause_that_begins_after_the_check_keeps_the_stranger_s_lead(scene: Scene) -> None:
+async def test_a_pause_that_begins_after_the_check_keeps_the_stranger_s_lead(
+    scene: ClusterScenario,
+) -> None:
     """From then on it may acknowledge alone, while /sync still names the other."""
     await led_by_a_stranger(scene)
     await promise(scene, planned=False)
-    life = Life()
+    life = CrashPoint()
     carrying = await scene.until("switch", scene.process(life))
     life.died.set()
     await carrying

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 from tests.support.simulated.manual import ADDRESSES, PREFIX, Hand, complete, prepared
-from tests.support.simulated.process import Life, files_of
-from tests.support.simulated.scenes import CALLER, NEW, VERY_LONG, Scene, placement
+from tests.support.simulated.process import CrashPoint, files_of
+from tests.support.simulated.scenes import CALLER, NEW, VERY_LONG, ClusterScenario, placement
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import JoinInfo, JoinRole, PassiveRedeploySpec
@@ -58,7 +58,7 @@ async def refused(hand: Hand) -> str:
     return reason(error)
 
 
-async def begun(scene: Scene) -> Hand:
+async def begun(scene: ClusterScenario) -> Hand:
     """Return a join whose call started its task and died while no process carries it out."""
     await prepared(scene)
     hand = Hand(scene, JoinRole.PASSIVE)
@@ -70,13 +70,13 @@ async def begun(scene: Scene) -> Hand:
     return hand
 
 
-async def carried_into(scene: Scene, step: str) -> None:
+async def carried_into(scene: ClusterScenario, step: str) -> None:
     """Let a process carry the task out until this step begins, and die there."""
     await scene.die_in(step)
     assert (await scene.record()).step == step
 
 
-async def test_the_state_is_looked_at_again_when_the_token_is_used(scene: Scene) -> None:
+async def test_the_state_is_looked_at_again_when_the_token_is_used(scene: ClusterScenario) -> None:
     """A node that was lost when the token was issued has come back."""
     machines = await complete(scene)
     lost = machines[JoinRole.WITNESS]
@@ -97,7 +97,7 @@ async def test_the_state_is_looked_at_again_when_the_token_is_used(scene: Scene)
     ids=["same", "upper case wanted", "upper case taken"],
 )
 async def test_the_name_of_a_node_that_has_joined_is_taken(
-    scene: Scene, first: str, second: str
+    scene: ClusterScenario, first: str, second: str
 ) -> None:
     """A prepared cluster has it among the planned nodes, and no inventory lists it."""
     await prepared(scene)
@@ -110,7 +110,9 @@ async def test_the_name_of_a_node_that_has_joined_is_taken(
 
 
 @pytest.mark.parametrize("name", ["Third", "third", NEW])
-async def test_the_name_of_a_node_of_the_cluster_is_taken(scene: Scene, name: str) -> None:
+async def test_the_name_of_a_node_of_the_cluster_is_taken(
+    scene: ClusterScenario, name: str
+) -> None:
     """Even a lost node's, which may come back; a manual node is in no inventory."""
     machines = await complete(scene, witness="Third")
     scene.world.power_off(machines[JoinRole.PASSIVE])
@@ -121,7 +123,7 @@ async def test_the_name_of_a_node_of_the_cluster_is_taken(scene: Scene, name: st
 
 
 @pytest.mark.parametrize("name", ["somebody", "Somebody"])
-async def test_the_name_of_a_vm_is_taken(scene: Scene, name: str) -> None:
+async def test_the_name_of_a_vm_is_taken(scene: ClusterScenario, name: str) -> None:
     """Whichever VM it is: a placement would find two."""
     await prepared(scene)
     scene.world.add_vm(
@@ -142,7 +144,7 @@ async def test_the_name_of_a_vm_is_taken(scene: Scene, name: str) -> None:
     assert await refused(hand) == "join.name"
 
 
-async def test_who_asks_gets_an_answer_in_time(scene: Scene) -> None:
+async def test_who_asks_gets_an_answer_in_time(scene: ClusterScenario) -> None:
     """No process carries the task out: the call says to try again before the client times out."""
     hand = await begun(scene)
     loop = asyncio.get_running_loop()
@@ -153,7 +155,7 @@ async def test_who_asks_gets_an_answer_in_time(scene: Scene) -> None:
     assert ANSWER_SECONDS <= loop.time() - before < ANSWER_SECONDS + 1
 
 
-async def test_nothing_is_given_before_the_store_awaits_the_node(scene: Scene) -> None:
+async def test_nothing_is_given_before_the_store_awaits_the_node(scene: ClusterScenario) -> None:
     """Its name is decided, but an etcd that is not a member would exit at start."""
     hand = await begun(scene)
     await carried_into(scene, "admit.passive")
@@ -163,10 +165,10 @@ async def test_nothing_is_given_before_the_store_awaits_the_node(scene: Scene) -
     assert reason(await refusal(hand)) == "join.not.yet"
 
 
-async def test_a_task_that_was_told_to_stop_gives_nothing_any_more(scene: Scene) -> None:
+async def test_a_task_that_was_told_to_stop_gives_nothing_any_more(scene: ClusterScenario) -> None:
     """Its address is still reserved, but will be released: the node would belong to no cluster."""
     hand = await begun(scene)
-    life = Life()
+    life = CrashPoint()
     carrying = asyncio.create_task(scene.carry(scene.process(life)))
     info = await call(hand)
     life.died.set()
@@ -179,7 +181,7 @@ async def test_a_task_that_was_told_to_stop_gives_nothing_any_more(scene: Scene)
     assert reason(error) == "join.over"
 
 
-async def test_another_operation_is_no_joining(scene: Scene) -> None:
+async def test_another_operation_is_no_joining(scene: ClusterScenario) -> None:
     """A token may be issued beside it; using it is refused like any second operation."""
     machines = await complete(scene)
     scene.world.power_off(machines[JoinRole.PASSIVE])
@@ -193,7 +195,7 @@ async def test_another_operation_is_no_joining(scene: Scene) -> None:
     assert reason(error) == "task.busy"
 
 
-async def test_no_node_joins_during_a_rotation(scene: Scene) -> None:
+async def test_no_node_joins_during_a_rotation(scene: ClusterScenario) -> None:
     """Its credentials would be invalid at once; the token is not used up."""
     await prepared(scene)
     hand = Hand(scene, JoinRole.PASSIVE)
@@ -209,7 +211,7 @@ async def test_no_node_joins_during_a_rotation(scene: Scene) -> None:
     assert reason(await refusal(hand)) == "join.not.yet"
 
 
-async def test_the_task_of_the_other_role_is_not_found_by_a_token(scene: Scene) -> None:
+async def test_the_task_of_the_other_role_is_not_found_by_a_token(scene: ClusterScenario) -> None:
     """The witness joins: the holder of the passive's token must wait."""
     await prepared(scene)
     hand, other = Hand(scene, JoinRole.PASSIVE), Hand(scene, JoinRole.WITNESS)
@@ -219,12 +221,14 @@ async def test_the_task_of_the_other_role_is_not_found_by_a_token(scene: Scene) 
     assert reason(await refusal(hand)) == "task.busy"
 
 
-async def test_the_task_of_another_token_of_the_role_is_not_found_either(scene: Scene) -> None:
+async def test_the_task_of_another_token_of_the_role_is_not_found_either(
+    scene: ClusterScenario,
+) -> None:
     """A node's identity is only for the holder of its token; a newer token starts its own task."""
     hand = await begun(scene)
     await carried_into(scene, "admit.passive")
     later = Hand(scene, JoinRole.PASSIVE, "later")
-    other = Hand(Scene(), JoinRole.PASSIVE)
+    other = Hand(ClusterScenario(), JoinRole.PASSIVE)
     await prepared(other.scene)
     await other.ask()
     issued = await token_record(other.scene.world.store, JoinRole.PASSIVE).get()

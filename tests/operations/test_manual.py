@@ -18,8 +18,8 @@ from tests.support.simulated.manual import (
     spec,
 )
 from tests.support.simulated.observations import ip
-from tests.support.simulated.process import Life, files_of
-from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, Scene, placement
+from tests.support.simulated.process import CrashPoint, files_of
+from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, ClusterScenario, placement
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret
@@ -61,14 +61,14 @@ def files_without_authority(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("openvcha.operations.join.joining_files_of", made)
 
 
-async def refused(scene: Scene, hand: Hand, **changes: Any) -> str:
+async def refused(scene: ClusterScenario, hand: Hand, **changes: Any) -> str:
     with pytest.raises(ApiError) as caught:
         await hand.call(**changes)
     assert await scene.world.store.get(keys.OPERATION) is None
     return caught.value.messages[0].id.removeprefix(PREFIX)
 
 
-async def validate_complete(scene: Scene) -> None:
+async def validate_complete(scene: ClusterScenario) -> None:
     record = await scene.record()
     assert record.status is TaskStatus.SUCCEEDED, record.error
     assert scene.world.violations == []
@@ -83,7 +83,7 @@ async def validate_complete(scene: Scene) -> None:
     assert await scene.world.store.prefix(keys.NODES) == []
 
 
-async def test_it_ends_prepared(scene: Scene) -> None:
+async def test_it_ends_prepared(scene: ClusterScenario) -> None:
     """No node is created and no vote given; both nodes are expected at their addresses."""
     await prepared(scene)
     services = scene.process().services
@@ -97,7 +97,9 @@ async def test_it_ends_prepared(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(("passive", "witness"), [(True, False), (False, True), (True, True)])
-async def test_a_manual_one_has_no_placements(scene: Scene, passive: bool, witness: bool) -> None:
+async def test_a_manual_one_has_no_placements(
+    scene: ClusterScenario, passive: bool, witness: bool
+) -> None:
     """Each placement that is set is named."""
     await scene.single()
     with pytest.raises(ApiError) as caught:
@@ -108,7 +110,7 @@ async def test_a_manual_one_has_no_placements(scene: Scene, passive: bool, witne
     assert named == {path for path, given in wanted.items() if given}
 
 
-async def test_an_automatic_one_has_both(scene: Scene) -> None:
+async def test_an_automatic_one_has_both(scene: ClusterScenario) -> None:
     """A mixture is refused from this side too."""
     await scene.single()
     mixed = replace(spec(passive=True), deployment=DeployType.AUTO)
@@ -117,7 +119,7 @@ async def test_an_automatic_one_has_both(scene: Scene) -> None:
     assert [text.args[0] for text in caught.value.messages] == ["spec.witness.placement"]
 
 
-async def test_addresses_are_checked(scene: Scene) -> None:
+async def test_addresses_are_checked(scene: ClusterScenario) -> None:
     """The active's own, or the same for both: nothing is prepared."""
     await scene.single()
     own = ip("127.83.2.11")
@@ -133,7 +135,7 @@ async def test_addresses_are_checked(scene: Scene) -> None:
 
 @pytest.mark.parametrize("order", [ROLES, ROLES[::-1]])
 async def test_when_both_are_there_the_cluster_begins(
-    scene: Scene, order: tuple[JoinRole, ...]
+    scene: ClusterScenario, order: tuple[JoinRole, ...]
 ) -> None:
     """In either order."""
     await prepared(scene)
@@ -147,7 +149,7 @@ async def test_when_both_are_there_the_cluster_begins(
     await validate_complete(scene)
 
 
-async def test_it_can_be_prepared_anew_until_a_node_has_joined(scene: Scene) -> None:
+async def test_it_can_be_prepared_anew_until_a_node_has_joined(scene: ClusterScenario) -> None:
     """A wrong address can be corrected; no old token survives it."""
     await prepared(scene)
     hand = Hand(scene, JoinRole.WITNESS)
@@ -162,7 +164,7 @@ async def test_it_can_be_prepared_anew_until_a_node_has_joined(scene: Scene) -> 
     assert caught.value.messages[0].id == f"{PREFIX}cluster.prepared"
 
 
-async def test_no_token_before_there_is_something_to_join(scene: Scene) -> None:
+async def test_no_token_before_there_is_something_to_join(scene: ClusterScenario) -> None:
     """Nor in a cluster that was deployed automatically."""
     await scene.single()
     with pytest.raises(ApiError) as caught:
@@ -170,7 +172,7 @@ async def test_no_token_before_there_is_something_to_join(scene: Scene) -> None:
     assert caught.value.error_type is ErrorType.NOT_ALLOWED_IN_CURRENT_STATE
 
 
-async def test_what_is_no_token_opens_nothing(scene: Scene) -> None:
+async def test_what_is_no_token_opens_nothing(scene: ClusterScenario) -> None:
     """Wrong, for the other role, for another address, or replaced by a later one."""
     await prepared(scene)
     hand, other = Hand(scene, JoinRole.PASSIVE), Hand(scene, JoinRole.WITNESS)
@@ -185,7 +187,7 @@ async def test_what_is_no_token_opens_nothing(scene: Scene) -> None:
     assert len(scene.world.members) == 1
 
 
-async def test_the_request_is_for_the_address_and_signed(scene: Scene) -> None:
+async def test_the_request_is_for_the_address_and_signed(scene: ClusterScenario) -> None:
     """Only what the holder of the key requested is certified."""
     await prepared(scene)
     hand = Hand(scene, JoinRole.PASSIVE)
@@ -197,7 +199,7 @@ async def test_the_request_is_for_the_address_and_signed(scene: Scene) -> None:
     assert await refused(scene, hand, name="../x") == "join.name"
 
 
-async def test_a_token_is_good_for_one_node(scene: Scene) -> None:
+async def test_a_token_is_good_for_one_node(scene: ClusterScenario) -> None:
     """The same node may ask again while its task runs; no other may, and none once it has ended."""
     await prepared(scene)
     hand = Hand(scene, JoinRole.PASSIVE)
@@ -217,7 +219,7 @@ async def test_a_token_is_good_for_one_node(scene: Scene) -> None:
 
 
 async def test_a_token_that_is_replaced_while_it_is_used_opens_nothing(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scene: ClusterScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its issuer has revoked it; and the later one is not consumed by it."""
     await prepared(scene)
@@ -239,7 +241,7 @@ async def test_a_token_that_is_replaced_while_it_is_used_opens_nothing(
 
 
 async def test_a_later_token_does_not_get_the_task_of_the_one_before(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scene: ClusterScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The later token was issued as that task began: its user would get another node's files."""
     await prepared(scene)
@@ -268,7 +270,7 @@ async def test_a_later_token_does_not_get_the_task_of_the_one_before(
     await carrying
 
 
-async def test_no_token_is_issued_while_a_node_of_the_role_joins(scene: Scene) -> None:
+async def test_no_token_is_issued_while_a_node_of_the_role_joins(scene: ClusterScenario) -> None:
     """It would replace the token with which that node asks again."""
     await prepared(scene)
     hand = Hand(scene, JoinRole.PASSIVE)
@@ -284,7 +286,7 @@ async def test_no_token_is_issued_while_a_node_of_the_role_joins(scene: Scene) -
 
 
 async def test_a_call_that_dies_before_it_notes_its_task_finds_it_again(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scene: ClusterScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The node asks again, and is not refused for the task that it started itself."""
     await prepared(scene)
@@ -327,7 +329,7 @@ def test_a_token_expires() -> None:
 
 
 async def test_nobody_comes_and_nothing_is_left(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scene: ClusterScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The address is reserved for a while; then the learner is removed, and another may join."""
     monkeypatch.setattr("openvcha.operations.steps.join_steps.START_SECONDS", 20.0)
@@ -348,21 +350,21 @@ async def test_nobody_comes_and_nothing_is_left(
 
 
 @pytest.mark.parametrize("after", [False, True])
-async def test_killed_at_any_moment_it_goes_on(scene: Scene, after: bool) -> None:
+async def test_killed_at_any_moment_it_goes_on(scene: ClusterScenario, after: bool) -> None:
     """The active's process dies anywhere in the second join, which has the most to do."""
     await prepared(scene)
     dies_at = 0
     died = True
     while died:
         dies_at += 1
-        again = Scene()
+        again = ClusterScenario()
         await prepared(again)
         first = Hand(again, JoinRole.WITNESS)
         await first.ask()
         await first.come()
         hand = Hand(again, JoinRole.PASSIVE)
         await hand.ask()
-        life = Life(dies_at, after=after)
+        life = CrashPoint(dies_at, after=after)
         await hand.come(life)
         await validate_complete(again)
         died = life.died.is_set()
@@ -370,7 +372,7 @@ async def test_killed_at_any_moment_it_goes_on(scene: Scene, after: bool) -> Non
     assert dies_at > 10
 
 
-async def test_a_lost_passive_is_redeployed_by_placement(scene: Scene) -> None:
+async def test_a_lost_passive_is_redeployed_by_placement(scene: ClusterScenario) -> None:
     """A node the cluster cannot power off must be off; then the infrastructure creates another."""
     machines = await complete(scene)
     scene.world.power_off(machines[JoinRole.PASSIVE])
@@ -387,7 +389,7 @@ async def test_a_lost_passive_is_redeployed_by_placement(scene: Scene) -> None:
     assert scene.world.violations == []
 
 
-async def test_a_node_that_still_answers_is_not_replaced(scene: Scene) -> None:
+async def test_a_node_that_still_answers_is_not_replaced(scene: ClusterScenario) -> None:
     """Its PostgreSQL would run beside the new one: the person is told to power it off."""
     machines = await complete(scene)
     scene.world.machines[machines[JoinRole.PASSIVE]].etcd = False
@@ -402,7 +404,7 @@ async def test_a_node_that_still_answers_is_not_replaced(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-async def test_a_lost_node_is_replaced_by_hand(scene: Scene, role: JoinRole) -> None:
+async def test_a_lost_node_is_replaced_by_hand(scene: ClusterScenario, role: JoinRole) -> None:
     """A new token and a new node at the same address."""
     machines = await complete(scene)
     with pytest.raises(ApiError):

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 from tests.support.simulated.clock import SIMULATED
-from tests.support.simulated.process import Life
-from tests.support.simulated.scenes import CALLER, Scene
+from tests.support.simulated.process import CrashPoint
+from tests.support.simulated.scenes import CALLER, ClusterScenario
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import ClusterMode, ClusterState, ModeClusterMode, TaskStatus
@@ -31,7 +31,7 @@ WAYS = [
 ways = pytest.mark.parametrize("way", WAYS, ids="-".join)
 
 
-async def begin(scene: Scene, way: tuple[ModeClusterMode, ...]) -> ClusterMode:
+async def begin(scene: ClusterScenario, way: tuple[ModeClusterMode, ...]) -> ClusterMode:
     """Walk up to the last change, start it, and return the mode before it."""
     await scene.healthy()
     for mode in way[:-1]:
@@ -44,7 +44,7 @@ async def begin(scene: Scene, way: tuple[ModeClusterMode, ...]) -> ClusterMode:
 
 
 async def validate(
-    scene: Scene, mode: ModeClusterMode, status: TaskStatus = TaskStatus.SUCCEEDED
+    scene: ClusterScenario, mode: ModeClusterMode, status: TaskStatus = TaskStatus.SUCCEEDED
 ) -> None:
     """Check that mode, settings and nodes agree, HEALTHY, and that no write was lost."""
     await scene.validate(status)
@@ -59,7 +59,7 @@ async def validate(
     assert scene.world.violations == []
 
 
-async def _settled(scene: Scene, mode: ClusterMode) -> bool:
+async def _settled(scene: ClusterScenario, mode: ClusterMode) -> bool:
     told = await mode_settings.effective(scene.world.store)
     standby = scene.world.machine(PASSIVE if scene.world.leads == ACTIVE else ACTIVE)
     if mode is ClusterMode.DISABLED:
@@ -69,14 +69,16 @@ async def _settled(scene: Scene, mode: ClusterMode) -> bool:
     return placed and set(told.values()) == {modes.SETTINGS[mode]}
 
 
-async def reasons(scene: Scene) -> list[str]:
+async def reasons(scene: ClusterScenario) -> list[str]:
     error = (await scene.record()).error
     assert error is not None
     return [text.id.removeprefix(PREFIX) for text in error.to_error().messages]
 
 
 @ways
-async def test_each_change_is_really_made(scene: Scene, way: tuple[ModeClusterMode, ...]) -> None:
+async def test_each_change_is_really_made(
+    scene: ClusterScenario, way: tuple[ModeClusterMode, ...]
+) -> None:
     """With the mode's full effect, while writes go on."""
     await begin(scene, way)
     before = scene.world.acknowledged
@@ -92,9 +94,9 @@ async def test_killed_at_any_moment_it_goes_on_to_its_end(way: tuple[ModeCluster
     """Whatever the process had just done, its successor finds it and finishes."""
     dies_at, finished = 1, False
     while not finished:
-        again = Scene()
+        again = ClusterScenario()
         await begin(again, way)
-        life = Life(dies_at, after=True)
+        life = CrashPoint(dies_at, after=True)
         await again.carry(again.process(life))
         finished = not life.died.is_set()
         if not finished:
@@ -116,9 +118,9 @@ async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
     """
     dies_at, finished, outcomes = 1, False, set()
     while not finished:
-        again = Scene()
+        again = ClusterScenario()
         before = await begin(again, way)
-        life = Life(dies_at)
+        life = CrashPoint(dies_at)
         await again.carry(again.process(life))
         finished = not life.died.is_set()
         if not finished:
@@ -152,7 +154,7 @@ async def test_canceled_in_any_step_it_leaves_the_mode_as_it_was(
         for name, value in modes.setting_changes(*_ends(way))
     ]
     for step in steps:
-        again = Scene()
+        again = ClusterScenario()
         before = await begin(again, way)
         carrying = await again.until(step)
         await again.journal.request_cancel(again.task)
@@ -176,13 +178,13 @@ async def test_killed_while_it_is_undone_it_is_undone_all_the_same(
     monkeypatch.setattr("openvcha.operations.mode.SYNC_SECONDS", 0.5)
     dies_at, finished = 1, False
     while not finished:
-        again = Scene()
+        again = ClusterScenario()
         await again.healthy()
         await again.set_mode(DISABLED)
         await again.carry()
         again.world.faults.add("never streams")
         await again.set_mode(ENABLED)
-        life = Life(dies_at, after=after)
+        life = CrashPoint(dies_at, after=after)
         await again.carry(again.process(life))
         finished = not life.died.is_set()
         if not finished:
@@ -202,11 +204,11 @@ async def test_a_patroni_that_lives_must_go_by_a_setting_before_the_next(
     monkeypatch.setattr("openvcha.operations.mode.EFFECT_SECONDS", 2.0)
     dies_at, finished = 1, False
     while not finished:
-        again = Scene()
+        again = ClusterScenario()
         await again.healthy()
         again.world.faults.add("settings are not heard")
         await again.set_mode(MAINTENANCE)
-        life = Life(dies_at, after=True)
+        life = CrashPoint(dies_at, after=True)
         await again.carry(again.process(life))
         finished = not life.died.is_set()
         if not finished:
@@ -220,7 +222,7 @@ async def test_a_patroni_that_lives_must_go_by_a_setting_before_the_next(
 
 
 async def test_a_standby_that_does_not_stop_fails_the_change(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scene: ClusterScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DISABLED promises that it is down; the mode does not change."""
     monkeypatch.setattr("openvcha.operations.mode.STOP_SECONDS", 5.0)
@@ -240,7 +242,11 @@ async def test_a_standby_that_does_not_stop_fails_the_change(
     ],
 )
 async def test_a_change_waits_longer_where_the_leader_key_lives_longer(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch, fault: str, wanted: ModeClusterMode, reason: str
+    scene: ClusterScenario,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    wanted: ModeClusterMode,
+    reason: str,
 ) -> None:
     """A silent member's key expires by Patroni's ttl, whatever the ttl was at first."""
     monkeypatch.setattr("openvcha.operations.mode.EFFECT_SECONDS", 2.0)
@@ -255,7 +261,7 @@ async def test_a_change_waits_longer_where_the_leader_key_lives_longer(
     assert asyncio.get_running_loop().time() - began >= 300
 
 
-async def test_disabled_is_reached_without_the_passive(scene: Scene) -> None:
+async def test_disabled_is_reached_without_the_passive(scene: ClusterScenario) -> None:
     """A lost standby is down; when its node starts again, PostgreSQL stays down."""
     await scene.cluster()
     await scene.set_mode(DISABLED)
@@ -274,7 +280,7 @@ async def test_disabled_is_reached_without_the_passive(scene: Scene) -> None:
     ],
 )
 async def test_what_is_not_allowed_makes_no_task(
-    scene: Scene, way: tuple[ModeClusterMode, ...], kind: ErrorType, reason: str
+    scene: ClusterScenario, way: tuple[ModeClusterMode, ...], kind: ErrorType, reason: str
 ) -> None:
     """Refused at once, with the reason."""
     with pytest.raises(ApiError) as caught:
@@ -284,7 +290,7 @@ async def test_what_is_not_allowed_makes_no_task(
     assert await scene.world.store.get(keys.OPERATION) is None
 
 
-async def test_while_another_operation_runs_it_is_busy(scene: Scene) -> None:
+async def test_while_another_operation_runs_it_is_busy(scene: ClusterScenario) -> None:
     """One change at a time; the refusal names it."""
     await scene.cluster()
     await scene.redeploy()
@@ -293,7 +299,9 @@ async def test_while_another_operation_runs_it_is_busy(scene: Scene) -> None:
     assert caught.value.error_type is ErrorType.RESOURCE_BUSY
 
 
-async def test_what_has_become_wrong_before_it_began_changes_nothing(scene: Scene) -> None:
+async def test_what_has_become_wrong_before_it_began_changes_nothing(
+    scene: ClusterScenario,
+) -> None:
     """The task repeats the checks of the call."""
     await scene.healthy()
     await scene.set_mode(MAINTENANCE)
@@ -303,7 +311,7 @@ async def test_what_has_become_wrong_before_it_began_changes_nothing(scene: Scen
     assert await mode_settings.requested(scene.world.store) == frozenset()
 
 
-async def test_on_the_way_the_cluster_claims_no_automatic_failover(scene: Scene) -> None:
+async def test_on_the_way_the_cluster_claims_no_automatic_failover(scene: ClusterScenario) -> None:
     """The old mode stays until the end, but what is allowed reflects the current state."""
     await scene.healthy()
     await scene.set_mode(DISABLED)
@@ -315,7 +323,9 @@ async def test_on_the_way_the_cluster_claims_no_automatic_failover(scene: Scene)
 
 
 @pytest.mark.parametrize("mode", [MAINTENANCE, DISABLED])
-async def test_a_lost_passive_is_replaced_in_any_mode(scene: Scene, mode: ModeClusterMode) -> None:
+async def test_a_lost_passive_is_replaced_in_any_mode(
+    scene: ClusterScenario, mode: ModeClusterMode
+) -> None:
     """In DISABLED the new one streams once, to be known as good, and is then stopped."""
     await scene.healthy()
     await scene.set_mode(mode)
@@ -331,7 +341,7 @@ async def test_a_lost_passive_is_replaced_in_any_mode(scene: Scene, mode: ModeCl
             await asyncio.sleep(0.1)
 
 
-async def test_a_passive_that_is_only_stopped_is_not_replaced(scene: Scene) -> None:
+async def test_a_passive_that_is_only_stopped_is_not_replaced(scene: ClusterScenario) -> None:
     """The mode stopped it: its copy is good."""
     await scene.healthy()
     await scene.set_mode(DISABLED)

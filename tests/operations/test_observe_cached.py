@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 from tests.support.simulated.clock import SIMULATED
-from tests.support.simulated.scenes import CALLER, Scene
+from tests.support.simulated.scenes import CALLER, ClusterScenario
 
 from openvcha.api.structures import ClusterMode
 from openvcha.cluster.config import cluster_record
@@ -63,7 +63,7 @@ class Through:
 
 
 @pytest.fixture
-async def shown(scene: Scene) -> AsyncIterator[Shown]:
+async def shown(scene: ClusterScenario) -> AsyncIterator[Shown]:
     await scene.healthy()
     made = Shown(scene.process().services)
     following = asyncio.create_task(made.mirror.follow())

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import pytest
 from tests.support.simulated.clock import SIMULATED
 from tests.support.simulated.deploy import begin as begin_deploy
-from tests.support.simulated.process import Life
+from tests.support.simulated.process import CrashPoint
 from tests.support.simulated.redeploy import begin as begin_redeploy
-from tests.support.simulated.scenes import NEW, NEW_WITNESS, Scene, placement
+from tests.support.simulated.scenes import NEW, NEW_WITNESS, ClusterScenario, placement
 
 from openvcha.api.structures import TaskStatus, UndeploySpec, WitnessRedeploySpec
 from openvcha.daemon.peer_power import LOOK_SECONDS
@@ -30,7 +30,7 @@ STRIDE = 11
 HOST_SECONDS = 30.0
 """How long after both have died a host starts one of them."""
 
-Begin = Callable[[Scene], Awaitable[None]]
+Begin = Callable[[ClusterScenario], Awaitable[None]]
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("openvcha.operations.steps.copy.STALL_SECONDS", 10.0)
 
 
-async def begin_witness(scene: Scene) -> None:
+async def begin_witness(scene: ClusterScenario) -> None:
     await scene.cluster("vcha-3")
     scene.world.power_on(scene.world.machine("vcha-2-old").identity.vm)
     await scene.in_sync("vcha-2-old")
@@ -47,7 +47,7 @@ async def begin_witness(scene: Scene) -> None:
     await scene.redeploy_witness(WitnessRedeploySpec(placement=placement()))
 
 
-async def begin_undeploy(scene: Scene) -> None:
+async def begin_undeploy(scene: ClusterScenario) -> None:
     await scene.healthy()
     await scene.undeploy(UndeploySpec(force_delete=True))
 
@@ -56,7 +56,7 @@ async def begin_undeploy(scene: Scene) -> None:
 class Fate:
     """What dies, at the n-th moment of a process since the votes began to change."""
 
-    scene: Scene
+    scene: ClusterScenario
     who: str
     at: int
     moments: int = 0
@@ -69,7 +69,7 @@ class Fate:
     def voters(self) -> frozenset[str]:
         return frozenset(m.name for m in self.scene.world.members if not m.learner)
 
-    async def strike(self, life: Life) -> None:
+    async def strike(self, life: CrashPoint) -> None:
         """Count the moment; at the chosen one, cut power."""
         changed = self.voters() != self.before
         # Without the record only one vote is left, or the votes are not the task's any more.
@@ -85,7 +85,7 @@ class Fate:
         self.happened = True
         await self._cut(life)
 
-    async def _cut(self, life: Life) -> None:
+    async def _cut(self, life: CrashPoint) -> None:
         world = self.scene.world
         active = world.leads
         others = [name for name in sorted(self.voters() - {active}) if world.machine(name).on]
@@ -105,7 +105,7 @@ class Fate:
             self.scene.world.power_on(machine.identity.vm)
 
 
-class Doomed(Life):
+class Doomed(CrashPoint):
     """A process during which fate strikes."""
 
     def __init__(self, fate: Fate) -> None:
@@ -126,7 +126,7 @@ async def carried(fate: Fate) -> None:
             await fate.scene.carry_along(Doomed(fate))
 
 
-async def takes_writes(scene: Scene) -> None:
+async def takes_writes(scene: ClusterScenario) -> None:
     """Wait until one more row is acknowledged."""
     async with asyncio.timeout(LONG):
         before = scene.world.acknowledged
@@ -151,7 +151,7 @@ async def test_whoever_dies_while_votes_change_it_takes_writes_again(
     """Without a person; of two that die at once a host restarts one."""
     at, times = 1, 0
     while True:
-        scene = Scene()
+        scene = ClusterScenario()
         scene.world.heals = True
         await begin(scene)
         fate = Fate(scene, who, at)
@@ -173,7 +173,7 @@ async def test_whoever_dies_while_votes_change_it_takes_writes_again(
 
 
 async def test_who_votes_keeps_the_list_before_a_vote_changes(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scene: ClusterScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The active and the witness: either may die right after the first change."""
     await begin_redeploy(scene)
@@ -195,7 +195,7 @@ async def test_who_votes_keeps_the_list_before_a_vote_changes(
 
 
 async def test_a_new_node_is_born_with_the_list(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scene: ClusterScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may be the only one left before it has heard anything from the store."""
     await begin_deploy(scene)
@@ -215,7 +215,7 @@ async def test_a_new_node_is_born_with_the_list(
 
 
 async def test_who_answers_and_does_not_keep_the_list_delays_the_task_and_no_more(
-    scene: Scene,
+    scene: ClusterScenario,
 ) -> None:
     """A full disk of the witness must not fail a redeploy that is needed."""
     await begin_redeploy(scene)
@@ -228,7 +228,7 @@ async def test_who_answers_and_does_not_keep_the_list_delays_the_task_and_no_mor
     assert asyncio.get_running_loop().time() - began >= OTHERS_SECONDS
 
 
-async def test_a_task_that_its_own_node_cannot_help_changes_no_vote(scene: Scene) -> None:
+async def test_a_task_that_its_own_node_cannot_help_changes_no_vote(scene: ClusterScenario) -> None:
     """Where the list cannot be stored, the next loss would stop the cluster for good."""
     await begin_redeploy(scene)
     world = scene.world
@@ -243,7 +243,7 @@ async def test_a_task_that_its_own_node_cannot_help_changes_no_vote(scene: Scene
     assert world.members == before
 
 
-async def test_after_the_task_nobody_is_powered_on(scene: Scene) -> None:
+async def test_after_the_task_nobody_is_powered_on(scene: ClusterScenario) -> None:
     """A node that a person powers off stays off, whichever it is and however the task ended."""
     scene.world.heals = True
     await begin_redeploy(scene)
@@ -256,7 +256,7 @@ async def test_after_the_task_nobody_is_powered_on(scene: Scene) -> None:
     assert world.powered == []
 
 
-async def test_a_list_that_was_left_is_forgotten(scene: Scene) -> None:
+async def test_a_list_that_was_left_is_forgotten(scene: ClusterScenario) -> None:
     """A node that was off when the task ended learns of it before it could act."""
     scene.world.heals = True
     await scene.healthy()

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 from tests.support.simulated.clock import SIMULATED
 from tests.support.simulated.observations import ip
-from tests.support.simulated.scenes import CALLER, Scene, placement
+from tests.support.simulated.scenes import CALLER, ClusterScenario, placement
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret
@@ -38,7 +38,7 @@ pytestmark = SIMULATED
 PREFIX = "com.vmware.vcenter.vcha."
 
 
-async def test_a_healthy_cluster_shows_everything_and_no_reasons(scene: Scene) -> None:
+async def test_a_healthy_cluster_shows_everything_and_no_reasons(scene: ClusterScenario) -> None:
     """Roles, states, placements, addresses; fields for an unhealthy cluster are unset."""
     await scene.healthy()
     info = await get_cluster(scene.process().services, CALLER)
@@ -54,7 +54,7 @@ async def test_a_healthy_cluster_shows_everything_and_no_reasons(scene: Scene) -
     assert info.auto_failover_allowed is None
 
 
-async def test_a_ttl_that_patroni_has_and_the_nodes_do_not_is_told(scene: Scene) -> None:
+async def test_a_ttl_that_patroni_has_and_the_nodes_do_not_is_told(scene: ClusterScenario) -> None:
     """Somebody changed it in Patroni's configuration; the cluster stays healthy."""
     await scene.healthy()
     await mode_settings.record(scene.world.store).update(lambda fields: fields | {"ttl": 60})
@@ -65,7 +65,7 @@ async def test_a_ttl_that_patroni_has_and_the_nodes_do_not_is_told(scene: Scene)
     assert warning.error.args == ("60", "20")
 
 
-async def test_partial_leaves_the_placements_out(scene: Scene) -> None:
+async def test_partial_leaves_the_placements_out(scene: ClusterScenario) -> None:
     """They need the infrastructure."""
     await scene.healthy()
     info = await get_cluster(scene.process().services, CALLER, partial=True)
@@ -74,7 +74,7 @@ async def test_partial_leaves_the_placements_out(scene: Scene) -> None:
     assert info.node1.runtime.placement is None
 
 
-async def test_a_lost_passive_is_told_with_what_follows(scene: Scene) -> None:
+async def test_a_lost_passive_is_told_with_what_follows(scene: ClusterScenario) -> None:
     """DEGRADED, no failover of either kind, and what to do."""
     await scene.cluster()
     await asyncio.sleep(2)
@@ -114,7 +114,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[ErrorType]:
     return calls
 
 
-async def test_the_active_tells_its_addresses_and_where_it_lives(scene: Scene) -> None:
+async def test_the_active_tells_its_addresses_and_where_it_lives(scene: ClusterScenario) -> None:
     """The same placement as in cluster.get, complete."""
     await scene.healthy()
     services = scene.process().services
@@ -130,7 +130,7 @@ async def test_the_active_tells_its_addresses_and_where_it_lives(scene: Scene) -
     assert unset == []
 
 
-async def test_the_active_is_told_before_there_is_a_cluster(scene: Scene) -> None:
+async def test_the_active_is_told_before_there_is_a_cluster(scene: ClusterScenario) -> None:
     """A caller who deploys needs its placement first."""
     await scene.single()
     info = await get_active(scene.process().services, CALLER)
@@ -139,7 +139,9 @@ async def test_the_active_is_told_before_there_is_a_cluster(scene: Scene) -> Non
 
 
 @pytest.mark.parametrize("get", [get_active, get_cluster])
-async def test_what_a_partial_get_does_not_use_has_its_form(scene: Scene, get: Any) -> None:
+async def test_what_a_partial_get_does_not_use_has_its_form(
+    scene: ClusterScenario, get: Any
+) -> None:
     """The description of the API refuses it, and so does the API."""
     await scene.healthy()
     where = replace(ELSEWHERE.active_location, password=None)
@@ -149,7 +151,9 @@ async def test_what_a_partial_get_does_not_use_has_its_form(scene: Scene, get: A
     assert refused.value.error_type is ErrorType.INVALID_ARGUMENT
 
 
-async def test_a_partial_get_asks_no_other_vcenter(scene: Scene, asked: list[ErrorType]) -> None:
+async def test_a_partial_get_asks_no_other_vcenter(
+    scene: ClusterScenario, asked: list[ErrorType]
+) -> None:
     """It needs less privilege, so it must not make this server connect elsewhere."""
     await scene.healthy()
     services = scene.process().services
@@ -165,7 +169,9 @@ async def test_a_partial_get_asks_no_other_vcenter(scene: Scene, asked: list[Err
     assert full.placement.management_vcenter_server_guid is None
 
 
-async def test_an_active_that_the_inventory_does_not_know_is_not_found(scene: Scene) -> None:
+async def test_an_active_that_the_inventory_does_not_know_is_not_found(
+    scene: ClusterScenario,
+) -> None:
     """Its addresses are known all the same."""
     await scene.healthy()
     services = scene.process().services
@@ -178,7 +184,7 @@ async def test_an_active_that_the_inventory_does_not_know_is_not_found(scene: Sc
     assert (await get_active(services, CALLER, partial=True)).ha == ip("127.83.2.11")
 
 
-async def test_nobody_is_called_active_without_a_leader(scene: Scene) -> None:
+async def test_nobody_is_called_active_without_a_leader(scene: ClusterScenario) -> None:
     """ERROR, the documented error for everything else, with the reason."""
     await scene.healthy()
     services = scene.process().services
@@ -188,7 +194,7 @@ async def test_nobody_is_called_active_without_a_leader(scene: Scene) -> None:
     assert caught.value.error_type is ErrorType.ERROR
 
 
-async def test_without_a_leader_nobody_is_called_active_or_passive(scene: Scene) -> None:
+async def test_without_a_leader_nobody_is_called_active_or_passive(scene: ClusterScenario) -> None:
     """An unknown role is unset: calling both passive would be false."""
     await scene.healthy()
     services = scene.process().services
@@ -202,7 +208,7 @@ async def test_without_a_leader_nobody_is_called_active_or_passive(scene: Scene)
     assert info.health_state is ClusterState.DEGRADED
 
 
-async def test_a_mode_without_failover_allows_none(scene: Scene) -> None:
+async def test_a_mode_without_failover_allows_none(scene: ClusterScenario) -> None:
     """DISABLED forbids both kinds, even with all nodes present."""
     await scene.cluster()
     record = cluster_record(scene.world.store)
@@ -212,7 +218,7 @@ async def test_a_mode_without_failover_allows_none(scene: Scene) -> None:
     assert info.manual_failover_allowed is False
 
 
-async def test_what_is_not_deployed_says_only_that(scene: Scene) -> None:
+async def test_what_is_not_deployed_says_only_that(scene: ClusterScenario) -> None:
     """A cluster that does not exist has no health."""
     await scene.single()
     info = await get_cluster(scene.process().services, CALLER)
@@ -221,7 +227,7 @@ async def test_what_is_not_deployed_says_only_that(scene: Scene) -> None:
     assert info.health_state is None
 
 
-async def test_a_check_without_an_active_is_refused(scene: Scene) -> None:
+async def test_a_check_without_an_active_is_refused(scene: ClusterScenario) -> None:
     """The passive is unknown then: findings could be about the wrong node."""
     await scene.healthy()
     services = scene.process().services
@@ -231,7 +237,7 @@ async def test_a_check_without_an_active_is_refused(scene: Scene) -> None:
     assert caught.value.error_type is ErrorType.NOT_ALLOWED_IN_CURRENT_STATE
 
 
-async def test_a_check_of_a_healthy_passive_finds_that_too(scene: Scene) -> None:
+async def test_a_check_of_a_healthy_passive_finds_that_too(scene: ClusterScenario) -> None:
     """One finding among others; a check changes nothing."""
     await scene.healthy()
     wrong = PassiveCheckSpec(placement=placement("vcha-3"))
@@ -240,7 +246,7 @@ async def test_a_check_of_a_healthy_passive_finds_that_too(scene: Scene) -> None
     assert ids == ["passive.healthy", "placement.name.taken"]
 
 
-async def test_operations_tell_what_runs_and_what_would_be_refused(scene: Scene) -> None:
+async def test_operations_tell_what_runs_and_what_would_be_refused(scene: ClusterScenario) -> None:
     """While a redeploy runs every other change is disabled."""
     await scene.cluster()
     services = scene.process().services
@@ -252,7 +258,7 @@ async def test_operations_tell_what_runs_and_what_would_be_refused(scene: Scene)
     assert {preconditions.DEPLOY, preconditions.FAILOVER, preconditions.SET_MODE} <= told.disabled
 
 
-async def test_only_the_list_of_vms_looks_at_their_power(scene: Scene) -> None:
+async def test_only_the_list_of_vms_looks_at_their_power(scene: ClusterScenario) -> None:
     """It reads every process of the machine: reads that show no power state skip it."""
     await scene.healthy()
     services = scene.process().services

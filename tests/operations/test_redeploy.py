@@ -7,9 +7,9 @@ from msgspec.structs import replace
 from tests.support.simulated.clock import SIMULATED
 from tests.support.simulated.cluster import BROKEN
 from tests.support.simulated.observations import ip
-from tests.support.simulated.process import SWEPT, Life
+from tests.support.simulated.process import SWEPT, CrashPoint
 from tests.support.simulated.redeploy import PREFIX, begin, reasons, said
-from tests.support.simulated.scenes import CALLER, NEW, Scene, placement
+from tests.support.simulated.scenes import CALLER, NEW, ClusterScenario, placement
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import (
@@ -41,21 +41,21 @@ ACTIVE = "vcha-1-old"
 WITNESS = "vcha-3-old"
 
 
-def new_member(scene: Scene) -> str:
+def new_member(scene: ClusterScenario) -> str:
     return next(m.name for m in scene.world.members if m.name.startswith(NEW))
 
 
-async def moments(scene: Scene) -> int:
+async def moments(scene: ClusterScenario) -> int:
     """Return the number of moments of an undisturbed process."""
     await begin(scene)
-    life = Life()
+    life = CrashPoint()
     await scene.carry(scene.process(life))
     await scene.validate_renewed()
     await scene.end()
     return life.moments
 
 
-async def test_a_lost_passive_is_replaced(scene: Scene) -> None:
+async def test_a_lost_passive_is_replaced(scene: ClusterScenario) -> None:
     """The main task, at the old node's address."""
     await begin(scene)
     await scene.carry()
@@ -75,7 +75,7 @@ SET = PostgresFacts(
 UNINSTALLED = (MissingFile("shop", "postgis", True), MissingFile("shop", "$libdir/a", False))
 
 
-async def test_what_a_copy_would_carry_along_is_checked(scene: Scene) -> None:
+async def test_what_a_copy_would_carry_along_is_checked(scene: ClusterScenario) -> None:
     """Settings that would break replication are refused with the way back, the rest is reported."""
     await scene.cluster()
     services = scene.process().services
@@ -103,7 +103,7 @@ async def test_what_a_copy_would_carry_along_is_checked(scene: Scene) -> None:
     await scene.validate_renewed()
 
 
-async def test_the_check_tells_what_the_redeploy_would_wait_for(scene: Scene) -> None:
+async def test_the_check_tells_what_the_redeploy_would_wait_for(scene: ClusterScenario) -> None:
     """Another operation, and a rotation, whose outcome new credentials depend on."""
     await begin(scene)
     scene.world.faults.add("never renewed")
@@ -117,7 +117,7 @@ async def test_the_check_tells_what_the_redeploy_would_wait_for(scene: Scene) ->
     assert found == ["witness.healthy", *wanted]
 
 
-async def test_a_redeploy_during_a_rotation_takes_no_vote(scene: Scene) -> None:
+async def test_a_redeploy_during_a_rotation_takes_no_vote(scene: ClusterScenario) -> None:
     """The old node keeps its vote, and a rotation that ends lets the task continue."""
     await begin(scene)
     votes = {member.name for member in scene.world.members}
@@ -136,7 +136,7 @@ async def test_a_redeploy_during_a_rotation_takes_no_vote(scene: Scene) -> None:
     await scene.validate_renewed()
 
 
-async def test_the_witness_gets_no_copy(scene: Scene) -> None:
+async def test_the_witness_gets_no_copy(scene: ClusterScenario) -> None:
     """So PostgreSQL's settings do not matter to it."""
     await scene.healthy()
     scene.world.kill(WITNESS)
@@ -146,7 +146,9 @@ async def test_the_witness_gets_no_copy(scene: Scene) -> None:
     assert found == WitnessCheckResult(errors=(), warnings=())
 
 
-async def test_settings_that_cannot_be_looked_at_are_no_reason_to_refuse(scene: Scene) -> None:
+async def test_settings_that_cannot_be_looked_at_are_no_reason_to_refuse(
+    scene: ClusterScenario,
+) -> None:
     """A warning says that they were not checked."""
     await scene.cluster()
     scene.world.faults.add("no checkpoint")
@@ -156,7 +158,7 @@ async def test_settings_that_cannot_be_looked_at_are_no_reason_to_refuse(scene: 
     assert [text.id.removeprefix(PREFIX) for text in found.warnings] == ["check.postgres.silent"]
 
 
-async def test_databases_that_cannot_be_asked_hide_nothing_else(scene: Scene) -> None:
+async def test_databases_that_cannot_be_asked_hide_nothing_else(scene: ClusterScenario) -> None:
     """The known settings are reported, and that the rest is unknown."""
     await scene.cluster()
     scene.world.survey = PostgresFacts(slots=("barman",))
@@ -170,7 +172,9 @@ async def test_databases_that_cannot_be_asked_hide_nothing_else(scene: Scene) ->
 BAD_FILE = ServerError("XX000", 'invalid segment number 0 in file "1259.orig"')
 
 
-async def test_the_server_s_reason_of_a_failed_copy_is_final_and_told(scene: Scene) -> None:
+async def test_the_server_s_reason_of_a_failed_copy_is_final_and_told(
+    scene: ClusterScenario,
+) -> None:
     """The node only sees that the copy ended, and would retry for ever."""
     await begin(scene)
     scene.world.copy_error = BAD_FILE
@@ -184,7 +188,9 @@ async def test_the_server_s_reason_of_a_failed_copy_is_final_and_told(scene: Sce
     await scene.validate_as_before()
 
 
-async def test_a_reason_that_may_pass_is_shown_while_the_copy_is_tried_again(scene: Scene) -> None:
+async def test_a_reason_that_may_pass_is_shown_while_the_copy_is_tried_again(
+    scene: ClusterScenario,
+) -> None:
     """For example, no free walsender slot."""
     await begin(scene)
     scene.world.copy_error = ServerError("53300", "all places are taken")
@@ -219,7 +225,7 @@ def test_what_may_pass_is_told_from_what_stays(state: str, final: bool) -> None:
     assert ServerError(state, "").final is final
 
 
-async def test_a_new_node_that_does_not_start_is_heard(scene: Scene) -> None:
+async def test_a_new_node_that_does_not_start_is_heard(scene: ClusterScenario) -> None:
     """Long before the wait for it would end; its report survives the node."""
     await begin(scene)
     scene.world.faults.add("never starts")
@@ -236,7 +242,9 @@ async def test_a_new_node_that_does_not_start_is_heard(scene: Scene) -> None:
     await scene.validate_as_before()
 
 
-async def test_a_successor_at_the_old_address_is_not_taken_for_the_old_node(scene: Scene) -> None:
+async def test_a_successor_at_the_old_address_is_not_taken_for_the_old_node(
+    scene: ClusterScenario,
+) -> None:
     """etcd and Patroni answer there long before the configuration names the new node."""
     await begin(scene)
     scene.world.faults.add("never streams")
@@ -254,7 +262,7 @@ async def test_a_successor_at_the_old_address_is_not_taken_for_the_old_node(scen
     await scene.validate_renewed()
 
 
-async def test_a_lost_passive_is_replaced_at_another_address(scene: Scene) -> None:
+async def test_a_lost_passive_is_replaced_at_another_address(scene: ClusterScenario) -> None:
     """And at its own."""
     await scene.cluster()
     await scene.redeploy(PassiveRedeploySpec(placement=placement(), ha_ip=ip("127.83.2.99")))
@@ -265,15 +273,15 @@ async def test_a_lost_passive_is_replaced_at_another_address(scene: Scene) -> No
 @SWEPT
 @pytest.mark.parametrize("after", [False, True])
 async def test_killed_at_any_moment_it_goes_on_to_its_end(
-    scene: Scene, after: bool, stride: int
+    scene: ClusterScenario, after: bool, stride: int
 ) -> None:
     """Whatever the process was doing, its successor finds it and finishes."""
     total = await moments(scene)
     assert total > 25
     for dies_at in range(1, total + 1, stride):
-        again = Scene()
+        again = ClusterScenario()
         await begin(again)
-        life = Life(dies_at, after=after)
+        life = CrashPoint(dies_at, after=after)
         await again.carry(again.process(life))
         assert life.died.is_set()
         await again.carry()
@@ -284,7 +292,7 @@ async def test_killed_at_any_moment_it_goes_on_to_its_end(
 @SWEPT
 @pytest.mark.parametrize("after", [False, True])
 async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
-    scene: Scene, after: bool, stride: int
+    scene: ClusterScenario, after: bool, stride: int
 ) -> None:
     """The new node takes over as soon as it may, and the task is finished from there.
 
@@ -293,9 +301,9 @@ async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
     total = await moments(scene)
     outcomes = set()
     for dies_at in range(1, total + 1, stride):
-        again = Scene()
+        again = ClusterScenario()
         await begin(again)
-        life = Life(dies_at, after=after)
+        life = CrashPoint(dies_at, after=after)
         await again.carry(again.process(life))
         assert life.died.is_set()
         taken_over = await again.world.lose_leader()
@@ -313,7 +321,7 @@ async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
 
 
 @pytest.mark.parametrize("step", ["fence", "clone.passive", "copy.passive", "join.passive"])
-async def test_cancelled_it_leaves_the_cluster_as_it_was(scene: Scene, step: str) -> None:
+async def test_cancelled_it_leaves_the_cluster_as_it_was(scene: ClusterScenario, step: str) -> None:
     """The half-made node is deleted; the old node's data stay; the next try succeeds."""
     await begin(scene)
     carrying = await scene.until(step)
@@ -335,11 +343,11 @@ async def test_killed_while_it_is_undone_it_is_undone_all_the_same(
     """A failure in the last waiting step: every crash point of the way back."""
     dies_at, finished = 1, False
     while not finished:
-        again = Scene()
+        again = ClusterScenario()
         await again.cluster()
         again.world.faults.add("copy fails")
         await again.redeploy()
-        life = Life(dies_at, after=after)
+        life = CrashPoint(dies_at, after=after)
         await again.carry(again.process(life))
         finished = not life.died.is_set()
         if not finished:
@@ -352,7 +360,7 @@ async def test_killed_while_it_is_undone_it_is_undone_all_the_same(
 
 @pytest.mark.parametrize("step", ["join.passive", "commit"])
 async def test_cancelled_while_the_active_is_lost_the_new_active_stays(
-    scene: Scene, step: str
+    scene: ClusterScenario, step: str
 ) -> None:
     """The new active has rows that no other node has: it is configured, not undone."""
     await begin(scene)
@@ -380,7 +388,7 @@ async def test_cancelled_while_the_active_is_lost_the_new_active_stays(
     ],
 )
 async def test_what_never_comes_is_given_up_and_taken_back(
-    scene: Scene, fault: str, reason: str, monkeypatch: pytest.MonkeyPatch
+    scene: ClusterScenario, fault: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every step has a deadline; the task says what it waited for; nothing is left."""
     # Ten minutes are thousands of polls, also in a simulated world.
@@ -393,7 +401,9 @@ async def test_what_never_comes_is_given_up_and_taken_back(
     await scene.validate_as_before()
 
 
-async def test_a_half_made_node_that_loses_its_power_is_started_again(scene: Scene) -> None:
+async def test_a_half_made_node_that_loses_its_power_is_started_again(
+    scene: ClusterScenario,
+) -> None:
     """It has no vote yet: without power it would never get one, and the step would wait."""
     await scene.cluster()
     scene.world.faults.add("etcd never starts")
@@ -411,7 +421,7 @@ async def test_a_half_made_node_that_loses_its_power_is_started_again(scene: Sce
 
 @pytest.mark.parametrize("step", ["clone.passive", "copy.passive", "join.passive"])
 async def test_the_old_node_started_again_by_a_person_changes_nothing(
-    scene: Scene, step: str
+    scene: ClusterScenario, step: str
 ) -> None:
     """It has no vote any more and may not take over; at the end it is deleted."""
     await scene.cluster()
@@ -422,7 +432,9 @@ async def test_the_old_node_started_again_by_a_person_changes_nothing(
     await scene.validate_renewed()
 
 
-async def test_the_old_node_started_again_is_fenced_again_after_a_crash(scene: Scene) -> None:
+async def test_the_old_node_started_again_is_fenced_again_after_a_crash(
+    scene: ClusterScenario,
+) -> None:
     """A resumed task checks the actual state: the power is on, so it is cut again."""
     await begin(scene)
     await scene.die_in("copy.passive")
@@ -431,12 +443,14 @@ async def test_the_old_node_started_again_is_fenced_again_after_a_crash(scene: S
     await scene.validate_renewed()
 
 
-async def test_a_new_node_not_named_yet_is_not_taken_for_the_old_one(scene: Scene) -> None:
+async def test_a_new_node_not_named_yet_is_not_taken_for_the_old_one(
+    scene: ClusterScenario,
+) -> None:
     """At the same address, in the middle of its first start, when the process dies."""
     await scene.cluster()
     scene.world.faults.add("slow etcd")
     await scene.redeploy()
-    life = Life()
+    life = CrashPoint()
     carrying = await scene.until("clone.passive", scene.process(life))
     await asyncio.sleep(2)
     assert not scene.world.members[-1].name
@@ -446,7 +460,9 @@ async def test_a_new_node_not_named_yet_is_not_taken_for_the_old_one(scene: Scen
     await scene.validate_renewed()
 
 
-async def test_a_passive_that_recovered_after_the_check_is_left_alone(scene: Scene) -> None:
+async def test_a_passive_that_recovered_after_the_check_is_left_alone(
+    scene: ClusterScenario,
+) -> None:
     """Between check and fence it came back in sync: a healthy cluster is not touched."""
     await begin(scene)
     await scene.die_in("fence")
@@ -458,7 +474,9 @@ async def test_a_passive_that_recovered_after_the_check_is_left_alone(scene: Sce
     assert scene.world.machine(OLD).on
 
 
-async def test_a_passive_that_took_over_after_the_check_is_not_fenced(scene: Scene) -> None:
+async def test_a_passive_that_took_over_after_the_check_is_not_fenced(
+    scene: ClusterScenario,
+) -> None:
     """It leads now: the task was about another situation."""
     await begin(scene)
     await scene.die_in("fence")
@@ -471,7 +489,9 @@ async def test_a_passive_that_took_over_after_the_check_is_not_fenced(scene: Sce
     assert scene.world.machine(OLD).on
 
 
-async def test_what_an_earlier_failure_left_in_etcd_is_not_in_the_way(scene: Scene) -> None:
+async def test_what_an_earlier_failure_left_in_etcd_is_not_in_the_way(
+    scene: ClusterScenario,
+) -> None:
     """A dead learner at the very same address, which no undo could remove."""
     await scene.cluster()
     scene.world.kill(OLD)
@@ -484,7 +504,7 @@ async def test_what_an_earlier_failure_left_in_etcd_is_not_in_the_way(scene: Sce
     await scene.validate_renewed()
 
 
-async def test_a_store_that_is_away_for_a_while_ends_nothing(scene: Scene) -> None:
+async def test_a_store_that_is_away_for_a_while_ends_nothing(scene: ClusterScenario) -> None:
     """Twice, with more time in between than a step's deadline: a copy takes hours."""
     await begin(scene)
     scene.world.faults.add("slow copy")
@@ -498,7 +518,9 @@ async def test_a_store_that_is_away_for_a_while_ends_nothing(scene: Scene) -> No
     await scene.validate_renewed()
 
 
-async def test_the_vote_of_the_passive_is_needed_while_the_witness_is_lost(scene: Scene) -> None:
+async def test_the_vote_of_the_passive_is_needed_while_the_witness_is_lost(
+    scene: ClusterScenario,
+) -> None:
     """The passive's PostgreSQL is broken but its vote is needed for quorum: refused."""
     await scene.cluster()
     world = scene.world
@@ -512,7 +534,7 @@ async def test_the_vote_of_the_passive_is_needed_while_the_witness_is_lost(scene
     assert said(caught.value) == ["no.majority"]
 
 
-async def test_a_second_redeploy_meanwhile_is_told_of_the_first(scene: Scene) -> None:
+async def test_a_second_redeploy_meanwhile_is_told_of_the_first(scene: ClusterScenario) -> None:
     """Only one operation runs at a time, and the refusal names it."""
     await begin(scene)
     with pytest.raises(ApiError) as caught:
@@ -523,7 +545,7 @@ async def test_a_second_redeploy_meanwhile_is_told_of_the_first(scene: Scene) ->
     assert scene.task in str(caught.value)
 
 
-async def test_the_task_is_refused_with_all_that_the_check_finds(scene: Scene) -> None:
+async def test_the_task_is_refused_with_all_that_the_check_finds(scene: ClusterScenario) -> None:
     """The same list, and nothing was changed."""
     await scene.cluster()
     wrong = placement("vcha-3")
@@ -539,7 +561,7 @@ async def test_the_task_is_refused_with_all_that_the_check_finds(scene: Scene) -
     await scene.validate_as_before()
 
 
-async def test_the_old_vm_is_kept_while_nobody_takes_writes(scene: Scene) -> None:
+async def test_the_old_vm_is_kept_while_nobody_takes_writes(scene: ClusterScenario) -> None:
     """The last-copy guard applies at the end too: without a running primary nothing is deleted."""
     await begin(scene)
     await scene.die_in("join.passive")
@@ -553,7 +575,7 @@ async def test_the_old_vm_is_kept_while_nobody_takes_writes(scene: Scene) -> Non
     await scene.validate_renewed()
 
 
-async def validate_left(scene: Scene, reason: str) -> None:
+async def validate_left(scene: ClusterScenario, reason: str) -> None:
     """Check that the redeploy succeeded, and tells which VM it left and why."""
     record = await scene.record()
     assert record.status is TaskStatus.SUCCEEDED, record.error
@@ -570,7 +592,9 @@ async def validate_left(scene: Scene, reason: str) -> None:
 
 
 @pytest.mark.parametrize("fault", ["cannot delete", "directory refused"])
-async def test_an_old_vm_that_cannot_be_deleted_fails_no_redeploy(scene: Scene, fault: str) -> None:
+async def test_an_old_vm_that_cannot_be_deleted_fails_no_redeploy(
+    scene: ClusterScenario, fault: str
+) -> None:
     """The new node is in the configuration; only the old one's VM is left, and is named."""
     await begin(scene)
     carrying = await scene.until("commit")
@@ -579,7 +603,9 @@ async def test_an_old_vm_that_cannot_be_deleted_fails_no_redeploy(scene: Scene, 
     await validate_left(scene, "refused" if fault == "directory refused" else "held")
 
 
-async def test_an_old_vm_that_may_be_the_last_copy_fails_no_redeploy(scene: Scene) -> None:
+async def test_an_old_vm_that_may_be_the_last_copy_fails_no_redeploy(
+    scene: ClusterScenario,
+) -> None:
     """It is kept when no primary runs for a long time."""
     await begin(scene)
     await scene.die_in("join.passive")
@@ -589,7 +615,7 @@ async def test_an_old_vm_that_may_be_the_last_copy_fails_no_redeploy(scene: Scen
     await validate_left(scene, "vcha-2")
 
 
-async def test_an_old_vm_that_is_busy_for_a_while_is_deleted(scene: Scene) -> None:
+async def test_an_old_vm_that_is_busy_for_a_while_is_deleted(scene: ClusterScenario) -> None:
     """Then nothing is left to tell."""
     await begin(scene)
     carrying = await scene.until("commit")
@@ -601,7 +627,7 @@ async def test_an_old_vm_that_is_busy_for_a_while_is_deleted(scene: Scene) -> No
     assert (await scene.record()).leftovers == ()
 
 
-async def test_the_new_node_runs_where_it_was_decided(scene: Scene) -> None:
+async def test_the_new_node_runs_where_it_was_decided(scene: ClusterScenario) -> None:
     """The placement's VM is on and the configuration names it."""
     await begin(scene)
     await scene.carry()
@@ -612,7 +638,7 @@ async def test_the_new_node_runs_where_it_was_decided(scene: Scene) -> None:
     assert vm.id in {node.vm for node in (await scene.world.config()).nodes}
 
 
-async def test_a_list_that_cannot_be_kept_leaves_no_vm(scene: Scene) -> None:
+async def test_a_list_that_cannot_be_kept_leaves_no_vm(scene: ClusterScenario) -> None:
     """The disk of the active fills up after the old node was fenced."""
     await begin(scene)
     carrying = await scene.until("clone.passive")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from tests.support.simulated.clock import SIMULATED
-from tests.support.simulated.scenes import CALLER, Scene
+from tests.support.simulated.scenes import CALLER, ClusterScenario
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import CATALOGUE, PREFIX, message
@@ -23,7 +23,7 @@ def said(reason: str) -> LocalizableMessage:
     return message(reason, *["x"] * CATALOGUE[PREFIX + reason].count("%s"))
 
 
-def refusing(scene: Scene, operation: str, reason: str) -> Handlers:
+def refusing(scene: ClusterScenario, operation: str, reason: str) -> Handlers:
     """Return the handlers of a process, one of which refuses."""
 
     async def refuse(*_: Any, **__: Any) -> None:
@@ -46,7 +46,7 @@ def refusing(scene: Scene, operation: str, reason: str) -> Handlers:
     ],
 )
 async def test_a_refused_failover_is_told_by_its_reason(
-    scene: Scene, operation: str, reason: str, kinds: list[str]
+    scene: ClusterScenario, operation: str, reason: str, kinds: list[str]
 ) -> None:
     """And the caller gets the same refusal."""
     await scene.cluster()
@@ -58,7 +58,7 @@ async def test_a_refused_failover_is_told_by_its_reason(
 
 
 async def test_a_store_that_is_away_does_not_change_the_refusal(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scene: ClusterScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The caller needs the reason."""
     await scene.cluster()

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 from tests.support.simulated.clock import SIMULATED
 from tests.support.simulated.observations import ip
-from tests.support.simulated.scenes import CALLER, Scene, placement
+from tests.support.simulated.scenes import CALLER, ClusterScenario, placement
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
@@ -51,7 +51,7 @@ AMBIGUOUS = CredentialsSpec(
         ssl_certificate="x",
     )
 )
-Begin = Callable[[Scene], Awaitable[object]]
+Begin = Callable[[ClusterScenario], Awaitable[object]]
 Ask = Callable[[Services, CredentialsSpec | None], Awaitable[object]]
 
 
@@ -65,27 +65,27 @@ def deploy_spec(vc_spec: CredentialsSpec | None, active: str = "127.83.2.11") ->
     )
 
 
-async def manual(scene: Scene) -> None:
+async def manual(scene: ClusterScenario) -> None:
     """Begin with a lost passive that a person created."""
     await scene.cluster()
     stored = cluster_record(scene.world.store)
     await stored.update(lambda config: replace(config, deployment="MANUAL"))
 
 
-async def witness_lost(scene: Scene) -> None:
+async def witness_lost(scene: ClusterScenario) -> None:
     await scene.healthy()
     scene.world.kill("vcha-3-old")
 
 
 OPERATIONS: dict[str, tuple[Begin, Ask]] = {
     "passive redeploy": (
-        Scene.cluster,
+        ClusterScenario.cluster,
         lambda services, peer: redeploy.redeploy_passive(
             services, CALLER, PassiveRedeploySpec(placement=placement(), vc_spec=peer)
         ),
     ),
     "passive check": (
-        Scene.cluster,
+        ClusterScenario.cluster,
         lambda services, peer: redeploy.check_passive(
             services, CALLER, PassiveCheckSpec(placement=placement(), vc_spec=peer)
         ),
@@ -103,16 +103,19 @@ OPERATIONS: dict[str, tuple[Begin, Ask]] = {
         ),
     ),
     "deploy": (
-        Scene.single,
+        ClusterScenario.single,
         lambda services, peer: deploy.deploy(services, CALLER, deploy_spec(peer)),
     ),
     "undeploy": (
-        Scene.healthy,
+        ClusterScenario.healthy,
         lambda services, peer: undeploy.undeploy(services, CALLER, UndeploySpec(vc_spec=peer)),
     ),
-    "failover": (Scene.healthy, lambda services, _: failover.fail_over(services, CALLER, True)),
+    "failover": (
+        ClusterScenario.healthy,
+        lambda services, _: failover.fail_over(services, CALLER, True),
+    ),
     "mode": (
-        Scene.healthy,
+        ClusterScenario.healthy,
         lambda services, _: mode.set_mode(services, CALLER, ModeClusterMode.MAINTENANCE),
     ),
     "join token": (
@@ -126,7 +129,7 @@ CHANGING = ("passive redeploy", "witness redeploy", "deploy", "undeploy", "failo
 WITH_PEER = OPERATIONS.keys() - {"failover", "mode", "join token"}
 
 
-async def begun(scene: Scene, operation: str) -> Ask:
+async def begun(scene: ClusterScenario, operation: str) -> Ask:
     """Begin where the operation is allowed, with all nodes started."""
     begin, ask = OPERATIONS[operation]
     await begin(scene)
@@ -152,7 +155,7 @@ def names(messages: Iterable[LocalizableMessage]) -> list[str]:
     return [said.id.rpartition("vcha.")[2] for said in messages]
 
 
-async def inactive(scene: Scene, seconds: float) -> None:
+async def inactive(scene: ClusterScenario, seconds: float) -> None:
     """Make the active's PostgreSQL no primary for a while: a demotion that is reverted."""
     scene.world.machine(ACTIVE).postgres = "starting"
     await asyncio.sleep(seconds)
@@ -161,7 +164,7 @@ async def inactive(scene: Scene, seconds: float) -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_an_active_that_is_none_for_a_moment_refuses_nothing(
-    scene: Scene, operation: str
+    scene: ClusterScenario, operation: str
 ) -> None:
     """An election in the store, or a late answer on a busy machine."""
     ask = await begun(scene, operation)
@@ -173,7 +176,9 @@ async def test_an_active_that_is_none_for_a_moment_refuses_nothing(
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-async def test_what_does_not_pass_is_refused_in_time(scene: Scene, operation: str) -> None:
+async def test_what_does_not_pass_is_refused_in_time(
+    scene: ClusterScenario, operation: str
+) -> None:
     """The wait is bounded, and the refusal the same as ever."""
     ask = await begun(scene, operation)
     scene.world.machine(ACTIVE).postgres = "starting"
@@ -183,7 +188,9 @@ async def test_what_does_not_pass_is_refused_in_time(scene: Scene, operation: st
 
 
 @pytest.mark.parametrize("operation", CHANGING)
-async def test_one_that_runs_is_named_before_any_other_reason(scene: Scene, operation: str) -> None:
+async def test_one_that_runs_is_named_before_any_other_reason(
+    scene: ClusterScenario, operation: str
+) -> None:
     """By every operation that changes the cluster, and at once, without waiting."""
     ask = await begun(scene, operation)
     await scene.journal.create(
@@ -200,7 +207,7 @@ async def test_one_that_runs_is_named_before_any_other_reason(scene: Scene, oper
 
 @pytest.mark.parametrize(("role", "lost"), [("passive", "vcha-2-old"), ("witness", "vcha-3-old")])
 async def test_who_waits_for_a_sure_loss_is_not_sent_away(
-    scene: Scene, role: str, lost: str
+    scene: ClusterScenario, role: str, lost: str
 ) -> None:
     """One missed answer is no loss yet; some seconds later the loss is certain."""
     await scene.healthy()
@@ -212,7 +219,7 @@ async def test_who_waits_for_a_sure_loss_is_not_sent_away(
     await ask(services, None)
 
 
-async def test_what_cannot_pass_is_refused_at_once(scene: Scene) -> None:
+async def test_what_cannot_pass_is_refused_at_once(scene: ClusterScenario) -> None:
     """No call waits for a healthy passive to break."""
     await scene.healthy()
     _, ask = OPERATIONS["passive redeploy"]
@@ -223,7 +230,7 @@ async def test_what_cannot_pass_is_refused_at_once(scene: Scene) -> None:
 
 @pytest.mark.parametrize("operation", sorted(WITH_PEER))
 async def test_a_broken_argument_is_told_before_a_passing_state(
-    scene: Scene, operation: str
+    scene: ClusterScenario, operation: str
 ) -> None:
     """It would still be refused later: it is reported now, without waiting."""
     ask = await begun(scene, operation)
@@ -233,7 +240,7 @@ async def test_a_broken_argument_is_told_before_a_passing_state(
 
 @pytest.mark.parametrize("get", [reads.get_cluster, reads.get_active])
 async def test_a_question_with_a_broken_argument_asks_nobody(
-    scene: Scene, get: Callable[..., Awaitable[object]]
+    scene: ClusterScenario, get: Callable[..., Awaitable[object]]
 ) -> None:
     """Not even the store."""
     await scene.cluster()
@@ -242,7 +249,9 @@ async def test_a_question_with_a_broken_argument_asks_nobody(
     await assert_ambiguous(get(services, CALLER, AMBIGUOUS))
 
 
-async def test_another_active_address_is_told_before_a_passing_state(scene: Scene) -> None:
+async def test_another_active_address_is_told_before_a_passing_state(
+    scene: ClusterScenario,
+) -> None:
     """The address is the node's own and does not change."""
     await begun(scene, "deploy")
     scene.world.machine(ACTIVE).postgres = "starting"

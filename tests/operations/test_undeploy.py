@@ -7,8 +7,8 @@ import pytest
 from msgspec.structs import replace
 from tests.support.simulated.clock import SIMULATED
 from tests.support.simulated.deploy import spec as deploy_spec
-from tests.support.simulated.process import SWEPT, Life
-from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, Scene
+from tests.support.simulated.process import SWEPT, CrashPoint
+from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, ClusterScenario
 from tests.support.simulated.undeploy import (
     ACTIVE,
     OTHERS,
@@ -44,7 +44,7 @@ def said(error: ApiError) -> list[str]:
     return [text.id.removeprefix(PREFIX) for text in error.messages]
 
 
-def named(scene: Scene, **changes: str) -> UndeploySpec:
+def named(scene: ClusterScenario, **changes: str) -> UndeploySpec:
     """Return a specification that names both VMs, but for ``changes``: passive_vm, witness_uuid…"""
 
     def node(role: str, name: str) -> NodeVmInfo:
@@ -59,7 +59,7 @@ def named(scene: Scene, **changes: str) -> UndeploySpec:
     return UndeploySpec(vms=vms)
 
 
-async def test_the_active_goes_on_alone(scene: Scene) -> None:
+async def test_the_active_goes_on_alone(scene: ClusterScenario) -> None:
     """Without a specification the VMs are kept, without a key or a password."""
     await begin(scene)
     await scene.carry()
@@ -71,7 +71,7 @@ async def test_the_active_goes_on_alone(scene: Scene) -> None:
     assert scene.world.machine(ACTIVE).files[NODE_FILES[0]] == b"secret"
 
 
-async def test_the_store_elects_nobody_anew(scene: Scene) -> None:
+async def test_the_store_elects_nobody_anew(scene: ClusterScenario) -> None:
     """The witness led it: leadership moves to the active before any vote is removed."""
     await begin(scene)
     assert scene.world.raft == WITNESS
@@ -80,7 +80,7 @@ async def test_the_store_elects_nobody_anew(scene: Scene) -> None:
     await validate_alone(scene, kept=True)
 
 
-async def test_nobody_is_relied_on_once_the_votes_are_gone(scene: Scene) -> None:
+async def test_nobody_is_relied_on_once_the_votes_are_gone(scene: ClusterScenario) -> None:
     """The active's etcd stops to load new certificates: removed nodes would be powered on again."""
     await begin(scene)
     carrying = await scene.until("release")
@@ -89,7 +89,7 @@ async def test_nobody_is_relied_on_once_the_votes_are_gone(scene: Scene) -> None
     await validate_alone(scene, kept=True)
 
 
-async def test_force_delete_deletes_both_and_ignores_vms(scene: Scene) -> None:
+async def test_force_delete_deletes_both_and_ignores_vms(scene: ClusterScenario) -> None:
     """Whatever ``vms`` says."""
     await scene.healthy()
     wrong = named(scene, passive_vm="vm-999", witness_uuid="x").vms
@@ -100,7 +100,7 @@ async def test_force_delete_deletes_both_and_ignores_vms(scene: Scene) -> None:
 
 @pytest.mark.parametrize("force_delete", [None, False])
 async def test_vms_that_are_named_rightly_are_deleted(
-    scene: Scene, force_delete: bool | None
+    scene: ClusterScenario, force_delete: bool | None
 ) -> None:
     """The UUID in any case."""
     await scene.healthy()
@@ -127,7 +127,7 @@ async def test_vms_that_are_named_rightly_are_deleted(
     ],
 )
 async def test_vms_that_are_named_wrongly_are_refused(
-    scene: Scene, changes: dict[str, str], error_type: ErrorType, reasons: list[str]
+    scene: ClusterScenario, changes: dict[str, str], error_type: ErrorType, reasons: list[str]
 ) -> None:
     """All findings at once, before there is a task."""
     await scene.healthy()
@@ -138,7 +138,7 @@ async def test_vms_that_are_named_wrongly_are_refused(
     assert await scene.world.store.get(keys.OPERATION) is None
 
 
-async def test_vms_in_each_others_place_are_refused(scene: Scene) -> None:
+async def test_vms_in_each_others_place_are_refused(scene: ClusterScenario) -> None:
     """Both exist and both are the cluster's; one is even the active's."""
     await scene.healthy()
     right = named(scene).vms
@@ -152,7 +152,7 @@ async def test_vms_in_each_others_place_are_refused(scene: Scene) -> None:
         assert set(said(caught.value)) == {"undeploy.vm.other"}
 
 
-async def test_vms_are_looked_at_again_by_the_task(scene: Scene) -> None:
+async def test_vms_are_looked_at_again_by_the_task(scene: ClusterScenario) -> None:
     """After the call's check the passive was deleted by hand: nothing is done."""
     await scene.healthy()
     await scene.undeploy(named(scene))
@@ -167,7 +167,7 @@ async def test_vms_are_looked_at_again_by_the_task(scene: Scene) -> None:
     assert (await scene.world.config()).state is ConfigState.CONFIGURED
 
 
-async def test_what_a_person_deployed_is_not_deleted(scene: Scene) -> None:
+async def test_what_a_person_deployed_is_not_deleted(scene: ClusterScenario) -> None:
     """The VMs of a manual deployment belong to the person."""
     await scene.healthy()
     record = cluster_record(scene.world.store)
@@ -180,7 +180,7 @@ async def test_what_a_person_deployed_is_not_deleted(scene: Scene) -> None:
 @pytest.mark.parametrize("lost", OTHERS)
 @pytest.mark.parametrize("deleted", [False, True])
 async def test_a_cluster_that_has_lost_a_node_is_undeployed_too(
-    scene: Scene, lost: str, deleted: bool
+    scene: ClusterScenario, lost: str, deleted: bool
 ) -> None:
     """The dead vote is removed first: while it counts, both other votes are needed."""
     await scene.cluster(lost=lost)
@@ -195,7 +195,7 @@ async def test_a_cluster_that_has_lost_a_node_is_undeployed_too(
 
 
 @pytest.mark.parametrize("mode", [ClusterMode.MAINTENANCE, ClusterMode.DISABLED])
-async def test_in_every_mode(scene: Scene, mode: ClusterMode) -> None:
+async def test_in_every_mode(scene: ClusterScenario, mode: ClusterMode) -> None:
     """A single node has only one mode, and no other mode's settings stay in Patroni."""
     await scene.healthy()
     await scene.world.configure_patroni(dict.fromkeys(keys.SETTINGS, True))
@@ -211,19 +211,19 @@ async def test_in_every_mode(scene: Scene, mode: ClusterMode) -> None:
 @pytest.mark.parametrize("delete", [False, True])
 @pytest.mark.parametrize("after", [False, True])
 async def test_killed_at_any_moment_it_goes_on_to_its_end(
-    scene: Scene, after: bool, delete: bool, stride: int
+    scene: ClusterScenario, after: bool, delete: bool, stride: int
 ) -> None:
     """Whatever the process was doing, its successor finds it and finishes."""
     wanted = UndeploySpec(force_delete=delete)
     await begin(scene, wanted)
-    undisturbed = Life()
+    undisturbed = CrashPoint()
     await scene.carry(scene.process(undisturbed))
     await scene.end()
     assert undisturbed.moments > 20
     for dies_at in range(1, undisturbed.moments + 1, stride):
-        again = Scene()
+        again = ClusterScenario()
         await begin(again, wanted)
-        life = Life(dies_at, after=after)
+        life = CrashPoint(dies_at, after=after)
         await again.carry(again.process(life))
         assert life.died.is_set()
         await again.carry()
@@ -234,7 +234,7 @@ async def test_killed_at_any_moment_it_goes_on_to_its_end(
 @SWEPT
 @pytest.mark.parametrize("after", [False, True])
 async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
-    scene: Scene, after: bool, stride: int
+    scene: ClusterScenario, after: bool, stride: int
 ) -> None:
     """While the passive may take over it has every row; later no node may, and the active returns.
 
@@ -242,14 +242,14 @@ async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
     undeploys from there.
     """
     await begin(scene)
-    undisturbed = Life()
+    undisturbed = CrashPoint()
     await scene.carry(scene.process(undisturbed))
     await scene.end()
     outcomes = set()
     for dies_at in range(1, undisturbed.moments + 1, stride):
-        again = Scene()
+        again = ClusterScenario()
         await begin(again)
-        life = Life(dies_at, after=after)
+        life = CrashPoint(dies_at, after=after)
         await again.carry(again.process(life))
         assert life.died.is_set()
         taken_over = await again.world.lose_leader()
@@ -266,7 +266,7 @@ async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
     assert outcomes == {False, True}
 
 
-async def test_another_active_than_the_one_that_was_to_stay_ends_it(scene: Scene) -> None:
+async def test_another_active_than_the_one_that_was_to_stay_ends_it(scene: ClusterScenario) -> None:
     """A failover between check and votes: no vote was removed, the cluster is as it was."""
     await begin(scene)
     await scene.die_in("votes")
@@ -283,7 +283,7 @@ async def test_another_active_than_the_one_that_was_to_stay_ends_it(scene: Scene
     assert (await scene.world.config()).state is ConfigState.CONFIGURED
 
 
-async def test_it_can_be_canceled_until_the_first_vote_goes(scene: Scene) -> None:
+async def test_it_can_be_canceled_until_the_first_vote_goes(scene: ClusterScenario) -> None:
     """Before that everything is restored; afterwards the request is refused with the reason."""
     await begin(scene)
     await scene.journal.request_cancel(scene.task)
@@ -292,7 +292,7 @@ async def test_it_can_be_canceled_until_the_first_vote_goes(scene: Scene) -> Non
     assert len(scene.world.members) == 3
     assert (await scene.world.config()).state is ConfigState.CONFIGURED
     for step in ("votes", "release", "disarm", "renew", "alone"):
-        again = Scene()
+        again = ClusterScenario()
         await begin(again)
         carrying = await again.until(step)
         with pytest.raises(ApiError) as caught:
@@ -304,7 +304,7 @@ async def test_it_can_be_canceled_until_the_first_vote_goes(scene: Scene) -> Non
 
 
 async def test_nodes_are_decided_anew_only_when_patroni_can_do_without_the_store(
-    scene: Scene,
+    scene: ClusterScenario,
 ) -> None:
     """Otherwise it would step down while the store restarts. The next undeploy continues there."""
     await begin(scene)
@@ -320,7 +320,7 @@ async def test_nodes_are_decided_anew_only_when_patroni_can_do_without_the_store
     await validate_alone(scene, kept=True)
 
 
-async def test_a_renewal_that_does_not_end_is_told(scene: Scene) -> None:
+async def test_a_renewal_that_does_not_end_is_told(scene: ClusterScenario) -> None:
     """And while it lasts no node is created from credentials that are about to become invalid."""
     await begin(scene)
     scene.world.faults.add("never renewed")
@@ -334,7 +334,7 @@ async def test_a_renewal_that_does_not_end_is_told(scene: Scene) -> None:
 
 @pytest.mark.parametrize("promised", [False, True])
 async def test_what_comes_last_is_tried_before_anything_is_taken_away(
-    scene: Scene, promised: bool
+    scene: ClusterScenario, promised: bool
 ) -> None:
     """PostgreSQL takes new passwords at the end; if it could not, all votes are still there."""
     await scene.healthy()
@@ -358,7 +358,9 @@ async def test_what_comes_last_is_tried_before_anything_is_taken_away(
     assert all(machine.on for machine in scene.world.machines.values())
 
 
-async def test_a_kept_node_that_somebody_starts_is_switched_off_and_emptied(scene: Scene) -> None:
+async def test_a_kept_node_that_somebody_starts_is_switched_off_and_emptied(
+    scene: ClusterScenario,
+) -> None:
     """Even in the middle of the undeploy; a running node has its keys in memory."""
     await begin(scene)
     carrying = await scene.until("disarm")
@@ -368,7 +370,7 @@ async def test_a_kept_node_that_somebody_starts_is_switched_off_and_emptied(scen
     await validate_alone(scene, kept=True)
 
 
-async def test_what_cannot_be_done_is_told_and_the_next_one_goes_on(scene: Scene) -> None:
+async def test_what_cannot_be_done_is_told_and_the_next_one_goes_on(scene: ClusterScenario) -> None:
     """A VM cannot be deleted: the active is a single node, and the task says what is left."""
     await scene.healthy()
     scene.world.faults.add("cannot delete")
@@ -382,7 +384,7 @@ async def test_what_cannot_be_done_is_told_and_the_next_one_goes_on(scene: Scene
     assert said(caught.value) == ["cluster.not.configured"]
 
 
-async def test_what_a_deployment_left_half_made_is_dissolved(scene: Scene) -> None:
+async def test_what_a_deployment_left_half_made_is_dissolved(scene: ClusterScenario) -> None:
     """INVALID becomes NOTCONFIGURED, and no unknown member stays."""
     await scene.single()
     scene.world.add_member("https://127.83.2.99:2380")
@@ -393,7 +395,7 @@ async def test_what_a_deployment_left_half_made_is_dissolved(scene: Scene) -> No
     await validate_alone(scene, kept=False)
 
 
-async def test_one_that_is_alone_cannot_be_undeployed(scene: Scene) -> None:
+async def test_one_that_is_alone_cannot_be_undeployed(scene: ClusterScenario) -> None:
     """There is nothing to undeploy."""
     await scene.single()
     with pytest.raises(ApiError) as caught:
@@ -402,7 +404,7 @@ async def test_one_that_is_alone_cannot_be_undeployed(scene: Scene) -> None:
     assert said(caught.value) == ["cluster.not.configured"]
 
 
-async def test_a_cluster_can_be_deployed_again(scene: Scene) -> None:
+async def test_a_cluster_can_be_deployed_again(scene: ClusterScenario) -> None:
     """From one node to three, as the first time."""
     await begin(scene, DELETE)
     await scene.carry()

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from tests.support.simulated.clock import SIMULATED
 from tests.support.simulated.deploy import spec as deploy_spec
-from tests.support.simulated.scenes import CALLER, NEW_WITNESS, Scene, placement
+from tests.support.simulated.scenes import CALLER, NEW_WITNESS, ClusterScenario, placement
 from tests.support.simulated.undeploy import begin, validate_alone
 
 from openvcha.api.structures import (
@@ -24,13 +24,13 @@ from openvcha.store import keys
 
 pytestmark = SIMULATED
 
-Fails = Callable[[Scene], Awaitable[None]]
+Fails = Callable[[ClusterScenario], Awaitable[None]]
 PREFIX = "com.vmware.vcenter.vcha."
 LEFT = {"synchronous_mode": False, "primary_start_timeout": 300, patroni_client.FAILSAFE: True}
 UNFIT, UNFIT_ADVICE = "patroni.settings.unfit", "patroni.settings.unfit.recommendation"
 
 
-async def fail_in_release(scene: Scene, *faults: str) -> None:
+async def fail_in_release(scene: ClusterScenario, *faults: str) -> None:
     """Fail every power-off once no commit waits for the standby any more."""
     await begin(scene)
     carrying = await scene.until("release")
@@ -42,7 +42,7 @@ async def fail_in_release(scene: Scene, *faults: str) -> None:
     await fail(scene)
 
 
-async def fail_in_renew(scene: Scene) -> None:
+async def fail_in_renew(scene: ClusterScenario) -> None:
     """Keep Patroni from learning that it may run without the store."""
     await begin(scene)
     scene.world.faults.add("no failsafe")
@@ -50,18 +50,18 @@ async def fail_in_renew(scene: Scene) -> None:
     await fail(scene)
 
 
-async def fail(scene: Scene) -> None:
+async def fail(scene: ClusterScenario) -> None:
     assert (await scene.record()).status is TaskStatus.FAILED
     scene.world.faults.clear()
     # By then the two others are known to be silent.
     await asyncio.sleep(60)
 
 
-async def dynamic(scene: Scene) -> mode_settings.Dynamic:
+async def dynamic(scene: ClusterScenario) -> mode_settings.Dynamic:
     return await mode_settings.record(scene.world.store).get() or {}
 
 
-async def validate_protecting(scene: Scene) -> None:
+async def validate_protecting(scene: ClusterScenario) -> None:
     """Check that commits wait for the standby, if any, and that no node leads without the store."""
     found = await dynamic(scene)
     assert (found["synchronous_mode"], found["primary_start_timeout"]) == (True, 0)
@@ -70,7 +70,7 @@ async def validate_protecting(scene: Scene) -> None:
     assert scene.world.violations == []
 
 
-async def told(scene: Scene) -> dict[str, str]:
+async def told(scene: ClusterScenario) -> dict[str, str]:
     """Return the health warnings by name, each with its recommendation's name."""
     info = await get_cluster(scene.process().services, CALLER, partial=True)
     return {
@@ -80,7 +80,7 @@ async def told(scene: Scene) -> dict[str, str]:
     }
 
 
-async def redeploy(scene: Scene) -> None:
+async def redeploy(scene: ClusterScenario) -> None:
     """Replace first the witness, then the passive, as the health recommends."""
     await scene.redeploy_witness(WitnessRedeploySpec(placement=placement(NEW_WITNESS)))
     await scene.carry()
@@ -94,7 +94,9 @@ FAILING = pytest.mark.parametrize("fails", [fail_in_release, fail_in_renew])
 
 
 @FAILING
-async def test_a_failure_takes_back_what_was_set_in_patroni(scene: Scene, fails: Fails) -> None:
+async def test_a_failure_takes_back_what_was_set_in_patroni(
+    scene: ClusterScenario, fails: Fails
+) -> None:
     """Otherwise commits would not wait, or the primary would go on without the store."""
     await fails(scene)
     await validate_protecting(scene)
@@ -102,7 +104,9 @@ async def test_a_failure_takes_back_what_was_set_in_patroni(scene: Scene, fails:
 
 
 @FAILING
-async def test_after_a_failure_the_nodes_can_be_redeployed(scene: Scene, fails: Fails) -> None:
+async def test_after_a_failure_the_nodes_can_be_redeployed(
+    scene: ClusterScenario, fails: Fails
+) -> None:
     """It is a cluster again, by the steps that the health recommends."""
     await fails(scene)
     await redeploy(scene)
@@ -111,7 +115,9 @@ async def test_after_a_failure_the_nodes_can_be_redeployed(scene: Scene, fails: 
 
 
 @FAILING
-async def test_after_a_failure_another_undeploy_goes_on(scene: Scene, fails: Fails) -> None:
+async def test_after_a_failure_another_undeploy_goes_on(
+    scene: ClusterScenario, fails: Fails
+) -> None:
     """From where the first one stopped."""
     await fails(scene)
     await scene.undeploy()
@@ -121,7 +127,7 @@ async def test_after_a_failure_another_undeploy_goes_on(scene: Scene, fails: Fai
 
 @FAILING
 async def test_after_a_failure_a_node_without_a_vote_is_not_to_be_started(
-    scene: Scene, fails: Fails
+    scene: ClusterScenario, fails: Fails
 ) -> None:
     """Its vote is gone and its files may be: only a redeploy helps."""
     await fails(scene)
@@ -130,7 +136,7 @@ async def test_after_a_failure_a_node_without_a_vote_is_not_to_be_started(
 
 @pytest.mark.parametrize("mode", [ModeClusterMode.MAINTENANCE, ModeClusterMode.DISABLED])
 async def test_after_a_failure_the_settings_are_those_of_the_mode(
-    scene: Scene, mode: ModeClusterMode
+    scene: ClusterScenario, mode: ModeClusterMode
 ) -> None:
     """The failed step had removed them; the cluster is still in that mode."""
     await scene.healthy()
@@ -149,7 +155,9 @@ async def test_after_a_failure_the_settings_are_those_of_the_mode(
     assert await told(scene) == {}
 
 
-async def test_what_cannot_be_taken_back_is_told_and_a_redeploy_does_it(scene: Scene) -> None:
+async def test_what_cannot_be_taken_back_is_told_and_a_redeploy_does_it(
+    scene: ClusterScenario,
+) -> None:
     """Patroni did not answer any more: the health names the settings, and how to restore them."""
     await fail_in_release(scene, "patroni silent")
     assert not (await dynamic(scene))["synchronous_mode"]
@@ -159,7 +167,7 @@ async def test_what_cannot_be_taken_back_is_told_and_a_redeploy_does_it(scene: S
     assert await told(scene) == {}
 
 
-async def test_a_renewal_that_goes_on_keeps_what_it_needs(scene: Scene) -> None:
+async def test_a_renewal_that_goes_on_keeps_what_it_needs(scene: ClusterScenario) -> None:
     """Patroni would step down while the store restarts; what is left is reported."""
     await begin(scene)
     scene.world.faults.add("never renewed")
@@ -173,7 +181,7 @@ async def test_a_renewal_that_goes_on_keeps_what_it_needs(scene: Scene) -> None:
     await validate_protecting(scene)
 
 
-async def test_a_deployment_sets_what_was_left_of_a_cluster(scene: Scene) -> None:
+async def test_a_deployment_sets_what_was_left_of_a_cluster(scene: ClusterScenario) -> None:
     """Whatever settings the single node was left with."""
     await scene.single()
     await scene.world.configure_patroni(LEFT)
@@ -184,7 +192,9 @@ async def test_a_deployment_sets_what_was_left_of_a_cluster(scene: Scene) -> Non
 
 
 @pytest.mark.parametrize("left", LEFT)
-async def test_settings_that_are_not_those_of_a_cluster_are_told(scene: Scene, left: str) -> None:
+async def test_settings_that_are_not_those_of_a_cluster_are_told(
+    scene: ClusterScenario, left: str
+) -> None:
     """By name, with their required values."""
     await scene.healthy()
     assert UNFIT not in await told(scene)
@@ -207,7 +217,7 @@ async def test_settings_that_are_not_those_of_a_cluster_are_told(scene: Scene, l
     ],
 )
 async def test_settings_that_are_not_those_of_the_mode_are_told(
-    scene: Scene, mode: ClusterMode, on: tuple[str, ...], fits: bool
+    scene: ClusterScenario, mode: ClusterMode, on: tuple[str, ...], fits: bool
 ) -> None:
     """After a change that failed half-way; never while one runs, which is always half-way."""
     await scene.healthy()

@@ -7,7 +7,7 @@ import pytest
 from tests.support.simulated.clock import SIMULATED
 from tests.support.simulated.manual import PREFIX, Hand, complete, prepared
 from tests.support.simulated.process import files_of
-from tests.support.simulated.scenes import Scene
+from tests.support.simulated.scenes import ClusterScenario
 
 from openvcha.api.errors import ApiError
 from openvcha.api.structures import ConfigState, JoinRole, TaskStatus
@@ -28,7 +28,7 @@ def files_without_authority(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("openvcha.operations.join.joining_files_of", made)
 
 
-async def validate_single(scene: Scene) -> None:
+async def validate_single(scene: ClusterScenario) -> None:
     """Check for one node, one vote, and no expected nodes."""
     record = await scene.record()
     assert record.status is TaskStatus.SUCCEEDED, record.error
@@ -42,7 +42,7 @@ async def validate_single(scene: Scene) -> None:
         await Hand(scene, JoinRole.PASSIVE).ask()
 
 
-async def test_what_is_only_prepared_is_given_up(scene: Scene) -> None:
+async def test_what_is_only_prepared_is_given_up(scene: ClusterScenario) -> None:
     """No node has joined yet."""
     await prepared(scene)
     await scene.undeploy()
@@ -51,7 +51,9 @@ async def test_what_is_only_prepared_is_given_up(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("role", JoinRole)
-async def test_a_prepared_cluster_with_one_node_is_given_up(scene: Scene, role: JoinRole) -> None:
+async def test_a_prepared_cluster_with_one_node_is_given_up(
+    scene: ClusterScenario, role: JoinRole
+) -> None:
     """Its vote is removed: then its etcd exits, and nothing else runs on it yet."""
     await prepared(scene)
     hand = Hand(scene, role)
@@ -62,7 +64,7 @@ async def test_a_prepared_cluster_with_one_node_is_given_up(scene: Scene, role: 
     await validate_single(scene)
 
 
-async def test_that_manual_nodes_are_off_is_waited_for(scene: Scene) -> None:
+async def test_that_manual_nodes_are_off_is_waited_for(scene: ClusterScenario) -> None:
     """The cluster cannot power them off; their directories belong to the person."""
     machines = await complete(scene)
     await scene.undeploy()
@@ -74,7 +76,7 @@ async def test_that_manual_nodes_are_off_is_waited_for(scene: Scene) -> None:
     await validate_single(scene)
 
 
-async def test_a_manual_node_that_stays_on_is_named(scene: Scene) -> None:
+async def test_a_manual_node_that_stays_on_is_named(scene: ClusterScenario) -> None:
     """The task says what the person has to do, and another undeploy goes on from there."""
     machines = await complete(scene)
     scene.world.power_off(machines[JoinRole.WITNESS])

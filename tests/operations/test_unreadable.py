@@ -2,7 +2,7 @@
 
 import pytest
 from tests.support.simulated.clock import SIMULATED
-from tests.support.simulated.scenes import CALLER, Scene
+from tests.support.simulated.scenes import CALLER, ClusterScenario
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import ConfigState, ModeClusterMode
@@ -29,7 +29,7 @@ ELSEWHERE = [
 
 
 @pytest.mark.parametrize("key", ELSEWHERE)
-async def test_the_cluster_is_told_with_one_warning_more(scene: Scene, key: str) -> None:
+async def test_the_cluster_is_told_with_one_warning_more(scene: ClusterScenario, key: str) -> None:
     """The warning names the key and the command, and disappears with the value."""
     await scene.healthy()
     services = scene.process().services
@@ -50,7 +50,7 @@ async def test_the_cluster_is_told_with_one_warning_more(scene: Scene, key: str)
 
 
 async def test_an_unreadable_task_that_runs_makes_the_cluster_busy_until_set_aside(
-    scene: Scene,
+    scene: ClusterScenario,
 ) -> None:
     """Other operations are refused with that task's name; observation still works."""
     await scene.healthy()

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from tests.support.simulated.clock import SIMULATED
 from tests.support.simulated.observations import ip
-from tests.support.simulated.process import SWEPT, Life
-from tests.support.simulated.scenes import CALLER, NEW, Scene, placement
+from tests.support.simulated.process import SWEPT, CrashPoint
+from tests.support.simulated.scenes import CALLER, NEW, ClusterScenario, placement
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import (
@@ -31,34 +31,34 @@ def said(error: ApiError) -> list[str]:
     return [text.id.removeprefix(PREFIX) for text in error.messages]
 
 
-async def reasons(scene: Scene) -> list[str]:
+async def reasons(scene: ClusterScenario) -> list[str]:
     error = (await scene.record()).error
     assert error is not None
     return said(error.to_error())
 
 
-async def lost(scene: Scene) -> None:
+async def lost(scene: ClusterScenario) -> None:
     """Return a cluster whose witness has lost its power, and whose passive is in sync."""
     await scene.cluster(lost=LOST)
     await scene.in_sync(PASSIVE)
 
 
-async def begin(scene: Scene) -> None:
+async def begin(scene: ClusterScenario) -> None:
     await lost(scene)
     await scene.redeploy_witness()
 
 
-async def moments(scene: Scene) -> int:
+async def moments(scene: ClusterScenario) -> int:
     """Return the number of moments of an undisturbed process."""
     await begin(scene)
-    life = Life()
+    life = CrashPoint()
     await scene.carry(scene.process(life))
     await scene.validate_renewed(LOST)
     await scene.end()
     return life.moments
 
 
-async def test_a_lost_witness_is_replaced(scene: Scene) -> None:
+async def test_a_lost_witness_is_replaced(scene: ClusterScenario) -> None:
     """Three votes again, HEALTHY, and nothing of the old one left."""
     await begin(scene)
     await scene.carry()
@@ -67,7 +67,7 @@ async def test_a_lost_witness_is_replaced(scene: Scene) -> None:
     assert info.health_state is ClusterState.HEALTHY
 
 
-async def test_at_another_address(scene: Scene) -> None:
+async def test_at_another_address(scene: ClusterScenario) -> None:
     """And at its own."""
     await lost(scene)
     spec = WitnessRedeploySpec(placement=placement(), ha_ip=ip("127.83.2.99"))
@@ -82,15 +82,15 @@ async def test_at_another_address(scene: Scene) -> None:
 @SWEPT
 @pytest.mark.parametrize("after", [False, True])
 async def test_killed_at_any_moment_it_goes_on_to_its_end(
-    scene: Scene, after: bool, stride: int
+    scene: ClusterScenario, after: bool, stride: int
 ) -> None:
     """Whatever the process was doing, its successor finds it and finishes."""
     total = await moments(scene)
     assert total > 15
     for dies_at in range(1, total + 1, stride):
-        again = Scene()
+        again = ClusterScenario()
         await begin(again)
-        life = Life(dies_at, after=after)
+        life = CrashPoint(dies_at, after=after)
         await again.carry(again.process(life))
         assert life.died.is_set()
         await again.carry()
@@ -101,7 +101,7 @@ async def test_killed_at_any_moment_it_goes_on_to_its_end(
 @SWEPT
 @pytest.mark.parametrize("after", [False, True])
 async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
-    scene: Scene, after: bool, stride: int
+    scene: ClusterScenario, after: bool, stride: int
 ) -> None:
     """Where the passive and the new witness have quorum, it takes over and goes on from there.
 
@@ -111,9 +111,9 @@ async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
     total = await moments(scene)
     outcomes = set()
     for dies_at in range(1, total + 1, stride):
-        again = Scene()
+        again = ClusterScenario()
         await begin(again)
-        life = Life(dies_at, after=after)
+        life = CrashPoint(dies_at, after=after)
         await again.carry(again.process(life))
         assert life.died.is_set()
         taken_over = await again.world.lose_leader()
@@ -128,7 +128,7 @@ async def test_the_active_lost_at_any_moment_costs_no_acknowledged_write(
 
 
 @pytest.mark.parametrize("step", ["fence", "clone.witness"])
-async def test_cancelled_it_leaves_the_cluster_as_it_was(scene: Scene, step: str) -> None:
+async def test_cancelled_it_leaves_the_cluster_as_it_was(scene: ClusterScenario, step: str) -> None:
     """The half-made node is deleted, the two others vote; the next try succeeds."""
     await begin(scene)
     carrying = await scene.until(step)
@@ -150,11 +150,11 @@ async def test_killed_while_it_is_undone_it_is_undone_all_the_same(
     """The new one never starts: every crash point of the way back."""
     dies_at, finished = 1, False
     while not finished:
-        again = Scene()
+        again = ClusterScenario()
         await lost(again)
         again.world.faults.add("etcd never starts")
         await again.redeploy_witness()
-        life = Life(dies_at, after=after)
+        life = CrashPoint(dies_at, after=after)
         await again.carry(again.process(life))
         finished = not life.died.is_set()
         if not finished:
@@ -166,7 +166,7 @@ async def test_killed_while_it_is_undone_it_is_undone_all_the_same(
     assert dies_at > 20
 
 
-async def test_a_witness_that_is_up_is_not_replaced(scene: Scene) -> None:
+async def test_a_witness_that_is_up_is_not_replaced(scene: ClusterScenario) -> None:
     """The check refuses it, and so does the task when it came back in between."""
     await begin(scene)
     scene.world.power_on(scene.world.machine(OLD).identity.vm)
@@ -184,7 +184,9 @@ async def test_a_witness_that_is_up_is_not_replaced(scene: Scene) -> None:
     assert [error.id for error in found.errors] == [f"{PREFIX}witness.healthy"]
 
 
-async def test_the_old_witness_started_again_by_a_person_changes_nothing(scene: Scene) -> None:
+async def test_the_old_witness_started_again_by_a_person_changes_nothing(
+    scene: ClusterScenario,
+) -> None:
     """It has no vote any more; at the end it is deleted."""
     await lost(scene)
     scene.world.faults.add("slow etcd")
@@ -196,7 +198,7 @@ async def test_the_old_witness_started_again_by_a_person_changes_nothing(scene: 
     await scene.validate_renewed(LOST)
 
 
-async def test_the_remains_go_though_the_active_just_starts(scene: Scene) -> None:
+async def test_the_remains_go_though_the_active_just_starts(scene: ClusterScenario) -> None:
     """A witness has no copy of the data, so there is nothing to guard."""
     await begin(scene)
     await scene.die_in("commit")
@@ -209,7 +211,7 @@ async def test_the_remains_go_though_the_active_just_starts(scene: Scene) -> Non
     await scene.validate_renewed(LOST)
 
 
-async def test_the_task_is_refused_with_all_that_the_check_finds(scene: Scene) -> None:
+async def test_the_task_is_refused_with_all_that_the_check_finds(scene: ClusterScenario) -> None:
     """The same list, and nothing was changed."""
     await lost(scene)
     wrong = placement("vcha-1")
@@ -223,7 +225,7 @@ async def test_the_task_is_refused_with_all_that_the_check_finds(scene: Scene) -
     await scene.validate_as_before(LOST)
 
 
-async def test_the_new_witness_holds_no_data(scene: Scene) -> None:
+async def test_the_new_witness_holds_no_data(scene: ClusterScenario) -> None:
     """Its VM is on, and its kind is that of a witness."""
     await begin(scene)
     await scene.carry()

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 from tests.support.simulated.clock import SIMULATED
-from tests.support.simulated.process import SWEPT, Life
+from tests.support.simulated.process import SWEPT, CrashPoint
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
@@ -60,7 +60,7 @@ class Death(StrEnum):
 class MortalStore:
     """The shared simulated store as one process sees it."""
 
-    def __init__(self, store: MemoryStore, life: Life) -> None:
+    def __init__(self, store: MemoryStore, life: CrashPoint) -> None:
         self._store = store
         self._life = life
 
@@ -144,7 +144,7 @@ class World:
 class Build(Step):
     """Creates two things, one after the other, and can be killed around each."""
 
-    def __init__(self, name: str, world: World, life: Life, weight: int = 1) -> None:
+    def __init__(self, name: str, world: World, life: CrashPoint, weight: int = 1) -> None:
         self.name = name
         self.weight = weight
         self._world = world
@@ -196,7 +196,7 @@ class Final(Build):
     cancelable = False
 
 
-def plan(world: World, life: Life) -> list[Step]:
+def plan(world: World, life: CrashPoint) -> list[Step]:
     """Return three steps of different weight."""
     return [Build("a", world, life), Turn("b", world, life, 5), Final("c", world, life, 2)]
 
@@ -220,7 +220,7 @@ class Scene:
         )
         self.task = record.id
 
-    async def live(self, life: Life) -> None:
+    async def live(self, life: CrashPoint) -> None:
         """Run one process until it dies or the task has ended."""
         store: Store = MortalStore(self.store, life)
         plans = {f"{SERVICE}.redeploy": lambda _: plan(self.world, life)}
@@ -287,7 +287,7 @@ def check_union(record: TaskRecord) -> None:
 
 async def moments(story: Story) -> int:
     """Return the number of moments of an undisturbed process."""
-    scene, life = Scene(story), Life()
+    scene, life = Scene(story), CrashPoint()
     await scene.begin()
     await scene.live(life)
     await scene.validate()
@@ -301,11 +301,11 @@ async def test_killed_anywhere_the_task_is_carried_to_its_end(story: Story, deat
     total = await moments(story)
     assert total > 15
     for dies_at in range(1, total + 1):
-        scene, life = Scene(story), Life(dies_at, after=death is Death.AFTER)
+        scene, life = Scene(story), CrashPoint(dies_at, after=death is Death.AFTER)
         await scene.begin()
         await scene.live(life)
         assert life.died.is_set()
-        await scene.live(Life())
+        await scene.live(CrashPoint())
         await scene.validate()
 
 
@@ -318,11 +318,11 @@ async def test_killed_twice_the_task_is_carried_to_its_end(story: Story, stride:
         for second in range(1, total + LONGER, 2):
             scene = Scene(story)
             await scene.begin()
-            dying, recovering = Life(first, after=True), Life(second)
+            dying, recovering = CrashPoint(first, after=True), CrashPoint(second)
             await scene.live(dying)
             assert dying.died.is_set()
             await scene.live(recovering)
-            await scene.live(Life())
+            await scene.live(CrashPoint())
             await scene.validate()
             if not recovering.died.is_set():  # the recovery has fewer moments
                 break
@@ -336,7 +336,7 @@ class Usurped(MortalStore):
     """A store on which another runner takes over at the n-th moment."""
 
     def __init__(self, store: MemoryStore, at: int) -> None:
-        super().__init__(store, Life())
+        super().__init__(store, CrashPoint())
         self._remaining = at
         self.taken_at: int | None = None
 
@@ -371,7 +371,7 @@ async def usurped(story: Story, at: int) -> Usurped:
     token = await scene.store.put(keys.RUNNER, b"one")
     ledger = TaskWriter(store, created_at(keys.RUNNER, token))
     context = TaskContext(ledger, await scene.journal.read(scene.task))
-    steps = plan(scene.world, Life())
+    steps = plan(scene.world, CrashPoint())
     run = Execution(ledger, context, steps, scene.journal.clock).run()
     if at > 100:
         pytest.fail("it never came to its end")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from tests.support.answers.stage import Stages
+from tests.support.answers.stage import ServedClusters
 from tests.support.edge import TlsFiles
 from tests.support.simulated.process import files_of
 
@@ -12,7 +12,7 @@ from openvcha.operations.steps.new_node import NewNode
 
 
 @pytest.fixture(scope="module")
-def stages(tls: TlsFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stages]:
+def stages(tls: TlsFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedClusters]:
     """Return this module's stages; creating a node's secret files is not tested here."""
 
     async def joining_files(services: Services, node: NewNode, _: bytes) -> dict[str, bytes]:
@@ -21,6 +21,6 @@ def stages(tls: TlsFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("openvcha.operations.steps.clone.files_of", files_of)
         patch.setattr("openvcha.operations.join.joining_files_of", joining_files)
-        made = Stages(tmp_path_factory.mktemp("stages"), tls)
+        made = ServedClusters(tmp_path_factory.mktemp("stages"), tls)
         yield made
         made.close()

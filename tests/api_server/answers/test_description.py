@@ -6,13 +6,13 @@ same in each run; ``test_description_soak.py`` has more of them.
 
 from tests.support.answers.beginnings import healthy
 from tests.support.answers.description import by_session, hold
-from tests.support.answers.stage import Stages
+from tests.support.answers.stage import ServedClusters
 from tests.support.edge import ADMINISTRATOR, PASSWORD
 
 FEW = 2
 
 
-def test_every_operation_is_as_described(stages: Stages) -> None:
+def test_every_operation_is_as_described(stages: ServedClusters) -> None:
     """With a session. The soak run adds other callers, and calls without a session.
 
     By default ``test_walk.py`` calls without a session, and ``test_each_error.py`` checks the
@@ -21,7 +21,7 @@ def test_every_operation_is_as_described(stages: Stages) -> None:
     by_session(stages(healthy), ADMINISTRATOR, FEW)
 
 
-def test_sessions_are_as_described(stages: Stages) -> None:
+def test_sessions_are_as_described(stages: ServedClusters) -> None:
     """Created, shown and ended by name and password, and without credentials."""
     for auth in (["--auth", f"{ADMINISTRATOR}:{PASSWORD}"], []):
         hold(stages(healthy), FEW, "--include-path", "/session", *auth)

@@ -3,7 +3,7 @@
 import pytest
 from tests.support.answers.beginnings import failing_over, healthy, passive_lost, prepared, single
 from tests.support.answers.description import by_session
-from tests.support.answers.stage import Begin, Stages
+from tests.support.answers.stage import Begin, ServedClusters
 from tests.support.edge import ADMINISTRATOR, NOBODY, READER
 
 MANY = 6
@@ -23,6 +23,6 @@ pytestmark = pytest.mark.soak
         ("", single),
     ],
 )
-def test_every_operation_is_as_described(stages: Stages, who: str, begin: Begin) -> None:
+def test_every_operation_is_as_described(stages: ServedClusters, who: str, begin: Begin) -> None:
     """For every caller, in every state of the cluster."""
     by_session(stages(begin), who, MANY)

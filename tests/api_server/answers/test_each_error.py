@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from tests.support.answers.causes import CAUSES
 from tests.support.answers.clients import CLIENTS, OF_THE_SDK, Identification, Refused, RestClient
-from tests.support.answers.stage import Stage, Stages
+from tests.support.answers.stage import ServedCluster, ServedClusters
 
 from openvcha.api.errors import ErrorType
 from openvcha.api.messages import PREFIX
@@ -34,7 +34,9 @@ def test_each_declared_error_has_a_cause_and_no_other_has_one() -> None:
 @pytest.mark.parametrize(
     ("protocol", "name", "error"), CALLS, ids=[f"{p}-{n}-{e.value}" for p, n, e in CALLS]
 )
-def test_a_client_gets_it(stages: Stages, protocol: str, name: str, error: ErrorType) -> None:
+def test_a_client_gets_it(
+    stages: ServedClusters, protocol: str, name: str, error: ErrorType
+) -> None:
     """With our message and its status or class, and no task has begun."""
     cause, client, operation = CAUSES[name, error], CLIENTS[protocol], by_id(name)
     stage = stages(cause.begin)
@@ -54,13 +56,13 @@ def test_a_client_gets_it(stages: Stages, protocol: str, name: str, error: Error
         assert refused.error.data == certificate_of(stage)
 
 
-def identification(stage: Stage, cause: Any) -> Identification:
+def identification(stage: ServedCluster, cause: Any) -> Identification:
     if cause.password:
         return Identification(user=cause.user, password=cause.password)
     return Identification(token=stage.tokens[cause.user]) if cause.user else Identification()
 
 
-def what_is(stage: Stage) -> tuple[Any, ...]:
+def what_is(stage: ServedCluster) -> tuple[Any, ...]:
     """Return what no refused call may change: the running operation, nodes and configuration."""
     world = stage.scene.world
     running = stage.run(stage.store.get(keys.OPERATION))
@@ -68,6 +70,6 @@ def what_is(stage: Stage) -> tuple[Any, ...]:
     return running, config, world.state, list(world.members)
 
 
-def certificate_of(stage: Stage) -> CertificateInfo:
+def certificate_of(stage: ServedCluster) -> CertificateInfo:
     pem = stage.tls.certificate.read_bytes()
     return CertificateInfo(ssl_thumbprint=thumbprint_sha256(pem), ssl_certificate=pem.decode())

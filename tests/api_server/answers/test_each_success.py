@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 import pytest
 from tests.support.answers.asking import SESSION
 from tests.support.answers.clients import CLIENTS, OF_THE_SDK, Identification, ended
-from tests.support.answers.stage import Stage, Stages
+from tests.support.answers.stage import ServedCluster, ServedClusters
 from tests.support.answers.successes import SUCCESSES, Success
 from tests.support.edge import ADMINISTRATOR
 
@@ -28,7 +28,7 @@ def test_each_operation_has_its_success() -> None:
 
 
 @pytest.mark.parametrize(("protocol", "name"), CALLS, ids=[f"{p}-{n}" for p, n in CALLS])
-def test_it_succeeds(stages: Stages, protocol: str, name: str) -> None:
+def test_it_succeeds(stages: ServedClusters, protocol: str, name: str) -> None:
     """The result is correct, and a task ends with its intended effect."""
     expected, client, operation = SUCCESSES[name], CLIENTS[protocol], by_id(name)
     with on_stage(stages, name, expected) as stage, expected.holds(stage) as held:
@@ -40,13 +40,15 @@ def test_it_succeeds(stages: Stages, protocol: str, name: str) -> None:
         assert expected.then(stage, held)
 
 
-def on_stage(stages: Stages, name: str, expected: Success) -> AbstractContextManager[Stage]:
+def on_stage(
+    stages: ServedClusters, name: str, expected: Success
+) -> AbstractContextManager[ServedCluster]:
     """Return a separate stage for an operation that changes the cluster."""
     begin = expected.beginning(name)
     return stages.working(begin) if expected.works else contextlib.nullcontext(stages(begin))
 
 
-def identification(stage: Stage, expected: Success) -> Identification:
+def identification(stage: ServedCluster, expected: Success) -> Identification:
     if expected.logs_in:
         return Identification(user=ADMINISTRATOR)
     if not expected.own_session:

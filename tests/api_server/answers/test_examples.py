@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from tests.support.answers.beginnings import passive_lost
-from tests.support.answers.stage import Stages
+from tests.support.answers.stage import ServedClusters
 from tests.support.edge import ADMINISTRATOR, PASSWORD
-from tests.support.simulated.scenes import Scene
+from tests.support.simulated.scenes import ClusterScenario
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = ROOT / "examples"
@@ -36,7 +36,7 @@ def test_the_readme_shows_it(name: str) -> None:
     assert len(shown) == 1
 
 
-async def repaired(scene: Scene) -> None:
+async def repaired(scene: ClusterScenario) -> None:
     """Wait until the cluster has the new node."""
     async with asyncio.timeout(REPAIR_SECONDS):
         while NAME not in {node.name for node in (await scene.world.config()).nodes}:  # noqa: ASYNC110 - the store's
@@ -44,7 +44,7 @@ async def repaired(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_it_replaces_a_lost_passive(stages: Stages, name: str) -> None:
+def test_it_replaces_a_lost_passive(stages: ServedClusters, name: str) -> None:
     """With the variables that `vcha lab env` sets."""
     with stages.working(passive_lost) as stage:
         done = subprocess.run(

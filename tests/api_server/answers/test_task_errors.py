@@ -7,7 +7,7 @@ import pytest
 from tests.support.answers.asking import CLUSTER, TASKS
 from tests.support.answers.beginnings import deploy_spec, passive_lost, place, single, witness_lost
 from tests.support.answers.clients import CLIENTS, Identification, ended, error_of
-from tests.support.answers.stage import Begin, Stages
+from tests.support.answers.stage import Begin, ServedClusters
 from tests.support.edge import ADMINISTRATOR
 
 from openvcha.api.errors import ErrorType
@@ -62,7 +62,9 @@ FAILING = [
 @pytest.mark.parametrize(
     "failing", FAILING, ids=lambda each: f"{each.name}-{each.fault}-{each.error.value}"
 )
-def test_a_failed_task_shows_its_error(stages: Stages, protocol: str, failing: Failing) -> None:
+def test_a_failed_task_shows_its_error(
+    stages: ServedClusters, protocol: str, failing: Failing
+) -> None:
     """The task FAILED with this error, and our message comes first."""
     client = CLIENTS[protocol]
     with stages.working(failing.begin) as stage:

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from openapi_schema_validator import OAS30Validator
 from tests.support.answers import beginnings
-from tests.support.answers.stage import Stage, Stages
+from tests.support.answers.stage import ServedCluster, ServedClusters
 from tests.support.edge import ADMINISTRATOR, READER, WIRE
 
 from openvcha.api_server.openapi import document
@@ -130,11 +130,11 @@ def requests(draw: st.DrawFn, path: str, operation: dict[str, Any]) -> tuple[str
 
 
 @pytest.fixture(scope="module", params=["healthy", "passive_lost"])
-def stage(request: pytest.FixtureRequest, stages: Stages) -> Stage:
+def stage(request: pytest.FixtureRequest, stages: ServedClusters) -> ServedCluster:
     return stages(getattr(beginnings, request.param))
 
 
-def test_every_answer_is_one_that_is_described(stage: Stage) -> None:
+def test_every_answer_is_one_that_is_described(stage: ServedCluster) -> None:
     """Its status is declared for the operation, its body matches the schema; none is internal."""
     seen: set[str] = set()
 
@@ -194,7 +194,7 @@ def calls(draw: st.DrawFn) -> bytes:
 
 @WALK
 @given(content=calls())
-def test_every_call_of_json_rpc_is_answered(stage: Stage, content: bytes) -> None:
+def test_every_call_of_json_rpc_is_answered(stage: ServedCluster, content: bytes) -> None:
     """With HTTP 200: a result, or an error with its code; no error is internal."""
     headers = {"content-type": "application/json", SESSION: stage.tokens[ADMINISTRATOR]}
     answer = stage.http.post("/api", content=content, headers=headers)

@@ -15,7 +15,7 @@ import pytest
 from tests.support.attackers.man_in_the_middle import (
     OWN,
     PASS,
-    Middle,
+    TlsProxy,
     middle,
     own_certificate,
     server_tls,
@@ -55,7 +55,7 @@ class Scene:
         }
         return given[kind]
 
-    def man(self, *plan: str) -> contextlib.AbstractAsyncContextManager[tuple[Middle, int]]:
+    def man(self, *plan: str) -> contextlib.AbstractAsyncContextManager[tuple[TlsProxy, int]]:
         return middle(self.peer.port, plan, server_tls(self.directory))
 
     async def check(self, **changes: Any) -> None:
@@ -71,7 +71,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         yield Scene(peer, tmp_path)
 
 
-def assert_blind(man: Middle) -> None:
+def assert_blind(man: TlsProxy) -> None:
     seen = man.read.decode(errors="replace")
     assert not [secret for secret in SECRETS if secret in seen], f"he has read {seen!r}"
 

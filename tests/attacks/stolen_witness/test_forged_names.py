@@ -9,7 +9,7 @@ from typing import Any, Self
 import msgspec
 import pytest
 from tests.support.simulated.kept_cluster import IDENTITY, kept
-from tests.support.simulated.observations import World
+from tests.support.simulated.observations import ObservationBuilder
 
 from openvcha.node.etcd import member as etcd
 from openvcha.node.etcd.endpoints import register
@@ -29,7 +29,7 @@ from openvcha.store.etcd import wire
 from openvcha.store.records import encode
 from openvcha.store.sealing.kept import GoodValue
 
-CONFIG = World().seen.config
+CONFIG = ObservationBuilder().seen.config
 ACTIVE, PASSIVE, WITNESS = (node.ha_address for node in CONFIG.nodes)
 NEW = "127.83.2.99"
 

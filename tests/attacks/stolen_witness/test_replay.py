@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.support.edge import cheap_passwords
-from tests.support.simulated.observations import World as Cluster
+from tests.support.simulated.observations import ObservationBuilder as Cluster
 from typer.testing import CliRunner
 
 from openvcha.api.errors import ApiError

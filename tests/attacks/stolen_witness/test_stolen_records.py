@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.support.edge import cheap_passwords
-from tests.support.simulated.observations import World as Cluster
+from tests.support.simulated.observations import ObservationBuilder as Cluster
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.support.simulated.observations import PRIMARY, World
+from tests.support.simulated.observations import PRIMARY, ObservationBuilder
 
 from openvcha.cluster.patroni_client import PatroniUnreachable, leader, sync_state
 from openvcha.daemon.recovery import promotion
@@ -99,7 +99,7 @@ class Stage:
         self.paused = paused
         self.store = MemoryStore()
         self.patroni = Patroni(self.store, paused=paused, stops=stops)
-        world = World()
+        world = ObservationBuilder()
         world.lose(OTHER)
         world.set(leader=None, sync=SyncState(OTHER, frozenset({OWN})))
         self.seen = world.seen

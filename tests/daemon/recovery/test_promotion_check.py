@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.support.simulated.kept_cluster import kept
-from tests.support.simulated.observations import PRIMARY, World
+from tests.support.simulated.observations import PRIMARY, ObservationBuilder
 
 from openvcha.api.structures import ClusterMode
 from openvcha.cluster.patroni_client import PatroniUnreachable
@@ -34,49 +34,49 @@ OWN, OTHER = "b-2", "a-1"
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> ObservationBuilder:
+    return ObservationBuilder()
 
 
-def lost(world: World) -> None:
+def lost(world: ObservationBuilder) -> None:
     """Lose the other data node; its leader key has expired."""
     world.lose(OTHER)
     world.set(leader=None)
 
 
-def still_leads(world: World) -> None:
+def still_leads(world: ObservationBuilder) -> None:
     world.lose(OTHER)
 
 
-def cut_off_in_maintenance(world: World) -> None:
+def cut_off_in_maintenance(world: ObservationBuilder) -> None:
     lost(world)
     world.configure(mode=ClusterMode.MAINTENANCE)
 
 
-def writes_without_leading(world: World) -> None:
+def writes_without_leading(world: ObservationBuilder) -> None:
     world.set(leader=None)
 
 
-def broken(world: World) -> None:
+def broken(world: ObservationBuilder) -> None:
     world.set(leader=None)
     world.node(OTHER, patroni=STOPPED)
 
 
-def broken_in_maintenance(world: World) -> None:
+def broken_in_maintenance(world: ObservationBuilder) -> None:
     broken(world)
     world.configure(mode=ClusterMode.MAINTENANCE)
 
 
-def disabled(world: World) -> None:
+def disabled(world: ObservationBuilder) -> None:
     broken(world)
     world.configure(mode=ClusterMode.DISABLED)
 
 
-def leads_itself(world: World) -> None:
+def leads_itself(world: ObservationBuilder) -> None:
     world.set(leader=OWN)
 
 
-def alone(world: World) -> None:
+def alone(world: ObservationBuilder) -> None:
     world.seen = replace(world.seen, nodes=world.seen.nodes[1:], leader=None)
 
 
@@ -96,7 +96,10 @@ def alone(world: World) -> None:
     ],
 )
 def test_it_is_refused_while_another_primary_may_live(
-    world: World, change: Callable[[World], None], word: str | None, overridable: bool
+    world: ObservationBuilder,
+    change: Callable[[ObservationBuilder], None],
+    word: str | None,
+    overridable: bool,
 ) -> None:
     """A primary known to take writes cannot be overridden; one that may be running can."""
     change(world)
@@ -109,7 +112,7 @@ def test_it_is_refused_while_another_primary_may_live(
     assert found.overridable is overridable
 
 
-def test_who_is_no_node_of_the_cluster_is_refused(world: World) -> None:
+def test_who_is_no_node_of_the_cluster_is_refused(world: ObservationBuilder) -> None:
     """A node that was replaced, or that a task has not finished, even where no other is running."""
     lost(world)
     found = check_promotion(world.seen, "unknown")
@@ -118,7 +121,7 @@ def test_who_is_no_node_of_the_cluster_is_refused(world: World) -> None:
     assert not found.overridable
 
 
-def led_by_a_stranger(world: World) -> None:
+def led_by_a_stranger(world: ObservationBuilder) -> None:
     broken(world)
     world.set(leader="c-3")
 
@@ -145,7 +148,10 @@ def led_by_a_stranger(world: World) -> None:
     ],
 )
 def test_a_node_that_is_not_configured_may_take_writes_too(
-    world: World, change: Callable[[World], None], others: list[NonMember], word: str | None
+    world: ObservationBuilder,
+    change: Callable[[ObservationBuilder], None],
+    others: list[NonMember],
+    word: str | None,
 ) -> None:
     """A person who knows better may override it: the way out where such a node leads."""
     change(world)
@@ -162,7 +168,7 @@ def test_a_node_that_is_not_configured_may_take_writes_too(
     ("ttl", "text"), [(45, "the key 45 s after it was last"), (None, "once its ttl has passed")]
 )
 def test_until_when_the_key_is_held_is_told_by_patronis_ttl(
-    world: World, ttl: int | None, text: str
+    world: ObservationBuilder, ttl: int | None, text: str
 ) -> None:
     """An operator waits that long before promoting; the default would be too short."""
     still_leads(world)
@@ -176,7 +182,7 @@ def test_until_when_the_key_is_held_is_told_by_patronis_ttl(
     assert text in stranger.reason
 
 
-def test_a_stranger_makes_nothing_overridable_that_was_not(world: World) -> None:
+def test_a_stranger_makes_nothing_overridable_that_was_not(world: ObservationBuilder) -> None:
     """The configured active takes writes, whatever other nodes do."""
     found = check_promotion(world.seen, OWN, [NonMember("c-3", True)])
     assert found
@@ -196,7 +202,9 @@ class Strange:
 
 
 @pytest.mark.looptime
-async def test_who_is_left_is_asked_at_the_address_that_its_patroni_told(world: World) -> None:
+async def test_who_is_left_is_asked_at_the_address_that_its_patroni_told(
+    world: ObservationBuilder,
+) -> None:
     """Also a leader that published nothing; the cluster's own nodes are asked elsewhere."""
     store = MemoryStore()
     told = {
@@ -227,7 +235,9 @@ async def test_who_is_left_is_asked_at_the_address_that_its_patroni_told(world: 
 FOUND = PatroniKeys(b'{"optime": 1000}', b'{"pause": true, "ttl": 45}')
 
 
-def test_what_is_known_is_gathered_from_the_store_the_node_and_what_it_kept(world: World) -> None:
+def test_what_is_known_is_gathered_from_the_store_the_node_and_what_it_kept(
+    world: ObservationBuilder,
+) -> None:
     """Its own Patroni is preferred; the kept records are used while its database is down."""
     lost(world)
     world.set(sync=SyncState(OTHER, frozenset({OWN})))
@@ -272,7 +282,9 @@ async def test_a_key_that_the_store_refuses_to_show_is_unknown() -> None:
     assert await patroni_keys(store) == PatroniKeys(b"{}", None)
 
 
-def test_a_sync_that_cannot_be_read_names_nobody_and_proves_nothing(world: World) -> None:
+def test_a_sync_that_cannot_be_read_names_nobody_and_proves_nothing(
+    world: ObservationBuilder,
+) -> None:
     """Who was in sync is unknown, which does not mean that this node was not."""
     unpaused = PatroniKeys(None, b"{}")
     world.set(sync=SyncState(OTHER, frozenset({OWN})))
@@ -284,7 +296,7 @@ def test_a_sync_that_cannot_be_read_names_nobody_and_proves_nothing(world: World
     assert (found.proven_none, "cannot be read" in found.lines[0]) == (False, True)
 
 
-def test_who_led_last_lacks_nothing_of_its_own(world: World) -> None:
+def test_who_led_last_lacks_nothing_of_its_own(world: ObservationBuilder) -> None:
     """No other node may have acknowledged anything since."""
     world.set(sync=SyncState(OWN, frozenset()))
     assert assess_data_loss(

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tests.support.simulated.cluster import World
+from tests.support.simulated.cluster import SimulatedCluster
 from tests.support.simulated.process import Process
 
 from openvcha.api.messages import message
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.looptime
 @pytest.mark.parametrize("held", [True, False])
 async def test_a_cluster_of_three_becomes_one_node_that_may_be_deployed(held: bool) -> None:
     """It is idempotent; the task has ended, also one without its hold; Patroni may lead."""
-    world = World()
+    world = SimulatedCluster()
     first, second = await world.found("vcha-1", 1), await world.found("vcha-2", 2)
     await world.configure(ConfigState.CONFIGURED, first, second)
     identity = world.machine(second.member).identity
@@ -84,7 +84,7 @@ async def test_what_cannot_be_read_of_a_task_or_of_patroni_stops_nothing(
     operation: bytes, sealed: bool
 ) -> None:
     """The store is isolated by then: a thief's record must not prevent the recovery."""
-    world = World()
+    world = SimulatedCluster()
     first, second = await world.found("vcha-1", 1), await world.found("vcha-2", 2)
     await world.configure(ConfigState.CONFIGURED, first, second)
     identity = world.machine(second.member).identity

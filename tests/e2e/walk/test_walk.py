@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from tests.support.lab.running_lab import RunningLab
-from tests.support.lab.walk_world import Machine, World
+from tests.support.lab.walk_world import LabProbe, ProbedNode
 
 pytestmark = [pytest.mark.engines, pytest.mark.soak]
 
@@ -42,7 +42,7 @@ class Walk:
     Which steps may come next depends on `down` and `mode`. ``taken`` is the list of its steps.
     """
 
-    def __init__(self, world: World, random: Random) -> None:
+    def __init__(self, world: LabProbe, random: Random) -> None:
         self.world = world
         self.random = random
         self.mode = "ENABLED"
@@ -175,7 +175,7 @@ class Walk:
         )
 
     @staticmethod
-    def _node_is_true(runtime: dict[str, Any], machines: dict[str, Machine]) -> bool:
+    def _node_is_true(runtime: dict[str, Any], machines: dict[str, ProbedNode]) -> bool:
         if "placement" not in runtime:
             return bool(runtime["state"] == "DOWN")
         machine = machines[runtime["placement"]["vm_name"]]
@@ -190,15 +190,15 @@ def new_seed() -> int:
 
 
 @pytest.fixture
-def world(running: RunningLab) -> Iterator[World]:
+def world(running: RunningLab) -> Iterator[LabProbe]:
     """Yield a lab with a writer that never stops."""
-    found = World(running)
+    found = LabProbe(running)
     found.ledger.begin()
     yield found
     found.ledger.stop()
 
 
-def test_a_random_walk_loses_nothing(world: World) -> None:
+def test_a_random_walk_loses_nothing(world: LabProbe) -> None:
     """Operations and losses in any order: no acknowledged row is lost, one node takes writes."""
     seed = new_seed()
     random = Random(seed)

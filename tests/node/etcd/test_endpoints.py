@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.support.simulated.kept_cluster import IDENTITY, kept, member
-from tests.support.simulated.observations import World
+from tests.support.simulated.observations import ObservationBuilder
 
 from openvcha.cluster.config import ClusterConfig, NodeKind, PlannedNode
 from openvcha.node.etcd.endpoints import (
@@ -35,7 +35,7 @@ def layout(tmp_path: Path) -> Layout:
 
 def config() -> ClusterConfig:
     """Return the configuration: two nodes with data, and a witness at the third address."""
-    return World().seen.config
+    return ObservationBuilder().seen.config
 
 
 def keep_record(layout: Layout, found: ClusterConfig) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec.structs import replace
-from tests.support.simulated.cluster import World
+from tests.support.simulated.cluster import SimulatedCluster
 from tests.support.simulated.observations import ip
 from tests.support.simulated.process import Process
 
@@ -34,8 +34,8 @@ PASSWORD = Secret("never on a witness")
 TIMERS = Timers(leader_ttl=30, stuck_standby=45, stopped_store=7, replication_lag=3)
 
 
-async def active(directory: Path) -> tuple[World, Services]:
-    world = World()
+async def active(directory: Path) -> tuple[SimulatedCluster, Services]:
+    world = SimulatedCluster()
     node = await world.found("vcha-1", 1)
     await world.configure(ConfigState.NOTCONFIGURED, node)
     identity = msgspec.structs.replace(world.machine(node.member).identity, timers=TIMERS)

@@ -9,7 +9,7 @@ from tests.support.simulated.clock import SIMULATED
 from tests.support.simulated.deploy import spec as deploy_spec
 from tests.support.simulated.manual import spec as manual_spec
 from tests.support.simulated.redeploy import reasons
-from tests.support.simulated.scenes import CALLER, Scene
+from tests.support.simulated.scenes import CALLER, ClusterScenario
 
 from openvcha.api.structures import ModeClusterMode, TaskStatus, UndeploySpec
 from openvcha.operations.failover import fail_over
@@ -20,50 +20,50 @@ pytestmark = SIMULATED
 
 LASTS = 12.0
 LONG = 1500.0
-Begin = Callable[[Scene], Awaitable[None]]
+Begin = Callable[[ClusterScenario], Awaitable[None]]
 
 
-async def redeploy(scene: Scene) -> None:
+async def redeploy(scene: ClusterScenario) -> None:
     await scene.cluster()
     await scene.redeploy()
 
 
-async def redeploy_witness(scene: Scene) -> None:
+async def redeploy_witness(scene: ClusterScenario) -> None:
     await scene.cluster("vcha-3")
     await scene.redeploy_witness()
 
 
-async def deploy(scene: Scene) -> None:
+async def deploy(scene: ClusterScenario) -> None:
     await scene.single()
     await scene.deploy(deploy_spec())
 
 
-async def prepare(scene: Scene) -> None:
+async def prepare(scene: ClusterScenario) -> None:
     await scene.single()
     await scene.deploy(manual_spec())
 
 
-async def undeploy(scene: Scene) -> None:
+async def undeploy(scene: ClusterScenario) -> None:
     await scene.healthy()
     await scene.undeploy(UndeploySpec(force_delete=True))
 
 
-async def planned(scene: Scene) -> None:
+async def planned(scene: ClusterScenario) -> None:
     await scene.healthy()
     scene.task = await fail_over(scene.process().services, CALLER, True)
 
 
-async def forced(scene: Scene) -> None:
+async def forced(scene: ClusterScenario) -> None:
     await scene.healthy()
     scene.task = await fail_over(scene.process().services, CALLER, False)
 
 
-async def disable(scene: Scene) -> None:
+async def disable(scene: ClusterScenario) -> None:
     await scene.healthy()
     await scene.set_mode(ModeClusterMode.DISABLED)
 
 
-async def enable(scene: Scene) -> None:
+async def enable(scene: ClusterScenario) -> None:
     await disable(scene)
     await scene.carry()
     await scene.set_mode(ModeClusterMode.ENABLED)
@@ -124,7 +124,7 @@ class Troubled(Step):
 class Trouble:
     """A failure that starts when a step begins, once, for some time."""
 
-    def __init__(self, scene: Scene, step: str, fault: str, lasts: float) -> None:
+    def __init__(self, scene: ClusterScenario, step: str, fault: str, lasts: float) -> None:
         self._scene = scene
         self._fault = fault
         self._lasts = lasts
@@ -148,7 +148,7 @@ def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("openvcha.operations.steps.undeploy_steps.ACTIVE_SECONDS", 40.0)
 
 
-async def carried(scene: Scene) -> TaskRecord:
+async def carried(scene: ClusterScenario) -> TaskRecord:
     async with asyncio.timeout(LONG):
         await scene.carry_along()
     return await scene.record()
@@ -156,7 +156,9 @@ async def carried(scene: Scene) -> TaskRecord:
 
 @pytest.mark.parametrize("fault", TROUBLES)
 @each_step
-async def test_what_passes_ends_no_task(scene: Scene, begin: Begin, step: str, fault: str) -> None:
+async def test_what_passes_ends_no_task(
+    scene: ClusterScenario, begin: Begin, step: str, fault: str
+) -> None:
     """Twelve seconds without a leader, store, Patroni or infrastructure: the task goes on."""
     await begin(scene)
     trouble = Trouble(scene, step, fault, LASTS)
@@ -194,7 +196,7 @@ LASTING = [(*at, fault, reason) for at, found in ENDS.items() for fault, reason 
     ids=[f"{begin.__name__}-{step}-{fault}" for begin, step, fault, _ in LASTING],
 )
 async def test_what_does_not_pass_ends_it_with_the_reason(
-    scene: Scene, begin: Begin, step: str, fault: str, reason: str
+    scene: ClusterScenario, begin: Begin, step: str, fault: str, reason: str
 ) -> None:
     """At a deadline; until then the task shows the reason."""
     await begin(scene)
@@ -215,7 +217,7 @@ async def test_what_does_not_pass_ends_it_with_the_reason(
     assert reason in await shown
 
 
-async def _shown(scene: Scene) -> set[str]:
+async def _shown(scene: ClusterScenario) -> set[str]:
     found: set[str] = set()
     async for record in scene.journal.watch(scene.task):
         found.add(_id(record))

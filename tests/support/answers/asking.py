@@ -13,7 +13,7 @@ from tests.support.answers.beginnings import (
     single,
     witness_lost,
 )
-from tests.support.answers.stage import Begin, Stage
+from tests.support.answers.stage import Begin, ServedCluster
 from tests.support.edge import ADMINISTRATOR, PASSWORD
 
 from openvcha.api.operations import Operation
@@ -27,26 +27,26 @@ SESSION = "com.vmware.cis.session"
 UNKNOWN_TASK = "00000000-0000-4000-8000-000000000000:com.vmware.vcenter.vcha"
 
 Arguments = dict[str, Any]
-Made = Callable[[Stage, Any], Arguments]
+Made = Callable[[ServedCluster, Any], Arguments]
 """Made of the stage and of what a condition has given, if there is one."""
 
 
-def no_arguments(stage: Stage, held: Any) -> Arguments:
+def no_arguments(stage: ServedCluster, held: Any) -> Arguments:
     del stage, held
     return {}
 
 
-def of_task(stage: Stage, held: Any) -> Arguments:
+def of_task(stage: ServedCluster, held: Any) -> Arguments:
     del stage
     return {"task": held or UNKNOWN_TASK}
 
 
-def tasks_of(stage: Stage, held: Any) -> Arguments:
+def tasks_of(stage: ServedCluster, held: Any) -> Arguments:
     del stage
     return {"filter_spec": {"services": [held or CLUSTER]}}
 
 
-def join_spec(stage: Stage, held: Any) -> Arguments:
+def join_spec(stage: ServedCluster, held: Any) -> Arguments:
     del stage
     request = signing_request(ADDRESSES["PASSIVE"]).certificate.decode()
     spec = {
@@ -91,7 +91,7 @@ def with_peer(operation: Operation, **where: Any) -> Made:
     """Return the same request with a ``vc_spec``: the stage itself, but with the values given."""
     arguments = asked(operation)[1]
 
-    def made(stage: Stage, held: Any) -> Arguments:
+    def made(stage: ServedCluster, held: Any) -> Arguments:
         location = {
             "hostname": "127.0.0.1",
             "port": stage.port,

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, Scene
+from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, ClusterScenario
 
 from openvcha.api.codec.decode import decode_rest
 from openvcha.api.structures import DeploySpec, JoinRole, JoinTokenSpec
@@ -32,34 +32,34 @@ def deploy_spec(*, manual: bool = False) -> dict[str, Any]:
     }
 
 
-async def single(scene: Scene) -> None:
+async def single(scene: ClusterScenario) -> None:
     """Begin with one active node and no cluster."""
     await scene.single()
 
 
-async def healthy(scene: Scene) -> None:
+async def healthy(scene: ClusterScenario) -> None:
     """Begin with three nodes, in sync."""
     await scene.healthy()
 
 
-async def passive_lost(scene: Scene) -> None:
+async def passive_lost(scene: ClusterScenario) -> None:
     """Cut the passive's power."""
     await scene.cluster()
 
 
-async def witness_lost(scene: Scene) -> None:
+async def witness_lost(scene: ClusterScenario) -> None:
     """Cut the witness's power."""
     await scene.cluster("vcha-3")
 
 
-async def prepared(scene: Scene) -> None:
+async def prepared(scene: ClusterScenario) -> None:
     """Begin a manual deployment that waits for both nodes."""
     await scene.single()
     await scene.deploy(decode_rest(DeploySpec, deploy_spec(manual=True)))
     await scene.carry()
 
 
-async def failing_over(scene: Scene) -> None:
+async def failing_over(scene: ClusterScenario) -> None:
     """Begin a failover that is stuck in the step that must not be interrupted."""
     await scene.healthy()
     scene.world.faults.add("refuses")
@@ -68,7 +68,7 @@ async def failing_over(scene: Scene) -> None:
     assert isinstance(carrying, asyncio.Task)
 
 
-async def given_up(scene: Scene) -> None:
+async def given_up(scene: ClusterScenario) -> None:
     """Begin with a manual deployment that was undeployed before its join token was used."""
     await prepared(scene)
     scene.token = await ask_token(scene)
@@ -76,7 +76,7 @@ async def given_up(scene: Scene) -> None:
     await scene.carry()
 
 
-async def ask_token(scene: Scene) -> str:
+async def ask_token(scene: ClusterScenario) -> str:
     """Request the token with which the passive may join."""
     wanted = JoinTokenSpec(role=JoinRole.PASSIVE)
     return (await issue_token(scene.process().services, CALLER, wanted)).token.reveal()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import httpx2
-from tests.support.answers.stage import Stage
+from tests.support.answers.stage import ServedCluster
 from tests.support.edge import ADMINISTRATOR, PASSWORD
 from tests.support.waiting import until
 
@@ -71,7 +71,11 @@ class Client(Protocol):
     """One of the three ways to call an operation."""
 
     def call(
-        self, stage: Stage, operation: Operation, arguments: dict[str, Any], who: Identification
+        self,
+        stage: ServedCluster,
+        operation: Operation,
+        arguments: dict[str, Any],
+        who: Identification,
     ) -> Any:
         """Return the result. Raise Refused."""
 
@@ -91,7 +95,11 @@ class RestClient:
         return LEGACY_STATUS if self.legacy else STATUS
 
     def call(
-        self, stage: Stage, operation: Operation, arguments: dict[str, Any], who: Identification
+        self,
+        stage: ServedCluster,
+        operation: Operation,
+        arguments: dict[str, Any],
+        who: Identification,
     ) -> Any:
         """Return the result as our structures. Raise Refused."""
         reply = stage.http.request(
@@ -143,7 +151,11 @@ class SdkClient:
     """A client with the unmodified official SDK; what it raises must be the class of the error."""
 
     def call(
-        self, stage: Stage, operation: Operation, arguments: dict[str, Any], who: Identification
+        self,
+        stage: ServedCluster,
+        operation: Operation,
+        arguments: dict[str, Any],
+        who: Identification,
     ) -> Any:
         """Return the result as the SDK's own structures. Raise Refused."""
         service = SDK_SERVICES[operation.service](sdk_configuration(stage, who))
@@ -160,7 +172,7 @@ API, LEGACY, SDK = RestClient("/api"), RestClient("/rest"), SdkClient()
 CLIENTS: Mapping[str, Client] = {"rest": API, "legacy": LEGACY, "sdk": SDK}
 
 
-def sdk_configuration(stage: Stage, who: Identification) -> Any:
+def sdk_configuration(stage: ServedCluster, who: Identification) -> Any:
     """Return the configuration for the SDK's services."""
     url = f"https://{stage.where}/api"
     connector = get_requests_connector(stage.requests, url=url, msg_protocol="json")
@@ -219,7 +231,7 @@ def ours(error: Any) -> ApiError:
     return decode_error_rest({"error_type": kind.value, "messages": read, "data": data})
 
 
-def ended(client: Client, stage: Stage, result: Any) -> Any:
+def ended(client: Client, stage: ServedCluster, result: Any) -> Any:
     """Poll the task that a call started, by the same protocol; return its info when it ends."""
     task = getattr(result, "get_task_id", lambda: result)()
     who = Identification(token=stage.tokens[ADMINISTRATOR])

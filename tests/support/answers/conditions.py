@@ -12,9 +12,9 @@ from typing import Any
 from msgspec.structs import replace
 from tests.support.answers.asking import CLUSTER, Arguments
 from tests.support.answers.beginnings import ask_token, single
-from tests.support.answers.stage import Stage
+from tests.support.answers.stage import ServedCluster
 from tests.support.edge import ADMINISTRATOR
-from tests.support.simulated.cluster import Machine
+from tests.support.simulated.cluster import SimulatedNode
 
 from openvcha.api.messages import message
 from openvcha.infrastructure.queries import LISTS
@@ -24,11 +24,11 @@ from openvcha.store import keys
 from openvcha.store.records import encode
 from openvcha.tasks.journal import MAX_MATCHES
 
-Holding = Callable[[Stage], AbstractContextManager[Any]]
+Holding = Callable[[ServedCluster], AbstractContextManager[Any]]
 
 
 @contextlib.contextmanager
-def nothing(stage: Stage) -> Iterator[None]:
+def nothing(stage: ServedCluster) -> Iterator[None]:
     """Change nothing: the initial state."""
     del stage
     yield
@@ -38,7 +38,7 @@ def fault(name: str) -> Holding:
     """Inject a fault into the simulated world."""
 
     @contextlib.contextmanager
-    def holds(stage: Stage) -> Iterator[None]:
+    def holds(stage: ServedCluster) -> Iterator[None]:
         stage.scene.world.faults.add(name)
         try:
             yield
@@ -55,7 +55,7 @@ def unreadable(key: str) -> Holding:
 
 @contextlib.contextmanager
 def busy(
-    stage: Stage, service: str = CLUSTER, name: str = "failover$task", **more: Any
+    stage: ServedCluster, service: str = CLUSTER, name: str = "failover$task", **more: Any
 ) -> Iterator[str]:
     """Start an operation that no process carries out yet, and yield its task."""
     task = stage.run(
@@ -75,20 +75,20 @@ def busy(
 
 
 @contextlib.contextmanager
-def busy_without_space(stage: Stage) -> Iterator[str]:
+def busy_without_space(stage: ServedCluster) -> Iterator[str]:
     """Keep a task running while the store has no room for the request to cancel it."""
     with busy(stage) as task, fault("no space")(stage):
         yield task
 
 
 @contextlib.contextmanager
-def unreadable_task(stage: Stage) -> Iterator[str]:
+def unreadable_task(stage: ServedCluster) -> Iterator[str]:
     with busy(stage) as task, unreadable(keys.task(task))(stage):
         yield task
 
 
 @contextlib.contextmanager
-def ended_task(stage: Stage) -> Iterator[str]:
+def ended_task(stage: ServedCluster) -> Iterator[str]:
     """Let a task end at once because no process knows how to carry it out."""
     with busy(stage, name="unheard-of$task") as task:
         stage.scene.task = task
@@ -97,7 +97,7 @@ def ended_task(stage: Stage) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def many_tasks(stage: Stage) -> Iterator[str]:
+def many_tasks(stage: ServedCluster) -> Iterator[str]:
     """Store more tasks of one service than a list may return."""
     with busy(stage) as task:
         record = stage.run(stage.process.services.journal.read(task))
@@ -112,13 +112,13 @@ def many_tasks(stage: Stage) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def running_task(stage: Stage) -> Iterator[str]:
+def running_task(stage: ServedCluster) -> Iterator[str]:
     """Yield the task that was running when the stage began."""
     yield stage.scene.task
 
 
 @contextlib.contextmanager
-def join_runs(stage: Stage) -> Iterator[str]:
+def join_runs(stage: ServedCluster) -> Iterator[str]:
     """Let a node join as the passive before the call."""
     wanted = JoinArguments(role="passive", name="somebody", digest="-")
     with busy(stage, service=JOINING, name="join", arguments=wanted) as task:
@@ -126,19 +126,19 @@ def join_runs(stage: Stage) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def token(stage: Stage) -> Iterator[str]:
+def token(stage: ServedCluster) -> Iterator[str]:
     """Yield a join token for the passive, requested as a person does."""
     yield stage.run(ask_token(stage.scene))
 
 
 @contextlib.contextmanager
-def token_while_busy(stage: Stage) -> Iterator[str]:
+def token_while_busy(stage: ServedCluster) -> Iterator[str]:
     with token(stage) as text, busy(stage):
         yield text
 
 
 @contextlib.contextmanager
-def early_token(stage: Stage) -> Iterator[str]:
+def early_token(stage: ServedCluster) -> Iterator[str]:
     """Yield the join token of a deployment that was undeployed."""
     yield stage.scene.token
 
@@ -147,12 +147,12 @@ def many(kind: str, most: int) -> Holding:
     """Let the inventory hold more objects of a kind than its list may return."""
 
     @contextlib.contextmanager
-    def holds(stage: Stage) -> Iterator[None]:
+    def holds(stage: ServedCluster) -> Iterator[None]:
         world, attribute = stage.scene.world, _ATTRIBUTES[kind]
         before, machines = world.state, dict(world.machines)
         first = getattr(before.inventory, attribute)[0]
         found = tuple(replace(first, id=f"{first.id}-{number}") for number in range(most + 1))
-        world.machines.update({each.id: Machine() for each in found if kind == "VM"})
+        world.machines.update({each.id: SimulatedNode() for each in found if kind == "VM"})
         inventory = replace(before.inventory, **{attribute: found})
         world.state = replace(before, inventory=inventory)
         try:
@@ -167,7 +167,7 @@ _ATTRIBUTES = {kind: f"{kind}s" for kind in LISTS} | {"VM": "vms"}
 
 
 @contextlib.contextmanager
-def nobody_listens(stage: Stage) -> Iterator[Arguments]:
+def nobody_listens(stage: ServedCluster) -> Iterator[Arguments]:
     """Yield a port that was free a moment ago."""
     del stage
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -176,7 +176,7 @@ def nobody_listens(stage: Stage) -> Iterator[Arguments]:
 
 
 @contextlib.contextmanager
-def stranger(stage: Stage) -> Iterator[Arguments]:
+def stranger(stage: ServedCluster) -> Iterator[Arguments]:
     """Yield another vCenter, with the same users and its own certificate, without a cluster."""
     other = stage.others.stranger(single)
     thumbprint = thumbprint_sha256(other.tls.certificate.read_bytes())

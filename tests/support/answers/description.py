@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.answers.stage import Stage
+from tests.support.answers.stage import ServedCluster
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
@@ -19,7 +19,7 @@ SECONDS = 900
 HEADER = "vmware-api-session-id"
 
 
-def hold(stage: Stage, examples: int, *options: str) -> None:
+def hold(stage: ServedCluster, examples: int, *options: str) -> None:
     """Run schemathesis, and pass on what it found."""
     where = f"https://{stage.where}"
     command = [sys.executable, "-m", "schemathesis.cli"]
@@ -38,7 +38,7 @@ def hold(stage: Stage, examples: int, *options: str) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-def by_session(stage: Stage, who: str, examples: int) -> None:
+def by_session(stage: ServedCluster, who: str, examples: int) -> None:
     """Call everything except sessions, which would end the one in use."""
     session = ["--header", f"{HEADER}:{stage.tokens[who]}"] if who else []
     hold(stage, examples, "--exclude-path", "/session", *session)

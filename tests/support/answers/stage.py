@@ -29,7 +29,7 @@ from tests.support.edge import (
     make_tls,
 )
 from tests.support.simulated.process import Process
-from tests.support.simulated.scenes import Scene
+from tests.support.simulated.scenes import ClusterScenario
 
 from openvcha.api.secret import Secret
 from openvcha.api_server.app import build
@@ -44,7 +44,7 @@ from openvcha.operations.registry import Handlers
 from openvcha.store.interface import Store
 
 T = TypeVar("T")
-Begin = Callable[[Scene], Awaitable[None]]
+Begin = Callable[[ClusterScenario], Awaitable[None]]
 ROLES = {
     ADMINISTRATOR: Role.ADMINISTRATOR,
     READER: Role.READ_ONLY,
@@ -77,17 +77,17 @@ class _Loop(asyncio.SelectorEventLoop):
         return time.monotonic() * self._speed
 
 
-class Stage:
+class ServedCluster:
     """A cluster behind a server; ``scene`` is the simulation itself."""
 
     def __init__(
-        self, others: "Stages", tls: TlsFiles, *, speed: int = 1, works: bool = False
+        self, others: "ServedClusters", tls: TlsFiles, *, speed: int = 1, works: bool = False
     ) -> None:
         self.others = others
         self.tls = tls
         self._works = works
         self.port = 0
-        self.scene = Scene()
+        self.scene = ClusterScenario()
         self.scene.world.root = others.directory_of(tls)
         self.tokens: dict[str, str] = {}
         self._loop = _Loop(speed)
@@ -197,19 +197,19 @@ class Stage:
         return self.scene.world.store
 
 
-class Stages:
+class ServedClusters:
     """The stages of a module: one for each initial state, kept until the module ends."""
 
     def __init__(self, directory: Path, tls: TlsFiles) -> None:
         self._directory = directory
         self._tls = tls
-        self._open: dict[tuple[Begin, TlsFiles], Stage] = {}
+        self._open: dict[tuple[Begin, TlsFiles], ServedCluster] = {}
 
-    def __call__(self, begin: Begin) -> Stage:
+    def __call__(self, begin: Begin) -> ServedCluster:
         """Return the stage with this initial state."""
         return self._kept(begin, self._tls)
 
-    def stranger(self, begin: Begin) -> Stage:
+    def stranger(self, begin: Begin) -> ServedCluster:
         """Return a stage with its own certificate."""
         directory = self._directory / "stranger"
         if not directory.exists():
@@ -218,9 +218,9 @@ class Stages:
         return self._kept(begin, self._stranger)
 
     @contextlib.contextmanager
-    def working(self, begin: Begin) -> Iterator[Stage]:
+    def working(self, begin: Begin) -> Iterator[ServedCluster]:
         """Return a stage for a single test that carries tasks out, quickly."""
-        stage = Stage(self, self._tls, speed=SPEED, works=True)
+        stage = ServedCluster(self, self._tls, speed=SPEED, works=True)
         stage.open(begin)
         try:
             yield stage
@@ -243,9 +243,9 @@ class Stages:
             shutil.copy(source, directory / name)
         return directory
 
-    def _kept(self, begin: Begin, tls: TlsFiles) -> Stage:
+    def _kept(self, begin: Begin, tls: TlsFiles) -> ServedCluster:
         if (begin, tls) not in self._open:
-            stage = Stage(self, tls)
+            stage = ServedCluster(self, tls)
             stage.open(begin)
             self._open[begin, tls] = stage
         return self._open[begin, tls]

@@ -18,7 +18,7 @@ from tests.support.answers.asking import (
 from tests.support.answers.beginnings import ADDRESSES, single
 from tests.support.answers.clients import API, Identification
 from tests.support.answers.conditions import Holding, busy, nothing, token
-from tests.support.answers.stage import Begin, Stage
+from tests.support.answers.stage import Begin, ServedCluster
 from tests.support.edge import ADMINISTRATOR
 from tests.support.simulated.scenes import NEW
 
@@ -33,7 +33,7 @@ from openvcha.operations.steps.join_steps import JOINING
 from openvcha.store import keys
 
 
-def anything(stage: Stage, held: Any) -> bool:
+def anything(stage: ServedCluster, held: Any) -> bool:
     """Check nothing."""
     del stage, held
     return True
@@ -47,7 +47,7 @@ class Success:
     """
 
     shows: Callable[[Any, Any], bool]
-    then: Callable[[Stage, Any], bool] = anything
+    then: Callable[[ServedCluster, Any], bool] = anything
     holds: Holding = nothing
     begin: Begin | None = None
     arguments: Made | None = None
@@ -61,7 +61,7 @@ class Success:
     def beginning(self, name: str) -> Begin:
         return self.begin or asked(by_id(name))[0]
 
-    def given(self, name: str, stage: Stage, held: Any) -> Arguments:
+    def given(self, name: str, stage: ServedCluster, held: Any) -> Arguments:
         return (self.arguments or asked(by_id(name))[1])(stage, held)
 
 
@@ -69,14 +69,14 @@ class Success:
 
 
 @contextlib.contextmanager
-def something_told(stage: Stage) -> Iterator[None]:
+def something_told(stage: ServedCluster) -> Iterator[None]:
     told = EventDraft(type="test", severity=EventSeverity.INFO, message=message("event.in.sync"))
     stage.run(EventLog(stage.store).add(told))
     yield
 
 
 @contextlib.contextmanager
-def a_login(stage: Stage) -> Iterator[None]:
+def a_login(stage: ServedCluster) -> Iterator[None]:
     API.call(stage, by_id(f"{SESSION}.create"), {}, Identification(user=ADMINISTRATOR))
     yield
 
@@ -84,11 +84,11 @@ def a_login(stage: Stage) -> Iterator[None]:
 # --- what must hold afterwards
 
 
-def config(stage: Stage) -> ClusterConfig:
+def config(stage: ServedCluster) -> ClusterConfig:
     return stage.run(stage.scene.world.config())
 
 
-def names(stage: Stage) -> list[str]:
+def names(stage: ServedCluster) -> list[str]:
     return [node.name for node in config(stage).nodes]
 
 
@@ -113,7 +113,7 @@ def lists(attribute: str, identifier: str) -> Callable[[Any, Any], bool]:
     return lambda found, _: identifier in [getattr(each, attribute) for each in found]
 
 
-def task(then: Callable[[Stage], bool]) -> Success:
+def task(then: Callable[[ServedCluster], bool]) -> Success:
     return Success(is_a_task, lambda stage, _: then(stage), works=True)
 
 
@@ -123,11 +123,11 @@ def clean(result: Any, held: Any) -> bool:
     return (list(result.errors), list(result.warnings)) == ([], [])
 
 
-def sessions(stage: Stage) -> int:
+def sessions(stage: ServedCluster) -> int:
     return len(stage.run(stage.store.prefix(keys.SESSIONS)))
 
 
-def asked_to_stop(stage: Stage, held: str) -> bool:
+def asked_to_stop(stage: ServedCluster, held: str) -> bool:
     return stage.run(stage.scene.journal.read(held)).cancel_requested
 
 

@@ -18,7 +18,7 @@ ANSWER = (
 )
 
 
-class Middle:
+class TlsProxy:
     """Listens on loopback; ``plan`` has an action for each connection, the last one for all others.
 
     What he could read in the clear is in ``read``.
@@ -66,9 +66,9 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 @asynccontextmanager
 async def middle(
     target: int, plan: tuple[str, ...], tls: ssl.SSLContext
-) -> AsyncIterator[tuple[Middle, int]]:
+) -> AsyncIterator[tuple[TlsProxy, int]]:
     """Listen in front of a port of 127.0.0.1; return the man and his port."""
-    man = Middle(target, plan, tls)
+    man = TlsProxy(target, plan, tls)
     async with serving(man.meet) as port:
         yield man, port
 

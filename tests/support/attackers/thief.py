@@ -28,7 +28,7 @@ KEPT = ("node.json", "secrets.json", ACCOUNT, "tls")
 
 
 @dataclass(frozen=True)
-class Thief:
+class StolenCredentials:
     """Connects to the active at ``target`` with a copy of another node's files."""
 
     layout: Layout
@@ -104,7 +104,7 @@ class Thief:
         return True
 
 
-def copied(source: Path, target: Path, active: Identity) -> Thief:
+def copied(source: Path, target: Path, active: Identity) -> StolenCredentials:
     """Copy the files that make a node a member."""
     target.mkdir()
     for name in KEPT:
@@ -113,7 +113,7 @@ def copied(source: Path, target: Path, active: Identity) -> Thief:
             shutil.copytree(found, target / name)
         elif found.exists():
             shutil.copy2(found, target / name)
-    return Thief(Layout(target), active)
+    return StolenCredentials(Layout(target), active)
 
 
 def everything(data: bool) -> Sequence[str]:

@@ -23,7 +23,7 @@ CONNECT_SECONDS = 2
 
 
 @dataclass(frozen=True)
-class Machine:
+class ProbedNode:
     """One node's VM, judged only by its processes and its PostgreSQL."""
 
     name: str
@@ -57,7 +57,7 @@ class Machine:
         return not warned
 
 
-class World:
+class LabProbe:
     """A lab with a writer, and the queries that the walk needs."""
 
     def __init__(self, running: RunningLab) -> None:
@@ -66,7 +66,7 @@ class World:
         self.brought_up: object = None
         self.ledger = Ledger(running.lab.state().public_address, passwords["app"], running.lab.ca)
 
-    def machines(self) -> list[Machine]:
+    def machines(self) -> list[ProbedNode]:
         """Return every VM with an identity, as the process table shows it."""
         found = []
         for vm in self.running.vms():
@@ -74,7 +74,7 @@ class World:
             if not (directory / "node.json").exists():
                 continue
             on = bool(NodeProcesses().find(directory))
-            found.append(Machine(vm.name, directory, load_identity(directory), on))
+            found.append(ProbedNode(vm.name, directory, load_identity(directory), on))
         return found
 
     def takers(self) -> set[str]:

@@ -72,7 +72,7 @@ def _identity(content: bytes) -> Identity:
 
 
 @dataclass
-class Machine:
+class SimulatedNode:
     """A VM's disk and what runs on it. ``written`` is how far its copy of the data goes."""
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -118,7 +118,7 @@ class Machine:
 class Reached:
     """The store as a node reaches it, by any member: with a majority, or not at all."""
 
-    def __init__(self, world: "World") -> None:
+    def __init__(self, world: "SimulatedCluster") -> None:
         self._world = world
         self.watch = world.store.watch
 
@@ -142,14 +142,14 @@ BROKEN = 'could not access file "timescaledb": No such file or directory'
 """Why PostgreSQL of a new node does not start where it never starts."""
 
 
-class World:
+class SimulatedCluster:
     """The whole simulated world. ``faults`` names what does not work in it."""
 
     def __init__(self) -> None:
         self.store = MemoryStore()
         self.members: list[Member] = []
         self.state = first_state("127.83.1.0/24", "127.83.2.0/24", Names())
-        self.machines: dict[str, Machine] = {}
+        self.machines: dict[str, SimulatedNode] = {}
         self.faults: set[str] = set()
         self.power_looks = 0
         """How often somebody has looked at the power of all VMs."""
@@ -262,7 +262,7 @@ class World:
         assert found is not None
         return found
 
-    def machine_of(self, member: str) -> Machine | None:
+    def machine_of(self, member: str) -> SimulatedNode | None:
         found = [
             machine
             for machine in self.machines.values()
@@ -270,7 +270,7 @@ class World:
         ]
         return found[0] if found else None
 
-    def machine(self, member: str) -> Machine:
+    def machine(self, member: str) -> SimulatedNode:
         found = self.machine_of(member)
         assert found is not None
         return found
@@ -281,7 +281,7 @@ class World:
     def rename(self, member: Member, name: str) -> None:
         self.members[self.members.index(member)] = replace(member, name=name)
 
-    def at(self, address: str) -> Machine | None:
+    def at(self, address: str) -> SimulatedNode | None:
         """Return the machine that answers at an HA address."""
         found = [m for m in self.machines.values() if m.on and m.identity.ha_address == address]
         # Of two at one address, the one that holds the ports.
@@ -324,12 +324,12 @@ class World:
                 jobs.append(keep_peers_on(self.means(machine)))
             machine.beside = tuple(asyncio.create_task(job) for job in jobs)
 
-    def _reliance(self, machine: Machine) -> VotesKeeper:
+    def _reliance(self, machine: SimulatedNode) -> VotesKeeper:
         disk = VotesFile(lambda: machine.required_votes, machine.keep, machine.forget)
         reached: Any = Reached(self)
         return VotesKeeper(reached, disk, machine.identity.member, structlog.get_logger())
 
-    def means(self, machine: Machine) -> LocalMeans:
+    def means(self, machine: SimulatedNode) -> LocalMeans:
         """Return what a node knows and can do without the store."""
         member = machine.identity.member
 
@@ -402,7 +402,7 @@ class World:
 
     def join(self, files: dict[str, bytes]) -> str:
         """Add a node that a person created and started; it is in no inventory."""
-        machine = Machine(files=files)
+        machine = SimulatedNode(files=files)
         key = f"by hand: {machine.identity.member}"
         self.machines[key] = machine
         self.power_on(key)
@@ -463,7 +463,7 @@ class World:
                 continue
             await self._go_by(machine, machine.identity.member)
 
-    async def _go_by(self, machine: Machine, member: str) -> None:
+    async def _go_by(self, machine: SimulatedNode, member: str) -> None:
         if "settings are not heard" in self.faults and member != self.leads:
             return
         on = await mode_settings.requested(self.store)
@@ -532,7 +532,7 @@ class World:
             if heirs:
                 await self.lead(heirs[0])
 
-    async def _renew(self, leader: str, primary: Machine) -> None:
+    async def _renew(self, leader: str, primary: SimulatedNode) -> None:
         """Maintain the failsafe key as Patroni does, and renew what the supervisor is to."""
         found = await self.store.get(keys.PATRONI_CONFIG)
         safe = found is not None and json.loads(found.value).get(patroni_client.FAILSAFE)
@@ -587,11 +587,11 @@ class World:
                 await self._succeed(old, new)
         await self.store.put(keys.PATRONI_FAILOVER, b"{}")
 
-    async def _stop(self, machine: Machine | None) -> None:
+    async def _stop(self, machine: SimulatedNode | None) -> None:
         if machine and machine.on:
             machine.postgres, machine.demoted = "", True
 
-    async def _succeed(self, old: Machine | None, new: Machine) -> None:
+    async def _succeed(self, old: SimulatedNode | None, new: SimulatedNode) -> None:
         await self._stop(old)
         if "never promotes" in self.faults:
             return
@@ -647,7 +647,7 @@ class World:
             await self.store.put(keys.node_facts(identity.member), node_facts.encode(told), lease)
             await asyncio.sleep(4)
 
-    def _join_etcd(self, machine: Machine, identity: Identity) -> bool:
+    def _join_etcd(self, machine: SimulatedNode, identity: Identity) -> bool:
         """Learn the own member id once: it is kept on the disk for ever."""
         if "etcd never starts" in self.faults and identity.etcd_state == "existing":
             return False
@@ -659,7 +659,7 @@ class World:
                 return True
         return bool(machine.member_id)
 
-    def _publish(self, machine: Machine, identity: Identity) -> bool:
+    def _publish(self, machine: SimulatedNode, identity: Identity) -> bool:
         """Publish the own name; a removed member never gets that far."""
         for at, member in enumerate(self.members):
             if member.id == machine.member_id:
@@ -668,7 +668,7 @@ class World:
                 return True
         return False
 
-    async def _copy(self, machine: Machine, identity: Identity) -> None:
+    async def _copy(self, machine: SimulatedNode, identity: Identity) -> None:
         for attempt in count(1):
             for part in range(4):
                 await self._report(identity, CopyState.RUNNING, part, attempt)
@@ -710,7 +710,7 @@ class World:
     def add_vm(self, request: VmRequest) -> Vm:
         vm_uuid = f"uuid-{self.state.next_vm}"
         self.state, vm = local_vms.add_vm(self.state, ROOT, request, vm_uuid)
-        self.machines.setdefault(vm.id, Machine())
+        self.machines.setdefault(vm.id, SimulatedNode())
         return vm
 
     async def delete_vm(self, vm_id: str) -> None:

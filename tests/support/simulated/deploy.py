@@ -1,7 +1,7 @@
 """A deployment of the simulated cluster, as a caller starts it."""
 
 from tests.support.simulated.observations import ip
-from tests.support.simulated.scenes import NEW_WITNESS, Scene, placement
+from tests.support.simulated.scenes import NEW_WITNESS, ClusterScenario, placement
 
 from openvcha.api.structures import (
     ActiveSpec,
@@ -23,6 +23,6 @@ def spec(
     )
 
 
-async def begin(scene: Scene) -> None:
+async def begin(scene: ClusterScenario) -> None:
     await scene.single()
     await scene.deploy(spec())

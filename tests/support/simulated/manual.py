@@ -5,8 +5,8 @@ from typing import Any
 
 from msgspec.structs import replace
 from tests.support.simulated.observations import ip
-from tests.support.simulated.process import Life
-from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, Scene, placement
+from tests.support.simulated.process import CrashPoint
+from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, ClusterScenario, placement
 
 from openvcha.api.errors import ApiError
 from openvcha.api.secret import Secret
@@ -55,7 +55,7 @@ def spec(passive: bool = False, witness: bool = False) -> DeploySpec:
 class Hand:
     """A person who creates one node: requests a token, joins it, starts it."""
 
-    def __init__(self, scene: Scene, role: JoinRole, name: str = "") -> None:
+    def __init__(self, scene: ClusterScenario, role: JoinRole, name: str = "") -> None:
         self.scene = scene
         self.role = role
         self.name = name or NAMES[role]
@@ -96,7 +96,7 @@ class Hand:
         files = {path: text.reveal().encode() for path, text in info.files.items()}
         return self.scene.world.join(files)
 
-    async def come(self, life: Life | None = None) -> str:
+    async def come(self, life: CrashPoint | None = None) -> str:
         """Join while a process carries tasks out, and start."""
         carrying = asyncio.create_task(self.carried(life))
         info = await self.call()
@@ -104,7 +104,7 @@ class Hand:
         await carrying
         return machine
 
-    async def carried(self, life: Life | None = None) -> None:
+    async def carried(self, life: CrashPoint | None = None) -> None:
         """Carry out the task that this call starts."""
         async with asyncio.timeout(60):
             while await self.scene.world.store.get(keys.OPERATION) is None:  # noqa: ASYNC110 - the journal's
@@ -117,14 +117,14 @@ class Hand:
             await self.scene.carry()
 
 
-async def prepared(scene: Scene) -> None:
+async def prepared(scene: ClusterScenario) -> None:
     await scene.single()
     await scene.deploy(spec())
     await scene.carry()
     await scene.validate(TaskStatus.SUCCEEDED)
 
 
-async def complete(scene: Scene, witness: str = NEW_WITNESS) -> dict[JoinRole, str]:
+async def complete(scene: ClusterScenario, witness: str = NEW_WITNESS) -> dict[JoinRole, str]:
     await prepared(scene)
     machines = {}
     for role in ROLES:

@@ -47,7 +47,7 @@ def configured(member: str, kind: NodeKind, number: int) -> NodeConfig:
     )
 
 
-class World:
+class ObservationBuilder:
     """A cluster that a test breaks piece by piece."""
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.support.simulated.cluster import Machine, World
+from tests.support.simulated.cluster import SimulatedCluster, SimulatedNode
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
@@ -71,7 +71,7 @@ SWEPT = pytest.mark.parametrize(
 """How far apart the moments are at which a process dies: each of them has a life of its own."""
 
 
-class Life:
+class CrashPoint:
     """One process: it dies at its n-th moment, before or after its action there."""
 
     def __init__(self, dies_at: int | None = None, *, after: bool = False) -> None:
@@ -138,8 +138,8 @@ class SeenAccounts:
 class SeenStore:
     """The store as one process sees it: a ClusterStore."""
 
-    world: World
-    life: Life
+    world: SimulatedCluster
+    life: CrashPoint
 
     def _ask(self) -> None:
         self.life.check()
@@ -283,8 +283,8 @@ class SeenStore:
 class SeenInfrastructure:
     """The infrastructure as one process sees it: an Infrastructure."""
 
-    world: World
-    life: Life
+    world: SimulatedCluster
+    life: CrashPoint
 
     async def inventory(self) -> Inventory:
         self.world.power_looks += 1
@@ -370,8 +370,8 @@ class SeenInfrastructure:
 class SeenPatroni:
     """Patroni as one process sees it: a PatroniAccess."""
 
-    world: World
-    life: Life
+    world: SimulatedCluster
+    life: CrashPoint
 
     async def node(self, address: str) -> PatroniNode:
         self.life.check()
@@ -414,8 +414,8 @@ def _host(endpoint: str) -> str:
 class SeenCredentials:
     """The serving node's credentials, as its process sees them; the world renews them."""
 
-    machine: Machine
-    life: Life
+    machine: SimulatedNode
+    life: CrashPoint
 
     def authority(self) -> str:
         self.life.check()
@@ -439,8 +439,8 @@ class SeenCredentials:
 class SeenPostgres:
     """The PostgreSQL servers as one process sees them: a PostgresAccess."""
 
-    world: World
-    life: Life
+    world: SimulatedCluster
+    life: CrashPoint
 
     async def checkpoint(self, host: str) -> None:
         await self.life.before()
@@ -486,7 +486,7 @@ class SeenPostgres:
             raise PostgresUnreachable('role "rewind" does not exist')
         await self.life.after()
 
-    def _at(self, host: str) -> Machine:
+    def _at(self, host: str) -> SimulatedNode:
         machine = self.world.at(host)
         if machine is None or not machine.postgres or "no checkpoint" in self.world.faults:
             raise PostgresUnreachable(f"nobody at {host}")
@@ -498,14 +498,14 @@ class Process:
 
     def __init__(
         self,
-        world: World,
+        world: SimulatedCluster,
         identity: Identity,
-        life: Life | None = None,
+        life: CrashPoint | None = None,
         wrap: Callable[[Step], Step] = lambda step: step,
         held: SilenceDetector | None = None,
     ) -> None:
         self._wrap = wrap
-        self.life = life or Life()
+        self.life = life or CrashPoint()
         store = SeenStore(world, self.life)
         patroni = SeenPatroni(world, self.life)
         infrastructure = SeenInfrastructure(world, self.life)

@@ -1,6 +1,6 @@
 """A redeploy in the simulated cluster, as a caller starts it."""
 
-from tests.support.simulated.scenes import Scene
+from tests.support.simulated.scenes import ClusterScenario
 
 from openvcha.api.errors import ApiError
 
@@ -11,12 +11,12 @@ def said(error: ApiError) -> list[str]:
     return [text.id.removeprefix(PREFIX) for text in error.messages]
 
 
-async def reasons(scene: Scene) -> list[str]:
+async def reasons(scene: ClusterScenario) -> list[str]:
     error = (await scene.record()).error
     assert error is not None
     return said(error.to_error())
 
 
-async def begin(scene: Scene) -> None:
+async def begin(scene: ClusterScenario) -> None:
     await scene.cluster()
     await scene.redeploy()

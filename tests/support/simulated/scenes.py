@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
-from tests.support.simulated.cluster import World
-from tests.support.simulated.process import Life, Process
+from tests.support.simulated.cluster import SimulatedCluster
+from tests.support.simulated.process import CrashPoint, Process
 
 from openvcha.api.operations import Privilege
 from openvcha.api.structures import (
@@ -47,11 +47,11 @@ def placement(name: str = NEW) -> PlacementSpec:
     return PlacementSpec(name=name, folder="group-v3")
 
 
-class Scene:
+class ClusterScenario:
     """A world, and the task carried out in it."""
 
     def __init__(self) -> None:
-        self.world = World()
+        self.world = SimulatedCluster()
         self.task = ""
         self.token = ""
         """What a person was given to let a node join."""
@@ -80,7 +80,7 @@ class Scene:
             self._replicating.cancel()
             await asyncio.wait([self._replicating])
 
-    def process(self, life: Life | None = None) -> Process:
+    def process(self, life: CrashPoint | None = None) -> Process:
         """Return the service of the node that leads."""
         return Process(self.world, self._identity(), life, self.wrap, self._held)
 
@@ -135,7 +135,7 @@ class Scene:
                 work.cancel()
             await asyncio.wait(works)
 
-    async def carry_along(self, life: Life | None = None) -> None:
+    async def carry_along(self, life: CrashPoint | None = None) -> None:
         """Let each leader in turn carry the task out: a node that stops leading stops working."""
         while not (await self.record()).finished:
             await self.primary()
@@ -167,7 +167,7 @@ class Scene:
 
     async def die_in(self, step: str) -> None:
         """Start to carry the task out, and kill the process when this step has begun."""
-        life = Life()
+        life = CrashPoint()
         carrying = await self.until(step, self.process(life))
         life.died.set()
         await carrying

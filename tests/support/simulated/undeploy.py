@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.support.simulated.scenes import Scene
+from tests.support.simulated.scenes import ClusterScenario
 
 from openvcha.api.structures import (
     ConfigState,
@@ -20,19 +20,19 @@ ACTIVE, PASSIVE, WITNESS = "vcha-1-old", "vcha-2-old", "vcha-3-old"
 OTHERS = ("vcha-2", "vcha-3")
 
 
-def arm(scene: Scene) -> None:
+def arm(scene: ClusterScenario) -> None:
     """Create the files of a real node for each node."""
     for machine in scene.world.machines.values():
         machine.files.update({path: b"secret" for path in NODE_FILES if path != IDENTITY})
 
 
-async def begin(scene: Scene, spec: UndeploySpec | None = None) -> None:
+async def begin(scene: ClusterScenario, spec: UndeploySpec | None = None) -> None:
     await scene.healthy()
     arm(scene)
     await scene.undeploy(spec)
 
 
-async def validate_alone(scene: Scene, *, kept: bool) -> None:
+async def validate_alone(scene: ClusterScenario, *, kept: bool) -> None:
     """Check for one node, one vote, every acknowledged row, and no credentials of another node."""
     world = scene.world
     record = await scene.record()
@@ -56,13 +56,13 @@ async def validate_alone(scene: Scene, *, kept: bool) -> None:
     assert world.acknowledged > before
 
 
-def validate_renewed(scene: Scene) -> None:
+def validate_renewed(scene: ClusterScenario) -> None:
     """Check that they were renewed exactly once: a second authority could be an attacker's."""
     own = scene.world.machine(ACTIVE)
     assert (own.authority, own.renewing) == (1, False)
 
 
-def validate_disarmed(scene: Scene) -> None:
+def validate_disarmed(scene: ClusterScenario) -> None:
     own = scene.world.machine(ACTIVE)
     for machine in scene.world.machines.values():
         if machine is not own:
