@@ -26,8 +26,8 @@ from openvcha.node.postgres.cloning.clone_errors import ServerError
 from openvcha.node.postgres.diagnosis.missing_files import MissingFile
 from openvcha.operations.reads import get_cluster
 from openvcha.operations.redeploy import check_passive, check_witness, redeploy_passive
-from openvcha.operations.steps.commit import DELETE_SECONDS
 from openvcha.operations.steps.copy import STALL_SECONDS
+from openvcha.operations.steps.deletion import DELETE_SECONDS
 from openvcha.operations.steps.join import JOIN_SECONDS
 from openvcha.operations.steps.task_votes import OWN_SECONDS
 from openvcha.store import keys

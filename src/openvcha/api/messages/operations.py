@@ -60,6 +60,7 @@ OPERATIONS = {
     "deploy.active.network": "%s: the active node is in network %s; use that, or omit it.",
     "deploy.active.ha": "%s: the active node's HA address is %s and cannot be changed; use that.",
     "cluster.undeploy": "Undeploy the cluster.",
+    "undeploy.left": "VM %s (%s) was left behind; delete it. The reason: %s",
     "undeploy.vm.unknown": "%s: there is no virtual machine %s.",
     "undeploy.vm.other": "%s: %s is not the virtual machine of the %s node; use that one.",
     "undeploy.vm.uuid": "%s: this is not the BIOS UUID of %s; use the one that cluster.get shows.",

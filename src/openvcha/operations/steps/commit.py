@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from openvcha.api.errors import ApiError
-from openvcha.api.file_errors import file_refusal
 from openvcha.api.messages import message
 from openvcha.api.structures import ClusterState, LocalizableMessage
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, cluster_record
 from openvcha.cluster.health import assess
 from openvcha.infrastructure.inventory import Vm
 from openvcha.operations.context import Services
+from openvcha.operations.steps.deletion import delete_vm, why_left
 from openvcha.operations.steps.last_copy import last_copy
 from openvcha.operations.steps.new_node import committed, recall
 from openvcha.operations.steps.patroni_settings import PROTECT_SECONDS, protect
@@ -22,7 +22,6 @@ from openvcha.tasks.transient import WaitTimedOut
 
 HEALTHY_SECONDS = 60.0
 ACTIVE_SECONDS = 300.0
-DELETE_SECONDS, DELETE_PAUSE = 60.0, 1.0
 
 Change = Callable[[ClusterConfig, Sequence[NodeConfig], str | None], ClusterConfig]
 
@@ -69,21 +68,13 @@ class Commit(Step):
     async def _delete_old(self, ctx: TaskContext) -> None:
         """Delete the old node's VM, or tell that it is left: the new node counts in any case."""
         left: tuple[LocalizableMessage, ...] = ()
+        vm = str(ctx.state.get("old_vm") or "")
         try:
             await wait_until(ctx, lambda: self._last_copy(ctx), ACTIVE_SECONDS, fraction=0.2)
-            await wait_until(
-                ctx, lambda: self._not_deleted(ctx), DELETE_SECONDS, 0.3, pause=DELETE_PAUSE
-            )
+            await delete_vm(ctx, self._services.infrastructure, vm, 0.3)
         except (ApiError, OSError) as error:
-            vm = str(ctx.state.get("old_vm") or "")
-            left = (message("commit.left", await self._name(ctx, vm), vm, _reason(error)),)
+            left = (message("commit.left", await self._name(ctx, vm), vm, why_left(error)),)
         await ctx.leave(*left)
-
-    async def _not_deleted(self, ctx: TaskContext) -> LocalizableMessage | None:
-        # An administrator may have deleted the VM during the wait.
-        if vm := await self._remains(ctx):
-            await self._services.infrastructure.delete_vm(vm.id)
-        return None
 
     async def _name(self, ctx: TaskContext, vm_id: str) -> str:
         """Return the name of the old VM, or of its member if the inventory does not respond."""
@@ -126,14 +117,6 @@ class Commit(Step):
 
         with contextlib.suppress(WaitTimedOut):
             await wait_until(ctx, unhealthy, HEALTHY_SECONDS, fraction=0.5)
-
-
-def _reason(error: ApiError | OSError) -> str:
-    """Return why the VM is left; the last message of a timeout is its cause."""
-    if isinstance(error, ApiError):
-        return error.messages[-1].default_message if error.messages else str(error)
-    refusal = file_refusal(error)
-    return refusal.default_message if refusal else str(error)
 
 
 def _old(ctx: TaskContext) -> str | None:

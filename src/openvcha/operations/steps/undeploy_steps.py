@@ -15,6 +15,7 @@ from openvcha.node import identity, tls_files
 from openvcha.node.etcd.account import ACCOUNT
 from openvcha.node.layout import PATRONI_CONFIG, PATRONI_PASSWORDS
 from openvcha.operations.context import Services
+from openvcha.operations.steps.deletion import delete_vm, why_left
 from openvcha.operations.steps.last_copy import last_copy
 from openvcha.operations.steps.leaving_nodes import LeavingNodes, recall_leaving
 from openvcha.operations.steps.patroni_settings import (
@@ -305,7 +306,7 @@ class ReduceCluster(_UndeployStep):
         return (
             config == config.reduced_to(leaving.stays)
             and not await self._reports(leaving)
-            and not (leaving.delete and await self._vms(ctx))
+            and not (leaving.delete and await self._may_be_left(ctx))
         )
 
     async def act(self, ctx: TaskContext) -> None:
@@ -320,12 +321,28 @@ class ReduceCluster(_UndeployStep):
         if leaving.delete:
             await self._delete(ctx, leaving)
 
+    async def _may_be_left(self, ctx: TaskContext) -> bool:
+        """Return whether a VM is left; True also if that is unknown: ``act`` tells why."""
+        try:
+            return bool(await self._vms(ctx))
+        except (ApiError, OSError):
+            return True
+
     async def _delete(self, ctx: TaskContext, leaving: LeavingNodes) -> None:
-        for node in leaving.nodes:
+        """Delete the VMs, or tell which are left: the cluster is dissolved in any case."""
+        left = [await self._delete_one(ctx, node) for node in leaving.nodes]
+        await ctx.leave(*filter(None, left))
+
+    async def _delete_one(self, ctx: TaskContext, node: NodeConfig) -> LocalizableMessage | None:
+        """Delete a node's VM; return a message if it is left."""
+        infrastructure = self._services.infrastructure
+        try:
             if node.kind is NodeKind.DATA:
                 await wait_until(ctx, partial(self._last_copy, node), ACTIVE_SECONDS)
-        for vm in await self._vms(ctx):
-            await self._services.infrastructure.delete_vm(vm.id)
+            await delete_vm(ctx, infrastructure, node.vm)
+        except (ApiError, OSError) as error:
+            return message("undeploy.left", node.name, node.vm, why_left(error))
+        return None
 
     async def _last_copy(self, node: NodeConfig) -> LocalizableMessage | None:
         refusal = last_copy(await self._services.observe(), node.member, node.name)
