@@ -12,8 +12,6 @@ from socket import SHUT_RDWR, socket
 from typing import Any
 
 from psycopg import AsyncConnection, Error, sql
-from psycopg.conninfo import make_conninfo
-from psycopg.pq import PGconn, Ping
 
 from openvcha.node.engines import EngineMissing, Postgres, find_postgres
 from openvcha.node.identity import load_secrets
@@ -24,6 +22,7 @@ from openvcha.node.postgres.diagnosis.replay import HOLDERS, REPLAYED, Replay, h
 from openvcha.node.postgres.diagnosis.user_settings import survey
 from openvcha.node.postgres.leader import CONNECT_SECONDS, superuser_conninfo
 from openvcha.node.postgres.log import entries
+from openvcha.node.postgres.readiness import accepts_connections
 from openvcha.node.postgres.roles import OWN_ROLES
 from openvcha.node.postgres.server import postgres_major
 from openvcha.store.node_facts import PostgresFacts
@@ -124,8 +123,7 @@ class Superuser:
 
     async def accepts(self, host: str) -> bool:
         """Return whether a PostgreSQL accepts connections, even if it then refuses a role."""
-        place = make_conninfo(host=host, port=self._port, connect_timeout=CONNECT_SECONDS)
-        return await asyncio.to_thread(PGconn.ping, place.encode()) == Ping.OK
+        return await accepts_connections(host, self._port, CONNECT_SECONDS)
 
     async def missing_files(self, host: str) -> tuple[MissingFile, ...]:
         """Return the files that this node's databases need and that are not installed.
