@@ -172,7 +172,6 @@ ENDS: dict[tuple[Begin, str], dict[str, str]] = {
     (redeploy, "check"): {"no leader": "no.active", "infrastructure busy": "infrastructure.none"},
     (redeploy, "fence"): {"no leader": "no.active", "infrastructure busy": "infrastructure.none"},
     (redeploy, "clone.passive"): {"infrastructure busy": "infrastructure.vm.busy"},
-    (redeploy, "join.passive"): {"patroni silent": "last.copy"},
     (redeploy_witness, "fence"): {"no leader": "no.active"},
     (deploy, "check"): {"no leader": "no.active", "infrastructure busy": "infrastructure.none"},
     (deploy, "clone.witness"): {"infrastructure busy": "infrastructure.vm.busy"},
