@@ -179,7 +179,6 @@ ENDS: dict[tuple[Begin, str], dict[str, str]] = {
     (undeploy, "check"): {"no leader": "no.active"},
     (undeploy, "votes"): {"no leader": "no.active"},
     (undeploy, "release"): {"patroni silent": "progress.release"},
-    (undeploy, "alone"): {"infrastructure busy": "infrastructure.none"},
     (planned, "check"): {"no leader": "no.active"},
     (planned, "switch"): {"no leader": "progress.failover.switch"},
     (disable, "check"): {"no leader": "no.active"},
