@@ -246,7 +246,7 @@ def test_in_maintenance_the_loss_is_told_though_the_store_names_the_passive(
     refused = node(running, "promote", passive, "--yes", typed="y\n")
     assert (refused.returncode, "name does not match" in refused.stderr) == (1, True), refused
     assert "Nothing" not in refused.stdout
-    assert "in the mode MAINTENANCE it continues alone" in refused.stdout
+    assert "In the mode MAINTENANCE the active may continue alone" in refused.stdout
     assert missing in refused.stdout
     assert "the leader key until 20" in refused.stdout
     done = node(running, "promote", passive, typed=f"{passive}\n")
