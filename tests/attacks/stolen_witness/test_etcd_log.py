@@ -110,7 +110,7 @@ async def test_each_etcd_writes_half_of_a_token_there(store: Store) -> None:
 
 
 async def replace_the_account(store: Store) -> None:
-    """Give the data nodes another account, as an undeploy does."""
+    """Replace the account of the data nodes, as an undeploy does."""
     new = new_data_account()
     async with client(store.data, store.own) as before, client(store.data, new) as after:
         await before.accounts.grant_all(new)

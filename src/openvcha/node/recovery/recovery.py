@@ -118,7 +118,7 @@ def _now() -> dt.datetime:
 
 
 def _untold(_: str) -> None:
-    """Tell nobody."""
+    """Discard the text."""
 
 
 @dataclass(frozen=True)
