@@ -113,10 +113,11 @@ def test_who_is_interrupted_takes_down_what_is_up(tmp_path: Path) -> None:
         import pathlib, pytest, time
         @pytest.fixture
         def lab():
-            pathlib.Path("{up}").touch()
             yield
             pathlib.Path("{down}").touch()
-        def test_it(lab): time.sleep(600)
+        def test_it(lab):
+            pathlib.Path("{up}").touch()  # pytest takes down only a fixture that is complete
+            time.sleep(600)
     """
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
     with subprocess.Popen(

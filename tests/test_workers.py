@@ -148,11 +148,12 @@ def test_who_interrupts_a_parallel_run_leaves_nothing_up(tmp_path: Path) -> None
         folder = pathlib.Path(__file__).parent
         @pytest.fixture
         def lab():
-            (folder / "up").touch()
             yield
             time.sleep({LONGER_THAN_XDIST_WAITS})
             (folder / "down").touch()
-        def test_it(lab): time.sleep(600)
+        def test_it(lab):
+            (folder / "up").touch()  # pytest takes down only a fixture that is complete
+            time.sleep(600)
     """
     by_terminal, alone = tmp_path / "terminal", tmp_path / "alone"
     for folder in (by_terminal, alone):
