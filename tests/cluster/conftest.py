@@ -6,4 +6,5 @@ from tests.support.simulated.observations import ObservationBuilder
 
 @pytest.fixture
 def world() -> ObservationBuilder:
+    """Return a builder that starts from a healthy cluster."""
     return ObservationBuilder()

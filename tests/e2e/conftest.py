@@ -35,6 +35,7 @@ class Labs:
         return self._lab
 
     def reset(self) -> None:
+        """End the running lab, if any."""
         self._lab = None
         self._up.close()
 
@@ -48,6 +49,7 @@ class Labs:
 
 @pytest.fixture(scope="session")
 def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labs]:
+    """Yield the labs of this session, one at a time."""
     labs = Labs(lambda: tmp_path_factory.mktemp("labs"))
     yield labs
     labs.reset()

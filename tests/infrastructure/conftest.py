@@ -47,11 +47,13 @@ time.sleep(600)
 
 @pytest.fixture
 def processes() -> StandInProcesses:
+    """Return stand-ins for the processes of VMs."""
     return StandInProcesses()
 
 
 @pytest.fixture
 def starter() -> DetachedStarter:
+    """Return a starter of the stand-in program."""
     return DetachedStarter((sys.executable, "-c", STAND_IN))
 
 
@@ -75,6 +77,7 @@ async def infrastructure(
 
 @pytest.fixture
 def request_1() -> VmRequest:
+    """Return a request for a VM."""
     return VmRequest(
         token="deploy-1",
         name="vcha-passive",

@@ -12,6 +12,7 @@ asyncio.set_event_loop(None)
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Yield nodes with real engines on this machine."""
     made = Lab(tmp_path_factory.mktemp("lab"))
     yield made
     made.end()

@@ -45,7 +45,7 @@ def said(error: ApiError) -> list[str]:
 
 
 def named(scene: ClusterScenario, **changes: str) -> UndeploySpec:
-    """Return a specification that names both VMs, but for ``changes``: passive_vm, witness_uuid…"""
+    """Return a specification that names both VMs, with ``changes`` such as ``passive_vm``."""
 
     def node(role: str, name: str) -> NodeVmInfo:
         vm = scene.world.state.inventory.vm_by_name(name)

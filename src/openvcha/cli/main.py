@@ -64,9 +64,9 @@ app = typer.Typer(
 )
 
 
-@app.callback()
+@app.callback(help="An open vCenter High Availability cluster.")
 def vcha() -> None:
-    """An open vCenter High Availability cluster."""
+    """Do nothing: the commands below it do the work."""
 
 
 def main() -> None:

@@ -17,7 +17,9 @@ class Timed(Protocol):
     """A record with the time of its creation."""
 
     @property
-    def time(self) -> datetime: ...
+    def time(self) -> datetime:
+        """Return that time."""
+        ...
 
 
 T = TypeVar("T", bound=Timed)

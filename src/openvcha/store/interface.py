@@ -253,11 +253,11 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class EndpointStatus:
-    """The view of one member. ``leader`` 0: it knows no leader. ``db_size`` in bytes;
-    ``db_in_use`` is the size after a defragmentation.
+    """The view of one member.
 
-    All members of one cluster have the same ``cluster_id``. ``full``: a member, this one or
-    another, has reached its quota.
+    ``leader`` 0: it knows no leader. ``db_size`` in bytes; ``db_in_use`` is the size after a
+    defragmentation. All members of one cluster have the same ``cluster_id``. ``full``: a member,
+    this one or another, has reached its quota.
     """
 
     member_id: int

@@ -294,7 +294,6 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def records(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fill the store with keys and members whose names are hostile text."""
-
     made: Any = SimpleNamespace(differing=giving([HOSTILE]))
     member = MemberSpace(1, HOSTILE, HOSTILE, 1, 1)
 

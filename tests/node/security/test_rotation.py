@@ -228,7 +228,7 @@ class Records(SealedStore):
 
 
 def without_the_old_key(pending: rotation.Rotation) -> rotation.Rotation:
-    """What is in place at the end: the records are sealed by the new key alone."""
+    """Return what is in place at the end: the records are sealed by the new key alone."""
     kept = msgspec.structs.replace(pending.secrets, records_before=None)
     changed = {**pending.files, SECRETS: Secret(encode_secrets(kept).decode())}
     return msgspec.structs.replace(pending, files=changed)

@@ -42,6 +42,7 @@ class ErrorReportingGroup(TyperGroup):
             return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
         with reporting_errors():
             return super().invoke(ctx)
 

@@ -113,10 +113,12 @@ class LocalInfrastructure:
         return with_space(stored, self._machine.disk_usage)
 
     async def vm_by_token(self, token: str) -> Vm | None:
+        """Return the VM created for this token, if any."""
         vm = (await self._stored()).vm_by_token(token)
         return await self._with_power(vm) if vm else None
 
     async def create_vm(self, request: VmRequest) -> Vm:
+        """Create the VM's entry and directory; for a known token, return its VM."""
         bios_uuid = str(self._machine.new_uuid())
         vm = await asyncio.to_thread(self._create_vm, request, bios_uuid)
         return await self._with_power(vm)
@@ -131,6 +133,7 @@ class LocalInfrastructure:
         return vm
 
     async def write_files(self, vm_id: str, files: Mapping[str, bytes]) -> None:
+        """Write files to the directory of a VM that is off."""
         async with self._alone(vm_id):
             vm = await self._vm(vm_id)
             directory = Path(vm.directory)
@@ -141,6 +144,7 @@ class LocalInfrastructure:
             await asyncio.to_thread(_write_files, directory, dict(files))
 
     async def read_file(self, vm_id: str, path: str) -> bytes:
+        """Return a file of the VM's directory."""
         vm = await self._vm(vm_id)
         try:
             return await asyncio.to_thread(path_below(Path(vm.directory), path).read_bytes)
@@ -148,16 +152,19 @@ class LocalInfrastructure:
             fail(ErrorType.NOT_FOUND, message("infrastructure.file.missing", vm.name, path))
 
     async def power_on(self, vm_id: str) -> None:
+        """Start the VM's supervisor, unless it runs."""
         async with self._alone(vm_id):
             vm = await self._vm(vm_id)
             await self._power.switch_on(Path(vm.directory), vm.name)
 
     async def power_off(self, vm_id: str) -> None:
+        """Kill all processes of the VM."""
         async with self._alone(vm_id):
             vm = await self._vm(vm_id, deleting=True)
             await self._power.switch_off(Path(vm.directory), vm.name)
 
     async def delete_vm(self, vm_id: str) -> None:
+        """Kill all processes of the VM, and delete its directory and entry."""
         async with self._alone(vm_id):
             vm = await asyncio.to_thread(self._file.change, vms.mark_deleting(vm_id))
             if vm is None:
@@ -175,6 +182,7 @@ class LocalInfrastructure:
             await asyncio.to_thread(self._file.change, vms.remove_vm(vm_id))
 
     async def address_in_use(self, address: str, ignoring: Iterable[str] = ()) -> bool:
+        """Return whether another VM has the address, or anything responds at it."""
         skipped = frozenset(ignoring)
         inventory = await self._stored()
         if inventory.vm_by_address(address, skipped) is not None:
@@ -186,9 +194,11 @@ class LocalInfrastructure:
         return await asyncio.to_thread(self._machine.answers, address)
 
     def unsupported_family(self, family: IpFamily) -> LocalizableMessage | None:
+        """Return the refusal of IPv6; None for IPv4."""
         return message("infrastructure.ipv6") if family == IpFamily.IPV6 else None
 
     async def free_bytes(self, datastore: str) -> int:
+        """Return the free bytes of the datastore's file system, less its reserve."""
         measured = await asyncio.to_thread(
             with_space, await self._stored(), self._machine.disk_usage
         )

@@ -62,6 +62,7 @@ class DetachedStarter:
         self.command = tuple(command)
 
     async def __call__(self, directory: Path, console: Path) -> int:
+        """Start the command; return its process id. Raises StartFailed."""
         return await asyncio.to_thread(self._start, directory, console)
 
     def _start(self, directory: Path, console: Path) -> int:

@@ -13,10 +13,14 @@ class Usage(Protocol):
     """The result of `shutil.disk_usage`, in bytes."""
 
     @property
-    def total(self) -> int: ...
+    def total(self) -> int:
+        """Return the size of the file system."""
+        ...
 
     @property
-    def free(self) -> int: ...
+    def free(self) -> int:
+        """Return its free space."""
+        ...
 
 
 DiskUsage = Callable[[Path], Usage]

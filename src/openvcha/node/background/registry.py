@@ -75,7 +75,6 @@ ALL_JOBS: Mapping[str, BackgroundJob] = {
 
 async def run_jobs(context: NodeContext, jobs: Mapping[str, BackgroundJob] = ALL_JOBS) -> None:
     """Run all jobs until canceled; a failing job does not affect the others."""
-
     async with asyncio.TaskGroup() as group:
         for name, job in jobs.items():
             backoff = Backoff(first=RETRY_SECONDS)

@@ -18,10 +18,10 @@ class KeptRecords:
 
     A node that has had one must not start over without it, even if it was deleted in the store. The
     first line of a file is the revision of its value (for the roll, its number); the value follows.
+    The one process that ``writes`` changes the files; the others only read them.
     """
 
     def __init__(self, layout: Layout, *, writes: bool) -> None:
-        """``writes``: this process writes the files; the others only read them."""
         self._folder = layout.kept_records
         self._paths = {key: str(self._folder / name) for key, name in KEPT.items()}
         self._writes = writes

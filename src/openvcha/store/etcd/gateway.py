@@ -116,7 +116,6 @@ class Gateway:
         ``fresh`` first makes the endpoint catch up with the quorum, for a request that it answers
         from memory.
         """
-
         if fresh:
             return (await self.read_both(QUORUM_READ, request))[1]
 

@@ -12,7 +12,10 @@ Fields = dict[str, Any]
 
 @dataclass(frozen=True)
 class PatroniNode:
-    """The report of one Patroni on its PostgreSQL. ``state`` is Patroni's word: ``streaming``…"""
+    """The report of one Patroni on its PostgreSQL.
+
+    ``state`` is Patroni's word, e.g. ``streaming``.
+    """
 
     role: str
     state: str

@@ -60,6 +60,7 @@ class PendingConnection:
     until: float
 
     def close(self) -> None:
+        """Close the socket; ignore its errors."""
         with contextlib.suppress(OSError):
             self.request.close()
 
