@@ -19,7 +19,7 @@ AWAITED = {
     ("node/process/managed_process.py", "self._keep()"),  # catches errors of starting and watching
     ("node/process/managed_process.py", "self._open(gate)"),
     (
-        "node/background/task_votes.py",
+        "node/background/required_votes.py",
         "self._watch()",
     ),  # its end ends the job, which is supervised
     ("node/supervisor/supervisor.py", "asked"),

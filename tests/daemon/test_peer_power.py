@@ -24,10 +24,14 @@ from openvcha.daemon.peer_power import (
     parse_voters,
 )
 from openvcha.infrastructure.inventory import Inventory, Vm
-from openvcha.node.background.task_votes import CONFIRM_SECONDS
+from openvcha.node.background.required_votes import CONFIRM_SECONDS
 from openvcha.node.identity import MAX_STOPPED_STORE, Identity, Timers
 from openvcha.node.layout import Layout
-from openvcha.node.local_records.task_votes import FRESH_SECONDS, RequiredVotes, save_required_votes
+from openvcha.node.local_records.required_votes import (
+    FRESH_SECONDS,
+    RequiredVotes,
+    save_required_votes,
+)
 from openvcha.node.security.tls import NodeTls
 
 pytestmark = pytest.mark.looptime

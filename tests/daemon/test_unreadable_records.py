@@ -44,7 +44,7 @@ KEYS = [
     keys.CLUSTER,
     keys.OPERATION,
     keys.REQUIRED_VOTES,
-    keys.required_vms_seen("a-1"),
+    keys.required_votes_confirmed("a-1"),
     keys.DEFRAGMENTATION,
     keys.ROLL,
     keys.EVENTS_MEMORY,

@@ -17,8 +17,8 @@ from tests.support.simulated.scenes import NEW, NEW_WITNESS, ClusterScenario, pl
 
 from openvcha.api.structures import TaskStatus, UndeploySpec, WitnessRedeploySpec
 from openvcha.daemon.peer_power import LOOK_SECONDS
-from openvcha.node.local_records.task_votes import RequiredVotes
-from openvcha.operations.steps.task_votes import OTHERS_SECONDS
+from openvcha.node.local_records.required_votes import RequiredVotes
+from openvcha.operations.steps.required_votes import OTHERS_SECONDS
 from openvcha.store import keys
 
 pytestmark = SIMULATED

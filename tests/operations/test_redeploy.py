@@ -29,7 +29,7 @@ from openvcha.operations.redeploy import check_passive, check_witness, redeploy_
 from openvcha.operations.steps.copy import STALL_SECONDS
 from openvcha.operations.steps.deletion import DELETE_SECONDS
 from openvcha.operations.steps.join import JOIN_SECONDS
-from openvcha.operations.steps.task_votes import OWN_SECONDS
+from openvcha.operations.steps.required_votes import OWN_SECONDS
 from openvcha.store import keys
 from openvcha.store.node_facts import Override, PostgresFacts
 from openvcha.tasks.record import to_info

@@ -80,7 +80,7 @@ async def test_the_store_elects_nobody_anew(scene: ClusterScenario) -> None:
     await validate_alone(scene, kept=True)
 
 
-async def test_nobody_is_relied_on_once_the_votes_are_gone(scene: ClusterScenario) -> None:
+async def test_no_vote_is_required_once_the_votes_are_gone(scene: ClusterScenario) -> None:
     """The active's etcd stops to load new certificates: removed nodes would be powered on again."""
     await begin(scene)
     carrying = await scene.until("release")

@@ -16,7 +16,7 @@ def witness_permissions(member: str) -> tuple[Permission, ...]:
         Permission(keys.PATRONI_SYNC),
         Permission(keys.node(member), write=True),
         Permission(keys.REQUIRED_VOTES),
-        Permission(keys.required_vms_seen(member), write=True),
+        Permission(keys.required_votes_confirmed(member), write=True),
     )
 
 

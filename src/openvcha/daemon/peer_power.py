@@ -2,7 +2,7 @@
 
 Tasks live in the store and wait for it, so this reads only the node's own disk, its own etcd member
 and the infrastructure. It runs on every node: any of them may be the only one left. Once the task
-has ended, a background job deletes the list of votes: see node/background/task_votes.py.
+has ended, a background job deletes the required votes: see node/background/required_votes.py.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from openvcha.node.http import ask
 from openvcha.node.identity import Identity, Timers
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import load_kept
-from openvcha.node.local_records.task_votes import (
+from openvcha.node.local_records.required_votes import (
     RequiredVotes,
     is_fresh,
     load_required_votes,

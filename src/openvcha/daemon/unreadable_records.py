@@ -14,7 +14,7 @@ from openvcha.api_server.auth.sessions import SessionRecord
 from openvcha.api_server.auth.users import User
 from openvcha.cluster.config import ClusterConfig
 from openvcha.events.log import ReportedState
-from openvcha.node.local_records.task_votes import RequiredVotes
+from openvcha.node.local_records.required_votes import RequiredVotes
 from openvcha.operations.join_tokens import TokenRecord
 from openvcha.store import keys
 from openvcha.store.clone_reports import CopyReport
@@ -78,7 +78,7 @@ READERS: Final[tuple[tuple[str, Reader], ...]] = (
     (keys.DEFRAGMENTATION, _name),
     (keys.ROLL, _decoded_as(Roll)),
     (keys.REQUIRED_VOTES, _decoded_as(RequiredVotes)),
-    (f"{keys.REQUIRED_VMS_SEEN}.+", _name),
+    (f"{keys.REQUIRED_VOTES_CONFIRMED}.+", _name),
     (keys.EVENTS_MEMORY, _decoded_as(ReportedState)),
     (f"{keys.TASKS}.+", _decoded_as(TaskRecord)),
     (f"{keys.USERS}.+", _decoded_as(User)),
@@ -104,7 +104,7 @@ SCANNED_PREFIXES: Final = (
     keys.DEFRAGMENTATION,
     keys.ROLL,
     keys.REQUIRED_VOTES,
-    keys.REQUIRED_VMS_SEEN,
+    keys.REQUIRED_VOTES_CONFIRMED,
     keys.EVENTS_MEMORY,
     keys.TASKS,
     keys.USERS,

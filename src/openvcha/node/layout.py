@@ -44,7 +44,7 @@ class Layout:
 
     @property
     def required_votes(self) -> Path:
-        """The VMs whose votes the store needs while a task changes the voters."""
+        """The required votes: the VMs that the store needs while a task changes the voters."""
         return self.root / REQUIRED_VOTES
 
     @property

@@ -22,7 +22,7 @@ DEFRAGMENTATION: Final = ROOT + "room"
 """Lock of the node that defragments the store's members."""
 ASIDE: Final = ROOT + "aside/"
 REQUIRED_VOTES: Final = ROOT + "relied"
-REQUIRED_VMS_SEEN: Final = ROOT + "heeded/"
+REQUIRED_VOTES_CONFIRMED: Final = ROOT + "heeded/"
 
 PATRONI_NAMESPACE: Final = ROOT + "patroni/"
 PATRONI_SCOPE: Final = "cluster"
@@ -91,9 +91,9 @@ def node_facts(member: str) -> str:
     return f"{node(member)}facts"
 
 
-def required_vms_seen(member: str) -> str:
+def required_votes_confirmed(member: str) -> str:
     """Return the key under which a node reports the revision of REQUIRED_VOTES on its disk."""
-    return REQUIRED_VMS_SEEN + part(member)
+    return REQUIRED_VOTES_CONFIRMED + part(member)
 
 
 def join(role: str) -> str:

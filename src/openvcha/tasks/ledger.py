@@ -39,7 +39,7 @@ class TaskWriter:
     async def finish(self, task_id: str, change: Change) -> TaskRecord:
         """Write the end of a task and free the operation, in one transaction.
 
-        It deletes the record of required VMs even if the hold is gone: no other task is executing.
+        It deletes the required votes even if the hold is gone: no other task is executing.
         A task that has already ended stays unchanged.
         """
         return await self._persist(task_id, change, ending=True)

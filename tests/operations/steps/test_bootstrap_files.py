@@ -135,7 +135,7 @@ async def test_a_witness_asks_the_store_by_an_account_of_its_own(tmp_path: Path)
     (tmp_path / ACCOUNT).write_bytes(found[ACCOUNT])
     account, permissions = accounts["vcha-new-1"]
     assert load_account(tmp_path) == account
-    own = [keys.node("vcha-new-1"), keys.required_vms_seen("vcha-new-1")]
+    own = [keys.node("vcha-new-1"), keys.required_votes_confirmed("vcha-new-1")]
     assert [one.key for one in permissions if one.write] == own
     assert account.password.reveal() not in (tmp_path / "active" / ACCOUNT).read_text()
 

@@ -28,11 +28,11 @@ from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.local import vms as local_vms
 from openvcha.infrastructure.local.setup import Names, first_state
-from openvcha.node.background.task_votes import VotesFile, VotesKeeper
+from openvcha.node.background.required_votes import RequiredVotesFile, RequiredVotesKeeper
 from openvcha.node.etcd.account import new_account
 from openvcha.node.identity import IDENTITY, Identity, encode_identity
 from openvcha.node.layout import REQUIRED_VOTES
-from openvcha.node.local_records.task_votes import (
+from openvcha.node.local_records.required_votes import (
     RequiredVotes,
     decode_required_votes,
     encode_required_votes,
@@ -319,15 +319,15 @@ class SimulatedCluster:
         machine = self.machines[vm_id]
         if not machine.on:
             machine.running = asyncio.create_task(self._live(vm_id), name=f"node {vm_id}")
-            jobs = [self._reliance(machine).run()]
+            jobs = [self._required_votes_keeper(machine).run()]
             if self.heals:
                 jobs.append(keep_peers_on(self.means(machine)))
             machine.beside = tuple(asyncio.create_task(job) for job in jobs)
 
-    def _reliance(self, machine: SimulatedNode) -> VotesKeeper:
-        disk = VotesFile(lambda: machine.required_votes, machine.keep, machine.forget)
+    def _required_votes_keeper(self, machine: SimulatedNode) -> RequiredVotesKeeper:
+        disk = RequiredVotesFile(lambda: machine.required_votes, machine.keep, machine.forget)
         reached: Any = Reached(self)
-        return VotesKeeper(reached, disk, machine.identity.member, structlog.get_logger())
+        return RequiredVotesKeeper(reached, disk, machine.identity.member, structlog.get_logger())
 
     def means(self, machine: SimulatedNode) -> LocalMeans:
         """Return what a node knows and can do without the store."""

@@ -57,7 +57,7 @@ async def stand_alone(store: StoreWithAccounts, identity: Identity, own: Account
     actions: list[Action] = [Delete(key) for key in DELETED_KEYS]
     actions += [
         Delete(prefix, prefix=True)
-        for prefix in (keys.PATRONI_MEMBERS, keys.NODES, keys.REQUIRED_VMS_SEEN)
+        for prefix in (keys.PATRONI_MEMBERS, keys.NODES, keys.REQUIRED_VOTES_CONFIRMED)
     ]
     actions += [_end(kv, record, identity) for kv, record in unfinished.items()]
     actions += _protecting(config) if config else ()

@@ -10,9 +10,9 @@ from openvcha.node.background.expulsion import watch_expulsion
 from openvcha.node.background.facts import FactsPublisher, PostgresSurvey, gather_facts
 from openvcha.node.background.orphans import end_orphans
 from openvcha.node.background.rejoin import rejoin
+from openvcha.node.background.required_votes import keep_required_votes
 from openvcha.node.background.rotation_runner import run_rotations
 from openvcha.node.background.store_space import keep_space
-from openvcha.node.background.task_votes import keep_votes
 from openvcha.node.process.backoff import Backoff
 from openvcha.node.process.supervised_loop import run_forever
 from openvcha.store.errors import StoreError
@@ -68,7 +68,7 @@ ALL_JOBS: Mapping[str, BackgroundJob] = {
     "orphans": end_orphans,
     "view": observe_connectivity,
     "room": keep_space,
-    "votes that a task needs": keep_votes,
+    "required votes": keep_required_votes,
     "renewal": run_rotations,
 }
 

@@ -19,8 +19,8 @@ from openvcha.node.etcd.sealed_store import sealed_store
 from openvcha.node.identity import Identity, save_identity
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import forget_others
+from openvcha.node.local_records.required_votes import forget_required_votes
 from openvcha.node.local_records.sealed_records import forget_kept
-from openvcha.node.local_records.task_votes import forget_required_votes
 from openvcha.node.postgres.cloning.clone import remove_tree
 from openvcha.node.postgres.cloning.data_backup import restore_backup
 from openvcha.node.process.managed_process import Part

@@ -20,14 +20,14 @@ from openvcha.operations.steps.new_node import (
     ROLES,
     NewNode,
     committed,
+    in_service,
     leads,
     recall,
-    relied_on,
     remember,
 )
 from openvcha.operations.steps.power import write_files
 from openvcha.operations.steps.quorum import remove_voter
-from openvcha.operations.steps.task_votes import record_required_vms, required_vms_file
+from openvcha.operations.steps.required_votes import initial_required_votes, record_required_votes
 from openvcha.operations.waiting import wait_until
 from openvcha.store import keys
 from openvcha.store.interface import Member
@@ -51,7 +51,7 @@ class Clone(Step):
 
     async def done(self, ctx: TaskContext) -> bool:
         """Return whether etcd has a voter of that name and its VM is powered on."""
-        if await relied_on(self._services, ctx, self._role):
+        if await in_service(self._services, ctx, self._role):
             return True
         node = recall(ctx, self._role)
         if node.vm is None or not await self._votes(node):
@@ -65,13 +65,13 @@ class Clone(Step):
         services = self._services
         await ctx.progress(0.0, message("progress.clone", node.placement.name))
         # Before the VM exists: if our own disk is full, there is nothing to roll back yet.
-        await record_required_vms(services, ctx)
+        await record_required_votes(services, ctx)
         vm = await services.infrastructure.create_vm(
             request_at(node.placement, node.token, (node.ha_address,))
         )
         node = msgspec.structs.replace(node, vm=vm.id, bios_uuid=vm.bios_uuid)
         await remember(ctx, self._role, node)
-        await record_required_vms(services, ctx)
+        await record_required_votes(services, ctx)
         await self._register(ctx, node)
         await self._start(ctx, node, vm)
         await wait_until(ctx, lambda: self._not_voting(node), PROMOTE_SECONDS, fraction=0.5)
@@ -102,13 +102,13 @@ class Clone(Step):
         return message(said, vm.name, vm.id)
 
     async def _rely_still(self, ctx: TaskContext, node: NewNode) -> None:
-        """Record the required VMs while the new node may vote, if that is possible.
+        """Record the required votes while the new node may vote, if that is possible.
 
         If it is not, its vote must be removed anyway: otherwise it would be needed forever.
         """
         if await self._member(node):
             with contextlib.suppress(WaitTimedOut):
-                await record_required_vms(self._services, ctx)
+                await record_required_votes(self._services, ctx)
 
     async def _adopt(self, ctx: TaskContext, node: NewNode) -> None:
         """Commit a node that has taken over meanwhile: its writes must not be lost."""
@@ -162,7 +162,7 @@ class Clone(Step):
         infrastructure = self._services.infrastructure
         if vm.power_state is not VmPowerState.POWERED_ON:
             files = await files_of(self._services, node)
-            files |= await required_vms_file(self._services, ctx)
+            files |= await initial_required_votes(self._services, ctx)
             await write_files(infrastructure, vm, files)
         await infrastructure.power_on(vm.id)
 

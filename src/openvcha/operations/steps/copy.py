@@ -11,7 +11,7 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.operations.context import Services
-from openvcha.operations.steps.new_node import NewNode, recall, relied_on
+from openvcha.operations.steps.new_node import NewNode, in_service, recall
 from openvcha.store import keys
 from openvcha.store.clone_reports import CopyReport, CopyState
 from openvcha.store.errors import StoreUnavailable
@@ -57,7 +57,7 @@ class Copy(Step):
 
     async def done(self, ctx: TaskContext) -> bool:
         """Return whether the node reports a durable copy."""
-        if await relied_on(self._services, ctx, self._role):
+        if await in_service(self._services, ctx, self._role):
             return True
         report = await self._report(recall(ctx, self._role))
         return report is not None and report.state is CopyState.DONE

@@ -7,9 +7,9 @@ from openvcha.cluster.config import NodeConfig, NodeKind
 from openvcha.operations.context import Services
 from openvcha.operations.preconditions import require_still
 from openvcha.operations.steps.last_copy import last_copy
-from openvcha.operations.steps.new_node import relied_on
+from openvcha.operations.steps.new_node import in_service
 from openvcha.operations.steps.quorum import SILENT, SILENT_SECONDS, SilenceWatch, remove_voter
-from openvcha.operations.steps.task_votes import record_required_vms
+from openvcha.operations.steps.required_votes import record_required_votes
 from openvcha.operations.waiting import wait_until
 from openvcha.store import keys
 from openvcha.tasks.steps import Step, TaskContext
@@ -34,9 +34,9 @@ class Fence(Step):
         self._operation = operation
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Return whether the old node is fenced or gone, or its successor is relied on."""
+        """Return whether the old node is fenced or gone, or its successor is in service."""
         old = await self._old(ctx)
-        if old is None or await relied_on(self._services, ctx, self._role):
+        if old is None or await in_service(self._services, ctx, self._role):
             return True
         return await self._threat(old) is None and (bool(old.vm) or SILENT in ctx.state)
 
@@ -47,7 +47,7 @@ class Fence(Step):
             return
         await ctx.progress(0.1, message("progress.fence", old.name))
         await self._require(old)
-        await record_required_vms(self._services, ctx)
+        await record_required_votes(self._services, ctx)
         seconds = FENCE_SECONDS if old.vm else SILENT_SECONDS
         await wait_until(ctx, lambda: self._press(ctx, old), seconds, fraction=0.5)
         # From now on its successor may answer at its address.

@@ -8,7 +8,7 @@ from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster import mode_settings, patroni_client
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.operations.context import Services
-from openvcha.operations.steps.new_node import NewNode, leads, recall, relied_on
+from openvcha.operations.steps.new_node import NewNode, in_service, leads, recall
 from openvcha.operations.steps.patroni_settings import protect, protects
 from openvcha.operations.waiting import wait_until
 from openvcha.store import keys, node_facts
@@ -35,7 +35,7 @@ class Join(Step):
 
     async def done(self, ctx: TaskContext) -> bool:
         """Return whether Patroni would accept the node in a failover."""
-        if await relied_on(self._services, ctx, self._role):
+        if await in_service(self._services, ctx, self._role):
             return True
         unmet = await self._unmet(recall(ctx, self._role))
         return unmet is None and await protects(self._services)

@@ -26,10 +26,10 @@ from openvcha.operations.steps.new_node import (
     ROLES,
     WITNESS,
     NewNode,
+    in_service,
     leads,
     member_name,
     recall,
-    relied_on,
     remember,
     unmanaged_placement,
 )
@@ -130,7 +130,7 @@ class AwaitVoter(Clone):
 
     async def done(self, ctx: TaskContext) -> bool:
         """Return whether etcd has a voter of that name."""
-        if await relied_on(self._services, ctx, self._role):
+        if await in_service(self._services, ctx, self._role):
             return True
         return await self._votes(recall(ctx, self._role))
 

@@ -93,7 +93,7 @@ async def leads(services: Services, node: NewNode) -> bool:
     return await patroni_client.leader(services.store) == node.member
 
 
-async def relied_on(services: Services, ctx: TaskContext, role: str) -> bool:
+async def in_service(services: Services, ctx: TaskContext, role: str) -> bool:
     """Return whether the cluster depends on the node: then only the commit is left to do.
 
     A resumed task checks every step again, although later steps may have deleted its traces. And a

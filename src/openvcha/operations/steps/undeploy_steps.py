@@ -26,7 +26,7 @@ from openvcha.operations.steps.patroni_settings import (
 )
 from openvcha.operations.steps.power import write_files
 from openvcha.operations.steps.quorum import SILENT, SilenceWatch, remove_voter
-from openvcha.operations.steps.task_votes import clear_required_vms, record_required_vms
+from openvcha.operations.steps.required_votes import clear_required_votes, record_required_votes
 from openvcha.operations.waiting import wait_until
 from openvcha.store import keys
 from openvcha.store.interface import Member
@@ -95,14 +95,14 @@ class RemoveVotes(_UndeployStep):
         """Return whether etcd has no other member."""
         if await self._others(recall_leaving(ctx)):
             return False
-        await clear_required_vms(self._services, ctx)
+        await clear_required_votes(self._services, ctx)
         return True
 
     async def act(self, ctx: TaskContext) -> None:
         """Remove one vote after the other. Raises ApiError when another node takes the lead."""
         leaving = recall_leaving(ctx)
         await self._require(leaving)
-        await record_required_vms(self._services, ctx)
+        await record_required_votes(self._services, ctx)
         await membership.ensure_leader(self._services.store, leaving.stays)
         for member in await self._others(leaving):
             name = self._name(leaving, member)
@@ -112,7 +112,7 @@ class RemoveVotes(_UndeployStep):
                 self._services, name, member.name, next(iter(member.peer_urls), None)
             )
         # Otherwise a removed node is powered on as soon as our etcd restarts with new certificates.
-        await clear_required_vms(self._services, ctx)
+        await clear_required_votes(self._services, ctx)
 
     async def _require(self, leaving: LeavingNodes) -> None:
         seen = await self._services.observe()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from openvcha.node.layout import Layout
-from openvcha.node.local_records.task_votes import (
+from openvcha.node.local_records.required_votes import (
     FRESH_SECONDS,
     RequiredVotes,
     forget_required_votes,
@@ -29,7 +29,7 @@ def test_what_was_written_is_read_by_the_next_run(tmp_path: Path) -> None:
     assert found == RequiredVotes(task="u", active="p", nodes={}, seen=NOW.isoformat())
 
 
-def test_after_the_task_nobody_is_relied_on(tmp_path: Path) -> None:
+def test_after_the_task_no_vote_is_required(tmp_path: Path) -> None:
     """Otherwise a node powered off by a person would be powered on; forgetting is idempotent."""
     layout = Layout(tmp_path)
     save_required_votes(layout, REQUIRED_VOTES, NOW)

@@ -1,4 +1,4 @@
-"""The copy on disk of which nodes' votes a running task needs, as recorded in the store.
+"""The copy on disk of the required votes, as the running task recorded them in the store.
 
 The task writes one record before it changes a vote, and waits until the nodes confirm that they
 have stored it: then any of them can power on the others if the store has stopped.
@@ -15,7 +15,7 @@ import msgspec
 
 from openvcha.node.background.context import NodeContext
 from openvcha.node.layout import Layout
-from openvcha.node.local_records.task_votes import (
+from openvcha.node.local_records.required_votes import (
     RequiredVotes,
     decode_required_votes,
     forget_required_votes,
@@ -39,7 +39,7 @@ CONFIRM_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class VotesFile:
+class RequiredVotesFile:
     """A node's file of the list. ``save`` and ``forget`` raise OSError."""
 
     load: Callable[[], RequiredVotes | None]
@@ -47,29 +47,29 @@ class VotesFile:
     forget: Callable[[], None]
 
 
-def votes_file(layout: Layout) -> VotesFile:
+def required_votes_file(layout: Layout) -> RequiredVotesFile:
     """Return the file in a node's directory."""
-    return VotesFile(
+    return RequiredVotesFile(
         partial(load_required_votes, layout),
         partial(save_required_votes, layout),
         partial(forget_required_votes, layout),
     )
 
 
-async def keep_votes(context: NodeContext) -> None:
+async def keep_required_votes(context: NodeContext) -> None:
     """Follow the record in the store until canceled."""
-    await VotesKeeper(
-        context.store, votes_file(context.layout), context.identity.member, context.events
+    await RequiredVotesKeeper(
+        context.store, required_votes_file(context.layout), context.identity.member, context.events
     ).run()
 
 
-class VotesKeeper:
+class RequiredVotesKeeper:
     """A job that follows the record, and confirms which revision of it is on disk."""
 
     def __init__(
         self,
         store: Store,
-        file: VotesFile,
+        file: RequiredVotesFile,
         member: str,
         log: Logger,
         now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
@@ -86,7 +86,7 @@ class VotesKeeper:
 
     async def run(self) -> None:
         """Check at every change, and periodically as well: a watch may hang."""
-        watching = asyncio.create_task(self._watch(), name="watch of whose votes are needed")
+        watching = asyncio.create_task(self._watch(), name="watch of the required votes")
         try:
             while True:
                 await self.look()
@@ -106,9 +106,9 @@ class VotesKeeper:
             async with asyncio.timeout(ASK_SECONDS):
                 await self._apply(await self._store.get(keys.REQUIRED_VOTES))
         except (StoreError, TimeoutError) as error:
-            self._log.debug("cannot tell which votes are needed", reason=str(error))
+            self._log.debug("cannot read the required votes", reason=str(error))
         except msgspec.DecodeError as error:
-            self._tell(f"the votes that a task needs cannot be stored: {error}")
+            self._tell(f"cannot store the required votes: {error}")
 
     async def _apply(self, found: KeyValue | None) -> None:
         if found is not None and found.value == RESERVED:
@@ -130,7 +130,7 @@ class VotesKeeper:
         try:
             await asyncio.to_thread(change)
         except OSError as error:
-            self._tell(f"the votes that a task needs cannot be stored: {error}")
+            self._tell(f"cannot store the required votes: {error}")
             # The list is on disk already; only its time could not be updated.
             if self._confirmed != kept(revision):
                 await self._confirm(not_kept_reply(revision, error))
@@ -148,7 +148,7 @@ class VotesKeeper:
         """Write the confirmation; only after the change, since the task relies on it."""
         if said == self._confirmed:
             return
-        key = keys.required_vms_seen(self._member)
+        key = keys.required_votes_confirmed(self._member)
         if said:
             await self._store.put(key, said)
         else:

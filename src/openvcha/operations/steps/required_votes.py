@@ -1,8 +1,8 @@
-"""Required VMs: before votes change, every node records which VMs must be on, outside the store.
+"""Required votes: before votes change, every node records which VMs must be on.
 
-The record is in the store, and each node keeps a copy on its own disk: see
-node/background/task_votes.py. Votes change only after the voters have confirmed their copies. The
-transaction that ends the task deletes the record.
+The record is in the store, and each node keeps a copy on its own disk
+(node/background/required_votes.py). Votes change only after the voters have confirmed their copies.
+The transaction that ends the task deletes the record.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import asyncio
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.node.layout import REQUIRED_VOTES
-from openvcha.node.local_records.task_votes import (
+from openvcha.node.local_records.required_votes import (
     RequiredVotes,
     encode_required_votes,
     kept,
@@ -31,30 +31,32 @@ OTHERS_SECONDS = 10.0
 PROBE_SECONDS = 1.0
 
 
-async def record_required_vms(services: Services, ctx: TaskContext) -> None:
-    """Make all voters record durably which VMs must be on from now on.
+async def record_required_votes(services: Services, ctx: TaskContext) -> None:
+    """Make all voters store durably which votes are required from now on.
 
     Raises Fenced, and WaitTimedOut when our own node does not.
     """
-    wanted = await _relied(services, ctx)
+    wanted = await _required(services, ctx)
     revision = await _written(services, ctx, wanted)
     patience = asyncio.get_running_loop().time() + OTHERS_SECONDS
 
-    async def unheeded() -> LocalizableMessage | None:
-        said = {kv.key: kv.value for kv in await services.store.prefix(keys.REQUIRED_VMS_SEEN)}
+    async def unconfirmed() -> LocalizableMessage | None:
+        said = {
+            kv.key: kv.value for kv in await services.store.prefix(keys.REQUIRED_VOTES_CONFIRMED)
+        }
         missing = {
-            member: said.get(keys.required_vms_seen(member.name), b"")
+            member: said.get(keys.required_votes_confirmed(member.name), b"")
             for member in await services.store.members()
             if member.name in wanted.nodes
             and not member.learner
-            and said.get(keys.required_vms_seen(member.name)) != kept(revision)
+            and said.get(keys.required_votes_confirmed(member.name)) != kept(revision)
         }
         return await _awaited(services, missing, patience)
 
-    await wait_until(ctx, unheeded, OWN_SECONDS)
+    await wait_until(ctx, unconfirmed, OWN_SECONDS)
 
 
-async def clear_required_vms(services: Services, ctx: TaskContext) -> None:
+async def clear_required_votes(services: Services, ctx: TaskContext) -> None:
     """Clear the record, and wait until our own node has dropped it.
 
     Raises Fenced, and WaitTimedOut when it has not.
@@ -65,19 +67,19 @@ async def clear_required_vms(services: Services, ctx: TaskContext) -> None:
         raise Fenced(f"{keys.REQUIRED_VOTES}: another runner has taken over")
 
     async def remembered() -> LocalizableMessage | None:
-        known = await store.get(keys.required_vms_seen(own.member))
+        known = await store.get(keys.required_votes_confirmed(own.member))
         return _waits_for(own.name, known.value) if known else None
 
     await wait_until(ctx, remembered, OWN_SECONDS)
 
 
-async def required_vms_file(services: Services, ctx: TaskContext) -> dict[str, bytes]:
+async def initial_required_votes(services: Services, ctx: TaskContext) -> dict[str, bytes]:
     """Return the file that gives a new node the record before it can reach the store."""
-    required_votes = await _relied(services, ctx)
+    required_votes = await _required(services, ctx)
     return {REQUIRED_VOTES: encode_required_votes(required_votes, services.journal.clock())}
 
 
-async def _relied(services: Services, ctx: TaskContext) -> RequiredVotes:
+async def _required(services: Services, ctx: TaskContext) -> RequiredVotes:
     config = await services.observer.config()
     old = str(ctx.state.get("old") or "")
     nodes = {node.member: node.vm for node in config.nodes if node.member != old}
@@ -93,8 +95,8 @@ async def _written(services: Services, ctx: TaskContext, wanted: RequiredVotes) 
     store, value = services.store, encode_required_votes(wanted)
     if (known := await _known(services)) is not None and known.value == value:
         return known.mod_revision
-    said = await store.prefix(keys.REQUIRED_VMS_SEEN, keys_only=True)
-    ours = {keys.required_vms_seen(member) for member in wanted.nodes}
+    said = await store.prefix(keys.REQUIRED_VOTES_CONFIRMED, keys_only=True)
+    ours = {keys.required_votes_confirmed(member) for member in wanted.nodes}
     actions: list[Action] = [Delete(kv.key) for kv in said if kv.key not in ours]
     done = await store.txn(
         [ctx.guard], [Put(keys.REQUIRED_VOTES, value), *actions], [Get(ctx.guard.key)]

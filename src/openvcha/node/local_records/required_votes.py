@@ -1,4 +1,4 @@
-"""The nodes whose votes a running task needs, kept on each node's own disk.
+"""The required votes: the nodes that a running task needs, kept on each node's own disk.
 
 With two voters both are needed. If one of them loses power the store stops, and with it the task
 that could handle that. So every node that may be the only one left stores in advance what to do.
@@ -22,7 +22,9 @@ shorter than what operators do with nodes that they have taken out of service.""
 
 
 class RequiredVotes(msgspec.Struct, frozen=True, kw_only=True):
-    """``nodes`` maps each member that may vote while the task ``task`` runs to its VM.
+    """The votes that the store needs while a task changes the voters.
+
+    ``nodes`` maps each member that may vote while the task ``task`` runs to its VM.
 
     The VM of a node that an operator created is empty. ``active`` is the member that runs the
     task, ``gone`` the one that it replaces, whose vote never counts. ``seen`` (ISO 8601) is the

@@ -1,4 +1,4 @@
-"""The job that keeps the votes a task needs: on disk before it is confirmed, gone with the task."""
+"""The job that keeps the required votes: on disk before it confirms them, gone with the task."""
 
 import asyncio
 import errno
@@ -11,13 +11,13 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from openvcha.node.background.task_votes import (
+from openvcha.node.background.required_votes import (
     CONFIRM_SECONDS,
     LOOK_SECONDS,
-    VotesFile,
-    VotesKeeper,
+    RequiredVotesFile,
+    RequiredVotesKeeper,
 )
-from openvcha.node.local_records.task_votes import (
+from openvcha.node.local_records.required_votes import (
     RequiredVotes,
     encode_required_votes,
     kept,
@@ -87,12 +87,12 @@ class Node:
 
     def begin(self) -> None:
         """Start a new process, which knows only what is on the disk."""
-        disk = VotesFile(lambda: self.kept, self.save, self.forget)
+        disk = RequiredVotesFile(lambda: self.kept, self.save, self.forget)
         log = structlog.get_logger()
-        self.job = VotesKeeper(self.store, disk, OWN, log, now=lambda: self.seen[-1])
+        self.job = RequiredVotesKeeper(self.store, disk, OWN, log, now=lambda: self.seen[-1])
 
     async def said(self) -> bytes | None:
-        found = await self.store.get(keys.required_vms_seen(OWN))
+        found = await self.store.get(keys.required_votes_confirmed(OWN))
         return found.value if found else None
 
 
