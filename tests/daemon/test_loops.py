@@ -52,7 +52,7 @@ OTHERWISE = {
         "receive_orders",
     ): "yields that nobody orders, each time that it fails",
     ("node/background/rotation_runner.py", "_until"): "ends once it has succeeded",
-    ("node/postgres/cloning/clone.py", "run"): "ends once it has succeeded, or gives up",
+    ("node/postgres/standby_data/base_backup.py", "run"): "ends once it has succeeded, or gives up",
     ("node/process/supervised_loop.py", "run_forever"): "is what supervises",
     ("node/recovery/recovery.py", "_stand_alone"): "ends once it has succeeded, or gives up",
     ("store/lease.py", "_renew"): "ends once it has succeeded, or the hold is lost",

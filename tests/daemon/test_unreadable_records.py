@@ -53,7 +53,7 @@ KEYS = [
     keys.session("00"),
     keys.join("passive"),
     keys.node_facts("vcha-2"),
-    keys.node_copy("vcha-2"),
+    keys.base_backup_report("vcha-2"),
     keys.EVENTS + "0000000000000001",
     keys.AUDIT + "changes/0000000000000001",
     keys.AUDIT_LAST + "changes",

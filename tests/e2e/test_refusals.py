@@ -180,7 +180,7 @@ def test_bad_input_names_the_field(
 
 
 def test_data_on_another_disk(degraded: RunningLab, tmp_path: Path) -> None:
-    """A tablespace outside the active's directory would not be cloned: the check reports it."""
+    """A tablespace outside the active's directory would not be copied: the check reports it."""
     pgdata = degraded.layout(degraded.name_of("ACTIVE")).pgdata
     link = pgdata / "pg_tblspc" / "99999"
     body = {"placement": {"name": "never", "folder": degraded.folder}}

@@ -18,7 +18,7 @@ from tests.support.lab.writer import Writer
 from tests.support.waiting import until
 
 from openvcha.node.identity import load_identity
-from openvcha.node.postgres.cloning.data_backup import list_backups
+from openvcha.node.postgres.standby_data.old_data import list_old_data
 from openvcha.node.process.process_tree import find_tree, send
 from openvcha.node.process.status import Contact, OwnView, load_status
 from openvcha.system.proc import read_stat
@@ -46,7 +46,7 @@ def assert_copied_anew(running: RunningLab, name: str) -> None:
         return [next(word for word in order if event.startswith(word)) for event in found[-3:]]
 
     running.until(lambda: last() == order)
-    assert not list_backups(running.layout(name))
+    assert not list_old_data(running.layout(name))
 
 
 @pytest.mark.soak
@@ -77,7 +77,7 @@ def test_an_old_active_that_cannot_be_rewound_is_copied_anew(
     (wal / "archive_status").mkdir(parents=True)
     running.vcha("lab", "up", check=False)
     running.until(running.healthy)
-    running.until(lambda: not list_backups(running.layout(old)))
+    running.until(lambda: not list_old_data(running.layout(old)))
     assert running.name_of("PASSIVE") == old
     assert_copied_anew(running, old)
     assert writer.missing() == set()

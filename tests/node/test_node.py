@@ -13,8 +13,8 @@ import pytest
 
 from openvcha.node.process.process_tree import REAPER, find_tree
 from openvcha.node.process.status import PartState, load_status
-from openvcha.store import clone_reports, keys
-from openvcha.store.clone_reports import CopyState
+from openvcha.store import base_backup_reports, keys
+from openvcha.store.base_backup_reports import BaseBackupState
 from openvcha.store.errors import StoreError
 
 pytestmark = pytest.mark.engines
@@ -144,10 +144,10 @@ def test_a_second_node_copies_joins_and_protects(lab: Any, first: Any) -> None:
     second.start()
     lab.until(lambda: promoted(first, member.id))
     lab.until(lambda: "second" in synchronous(first))
-    report = clone_reports.decode(
-        first.etcd(lambda store: store.get(keys.node_copy("second"))).value
+    report = base_backup_reports.decode(
+        first.etcd(lambda store: store.get(keys.base_backup_report("second"))).value
     )
-    assert report.state is CopyState.DONE
+    assert report.state is BaseBackupState.DONE
     assert report.bytes_done == report.bytes_total > 0
     assert second.value("select count(*) from pg_stat_wal_receiver where status = 'streaming'") == 1
     with second.connect("app") as connection:

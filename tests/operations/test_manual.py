@@ -36,7 +36,7 @@ from openvcha.api.structures import (
 from openvcha.cluster import preconditions
 from openvcha.cluster.config import NodeKind
 from openvcha.node.security.certificates import signing_request
-from openvcha.operations import join as joining
+from openvcha.operations import manual_join
 from openvcha.operations.deploy import deploy
 from openvcha.operations.join_tokens import new_token, require_token, spent, token_record
 from openvcha.operations.reads import get_cluster, get_deployment_type, get_operations
@@ -58,7 +58,7 @@ def files_without_authority(monkeypatch: pytest.MonkeyPatch) -> None:
         assert public_key
         return await files_of(services, node)
 
-    monkeypatch.setattr("openvcha.operations.join.joining_files_of", made)
+    monkeypatch.setattr("openvcha.operations.manual_join.joining_files_of", made)
 
 
 async def refused(scene: ClusterScenario, hand: Hand, **changes: Any) -> str:
@@ -225,14 +225,14 @@ async def test_a_token_that_is_replaced_while_it_is_used_opens_nothing(
     await prepared(scene)
     hand, later = Hand(scene, JoinRole.PASSIVE), Hand(scene, JoinRole.PASSIVE)
     await hand.ask()
-    possible = joining._require_possible
+    possible = manual_join._require_possible
 
     async def meanwhile(services: Any, wish: JoinSpec) -> None:
         await possible(services, wish)
         await later.ask()
 
     with monkeypatch.context() as patch:
-        patch.setattr(joining, "_require_possible", meanwhile)
+        patch.setattr(manual_join, "_require_possible", meanwhile)
         assert await refused(scene, hand) == "join.token.used"
     stored = await token_record(scene.world.store, JoinRole.PASSIVE).get()
     assert stored is not None
@@ -332,7 +332,7 @@ async def test_nobody_comes_and_nothing_is_left(
     scene: ClusterScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The address is reserved for a while; then the learner is removed, and another may join."""
-    monkeypatch.setattr("openvcha.operations.steps.join_steps.START_SECONDS", 20.0)
+    monkeypatch.setattr("openvcha.operations.steps.manual_join_steps.START_SECONDS", 20.0)
     await prepared(scene)
     hand = Hand(scene, JoinRole.PASSIVE)
     await hand.ask()

@@ -36,7 +36,7 @@ Begin = Callable[[ClusterScenario], Awaitable[None]]
 @pytest.fixture(autouse=True)
 def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the waits: three minutes are thousands of polls, also in a simulated world."""
-    monkeypatch.setattr("openvcha.operations.steps.copy.STALL_SECONDS", 10.0)
+    monkeypatch.setattr("openvcha.operations.steps.base_backup.STALL_SECONDS", 10.0)
 
 
 async def begin_witness(scene: ClusterScenario) -> None:

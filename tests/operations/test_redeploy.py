@@ -22,14 +22,14 @@ from openvcha.api.structures import (
     WitnessCheckResult,
     WitnessCheckSpec,
 )
-from openvcha.node.postgres.cloning.clone_errors import ServerError
 from openvcha.node.postgres.diagnosis.missing_files import MissingFile
+from openvcha.node.postgres.standby_data.pg_basebackup import ServerError
 from openvcha.operations.reads import get_cluster
 from openvcha.operations.redeploy import check_passive, check_witness, redeploy_passive
-from openvcha.operations.steps.copy import STALL_SECONDS
+from openvcha.operations.steps.base_backup import STALL_SECONDS
 from openvcha.operations.steps.deletion import DELETE_SECONDS
-from openvcha.operations.steps.join import JOIN_SECONDS
 from openvcha.operations.steps.required_votes import OWN_SECONDS
+from openvcha.operations.steps.streaming import STREAMING_SECONDS
 from openvcha.store import keys
 from openvcha.store.node_facts import Override, PostgresFacts
 from openvcha.tasks.record import to_info
@@ -177,7 +177,7 @@ async def test_the_server_s_reason_of_a_failed_copy_is_final_and_told(
 ) -> None:
     """The node only sees that the copy ended, and would retry for ever."""
     await begin(scene)
-    scene.world.copy_error = BAD_FILE
+    scene.world.base_backup_error = BAD_FILE
     begun = asyncio.get_running_loop().time()
     await scene.carry()
     assert asyncio.get_running_loop().time() - begun < STALL_SECONDS / 10
@@ -193,13 +193,13 @@ async def test_a_reason_that_may_pass_is_shown_while_the_copy_is_tried_again(
 ) -> None:
     """For example, no free walsender slot."""
     await begin(scene)
-    scene.world.copy_error = ServerError("53300", "all places are taken")
+    scene.world.base_backup_error = ServerError("53300", "all places are taken")
     carrying = await scene.until("copy.passive")
     await asyncio.sleep(10)
     progress = (await scene.record()).progress
     assert progress is not None
     assert "all places are taken" in progress.message.default_message
-    scene.world.copy_error = None
+    scene.world.base_backup_error = None
     await carrying
     await scene.validate_renewed()
 
@@ -231,7 +231,7 @@ async def test_a_new_node_that_does_not_start_is_heard(scene: ClusterScenario) -
     scene.world.faults.add("never starts")
     begun = asyncio.get_running_loop().time()
     await scene.carry()
-    assert asyncio.get_running_loop().time() - begun < JOIN_SECONDS / 10
+    assert asyncio.get_running_loop().time() - begun < STREAMING_SECONDS / 10
     error = (await scene.record()).error
     assert error is not None
     first, *lines = error.to_error().messages
@@ -392,7 +392,7 @@ async def test_what_never_comes_is_given_up_and_taken_back(
 ) -> None:
     """Every step has a deadline; the task says what it waited for; nothing is left."""
     # Ten minutes are thousands of polls, also in a simulated world.
-    monkeypatch.setattr("openvcha.operations.steps.join.JOIN_SECONDS", 30.0)
+    monkeypatch.setattr("openvcha.operations.steps.streaming.STREAMING_SECONDS", 30.0)
     await scene.cluster()
     scene.world.faults.add(fault)
     await scene.redeploy()

@@ -33,7 +33,7 @@ from openvcha.api.structures import (
     WitnessSpec,
 )
 from openvcha.cluster.config import cluster_record
-from openvcha.operations import deploy, failover, join, mode, reads, redeploy, undeploy
+from openvcha.operations import deploy, failover, manual_join, mode, reads, redeploy, undeploy
 from openvcha.operations.context import Services
 from openvcha.operations.preconditions import SETTLE_SECONDS
 
@@ -120,7 +120,7 @@ OPERATIONS: dict[str, tuple[Begin, Ask]] = {
     ),
     "join token": (
         manual,
-        lambda services, _: join.issue_token(
+        lambda services, _: manual_join.issue_token(
             services, CALLER, JoinTokenSpec(role=JoinRole.PASSIVE)
         ),
     ),

@@ -25,7 +25,7 @@ def files_without_authority(monkeypatch: pytest.MonkeyPatch) -> None:
         assert public_key
         return await files_of(services, node)
 
-    monkeypatch.setattr("openvcha.operations.join.joining_files_of", made)
+    monkeypatch.setattr("openvcha.operations.manual_join.joining_files_of", made)
 
 
 async def validate_single(scene: ClusterScenario) -> None:

@@ -21,7 +21,7 @@ ELSEWHERE = [
     keys.user("carla"),
     keys.join("passive"),
     keys.node_facts("vcha-2"),
-    keys.node_copy("vcha-2"),
+    keys.base_backup_report("vcha-2"),
     keys.PATRONI_FAILOVER,
     keys.PATRONI_FAILSAFE,
     keys.PATRONI_SYNC,

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from openvcha.api.secret import Secret
-from openvcha.store import bounded_json, clone_reports, keys, node_facts
+from openvcha.store import base_backup_reports, bounded_json, keys, node_facts
 from openvcha.store.errors import RecordForged, RecordInvalid
 from openvcha.store.interface import KeyValue
 from openvcha.store.memory import MemoryStore
@@ -55,7 +55,7 @@ def test_what_is_no_object_is_none(value: bytes | str) -> None:
 
 @BOMBS
 def test_every_reader_of_records_finds_it_unreadable(bomb: bytes) -> None:
-    for read in (node_facts.decode, clone_reports.decode):
+    for read in (node_facts.decode, base_backup_reports.decode):
         with pytest.raises(msgspec.DecodeError):
             read(bomb)
     for state in (patroni_state.read_sync(bomb), patroni_state.read_member(bomb)):

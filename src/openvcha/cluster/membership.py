@@ -89,7 +89,7 @@ async def promote(store: Membership, name: str, peer_url: str) -> bool:
 
 
 async def initial_cluster(store: Membership, name: str, peer_url: str) -> dict[str, str]:
-    """Return every member's name and peer URL, for the first start of a joining etcd."""
+    """Return every member's name and peer URL, for the first start of a new etcd member."""
     members = await store.members()
     known = {m.name: m.peer_urls[0] for m in members if m.name}
     return {**known, name: peer_url}

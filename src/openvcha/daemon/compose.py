@@ -21,7 +21,7 @@ from openvcha.node.etcd.sealed_store import sealed_store
 from openvcha.node.identity import Identity, load_identity, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.patroni.config import REST_USER
-from openvcha.node.postgres.cloning.external_data import find_external_data
+from openvcha.node.postgres.standby_data.external_data import find_external_data
 from openvcha.node.postgres.superuser import Superuser
 from openvcha.node.process.supervised_loop import BackgroundFailures, Work, run_forever
 from openvcha.node.security.rotation_files import OwnCredentials
@@ -36,8 +36,8 @@ from openvcha.system.structlog_light import structlog
 from openvcha.tasks.journal import Journal
 
 REFRESH_SECONDS = 15.0
-COPY_MARGIN = 1.1
-COPY_EXTRA_BYTES = 64 * 1024 * 1024
+BASE_BACKUP_MARGIN = 1.1
+BASE_BACKUP_EXTRA_BYTES = 64 * 1024 * 1024
 
 _log = structlog.get_logger(__name__)
 
@@ -85,7 +85,7 @@ async def open_services(
             identity=identity,
             directory=directory,
             credentials=OwnCredentials(layout, identity),
-            data_bytes=lambda: asyncio.to_thread(_copy_bytes, layout.pgdata),
+            data_bytes=lambda: asyncio.to_thread(_base_backup_bytes, layout.pgdata),
             register=lambda made: asyncio.to_thread(register, layout, made),
             external_data=lambda: asyncio.to_thread(find_external_data, layout),
             postgres=superuser,
@@ -141,8 +141,8 @@ async def _refresh(store: ClusterStore) -> None:
         return
 
 
-def _copy_bytes(pgdata: Path) -> int:
-    """Return how many bytes a copy will need, with a margin for changes in the meantime."""
+def _base_backup_bytes(pgdata: Path) -> int:
+    """Return how many bytes a base backup will need, with a margin for changes in the meantime."""
     total = 0
     for folder, _, names in os.walk(pgdata):
         for name in names:
@@ -150,4 +150,4 @@ def _copy_bytes(pgdata: Path) -> int:
                 total += (Path(folder) / name).lstat().st_size
             except FileNotFoundError:
                 continue  # PostgreSQL may remove files at any time
-    return int(total * COPY_MARGIN) + COPY_EXTRA_BYTES
+    return int(total * BASE_BACKUP_MARGIN) + BASE_BACKUP_EXTRA_BYTES

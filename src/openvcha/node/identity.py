@@ -58,7 +58,7 @@ class Timers(msgspec.Struct, frozen=True, kw_only=True):
     """How many seconds pass before the cluster acts or warns. The nodes of a cluster share them.
 
     ``leader_ttl``: the leader key outlives its holder; its minimum is Patroni's. Only the cluster's
-    creation stores it. ``stuck_standby``: a standby without progress is copied anew.
+    creation stores it. ``stuck_standby``: a standby without progress takes a new base backup.
     ``stopped_store``: peers power on the nodes that a running task needs. ``replication_lag``: the
     passive counts as lagging.
     """

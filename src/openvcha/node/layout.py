@@ -28,13 +28,13 @@ class Layout:
         return self.root / "pgdata"
 
     @property
-    def copy_untold(self) -> Path:
-        """The marker of a first copy whose end has not been reported yet."""
+    def base_backup_unreported(self) -> Path:
+        """The marker of a first base backup whose end has not been reported yet."""
         return self.root / "copy.untold"
 
     @property
-    def pgdata_copying(self) -> Path:
-        """The incomplete copy of the data."""
+    def incomplete_base_backup(self) -> Path:
+        """The incomplete base backup."""
         return self.root / "pgdata.copying"
 
     @property

@@ -11,9 +11,9 @@ from openvcha.cluster.observation import Observation
 from openvcha.cluster.observer import Observer
 from openvcha.infrastructure.interface import Infrastructure
 from openvcha.node.identity import Identity
-from openvcha.node.postgres.cloning.clone_errors import ServerError
 from openvcha.node.postgres.diagnosis.missing_files import MissingFile
 from openvcha.node.postgres.diagnosis.replay import Replay
+from openvcha.node.postgres.standby_data.pg_basebackup import ServerError
 from openvcha.node.process.supervised_loop import BackgroundFailures
 from openvcha.store.node_facts import PostgresFacts
 from openvcha.system.host_port import url
@@ -51,8 +51,8 @@ class PostgresAccess(Protocol):
     async def replay(self, host: str) -> Replay:
         """Return the replay position of a standby; resume a paused replay."""
 
-    async def copy_error(self, since: datetime) -> ServerError | None:
-        """Return the last error about a copy in our own PostgreSQL's log since that time."""
+    async def base_backup_error(self, since: datetime) -> ServerError | None:
+        """Return the last error about a base backup in our own PostgreSQL's log since that time."""
 
     async def inspect(self, host: str) -> PostgresFacts:
         """Return what users have changed in our own PostgreSQL."""
@@ -81,7 +81,7 @@ class Services:
     directory: Path
     credentials: Credentials
     data_bytes: Callable[[], Awaitable[int]]
-    """Returns the size of a copy of the protected data, in bytes."""
+    """Returns the size of a base backup of the protected data, in bytes."""
     register: Callable[[Mapping[str, str]], Awaitable[None]]
     """Records the HA addresses of new data nodes durably on our own disk."""
     external_data: Callable[[], Awaitable[Sequence[Path]]]

@@ -32,13 +32,13 @@ from openvcha.operations.preconditions import (
     require_still,
     require_unhindered,
 )
+from openvcha.operations.steps.base_backup import AwaitBaseBackup
 from openvcha.operations.steps.check import CheckResult, NodeRequest, check, require_one_datastore
-from openvcha.operations.steps.clone import Clone
 from openvcha.operations.steps.commit import Commit
-from openvcha.operations.steps.copy import Copy
-from openvcha.operations.steps.join import Join
+from openvcha.operations.steps.create_node import CreateNode
 from openvcha.operations.steps.new_node import PASSIVE, ROLES, WITNESS, recall, remember
 from openvcha.operations.steps.prepare import Prepare, active_findings
+from openvcha.operations.steps.streaming import AwaitStreaming
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext
 
@@ -95,10 +95,10 @@ def deploy_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
         return (Prepare(services, spec),)
     return (
         CheckBoth(services, spec),
-        Clone(services, PASSIVE),
-        Clone(services, WITNESS),
-        Copy(services, PASSIVE),
-        Join(services, PASSIVE),
+        CreateNode(services, PASSIVE),
+        CreateNode(services, WITNESS),
+        AwaitBaseBackup(services, PASSIVE),
+        AwaitStreaming(services, PASSIVE),
         Commit(services, (PASSIVE, WITNESS), _configured),
     )
 

@@ -1,4 +1,4 @@
-"""Redeploy: check, fence, clone, copy, join, commit. A witness needs neither copy nor join.
+"""Redeploy: check, fence, create, base backup, streaming, commit. A witness has no data.
 
 Refusals that do not depend on the inventory precede the task's creation; the task's first step
 runs the same check as the check operation.
@@ -37,13 +37,13 @@ from openvcha.operations.preconditions import (
     require_unhindered,
     settled,
 )
+from openvcha.operations.steps.base_backup import AwaitBaseBackup
 from openvcha.operations.steps.check import CheckResult, NodeRequest, check, require_one_datastore
-from openvcha.operations.steps.clone import Clone
 from openvcha.operations.steps.commit import Commit
-from openvcha.operations.steps.copy import Copy
+from openvcha.operations.steps.create_node import CreateNode
 from openvcha.operations.steps.fence import Fence
-from openvcha.operations.steps.join import Join
 from openvcha.operations.steps.new_node import PASSIVE, WITNESS, remember
+from openvcha.operations.steps.streaming import AwaitStreaming
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext
 
@@ -106,9 +106,9 @@ def passive_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
     return (
         CheckRedeploy(services, OF_PASSIVE, spec),
         Fence(services, PASSIVE, OF_PASSIVE.operation),
-        Clone(services, PASSIVE),
-        Copy(services, PASSIVE),
-        Join(services, PASSIVE),
+        CreateNode(services, PASSIVE),
+        AwaitBaseBackup(services, PASSIVE),
+        AwaitStreaming(services, PASSIVE),
         Commit(services, (PASSIVE,), _replaced),
     )
 
@@ -119,7 +119,7 @@ def witness_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
     return (
         CheckRedeploy(services, OF_WITNESS, spec),
         Fence(services, WITNESS, OF_WITNESS.operation),
-        Clone(services, WITNESS),
+        CreateNode(services, WITNESS),
         Commit(services, (WITNESS,), _replaced),
     )
 

@@ -23,10 +23,10 @@ from openvcha.events.log import EventLog
 from openvcha.events.state_diff import EventDraft
 from openvcha.infrastructure import queries
 from openvcha.infrastructure.queries import LISTS
-from openvcha.operations import deploy, failover, join, mode, reads, redeploy, undeploy
+from openvcha.operations import deploy, failover, manual_join, mode, reads, redeploy, undeploy
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
-from openvcha.operations.steps import join_steps
+from openvcha.operations.steps import manual_join_steps
 from openvcha.store.errors import StoreError
 from openvcha.system.structlog_light import structlog
 from openvcha.tasks.record import TaskRecord
@@ -84,8 +84,8 @@ def handlers() -> Mapping[str, Handler]:
         f"{VCHA}.cluster.witness.redeploy": redeploy.redeploy_witness,
         "org.openvcha.events.list": _list_events,
         "org.openvcha.audit.list": _list_audit,
-        f"{join_steps.JOINING}.issue": join.issue_token,
-        join_steps.JOIN: join.join,
+        f"{manual_join_steps.JOINING}.issue": manual_join.issue_token,
+        manual_join_steps.JOIN: manual_join.join,
         "com.vmware.cis.tasks.get": _get_task,
         "com.vmware.cis.tasks.list": _list_tasks,
         "com.vmware.cis.tasks.cancel": _cancel_task,
@@ -106,7 +106,7 @@ def plans(services: Services) -> Mapping[str, Callable[[TaskRecord], list[Step]]
         f"{VCHA}.cluster.witness.redeploy": lambda record: list(
             redeploy.witness_plan(services, record)
         ),
-        join_steps.JOIN: lambda record: list(join_steps.join_plan(services, record)),
+        manual_join_steps.JOIN: lambda record: list(manual_join_steps.join_plan(services, record)),
     }
 
 

@@ -81,8 +81,8 @@ def node(member: str) -> str:
     return f"{NODES}{part(member)}/"
 
 
-def node_copy(member: str) -> str:
-    """Return the key under which a node reports the progress of its data copy."""
+def base_backup_report(member: str) -> str:
+    """Return the key under which a node reports the progress of its base backup."""
     return f"{node(member)}copy"
 
 

@@ -59,7 +59,7 @@ MIRRORED: Final = (*OBSERVED, keys.OPERATION, keys.ROLL, keys.USERS, keys.SESSIO
 """Keys that nearly every call of the API reads."""
 
 
-class Copy:
+class MirroredKeys:
     """A copy of some keys, fed by the events of all keys. ``names`` ending in ``/`` are prefixes.
 
     The initial snapshots are taken one by one. The events after the earliest snapshot are applied
@@ -117,7 +117,7 @@ class Copy:
 class _Proof:
     """A copy that holds every write acknowledged before ``begun`` (on the clock)."""
 
-    copy: Copy
+    keys: MirroredKeys
     begun: float
 
 
@@ -138,7 +138,7 @@ class Mirror:
         self._names = names
         self._root = root
         self._clock = clock
-        self._copy: Copy | None = None
+        self._mirrored: MirroredKeys | None = None
         self._proven: _Proof | None = None
         self._writes = 0
         self._backoff_until = 0.0
@@ -151,17 +151,19 @@ class Mirror:
         """Maintain the copy until canceled. Raises StoreError; after Compacted, call it again."""
         renewing = asyncio.create_task(self._renew(), name="proof of the copy")
         try:
-            copy = Copy([(name, await self._inner.snapshot(name)) for name in self._names])
-            self._copy = copy
-            start = copy.revision + 1
+            mirrored = MirroredKeys(
+                [(name, await self._inner.snapshot(name)) for name in self._names]
+            )
+            self._mirrored = mirrored
+            start = mirrored.revision + 1
             async with contextlib.aclosing(self._inner.watch(self._root, start)) as changes:
                 async for events in changes:
-                    copy.apply(events)
+                    mirrored.apply(events)
                     self._moved.set()
                     if renewing.done():
                         renewing.result()  # it ends only by an unexpected error
         finally:
-            self._copy = self._proven = None
+            self._mirrored = self._proven = None
             self._moved.set()
             renewing.cancel()
             await asyncio.wait([renewing])
@@ -171,25 +173,29 @@ class Mirror:
 
         The call counts as a use of the copy. Raises StoreError.
         """
-        copy = await self._fresh([])
-        return None if copy is None else copy.change_number
+        mirrored = await self._fresh([])
+        return None if mirrored is None else mirrored.change_number
 
     async def get(self, key: str) -> KeyValue | None:
         """Read a key, as fresh as the module promises."""
-        copy = await self._fresh([key])
-        return await self._inner.get(key) if copy is None else copy.get(key)
+        mirrored = await self._fresh([key])
+        return await self._inner.get(key) if mirrored is None else mirrored.get(key)
 
     async def get_many(self, names: Sequence[str]) -> list[KeyValue | None]:
         """Read several keys, in the given order, at one revision."""
-        copy = await self._fresh(names)
-        return await self._inner.get_many(names) if copy is None else list(map(copy.get, names))
+        mirrored = await self._fresh(names)
+        return (
+            await self._inner.get_many(names)
+            if mirrored is None
+            else list(map(mirrored.get, names))
+        )
 
     async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
         """Read all keys that begin with ``prefix``, sorted; with ``keys_only`` values are empty."""
-        copy = await self._fresh([prefix])
-        if copy is None:
+        mirrored = await self._fresh([prefix])
+        if mirrored is None:
             return await self._inner.prefix(prefix, keys_only=keys_only)
-        return copy.prefix(prefix, keys_only=keys_only)
+        return mirrored.prefix(prefix, keys_only=keys_only)
 
     async def snapshot(self, prefix: str) -> Snapshot:
         """Read like ``prefix``, with the revision; always from the store."""
@@ -243,16 +249,16 @@ class Mirror:
             self._writes += 1
             self._proven = None
 
-    async def _fresh(self, names: Sequence[str]) -> Copy | None:
+    async def _fresh(self, names: Sequence[str]) -> MirroredKeys | None:
         """Return the copy if it is fresh and covers these keys. Raises StoreError."""
-        copy = self._copy
-        if copy is None or not all(map(copy.covers, names)):
+        mirrored = self._mirrored
+        if mirrored is None or not all(map(mirrored.covers, names)):
             return None
         now, proven = self._clock(), self._proven
         if proven is not None and now < proven.begun + FRESH_SECONDS:
             self._last_used = now
             self._used.set()
-            return proven.copy
+            return proven.keys
         return None if now < self._backoff_until else await self._prove()
 
     async def _renew(self) -> None:
@@ -269,25 +275,25 @@ class Mirror:
                 with contextlib.suppress(StoreError):  # the next reader gets the error
                     await self._prove()
 
-    async def _look(self) -> Copy | None:
+    async def _look(self) -> MirroredKeys | None:
         """Prove the copy fresh, for all callers that asked before this began."""
-        copy, writes, begun = self._copy, self._writes, self._clock()
-        if copy is None:
+        mirrored, writes, begun = self._mirrored, self._writes, self._clock()
+        if mirrored is None:
             return None
         revision = (await self._inner.snapshot(ABSENT_KEY)).revision
-        if not await self._catches_up(copy, revision):
+        if not await self._catches_up(mirrored, revision):
             self._backoff_until = self._clock() + BACKOFF_SECONDS
             return None
-        if writes == self._writes and copy is self._copy:
-            self._proven = _Proof(copy, begun)
-        return copy
+        if writes == self._writes and mirrored is self._mirrored:
+            self._proven = _Proof(mirrored, begun)
+        return mirrored
 
-    async def _catches_up(self, copy: Copy, revision: int) -> bool:
+    async def _catches_up(self, mirrored: MirroredKeys, revision: int) -> bool:
         """Wait until a copy has reached a revision; return whether it has."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CATCH_UP_SECONDS):
-                while copy is self._copy:
-                    if copy.revision >= revision:
+                while mirrored is self._mirrored:
+                    if mirrored.revision >= revision:
                         return True
                     self._moved.clear()
                     await self._moved.wait()

@@ -19,8 +19,8 @@ def stages(tls: TlsFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         return await files_of(services, node)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("openvcha.operations.steps.clone.files_of", files_of)
-        patch.setattr("openvcha.operations.join.joining_files_of", joining_files)
+        patch.setattr("openvcha.operations.steps.create_node.files_of", files_of)
+        patch.setattr("openvcha.operations.manual_join.joining_files_of", joining_files)
         made = ServedClusters(tmp_path_factory.mktemp("stages"), tls)
         yield made
         made.close()

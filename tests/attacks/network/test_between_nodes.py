@@ -25,9 +25,13 @@ from openvcha.node.engines import ENGINES_VARIABLE, Postgres, find_postgres
 from openvcha.node.identity import Identity, Secrets
 from openvcha.node.layout import Layout
 from openvcha.node.patroni.config import patroni_config
-from openvcha.node.postgres.cloning.base_backup import backup_argv, backup_environment, pgpass_line
 from openvcha.node.postgres.leader import superuser_conninfo
 from openvcha.node.postgres.roles import REPLICATION_USER
+from openvcha.node.postgres.standby_data.pg_basebackup import (
+    backup_argv,
+    backup_environment,
+    pgpass_line,
+)
 from openvcha.node.security.certificates import api_certificate, new_authorities
 from openvcha.node.security.issuing import node_files
 

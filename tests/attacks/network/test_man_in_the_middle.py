@@ -24,10 +24,10 @@ from tests.support.simulated.vcenter import BIOS, PASSWORD, USER, Peer, peer_in
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret
-from openvcha.cli.node import join
+from openvcha.cli.node import manual_join
 from openvcha.cli.target import Target
 from openvcha.client.errors import CommandError, RequestRefused, ServerUnreachable
-from openvcha.node.joining import JoinRequest
+from openvcha.node.manual_join import JoinRequest
 from openvcha.node.security.certificates import thumbprint_sha1, thumbprint_sha256
 from openvcha.operations.peer_connection import PeerConnection, PeerUnverified, Trust
 from openvcha.operations.peer_identity import ActiveNode, verify_peer
@@ -188,7 +188,7 @@ async def test_a_join_token_goes_to_the_verified_server_only(
     scene: Scene, thumbprint: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`vcha node create` protects its token as carefully as a password."""
-    monkeypatch.setattr(join, "RETRY_LIMIT_SECONDS", 0.0)
+    monkeypatch.setattr(manual_join, "RETRY_LIMIT_SECONDS", 0.0)
     right = thumbprint_sha256(scene.peer.certificate.certificate) if thumbprint else None
     for plan in PLANS:
         async with scene.man(*plan) as (man, port):
@@ -197,7 +197,7 @@ async def test_a_join_token_goes_to_the_verified_server_only(
             )
             with contextlib.suppress(CommandError, RequestRefused, ServerUnreachable):
                 ca = None if thumbprint else scene.peer.ca
-                await join._join(wanted, Secret(PASSWORD), "request", ca, right)
+                await manual_join._join(wanted, Secret(PASSWORD), "request", ca, right)
             assert_blind(man)
 
 

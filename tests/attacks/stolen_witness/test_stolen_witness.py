@@ -46,7 +46,7 @@ FORBIDDEN = (
     keys.patroni_member(DATA),
     keys.join("passive"),
     keys.node_facts(DATA),
-    keys.node_copy(f"{WITNESS}-2"),
+    keys.base_backup_report(f"{WITNESS}-2"),
     keys.EVENTS_MEMORY,
 )
 SECRET_KEYS = (keys.user("administrator@vsphere.local"), keys.session("00"), keys.PATRONI_CONFIG)

@@ -24,7 +24,7 @@ from openvcha.cli.lab import commands as lab_commands
 from openvcha.cli.lab import demo, logs, show, summary
 from openvcha.cli.main import app
 from openvcha.cli.node import commands as node_commands
-from openvcha.cli.node import join, programs, recovery, store
+from openvcha.cli.node import manual_join, programs, recovery, store
 from openvcha.cli.operation_help import short_name
 from openvcha.cli.output import errors
 from openvcha.cli.target import Target
@@ -223,8 +223,8 @@ def api(monkeypatch: pytest.MonkeyPatch) -> None:
     one = User(name=HOSTILE, role=Role.READ_ONLY, password_hash="x", generation="x")
     monkeypatch.setattr(Target, "api", opened)
     monkeypatch.setattr(call, "build", lambda *_: Call("GET", "/x"))
-    monkeypatch.setattr(join, "ApiClient", Server)
-    monkeypatch.setattr(join, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(manual_join, "ApiClient", Server)
+    monkeypatch.setattr(manual_join, "RETRY_SECONDS", 0.0)
     monkeypatch.setattr(user, "_with_users", lambda *_: [one])
     monkeypatch.setattr(user, "_save_in_lab", lambda *_: f", of {HOSTILE}")
 

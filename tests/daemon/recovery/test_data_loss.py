@@ -82,7 +82,7 @@ def test_on_the_way_between_modes_the_pause_counts() -> None:
 def test_data_that_were_set_aside_are_older_than_what_the_store_says() -> None:
     """`/sync` may name the node for the data it was copying."""
     found = assess_data_loss(
-        Evidence(mode=ClusterMode.ENABLED, paused=False, in_sync=True, from_backup=True)
+        Evidence(mode=ClusterMode.ENABLED, paused=False, in_sync=True, from_old_data=True)
     )
     assert not found.proven_none
     assert "were set aside" in found.lines[0]

@@ -244,7 +244,7 @@ def test_what_is_known_is_gathered_from_the_store_the_node_and_what_it_kept(
     streams = replace(STOPPED, lsn=900, last_row="2026-01-01 00:00:00.5+02:00")
     world.node(OWN, patroni=streams)
     known = kept(lsn=800, last_led="2026-01-01T00:00:00+00:00")
-    found = gather_evidence(world.seen, OWN, FOUND, known, from_backup=False)
+    found = gather_evidence(world.seen, OWN, FOUND, known, from_old_data=False)
     assert found == Evidence(
         mode=ClusterMode.ENABLED,
         paused=True,
@@ -256,10 +256,10 @@ def test_what_is_known_is_gathered_from_the_store_the_node_and_what_it_kept(
         leader_ttl=45,
     )
     world.node(OWN, patroni=STOPPED)
-    assert gather_evidence(world.seen, OWN, FOUND, known, from_backup=False).own_lsn == 800
+    assert gather_evidence(world.seen, OWN, FOUND, known, from_old_data=False).own_lsn == 800
     world.node(OWN, patroni=None)
-    found = gather_evidence(world.seen, OWN, PatroniKeys(b"{", b"{"), None, from_backup=True)
-    assert (found.active_lsn, found.own_lsn, found.lease_held_until, found.from_backup) == (
+    found = gather_evidence(world.seen, OWN, PatroniKeys(b"{", b"{"), None, from_old_data=True)
+    assert (found.active_lsn, found.own_lsn, found.lease_held_until, found.from_old_data) == (
         None,
         None,
         None,
@@ -289,10 +289,10 @@ def test_a_sync_that_cannot_be_read_names_nobody_and_proves_nothing(
     unpaused = PatroniKeys(None, b"{}")
     world.set(sync=SyncState(OTHER, frozenset({OWN})))
     assert assess_data_loss(
-        gather_evidence(world.seen, OWN, unpaused, None, from_backup=False)
+        gather_evidence(world.seen, OWN, unpaused, None, from_old_data=False)
     ).proven_none
     world.set(unreadable=(keys.PATRONI_SYNC,))
-    found = assess_data_loss(gather_evidence(world.seen, OWN, unpaused, None, from_backup=False))
+    found = assess_data_loss(gather_evidence(world.seen, OWN, unpaused, None, from_old_data=False))
     assert (found.proven_none, "cannot be read" in found.lines[0]) == (False, True)
 
 
@@ -300,7 +300,7 @@ def test_who_led_last_lacks_nothing_of_its_own(world: ObservationBuilder) -> Non
     """No other node may have acknowledged anything since."""
     world.set(sync=SyncState(OWN, frozenset()))
     assert assess_data_loss(
-        gather_evidence(world.seen, OWN, FOUND, None, from_backup=False)
+        gather_evidence(world.seen, OWN, FOUND, None, from_old_data=False)
     ).proven_none
 
 

@@ -1,4 +1,4 @@
-"""A stuck standby is copied again; its old data are kept until the new copy is in sync."""
+"""A stuck standby takes a new base backup; its old data are kept until that is in sync."""
 
 import asyncio
 import datetime as dt
@@ -13,7 +13,7 @@ import pytest
 
 from openvcha.node.background import rejoin
 from openvcha.node.background.standby_progress import (
-    RETRY_COPY_SECONDS,
+    RETRY_BASE_BACKUP_SECONDS,
     WORKING_SECONDS,
     StandbyObservation,
     StandbyWatch,
@@ -21,16 +21,16 @@ from openvcha.node.background.standby_progress import (
 )
 from openvcha.node.identity import Timers
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.cloning import data_backup
-from openvcha.node.postgres.cloning.clone import SPARE_BYTES
-from openvcha.node.postgres.cloning.data_backup import (
-    create_backup,
-    discard_backups,
-    list_backups,
+from openvcha.node.postgres.leader import BaseBackupFailed, Leader
+from openvcha.node.postgres.standby_data import old_data
+from openvcha.node.postgres.standby_data.base_backup import SPARE_BYTES
+from openvcha.node.postgres.standby_data.old_data import (
+    discard_old_data,
+    list_old_data,
     remove_discarded,
-    restore_backup,
+    restore_old_data,
+    set_data_aside,
 )
-from openvcha.node.postgres.leader import CopyFailed, Leader
 from openvcha.node.process.logs import RotatingLog, logger
 from openvcha.node.process.process_tree import Process
 from openvcha.store import keys
@@ -98,7 +98,7 @@ class Stage:
 
     async def find_leader(self, *_: Any) -> Leader:
         if self.leader is None:
-            raise CopyFailed("cannot be asked", temporary=True)
+            raise BaseBackupFailed("cannot be asked", temporary=True)
         return self.leader
 
     async def halt(self, name: str) -> None:
@@ -110,9 +110,9 @@ class Stage:
         there = (self.layout.pgdata / "row").exists()
         self.done.append(f"begin {name}" if there else "Patroni makes a new database")
 
-    async def copy(self) -> bool:
+    async def base_backup(self) -> bool:
         assert self.kept() == ["old"]
-        self.done.append("copy")
+        self.done.append("base backup")
         if self.copies:
             self.layout.pgdata.mkdir()
             (self.layout.pgdata / "row").write_text("new")
@@ -125,7 +125,7 @@ class Stage:
         self.told.append(text)
 
     def kept(self) -> list[str]:
-        return [(path / "row").read_text() for path in list_backups(self.layout)]
+        return [(path / "row").read_text() for path in list_old_data(self.layout)]
 
     async def put(self, key: str, fields: dict[str, Any]) -> None:
         await self.store.put(key, json.dumps(fields).encode())
@@ -164,13 +164,13 @@ async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         await asyncio.wait([made.job])
 
 
-async def test_a_stuck_standby_is_copied_anew_and_the_old_data_kept_until_in_sync(
+async def test_a_stuck_standby_takes_a_base_backup_and_the_old_data_kept_until_in_sync(
     stage: Stage,
 ) -> None:
     """Streaming is not enough: only a node named in /sync has every acknowledged row."""
     await stage.begin_stuck()
     await asyncio.sleep(STUCK_SECONDS + 5)
-    assert stage.done == ["halt patroni", "end postgres", "copy", "begin patroni"]
+    assert stage.done == ["halt patroni", "end postgres", "base backup", "begin patroni"]
     assert (stage.row, stage.kept()) == ("new", ["old"])
     assert "kept until the copy is in sync" in str(stage.told[-1])
     await stage.put(keys.patroni_member("own"), STANDBY | {"replication_state": "streaming"})
@@ -191,7 +191,7 @@ async def test_how_long_a_standby_may_be_stuck_is_a_setting(stage: Stage) -> Non
     await asyncio.sleep(5)
     assert stage.done == []
     await asyncio.sleep(8)
-    assert "copy" in stage.done
+    assert "base backup" in stage.done
 
 
 @pytest.mark.parametrize("names", [("other", "successor", "witness"), ()])
@@ -204,8 +204,8 @@ async def test_a_node_that_was_removed_copies_nothing(stage: Stage, names: tuple
     assert stage.row == "old"
 
 
-async def test_a_copy_that_did_not_help_is_not_made_again_at_once(stage: Stage) -> None:
-    """Nothing is gained, and each copy takes space."""
+async def test_a_base_backup_that_did_not_help_is_not_made_again_at_once(stage: Stage) -> None:
+    """Nothing is gained, and each base backup takes space."""
     await stage.begin_stuck()
     await asyncio.sleep(10 * STUCK_SECONDS)
     assert stage.done.count("halt patroni") == 1
@@ -272,12 +272,12 @@ async def test_time_in_which_nothing_is_known_does_not_count(stage: Stage) -> No
     await asyncio.sleep(STUCK_SECONDS - 10)
     assert stage.done == []
     await asyncio.sleep(20)
-    assert "copy" in stage.done
+    assert "base backup" in stage.done
 
 
 async def test_without_a_primary_nothing_is_said_of_a_stuck_standby(stage: Stage) -> None:
     """Nor is anything tried, even on a node without data."""
-    create_backup(stage.layout, NOW)
+    set_data_aside(stage.layout, NOW)
     await stage.begin_stuck()
     await stage.store.delete(keys.PATRONI_LEADER)
     await asyncio.sleep(2 * STUCK_SECONDS)
@@ -367,7 +367,7 @@ OTHERS: HealthReporter = (
 async def test_what_patroni_says_of_the_standby(
     stage: Stage, told: HealthReporter, expected: tuple[str | None, bool, bool]
 ) -> None:
-    """It decides whether old data are discarded and a copy starts: each answer counts."""
+    """It decides whether old data are discarded and a base backup starts: each answer counts."""
     leader, sync, other, own = told
     await stage.store.put(keys.PATRONI_LEADER, leader)
     await stage.put(keys.PATRONI_SYNC, sync)
@@ -397,28 +397,30 @@ async def test_what_hinders_is_told_and_nothing_is_done(stage: Stage, why: str) 
     assert said[why] in str(stage.told)
 
 
-async def test_a_copy_that_fails_for_good_gives_the_old_data_back(stage: Stage) -> None:
+async def test_a_base_backup_that_fails_for_good_gives_the_old_data_back(stage: Stage) -> None:
     """A node without data would be worse than one with old data."""
     stage.copies = False
-    stage.layout.pgdata_copying.mkdir()
+    stage.layout.incomplete_base_backup.mkdir()
     await stage.begin_stuck()
     await asyncio.sleep(3 * STUCK_SECONDS)
-    assert not stage.layout.pgdata_copying.exists()
-    assert stage.done == ["halt patroni", "end postgres", "copy", "begin patroni"]
+    assert not stage.layout.incomplete_base_backup.exists()
+    assert stage.done == ["halt patroni", "end postgres", "base backup", "begin patroni"]
     assert (stage.row, stage.kept()) == ("old", [])
 
 
-async def test_a_copy_that_breaks_leaves_patroni_halted_and_is_made_again(stage: Stage) -> None:
+async def test_a_base_backup_that_breaks_leaves_patroni_halted_and_is_made_again(
+    stage: Stage,
+) -> None:
     """Without data Patroni would bootstrap its own."""
-    works, stage.copy = stage.copy, stage.break_down  # type: ignore[method-assign]  # it breaks
+    works, stage.base_backup = stage.base_backup, stage.break_down  # type: ignore[method-assign]  # it breaks
     await stage.begin_stuck()
     await asyncio.sleep(STUCK_SECONDS + 5)
     assert stage.done == ["halt patroni", "end postgres"]
     assert stage.kept() == ["old"]
-    stage.copy = works  # type: ignore[method-assign]  # see above
+    stage.base_backup = works  # type: ignore[method-assign]  # see above
     await stage.begin_duty()
     await asyncio.sleep(5)
-    assert stage.done[-2:] == ["copy", "begin patroni"]
+    assert stage.done[-2:] == ["base backup", "begin patroni"]
     assert (stage.row, stage.kept()) == ("new", ["old"])
 
 
@@ -486,20 +488,20 @@ async def test_what_runs_already_is_not_waited_for_as_a_recovery(stage: Stage) -
 
 
 def test_what_was_set_aside_last_comes_back_and_never_over_other_data(tmp_path: Path) -> None:
-    """Older backups stay, whichever they are."""
+    """Older data stay, whichever they are."""
     layout = Layout(tmp_path)
     for day, row in enumerate(("older", "old")):
         layout.pgdata.mkdir()
         (layout.pgdata / "row").write_text(row)
-        create_backup(layout, NOW + dt.timedelta(days=day))
+        set_data_aside(layout, NOW + dt.timedelta(days=day))
     layout.pgdata.mkdir()
     (layout.pgdata / "row").write_text("new")
-    assert not restore_backup(layout)
+    assert not restore_old_data(layout)
     assert (layout.pgdata / "row").read_text() == "new"
     (layout.pgdata / "row").unlink()
-    assert restore_backup(layout)
+    assert restore_old_data(layout)
     assert (layout.pgdata / "row").read_text() == "old"
-    assert [(path / "row").read_text() for path in list_backups(layout)] == ["older"]
+    assert [(path / "row").read_text() for path in list_old_data(layout)] == ["older"]
 
 
 def test_a_deletion_that_ends_in_the_middle_leaves_no_data_to_put_back(
@@ -513,13 +515,13 @@ def test_a_deletion_that_ends_in_the_middle_leaves_no_data_to_put_back(
     layout = Layout(tmp_path)
     layout.pgdata.mkdir()
     (layout.pgdata / "row").write_text("old")
-    create_backup(layout, NOW)
-    monkeypatch.setattr(data_backup, "remove_tree", breaks)
+    set_data_aside(layout, NOW)
+    monkeypatch.setattr(old_data, "remove_tree", breaks)
     with pytest.raises(OSError, match="input/output"):
-        discard_backups(layout)
-    assert list_backups(layout) == []
+        discard_old_data(layout)
+    assert list_old_data(layout) == []
     monkeypatch.undo()
-    assert not restore_backup(layout)
+    assert not restore_old_data(layout)
 
 
 async def test_workers_and_places_are_told_from_titles() -> None:
@@ -542,32 +544,32 @@ def test_setting_aside_survives_a_crash_between_any_two_lines(tmp_path: Path) ->
     layout = Layout(tmp_path)
     layout.pgdata.mkdir()
     (layout.pgdata / "row").write_text("old")
-    kept = create_backup(layout, NOW)
-    assert list_backups(layout) == [kept]
+    kept = set_data_aside(layout, NOW)
+    assert list_old_data(layout) == [kept]
     layout.pgdata.mkdir()
-    assert restore_backup(layout)
+    assert restore_old_data(layout)
     assert (layout.pgdata / "row").read_text() == "old"
-    assert not restore_backup(layout)
-    create_backup(layout, NOW)
+    assert not restore_old_data(layout)
+    set_data_aside(layout, NOW)
     # A partial deletion: what is left is never used as data again.
     kept.rename(tmp_path / kept.name.replace("aside", "discarded"))
-    assert not restore_backup(layout)
+    assert not restore_old_data(layout)
     remove_discarded(layout)
-    discard_backups(layout)
+    discard_old_data(layout)
     assert [path.name for path in tmp_path.iterdir()] == []
 
 
-async def test_a_copy_that_took_long_is_not_taken_for_a_standby_that_was_quiet_so_long(
+async def test_a_base_backup_that_took_long_is_not_taken_for_a_standby_that_was_quiet_so_long(
     stage: Stage,
 ) -> None:
     """The old data's history does not apply to the new data, which would be copied again."""
-    made = stage.copy
+    made = stage.base_backup
 
     async def slow() -> bool:
-        await asyncio.sleep(2 * RETRY_COPY_SECONDS)
+        await asyncio.sleep(2 * RETRY_BASE_BACKUP_SECONDS)
         return await made()
 
-    stage.copy = slow  # type: ignore[method-assign]
+    stage.base_backup = slow  # type: ignore[method-assign]
     await stage.begin_stuck()
-    await asyncio.sleep(STUCK_SECONDS + 2 * RETRY_COPY_SECONDS + 120)
+    await asyncio.sleep(STUCK_SECONDS + 2 * RETRY_BASE_BACKUP_SECONDS + 120)
     assert stage.done.count("halt patroni") == 1

@@ -8,7 +8,7 @@ import pytest
 from tests.support.simulated.kept_cluster import IDENTITY
 
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.cloning.data_backup import create_backup
+from openvcha.node.postgres.standby_data.old_data import set_data_aside
 from openvcha.node.recovery.own_data import missing_data, missing_store
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -28,7 +28,7 @@ def test_data_in_place_or_set_aside_are_data(layout: Layout) -> None:
     assert "has no data" in str(missing_data(IDENTITY, layout))
     (layout.pgdata / "PG_VERSION").write_text("15")
     assert missing_data(IDENTITY, layout) is None
-    create_backup(layout, NOW)
+    set_data_aside(layout, NOW)
     assert missing_data(IDENTITY, layout) is None
 
 

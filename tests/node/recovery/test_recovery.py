@@ -12,7 +12,7 @@ import pytest
 
 from openvcha.node.identity import Identity, load_identity, save_identity
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.cloning.data_backup import create_backup, list_backups
+from openvcha.node.postgres.standby_data.old_data import list_old_data, set_data_aside
 from openvcha.node.recovery import recovery
 from openvcha.node.recovery.recovery import (
     ALONE_SECONDS,
@@ -237,12 +237,12 @@ async def test_without_a_store_or_data_nothing_is_forced(stage: Stage) -> None:
 @pytest.mark.parametrize("wish", list(RequestKind))
 async def test_data_that_were_set_aside_are_put_back_first(stage: Stage, wish: RequestKind) -> None:
     """They may be the last copy, and the unfinished copy is useless."""
-    create_backup(stage.layout, dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
-    stage.layout.pgdata_copying.mkdir()
+    set_data_aside(stage.layout, dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
+    stage.layout.incomplete_base_backup.mkdir()
     assert await stage.ask(wish) is None
     assert (stage.layout.pgdata / "row").read_text() == "old"
-    assert list_backups(stage.layout) == []
-    assert not stage.layout.pgdata_copying.exists()
+    assert list_old_data(stage.layout) == []
+    assert not stage.layout.incomplete_base_backup.exists()
 
 
 async def test_an_outcome_of_another_request_is_not_taken_for_this_one(stage: Stage) -> None:
@@ -253,12 +253,12 @@ async def test_an_outcome_of_another_request_is_not_taken_for_this_one(stage: St
 
 async def test_who_has_come_back_meanwhile_forbids_it(stage: Stage) -> None:
     """Requested hours ago, done at the next start: nothing of the node is changed."""
-    create_backup(stage.layout, dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
+    set_data_aside(stage.layout, dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
     stage.forbids = "vcha-2 answers"
     assert await stage.ask() == "vcha-2 answers"
     assert stage.done == ASKED
     assert load_identity(stage.layout.root) == stage.identity
-    assert list_backups(stage.layout)
+    assert list_old_data(stage.layout)
     assert load_request(stage.layout) is None
 
 

@@ -142,7 +142,7 @@ class Trouble:
 @pytest.fixture(autouse=True)
 def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the waits: ten minutes are thousands of polls, also in a simulated world."""
-    monkeypatch.setattr("openvcha.operations.steps.join.JOIN_SECONDS", 40.0)
+    monkeypatch.setattr("openvcha.operations.steps.streaming.STREAMING_SECONDS", 40.0)
     monkeypatch.setattr("openvcha.operations.mode.SYNC_SECONDS", 40.0)
     monkeypatch.setattr("openvcha.operations.steps.commit.ACTIVE_SECONDS", 40.0)
     monkeypatch.setattr("openvcha.operations.steps.undeploy_steps.ACTIVE_SECONDS", 40.0)

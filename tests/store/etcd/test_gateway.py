@@ -293,5 +293,5 @@ def test_names_stay_inside_their_key() -> None:
     """No name leads to another's keys."""
     assert keys.user("a/../b") == "/openvcha/users/a%2F..%2Fb"
     assert keys.user("administrator@vsphere.local") == keys.USERS + "administrator@vsphere.local"
-    assert keys.node_copy("m-1") == "/openvcha/nodes/m-1/copy"
+    assert keys.base_backup_report("m-1") == "/openvcha/nodes/m-1/copy"
     assert keys.PATRONI_LEADER == "/openvcha/patroni/cluster/leader"

@@ -18,7 +18,7 @@ from tests.support.edge import ADMINISTRATOR, PASSWORD
 
 from openvcha.api.operations import Operation
 from openvcha.node.security.certificates import signing_request
-from openvcha.operations.steps.join_steps import JOINING
+from openvcha.operations.steps.manual_join_steps import JOINING
 
 VCHA = "com.vmware.vcenter.vcha"
 CLUSTER = f"{VCHA}.cluster"

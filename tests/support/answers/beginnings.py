@@ -8,7 +8,7 @@ from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, ClusterScen
 from openvcha.api.codec.decode import decode_rest
 from openvcha.api.structures import DeploySpec, JoinRole, JoinTokenSpec
 from openvcha.operations.failover import fail_over
-from openvcha.operations.join import issue_token
+from openvcha.operations.manual_join import issue_token
 
 ADDRESSES = {"ACTIVE": "127.83.2.11", "PASSIVE": "127.83.2.12", "WITNESS": "127.83.2.13"}
 

@@ -52,7 +52,7 @@ from tests.support.edge import ADMINISTRATOR, NOBODY, PASSWORD, READER
 from openvcha.api.errors import ErrorType
 from openvcha.api.operations import OPERATIONS, Operation, Privilege, by_id
 from openvcha.infrastructure.queries import LISTS
-from openvcha.operations.steps.join_steps import JOINING
+from openvcha.operations.steps.manual_join_steps import JOINING
 from openvcha.store import keys
 
 E = ErrorType

@@ -29,7 +29,7 @@ from openvcha.cluster.config import ClusterConfig
 from openvcha.events.log import EventLog
 from openvcha.events.state_diff import EventDraft
 from openvcha.node.identity import IDENTITY
-from openvcha.operations.steps.join_steps import JOINING
+from openvcha.operations.steps.manual_join_steps import JOINING
 from openvcha.store import keys
 
 

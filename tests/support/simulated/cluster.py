@@ -37,11 +37,11 @@ from openvcha.node.local_records.required_votes import (
     decode_required_votes,
     encode_required_votes,
 )
-from openvcha.node.postgres.cloning.clone_errors import ServerError
 from openvcha.node.postgres.diagnosis.missing_files import MissingFile
 from openvcha.node.postgres.diagnosis.replay import Holder
-from openvcha.store import clone_reports, keys, node_facts
-from openvcha.store.clone_reports import CopyReport, CopyState
+from openvcha.node.postgres.standby_data.pg_basebackup import ServerError
+from openvcha.store import base_backup_reports, keys, node_facts
+from openvcha.store.base_backup_reports import BaseBackupReport, BaseBackupState
 from openvcha.store.errors import (
     LearnerNotReady,
     MemberNotFound,
@@ -161,7 +161,7 @@ class SimulatedCluster:
         """What users have set in PostgreSQL."""
         self.missing_files: tuple[MissingFile, ...] = ()
         """What the databases use and is not installed."""
-        self.copy_error: ServerError | None = None
+        self.base_backup_error: ServerError | None = None
         """What the primary's log says of a copy that fails again and again."""
         self.leases: dict[str, int] = {}
         self.violations: list[str] = []
@@ -616,7 +616,7 @@ class SimulatedCluster:
         if identity.kind == "witness":
             await asyncio.Event().wait()
         if machine.written < 0:
-            await self._copy(machine, identity)
+            await self._take_base_backup(machine, identity)
         while identity.member not in {member.name for member in self.members}:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.2)
         await asyncio.sleep(0.3)
@@ -668,34 +668,34 @@ class SimulatedCluster:
                 return True
         return False
 
-    async def _copy(self, machine: SimulatedNode, identity: Identity) -> None:
+    async def _take_base_backup(self, machine: SimulatedNode, identity: Identity) -> None:
         for attempt in count(1):
             for part in range(4):
-                await self._report(identity, CopyState.RUNNING, part, attempt)
+                await self._report(identity, BaseBackupState.RUNNING, part, attempt)
                 await asyncio.sleep(50 if "slow copy" in self.faults else 0.2)
                 if "copy hangs" in self.faults:
                     await asyncio.Event().wait()
             if "copy fails" in self.faults:
-                await self._report(identity, CopyState.FAILED, 3, attempt, error="disk full")
+                await self._report(identity, BaseBackupState.FAILED, 3, attempt, error="disk full")
                 await asyncio.Event().wait()
-            if self.copy_error:
-                await self._report(identity, CopyState.FAILED, 3, attempt, error="it ended")
+            if self.base_backup_error:
+                await self._report(identity, BaseBackupState.FAILED, 3, attempt, error="it ended")
                 await asyncio.sleep(1)
                 continue
             if "copy begins anew" not in self.faults:
                 break
         machine.written = self.acknowledged
-        await self._report(identity, CopyState.DONE, 4, 1)
+        await self._report(identity, BaseBackupState.DONE, 4, 1)
 
     async def _report(
         self,
         identity: Identity,
-        state: CopyState,
+        state: BaseBackupState,
         part: int,
         attempt: int,
         error: str | None = None,
     ) -> None:
-        report = CopyReport(
+        report = BaseBackupReport(
             state=state,
             bytes_done=part,
             bytes_total=4,
@@ -703,7 +703,9 @@ class SimulatedCluster:
             error=error,
             temporary=error == "it ended",
         )
-        await self.store.put(keys.node_copy(identity.member), clone_reports.encode(report))
+        await self.store.put(
+            keys.base_backup_report(identity.member), base_backup_reports.encode(report)
+        )
 
     # --- what the infrastructure does
 

@@ -34,9 +34,9 @@ from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.node.etcd.account import new_account
 from openvcha.node.identity import IDENTITY, Identity, encode_identity
-from openvcha.node.postgres.cloning.clone_errors import ServerError
 from openvcha.node.postgres.diagnosis.missing_files import MissingFile
 from openvcha.node.postgres.diagnosis.replay import Replay
+from openvcha.node.postgres.standby_data.pg_basebackup import ServerError
 from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.operations.context import Services
 from openvcha.operations.registry import plans
@@ -462,10 +462,10 @@ class SeenPostgres:
         position = -1 if held else machine.written
         return Replay(position, standby, paused=False, delay="0", holders=held)
 
-    async def copy_error(self, since: datetime) -> ServerError | None:
+    async def base_backup_error(self, since: datetime) -> ServerError | None:
         self.life.check()
         assert since < datetime.now(UTC)
-        return self.world.copy_error
+        return self.world.base_backup_error
 
     async def inspect(self, host: str) -> PostgresFacts:
         self.life.check()

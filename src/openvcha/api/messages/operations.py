@@ -24,7 +24,7 @@ OPERATIONS = {
     "active.is": "%s is now the active node.",
     "active.elsewhere": (
         "The active node %s keeps data outside its own datastore: %s. Move the data into the node's"
-        " directory; only that directory is cloned."
+        " directory; only that directory is copied."
     ),
     "no.majority": "Removing the vote of %s would lose quorum; start %s first.",
     "failover.mode.disabled": "Failover is disabled: the cluster's mode is DISABLED.",

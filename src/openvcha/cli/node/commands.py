@@ -35,11 +35,11 @@ COMMANDS = {
         "Make this passive the primary when the active is lost and Patroni does not promote it.",
     ),
     "token": LazyCommand(
-        "openvcha.cli.node.join:token",
+        "openvcha.cli.node.manual_join:token",
         "Print a token with which one node may join; shown once, it replaces the previous one.",
     ),
     "create": LazyCommand(
-        "openvcha.cli.node.join:create",
+        "openvcha.cli.node.manual_join:create",
         "Create a node that joins a cluster, in a new directory; run it with `vcha node run`.",
     ),
     "store": LazyCommand(

@@ -22,7 +22,7 @@ from openvcha.daemon.recovery.store_refusal import StoreRefusal, ask_own_store, 
 from openvcha.node.identity import Identity, load_identity
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import load_kept
-from openvcha.node.postgres.cloning.clone import has_data
+from openvcha.node.postgres.standby_data.base_backup import has_data
 from openvcha.node.process.process_tree import is_running
 from openvcha.node.process.status import load_status
 from openvcha.node.recovery import standalone_rules
@@ -117,10 +117,10 @@ def _promote(layout: Layout, identity: Identity, *, yes: bool) -> None:
             f"{identity.name} is not running: start it first; it then waits until it may lead"
         )
     seen, found, others = asyncio.run(_observed(layout, identity))
-    from_backup, kept = not has_data(layout), load_kept(layout, identity)
+    from_old_data, kept = not has_data(layout), load_kept(layout, identity)
     judged = promoting.assess_promotion(
         promoting.check_promotion(seen, identity.member, others),
-        promoting.gather_evidence(seen, identity.member, found, kept, from_backup=from_backup),
+        promoting.gather_evidence(seen, identity.member, found, kept, from_old_data=from_old_data),
     )
     if judged.refused:
         raise fail(f"{identity.name} was not made the primary: {judged.refused}")

@@ -21,8 +21,9 @@ class Evidence:
     ``in_sync``: ``/sync`` names this node as in sync; ``was_last_leader``: as the last leader.
     ``active_lsn`` is the position (bytes) that the lost active last reported to the store; it held
     the leader key until ``lease_held_until``. ``own_lsn`` is this node's position, and ``last_row``
-    the time of its last transaction. ``from_backup``: its data were restored from its backup and
-    are older than ``/sync`` says. ``leader_ttl``: for how many seconds the key outlives its holder.
+    the time of its last transaction. ``from_old_data``: its data are the ones that
+    were set aside, older than ``/sync`` says. ``leader_ttl``: for how many seconds the key outlives
+    its holder.
     """
 
     mode: ClusterMode | None
@@ -33,7 +34,7 @@ class Evidence:
     own_lsn: int | None = None
     lease_held_until: str | None = None
     last_row: str | None = None
-    from_backup: bool = False
+    from_old_data: bool = False
     leader_ttl: int | None = None
 
 
@@ -55,7 +56,7 @@ def assess_data_loss(known: Evidence) -> DataLoss:
 
 def _proof(known: Evidence) -> str | None:
     """Return the proof that no acknowledged row is lost, if there is one."""
-    if known.from_backup:
+    if known.from_old_data:
         return None
     if known.was_last_leader:
         return "this node led last, and it has everything that it acknowledged"
@@ -66,7 +67,7 @@ def _proof(known: Evidence) -> str | None:
 
 
 def _what(known: Evidence) -> str:
-    if known.from_backup:
+    if known.from_old_data:
         return (
             "Every row that was acknowledged after this node's data were set aside: the"
             " copy of newer data was not finished."

@@ -36,7 +36,7 @@ from openvcha.store.patroni.state import parse_sync, paused, read_leader
 
 PROMOTE_SECONDS = 60.0
 PATRONI_START_SECONDS = 15.0
-"""Includes the start of a Patroni whose data were just restored from the node's backup."""
+"""Includes the start of a Patroni that just got the node's old data back."""
 REQUEST_TTL_SECONDS = 20
 RENEWAL_SECONDS = 5.0
 SETTLE_SECONDS = 3.0

@@ -212,11 +212,11 @@ def gather_evidence(
     found: PatroniKeys,
     kept: KeptCluster | None,
     *,
-    from_backup: bool,
+    from_old_data: bool,
 ) -> Evidence:
     """Return what is known of the rows that a member may lack.
 
-    ``from_backup``: the member's data were restored from its backup.
+    ``from_old_data``: the member's old data, which were set aside, were restored.
     """
     unread = keys.PATRONI_SYNC in seen.unreadable
     own = seen.node(member)
@@ -231,6 +231,6 @@ def gather_evidence(
         own_lsn=lsn,
         lease_held_until=kept.last_led if kept else None,
         last_row=format_utc(state.last_row) if state else None,
-        from_backup=from_backup,
+        from_old_data=from_old_data,
         leader_ttl=leader_ttl(read_config(found.config)),
     )

@@ -44,8 +44,8 @@ class LastLook:
 class Control:
     """The controls that jobs have over the node. ``ready`` is set when it has data and parts run.
 
-    ``copy`` copies the leader's data and returns whether it succeeded. ``tell`` sets a job's note
-    in the node's status; None removes it. ``show`` sets the node's view of the cluster there.
+    ``base_backup`` takes one of the leader and returns whether it succeeded. ``tell`` sets a job's
+    note in the node's status; None removes it. ``show`` sets the node's view of the cluster there.
     ``passwords`` is locked while the passwords of the cluster's roles change. ``members`` are from
     the last look that had a result; ``last_look`` is the last one.
     """
@@ -53,12 +53,12 @@ class Control:
     def __init__(
         self,
         parts: Sequence[Part],
-        copy: Callable[[], Awaitable[bool]],
+        base_backup: Callable[[], Awaitable[bool]],
         tell: Callable[[str, str | None], None],
         show: Callable[[OwnView], None],
     ) -> None:
         self._parts = {part.spec.name: part for part in parts}
-        self.copy = copy
+        self.base_backup = base_backup
         self.tell = tell
         self.show = show
         self.ready = asyncio.Event()

@@ -93,4 +93,4 @@ def _acknowledges_alone(pgdata: Path) -> bool:
     except FileNotFoundError:
         if (pgdata / "postmaster.pid").exists():
             raise
-        return False  # the data are in the backup, or do not exist yet: no PostgreSQL uses them
+        return False  # the data are set aside, or do not exist yet: no PostgreSQL uses them

@@ -1,4 +1,4 @@
-"""Repair of a stuck standby: it backs up its data and copies the leader's again.
+"""Repair of a stuck standby: it sets its data aside and takes a new base backup.
 
 Patroni rewinds a former primary by itself. What it cannot repair (no rewind possible, WAL that the
 primary has removed, corrupt files) it retries forever.
@@ -12,23 +12,23 @@ from collections.abc import Awaitable, Callable
 from openvcha.node.background.context import NodeContext
 from openvcha.node.background.expulsion import is_expelled
 from openvcha.node.background.standby_progress import (
-    RETRY_COPY_SECONDS,
+    RETRY_BASE_BACKUP_SECONDS,
     StandbyObservation,
     StandbyWatch,
     observe_standby,
 )
 from openvcha.node.identity import load_secrets
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.cloning.clone import SPARE_BYTES, has_data, remove_tree
-from openvcha.node.postgres.cloning.data_backup import (
-    create_backup,
-    discard_backups,
-    list_backups,
-    remove_discarded,
-    restore_backup,
-)
 from openvcha.node.postgres.diagnosis.start_failures import find_trouble
-from openvcha.node.postgres.leader import CopyFailed, Leader, find_leader
+from openvcha.node.postgres.leader import BaseBackupFailed, Leader, find_leader
+from openvcha.node.postgres.standby_data.base_backup import SPARE_BYTES, has_data, remove_tree
+from openvcha.node.postgres.standby_data.old_data import (
+    discard_old_data,
+    list_old_data,
+    remove_discarded,
+    restore_old_data,
+    set_data_aside,
+)
 from openvcha.node.process.process_tree import find_tree, is_postgres, kill_tree
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
@@ -87,8 +87,8 @@ class Rejoin:
         return observe_standby(own, found, await asyncio.to_thread(find_tree, self._layout.root))
 
     async def _judge(self, look: StandbyObservation, quiet: float) -> None:
-        if look.in_sync and list_backups(self._layout):
-            await asyncio.to_thread(discard_backups, self._layout)
+        if look.in_sync and list_old_data(self._layout):
+            await asyncio.to_thread(discard_old_data, self._layout)
             self._context.events.info("the new copy is in sync; the old data are deleted")
         if look.well or look.source is None:
             self._tell(None)
@@ -97,19 +97,19 @@ class Rejoin:
             await self._replace_data(look.source, quiet)
 
     def _quiet_limit(self) -> float:
-        """Return for how many seconds a standby may be quiet; 0 if its data are in the backup."""
-        if not list_backups(self._layout):
+        """Return for how many seconds a standby may be quiet; 0 if its data are set aside."""
+        if not list_old_data(self._layout):
             return self._stuck_seconds
-        return RETRY_COPY_SECONDS if has_data(self._layout) else 0.0
+        return RETRY_BASE_BACKUP_SECONDS if has_data(self._layout) else 0.0
 
     async def _replace_data(self, source: str, quiet: float) -> None:
-        """Copy the data again if another node runs as primary and there is room for both copies."""
+        """Take a base backup if another node runs as primary and there is room for both data."""
         if await is_expelled(self._context) is not False:
             return
         try:
             leader = await self._leader(source)
             self._require_room(leader)
-        except CopyFailed as error:
+        except BaseBackupFailed as error:
             self._tell(f"the standby is stuck, and cannot be copied again: {error}")
             return
         self._not_before = self._clock() + self._stuck_seconds
@@ -124,7 +124,7 @@ class Rejoin:
             again = await self._look()
             # Stopping PostgreSQL took time; the condition must hold right now.
             if again is not None and again.source == source:
-                await self._copy()
+                await self._take_base_backup()
         except Exception:
             self._resume()
             raise
@@ -135,32 +135,32 @@ class Rejoin:
         if has_data(self._layout):
             self._context.control.begin("patroni")
 
-    async def _copy(self) -> None:
+    async def _take_base_backup(self) -> None:
         if has_data(self._layout):
-            kept = await asyncio.to_thread(create_backup, self._layout, dt.datetime.now(dt.UTC))
+            kept = await asyncio.to_thread(set_data_aside, self._layout, dt.datetime.now(dt.UTC))
             self._context.events.warning(
                 "set aside the data of a stuck standby", directory=kept.name
             )
-        if await copy_or_restore(self._layout, self._context.control.copy):
+        if await base_backup_or_restore(self._layout, self._context.control.base_backup):
             self._tell(
                 "the data were copied again; the old ones are kept until the copy is in sync"
             )
         else:
             self._tell("the data could not be copied again; the old ones were restored")
-            self._not_before = self._clock() + RETRY_COPY_SECONDS
+            self._not_before = self._clock() + RETRY_BASE_BACKUP_SECONDS
 
     async def _leader(self, source: str) -> Leader:
         context = self._context
         secrets = load_secrets(self._layout.root)
         leader = await find_leader(context.store, self._layout, secrets, context.engines.postgres)
         if leader.member != source:
-            raise CopyFailed("the primary has just changed", temporary=True)
+            raise BaseBackupFailed("the primary has just changed", temporary=True)
         return leader
 
     def _require_room(self, leader: Leader) -> None:
         needed, free = leader.data_bytes + SPARE_BYTES, self._free_bytes(self._layout)
         if free < needed:
-            raise CopyFailed(
+            raise BaseBackupFailed(
                 f"the disk must hold the old data and a copy: {needed} bytes are needed,"
                 f" {free} are free",
                 temporary=True,
@@ -170,12 +170,12 @@ class Rejoin:
         self._context.control.tell(NAME, text)
 
 
-async def copy_or_restore(layout: Layout, copy: Callable[[], Awaitable[bool]]) -> bool:
-    """Copy the data; if that fails for good, restore the backup. Return whether it was copied."""
-    if await copy():
+async def base_backup_or_restore(layout: Layout, take: Callable[[], Awaitable[bool]]) -> bool:
+    """Take a base backup, and return whether that succeeded; if not, restore the old data."""
+    if await take():
         return True
-    await asyncio.to_thread(remove_tree, layout.pgdata_copying)
-    await asyncio.to_thread(restore_backup, layout)
+    await asyncio.to_thread(remove_tree, layout.incomplete_base_backup)
+    await asyncio.to_thread(restore_old_data, layout)
     return False
 
 

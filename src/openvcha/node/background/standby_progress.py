@@ -15,8 +15,8 @@ from openvcha.store.patroni.state import (
     read_sync,
 )
 
-# After a copy that did not help: another one is unlikely to help, and takes space again.
-RETRY_COPY_SECONDS = 900.0
+# After a base backup that did not help: another one is unlikely to help, and takes space again.
+RETRY_BASE_BACKUP_SECONDS = 900.0
 WORKING_SECONDS = 900.0
 
 

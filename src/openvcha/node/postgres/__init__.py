@@ -1,1 +1,1 @@
-"""A node's own PostgreSQL: settings, roles, copies and diagnosis."""
+"""A node's own PostgreSQL: settings, roles, base backups and diagnosis."""

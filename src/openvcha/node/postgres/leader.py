@@ -23,8 +23,8 @@ FACTS = """
 """
 
 
-class CopyFailed(Exception):  # noqa: N818 - the outcome of a step, not a defect
-    """A copy failed; `temporary` says whether a retry may help."""
+class BaseBackupFailed(Exception):  # noqa: N818 - the outcome of a step, not a defect
+    """A base backup failed; `temporary` says whether a retry may help."""
 
     def __init__(self, reason: str, *, temporary: bool) -> None:
         super().__init__(reason)
@@ -43,12 +43,12 @@ class Leader:
 
 
 async def find_leader(store: Store, layout: Layout, secrets: Secrets, postgres: Postgres) -> Leader:
-    """Find the primary through Patroni's keys and query it. Raises CopyFailed (temporary)."""
+    """Find the primary through Patroni's keys and query it. Raises BaseBackupFailed (temporary)."""
     try:
         member, host, port = await _place(store)
         size, major = await _facts(host, port, layout, secrets, postgres)
     except (StoreError, ValueError) as error:
-        raise CopyFailed(f"cannot query the leader: {error}", temporary=True) from error
+        raise BaseBackupFailed(f"cannot query the leader: {error}", temporary=True) from error
     return Leader(member, host, port, size, major)
 
 
@@ -67,18 +67,18 @@ def parse_member_address(member_record: bytes) -> tuple[str, int]:
 async def _place(store: Store) -> tuple[str, str, int]:
     leader = await store.get(keys.PATRONI_LEADER)
     if leader is None:
-        raise CopyFailed("there is no leader to copy from", temporary=True)
+        raise BaseBackupFailed("there is no leader to copy from", temporary=True)
     member = read_leader(leader.value)
     record = await store.get(keys.patroni_member(member))
     if record is None:
-        raise CopyFailed(f"the leader {member} has not reported its address", temporary=True)
+        raise BaseBackupFailed(f"the leader {member} has not reported its address", temporary=True)
     return (member, *parse_member_address(record.value))
 
 
 async def _facts(
     host: str, port: int, layout: Layout, secrets: Secrets, postgres: Postgres
 ) -> tuple[int, int]:
-    # Imported here: it would slow down every start of a node, and few nodes copy.
+    # Imported here: it would slow down every start of a node, and few nodes take a base backup.
     from psycopg import AsyncConnection, Error  # noqa: PLC0415
 
     place = superuser_conninfo(host, port, layout, secrets, postgres, major=MIN_POSTGRES)
@@ -87,11 +87,11 @@ async def _facts(
         async with connection:
             row = await (await connection.execute(FACTS)).fetchone()
     except Error as error:
-        raise CopyFailed(f"cannot query the leader: {error}", temporary=True) from error
+        raise BaseBackupFailed(f"cannot query the leader: {error}", temporary=True) from error
     if row is None:
-        raise CopyFailed("the leader reports no size", temporary=True)
+        raise BaseBackupFailed("the leader reports no size", temporary=True)
     if row[2]:
-        raise CopyFailed("the leader does not accept writes yet", temporary=True)
+        raise BaseBackupFailed("the leader does not accept writes yet", temporary=True)
     return int(row[0]), int(row[1])
 
 

@@ -72,7 +72,7 @@ EARLY: Final = frozenset({"off", "local", "false", "no", "0"})
 _UNWANTED: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "synchronous_commit": EARLY,
-        # We parse the log to find why a server does not start or a copy fails.
+        # We parse the log to find why a server does not start or a base backup fails.
         "log_min_messages": frozenset({"log", "fatal", "panic"}),
     }
 )
@@ -98,8 +98,8 @@ def shared_settings() -> Settings:
         "hot_standby": "on",
         "max_connections": 200,
         "max_wal_senders": 10,
-        # Patroni keeps the slot of a replaced member for minutes, and each copy needs one: repeated
-        # redeploys must not run out of slots.
+        # Patroni keeps the slot of a replaced member for minutes, and each base backup needs one:
+        # repeated redeploys must not run out of slots.
         "max_replication_slots": 100,
         "wal_keep_size": "256MB",
         # An absent standby must not fill the active node's disk.

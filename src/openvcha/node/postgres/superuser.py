@@ -16,7 +16,6 @@ from psycopg import AsyncConnection, Error, sql
 from openvcha.node.engines import EngineMissing, Postgres, find_postgres
 from openvcha.node.identity import load_secrets
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.cloning.clone_errors import ServerError, copy_error
 from openvcha.node.postgres.diagnosis.missing_files import MissingFile, find_missing_files
 from openvcha.node.postgres.diagnosis.replay import HOLDERS, REPLAYED, Replay, holder
 from openvcha.node.postgres.diagnosis.user_settings import survey
@@ -25,6 +24,7 @@ from openvcha.node.postgres.log import entries
 from openvcha.node.postgres.readiness import accepts_connections
 from openvcha.node.postgres.roles import OWN_ROLES
 from openvcha.node.postgres.server import postgres_major
+from openvcha.node.postgres.standby_data.pg_basebackup import ServerError, base_backup_error
 from openvcha.store.node_facts import PostgresFacts
 
 STATEMENT_SECONDS = 10.0
@@ -112,9 +112,9 @@ class Superuser:
             holders = await (await connection.execute(HOLDERS)).fetchall()
             return replace(seen, holders=tuple(map(holder, holders)))
 
-    async def copy_error(self, since: datetime) -> ServerError | None:
-        """Return the last error of a copy since a time in this node's own PostgreSQL, if any."""
-        return copy_error(await asyncio.to_thread(entries, self._layout.logs), since)
+    async def base_backup_error(self, since: datetime) -> ServerError | None:
+        """Return the last error of a base backup of this node's PostgreSQL since a time, if any."""
+        return base_backup_error(await asyncio.to_thread(entries, self._layout.logs), since)
 
     async def inspect(self, host: str) -> PostgresFacts:
         """Return what users have set in this node's own PostgreSQL. Raises PostgresUnreachable."""

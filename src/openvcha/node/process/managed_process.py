@@ -32,7 +32,7 @@ class PartSpec:
 
     A `gated` part loads at once but starts to work at a byte on its standard input (GO), which it
     gets once etcd responds and the data exist.
-    A `late` part is not even loaded before that: it would compete with the copy for the CPU.
+    A `late` part is not even loaded before that: it would compete with the base backup for the CPU.
     Lines that contain a text in `noise` are not logged.
     A part that `beats` sends heartbeats, and is killed and restarted if it hangs.
     A part that `watches` gets heartbeats of this program on its standard input, until GO.

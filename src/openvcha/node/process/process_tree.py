@@ -144,7 +144,7 @@ def names_node(argv: tuple[str, ...], directory: Path) -> bool:
     if name == "etcd":
         return _names(argv, layout.etcd_data)
     if is_postgres(argv):
-        return _names(argv, layout.pgdata) or _names(argv, layout.pgdata_copying)
+        return _names(argv, layout.pgdata) or _names(argv, layout.incomplete_base_backup)
     if not name.startswith("python"):
         return False
     is_patroni = PATRONI in argv and _names(argv, layout.patroni_config)

@@ -7,7 +7,7 @@ import msgspec
 
 from openvcha.api.prepared import prepare
 from openvcha.node.layout import Layout
-from openvcha.store.clone_reports import CopyReport
+from openvcha.store.base_backup_reports import BaseBackupReport
 from openvcha.system.durable import write_private
 
 
@@ -74,7 +74,7 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     started: int
     parts: tuple[PartStatus, ...] = ()
-    copy: CopyReport | None = None
+    copy: BaseBackupReport | None = None
     notes: dict[str, str] = {}
     view: OwnView | None = None
 

@@ -21,8 +21,8 @@ from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import forget_others
 from openvcha.node.local_records.required_votes import forget_required_votes
 from openvcha.node.local_records.sealed_records import forget_kept
-from openvcha.node.postgres.cloning.clone import remove_tree
-from openvcha.node.postgres.cloning.data_backup import restore_backup
+from openvcha.node.postgres.standby_data.base_backup import remove_tree
+from openvcha.node.postgres.standby_data.old_data import restore_old_data
 from openvcha.node.process.managed_process import Part
 from openvcha.node.recovery.own_data import WITNESS, missing_data, missing_store
 from openvcha.node.recovery.request import (
@@ -260,8 +260,8 @@ class Recovery:
             raise RecoveryFailed(reason)
 
     def _restore(self) -> None:
-        remove_tree(self.layout.pgdata_copying)
-        restore_backup(self.layout)
+        remove_tree(self.layout.incomplete_base_backup)
+        restore_old_data(self.layout)
         if reason := missing_data(self.identity, self.layout):
             raise RecoveryFailed(reason)
 

@@ -26,7 +26,7 @@ class RequestKind(enum.StrEnum):
     """The kind of a request."""
 
     STANDALONE = "STANDALONE"  # a store of one member and a cluster of one node
-    RESTORE = "RESTORE"  # the data from the backup
+    RESTORE = "RESTORE"  # the old data, which were set aside
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,15 +4,15 @@ import asyncio
 import contextlib
 import dataclasses
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import msgspec
 
-from openvcha.node.background.clone_progress import CopyPublisher
+from openvcha.node.background.base_backup_publisher import BaseBackupPublisher
 from openvcha.node.background.context import Control
 from openvcha.node.background.registry import NodeContext, run_jobs
-from openvcha.node.background.rejoin import copy_or_restore
+from openvcha.node.background.rejoin import base_backup_or_restore
 from openvcha.node.engines import Engines, find_engines
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.member import known_endpoints, wait_until_admitted
@@ -20,11 +20,16 @@ from openvcha.node.etcd.sealed_store import cluster_store
 from openvcha.node.identity import absolute, load_identity, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.patroni.config import write_patroni_config
-from openvcha.node.postgres.cloning.clone import CopyStep, has_data
-from openvcha.node.postgres.cloning.data_backup import list_backups
-from openvcha.node.postgres.cloning.first_clone import completed_when_written, first_copy
 from openvcha.node.postgres.leader import find_leader
 from openvcha.node.postgres.server import postgres_major
+from openvcha.node.postgres.standby_data.base_backup import (
+    BaseBackup,
+    Publish,
+    completed_when_written,
+    first_base_backup,
+    has_data,
+)
+from openvcha.node.postgres.standby_data.old_data import list_old_data
 from openvcha.node.process.lock import lock_node
 from openvcha.node.process.logs import RotatingLog, log_path, logger
 from openvcha.node.process.managed_process import Part, PartSpec
@@ -35,7 +40,7 @@ from openvcha.node.recovery.request import load_request, set_unreadable_aside, w
 from openvcha.node.security.rotation import put_in_place_at_start
 from openvcha.node.security.tls import NodeTls
 from openvcha.node.supervisor.plan import PartPlan, all_parts, reaper_part
-from openvcha.store.clone_reports import CopyReport
+from openvcha.store.base_backup_reports import BaseBackupReport
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.interface import Store
 from openvcha.store.sealing.cluster_store import SealedEtcd
@@ -69,7 +74,7 @@ class Supervisor:
         self._log = RotatingLog(log_path(self._layout.logs, "supervisor"))
         self._events = logger(self._log, "supervisor")
         self._parts: list[Part] = []
-        self._copy: CopyReport | None = None
+        self._base_backup_report: BaseBackupReport | None = None
         self._notes: dict[str, str] = {}
         self._view: OwnView | None = None
         own = read_process(os.getpid())
@@ -163,7 +168,10 @@ class Supervisor:
             store = self._store()
             await stack.enter_async_context(store)
             control = Control(
-                self._parts, lambda: self._copied(store, _unpublished), self._tell, self._show
+                self._parts,
+                lambda: self._take_base_backup(store, _unpublished),
+                self._tell,
+                self._show,
             )
             starting = asyncio.create_task(
                 self._start_parts(stack, store, control), name="start of the parts"
@@ -211,29 +219,29 @@ class Supervisor:
     async def _data_are_there(
         self, stack: contextlib.AsyncExitStack, store: Store, control: Control
     ) -> bool:
-        if list_backups(self._layout):
+        if list_old_data(self._layout):
             # The last run ended while it was replacing a stuck standby's data.
             if not has_data(self._layout):
-                await copy_or_restore(self._layout, control.copy)
+                await base_backup_or_restore(self._layout, control.base_backup)
             return True
         if not self._identity.copy_from_leader:
             return True
         publisher = await stack.enter_async_context(
-            CopyPublisher(
+            BaseBackupPublisher(
                 store,
                 self._identity.member,
                 self._events,
                 on_written=completed_when_written(self._layout),
             )
         )
-        return await first_copy(
-            self._layout, publisher.publish, lambda publish: self._copied(store, publish)
+        return await first_base_backup(
+            self._layout, publisher.publish, lambda publish: self._take_base_backup(store, publish)
         )
 
-    async def _copied(self, store: Store, publish: Callable[[CopyReport], None]) -> bool:
+    async def _take_base_backup(self, store: Store, publish: Publish) -> bool:
         log = RotatingLog(log_path(self._layout.logs, "copy"))
         try:
-            return await self._copy_step(store, publish, log).run()
+            return await self._base_backup(store, publish, log).run()
         finally:
             log.close()
 
@@ -258,18 +266,16 @@ class Supervisor:
             self._events.warning("contact", state=view.contact, role=view.role, silent=silent)
         self._save()
 
-    def _copy_step(
-        self, store: Store, tell: Callable[[CopyReport], None], log: RotatingLog
-    ) -> CopyStep:
+    def _base_backup(self, store: Store, tell: Publish, log: RotatingLog) -> BaseBackup:
         secrets = load_secrets(self._layout.root)
         postgres = self._engines.postgres
 
-        def publish(report: CopyReport) -> None:
-            self._copy = report
+        def publish(report: BaseBackupReport) -> None:
+            self._base_backup_report = report
             self._save()
             tell(report)
 
-        return CopyStep(
+        return BaseBackup(
             self._layout,
             postgres,
             secrets,
@@ -287,7 +293,7 @@ class Supervisor:
             pid=os.getpid(),
             started=self._started,
             parts=tuple(part.status for part in self._parts),
-            copy=self._copy,
+            copy=self._base_backup_report,
             notes=dict(self._notes),
             view=self._view,
         )
@@ -303,8 +309,8 @@ async def _wait_at_most(stop: asyncio.Event, seconds: float) -> None:
             await stop.wait()
 
 
-def _unpublished(_: CopyReport) -> None:
-    """Publish nothing: only a task that creates a node waits for the reports of its copy."""
+def _unpublished(_: BaseBackupReport) -> None:
+    """Publish nothing: only a task that creates a node waits for the reports of its base backup."""
 
 
 async def _cancel(*tasks: asyncio.Task[object]) -> None:

@@ -25,7 +25,7 @@ from openvcha.tasks.steps import TemporaryFailure
 
 
 async def files_of(services: Services, node: NewNode) -> dict[str, bytes]:
-    """Return the files of a node that joins the cluster (relative path: content)."""
+    """Return the files of a new node (relative path: content)."""
     _require_settled(services)
     identity = await _identity(services, node)
     account = await _account(services, identity)

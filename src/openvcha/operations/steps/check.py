@@ -64,14 +64,14 @@ async def require_one_datastore(services: Services, seen: Observation) -> None:
 async def check_addresses(
     services: Services, seen: Observation, wish: NodeRequest
 ) -> tuple[LocalizableMessage, ...]:
-    """Return the findings for the addresses and the data copy of a manually created node."""
+    """Return the findings for the addresses and the base backup of a manually created node."""
     inventory = await services.infrastructure.inventory()
     settings = await check_settings(services, wish.kind)
     return (*await _Addresses(services, seen, inventory, wish).examine(), *settings.errors)
 
 
 async def check(services: Services, seen: Observation, wish: NodeRequest) -> CheckResult:
-    """Check placement, addresses and data copy of a new node; change nothing.
+    """Check placement, addresses and base backup of a new node; change nothing.
 
     Raises ValueError for a request without a placement.
     """

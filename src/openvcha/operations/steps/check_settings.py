@@ -1,4 +1,4 @@
-"""The check of what a copy of the active's PostgreSQL inherits: settings, slots, and more."""
+"""The check of what a base backup of the active inherits: settings, slots, and more."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,23 +14,23 @@ from openvcha.store.node_facts import PostgresFacts
 
 
 @dataclass(frozen=True)
-class CopyFindings:
+class SettingsFindings:
     """What prevents a new data node (errors), and what its owner should know (warnings)."""
 
     errors: tuple[LocalizableMessage, ...] = ()
     warnings: tuple[LocalizableMessage, ...] = ()
 
 
-async def check_settings(services: Services, kind: NodeKind) -> CopyFindings:
-    """Check the active's PostgreSQL; a witness gets no copy."""
+async def check_settings(services: Services, kind: NodeKind) -> SettingsFindings:
+    """Check the active's PostgreSQL; a witness takes no base backup."""
     if kind is NodeKind.WITNESS:
-        return CopyFindings()
+        return SettingsFindings()
     identity = services.identity
     try:
         told = await services.postgres.inspect(identity.ha_address)
     except PostgresUnreachable as error:
-        return CopyFindings(warnings=(message("check.postgres.silent", error),))
-    found = copy_findings(identity.name, told)
+        return SettingsFindings(warnings=(message("check.postgres.silent", error),))
+    found = settings_findings(identity.name, told)
     return replace(found, warnings=(*found.warnings, *await _in_databases(services)))
 
 
@@ -48,9 +48,9 @@ def _uninstalled(node: str, found: MissingFile) -> LocalizableMessage:
     return message(name, found.name, found.database, node)
 
 
-def copy_findings(name: str, told: PostgresFacts) -> CopyFindings:
+def settings_findings(name: str, told: PostgresFacts) -> SettingsFindings:
     """Return the findings from a node's facts: settings that replication depends on are errors."""
-    return CopyFindings(tuple(_settings(name, told, vital=True)), tuple(_warnings(name, told)))
+    return SettingsFindings(tuple(_settings(name, told, vital=True)), tuple(_warnings(name, told)))
 
 
 def _warnings(name: str, told: PostgresFacts) -> Iterator[LocalizableMessage]:

@@ -47,7 +47,7 @@ class Commit(Step):
         return all(named) and await self._is_gone(ctx) and not await self._reports(ctx)
 
     async def act(self, ctx: TaskContext) -> None:
-        """Enter the new nodes first: then the new copy counts, and the old one may be deleted."""
+        """Enter the new nodes first: then the new data count, and the old ones may be deleted."""
         # The repair continues anyway: the health reports what could not be set.
         with contextlib.suppress(WaitTimedOut):
             await wait_until(ctx, partial(protect, self._services), PROTECT_SECONDS)
@@ -95,10 +95,10 @@ class Commit(Step):
         return (await self._services.infrastructure.inventory()).vm(vm)
 
     async def _reports(self, ctx: TaskContext) -> list[str]:
-        """Return the keys of obsolete reports: of the new nodes' copies, and of the old one."""
+        """Return the keys of the base backup reports of the new nodes and the old one."""
         members = [recall(ctx, role).member for role in self._roles]
         members += [old] if (old := _old(ctx)) else []
-        found = [await self._services.store.get(keys.node_copy(name)) for name in members]
+        found = [await self._services.store.get(keys.base_backup_report(name)) for name in members]
         return [kv.key for kv in found if kv is not None]
 
     async def _last_copy(self, ctx: TaskContext) -> LocalizableMessage | None:

@@ -349,9 +349,9 @@ class ReduceCluster(_UndeployStep):
         return refusal.reason if refusal else None
 
     async def _reports(self, leaving: LeavingNodes) -> list[str]:
-        """Return the keys of the obsolete reports of copies."""
+        """Return the keys of the obsolete reports of base backups."""
         members = [leaving.stays, *(node.member for node in leaving.nodes)]
-        found = [await self._services.store.get(keys.node_copy(name)) for name in members]
+        found = [await self._services.store.get(keys.base_backup_report(name)) for name in members]
         return [kv.key for kv in found if kv is not None]
 
 

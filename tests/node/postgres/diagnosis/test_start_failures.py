@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from openvcha.node.postgres.cloning.base_backup import COPY_APPLICATION
-from openvcha.node.postgres.cloning.clone_errors import ServerError, copy_error
 from openvcha.node.postgres.diagnosis.start_failures import diagnose, find_trouble
 from openvcha.node.postgres.log import MAX_MESSAGE_LENGTH, Entry, entries, sanitize
+from openvcha.node.postgres.standby_data.pg_basebackup import (
+    APPLICATION_NAME,
+    ServerError,
+    base_backup_error,
+)
 
 NOW = datetime(2026, 11, 26, 18, 55, tzinfo=UTC)
 MISSING = 'could not access file "timescaledb": No such file or directory'
@@ -151,9 +154,9 @@ def test_the_supervisor_s_records_are_read(tmp_path: Path) -> None:
 def test_the_server_s_last_word_of_a_copy_is_found() -> None:
     """Only from the copies' own sessions, since the copy began, and only what ended one."""
 
-    def said(message: str, application: str = COPY_APPLICATION, severity: str = "ERROR") -> Entry:
+    def said(message: str, application: str = APPLICATION_NAME, severity: str = "ERROR") -> Entry:
         return Entry(NOW, severity, "XX000", message, application, "walsender")
 
     log = [said("of a copy"), said("of another", "psql"), said("told", severity="LOG")]
-    assert copy_error(log, NOW) == ServerError("XX000", "of a copy")
-    assert copy_error(log, NOW + timedelta(seconds=1)) is None
+    assert base_backup_error(log, NOW) == ServerError("XX000", "of a copy")
+    assert base_backup_error(log, NOW + timedelta(seconds=1)) is None

@@ -14,7 +14,6 @@ from tests.support.nodes import SECRETS, complete
 from openvcha.node.engines import find_engines
 from openvcha.node.identity import load_secrets
 from openvcha.node.patroni.patches.slots import ignoring_foreign_slots
-from openvcha.node.postgres.cloning.base_backup import backup_argv, backup_environment, pgpass_line
 from openvcha.node.postgres.diagnosis.missing_files import MissingFile
 from openvcha.node.postgres.diagnosis.user_settings import missing, overrides
 from openvcha.node.postgres.member_slots import is_member_slot
@@ -22,6 +21,11 @@ from openvcha.node.postgres.own_roles import repair_roles
 from openvcha.node.postgres.own_sessions import superuser_options, superuser_settings
 from openvcha.node.postgres.roles import REPLICATION_USER
 from openvcha.node.postgres.settings import is_owned, is_vital, local_settings, shared_settings
+from openvcha.node.postgres.standby_data.pg_basebackup import (
+    backup_argv,
+    backup_environment,
+    pgpass_line,
+)
 from openvcha.node.postgres.superuser import Superuser
 from openvcha.node.process.spawn import program_environment
 from openvcha.store.node_facts import PostgresFacts
@@ -321,7 +325,7 @@ def test_the_server_says_in_its_log_why_a_copy_failed(lab: Any, tmp_path: Path) 
     lab.until(lambda: copied(node, tmp_path / "whole").returncode == 0)
     began = datetime.now(UTC)
     superuser = Superuser(node.layout, node.identity.ports.postgres)
-    assert complete(superuser.copy_error(began)) is None
+    assert complete(superuser.base_backup_error(began)) is None
     original = next((node.layout.pgdata / "base").glob("*/1259"))
     stray = original.with_name("1259.orig")
     stray.write_bytes(original.read_bytes())
@@ -330,7 +334,7 @@ def test_the_server_says_in_its_log_why_a_copy_failed(lab: Any, tmp_path: Path) 
     stray.unlink()
     assert failed.returncode != 0
     assert "invalid segment number" not in failed.stderr
-    error = lab.until(lambda: complete(superuser.copy_error(began)))
+    error = lab.until(lambda: complete(superuser.base_backup_error(began)))
     assert "invalid segment number" in error.message
     assert error.final
 
@@ -360,7 +364,7 @@ def test_a_file_that_the_server_may_not_read_ends_a_copy_with_its_name(
         hidden.unlink()
     assert failed.returncode != 0
     superuser = Superuser(node.layout, node.identity.ports.postgres)
-    error = lab.until(lambda: complete(superuser.copy_error(began)))
+    error = lab.until(lambda: complete(superuser.base_backup_error(began)))
     assert "notes.txt" in error.message
     assert error.final
 

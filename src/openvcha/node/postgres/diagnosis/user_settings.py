@@ -1,7 +1,7 @@
 """Settings of users in this node's PostgreSQL that override the cluster's, and their effects.
 
 Patroni writes ``postgresql.conf``. ``ALTER SYSTEM`` writes another file, which takes precedence and
-is part of every copy.
+is part of every base backup.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""The copy of the data: its reports, its retries, what it leaves."""
+"""The base backup: its reports, its retries, what it leaves."""
 
 import asyncio
 import errno
@@ -12,7 +12,10 @@ from openvcha.api.secret import Secret
 from openvcha.node.engines import Postgres
 from openvcha.node.identity import Secrets
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.cloning.base_backup import (
+from openvcha.node.postgres.leader import BaseBackupFailed, Leader, parse_member_address
+from openvcha.node.postgres.server import STANDBY_SIGNAL
+from openvcha.node.postgres.standby_data.base_backup import BaseBackup, has_data
+from openvcha.node.postgres.standby_data.pg_basebackup import (
     Progress,
     backup_argv,
     backup_environment,
@@ -21,12 +24,9 @@ from openvcha.node.postgres.cloning.base_backup import (
     pgpass_line,
     reason,
 )
-from openvcha.node.postgres.cloning.clone import CopyStep, has_data
-from openvcha.node.postgres.leader import CopyFailed, Leader, parse_member_address
-from openvcha.node.postgres.server import STANDBY_SIGNAL
 from openvcha.node.process.logs import RotatingLog, logger
 from openvcha.node.process.spawn import OnLine, Running
-from openvcha.store.clone_reports import CopyReport, CopyState, decode, encode
+from openvcha.store.base_backup_reports import BaseBackupReport, BaseBackupState, decode, encode
 
 SECRET = Secret("pass:word\\")
 SECRETS = Secrets(
@@ -62,23 +62,23 @@ class Backup:
 
 
 class Stage:
-    """A copy with a simulated leader, programs, disk and time."""
+    """A base backup with a simulated leader, programs, disk and time."""
 
     def __init__(self, directory: Path, *runs: tuple[int | None, bytes]) -> None:
         self.layout = Layout(directory)
         self.layout.make_directories()
         self.runs = list(runs)
-        self.reports: list[CopyReport] = []
+        self.reports: list[BaseBackupReport] = []
         self.pauses: list[float] = []
         self.backups: list[Backup] = []
         self.argv: list[str] = []
         self.environment: Mapping[str, str] = {}
-        self.leaders: list[Leader | CopyFailed] = []
+        self.leaders: list[Leader | BaseBackupFailed] = []
         self.free = 1 << 40
         self.began = asyncio.Event()
         self.now = 0.0
         log = RotatingLog(directory / "log")
-        self.step = CopyStep(
+        self.step = BaseBackup(
             self.layout,
             POSTGRES,
             SECRETS,
@@ -95,7 +95,7 @@ class Stage:
 
     async def find_leader(self) -> Leader:
         found = self.leaders.pop(0) if self.leaders else LEADER
-        if isinstance(found, CopyFailed):
+        if isinstance(found, BaseBackupFailed):
             raise found
         return found
 
@@ -107,11 +107,11 @@ class Stage:
         stdin: int = -1,
     ) -> Running:
         del stdin
-        assert not self.layout.pgdata_copying.exists()
+        assert not self.layout.incomplete_base_backup.exists()
         self.argv, self.environment = list(argv), environment
         code, output = self.runs.pop(0)
-        self.layout.pgdata_copying.mkdir()
-        (self.layout.pgdata_copying / "PG_VERSION").write_text("15")
+        self.layout.incomplete_base_backup.mkdir()
+        (self.layout.incomplete_base_backup / "PG_VERSION").write_text("15")
         for line in output.splitlines():
             self.now += 1
             on_line(line)
@@ -123,12 +123,12 @@ class Stage:
         self.pauses.append(pause)
 
 
-async def test_a_copy_appears_only_when_it_is_whole(tmp_path: Path) -> None:
-    """Success renames the copy to its final path; the reports end with DONE and all bytes."""
+async def test_the_data_appear_only_when_they_are_complete(tmp_path: Path) -> None:
+    """Success renames the data to their final path; the reports end with DONE and all bytes."""
     stage = Stage(tmp_path, (0, b" 100/400 kB (25%), 0/1 tablespace\n 300/400 kB (75%), x"))
     assert await stage.step.run()
     assert has_data(stage.layout)
-    assert not stage.layout.pgdata_copying.exists()
+    assert not stage.layout.incomplete_base_backup.exists()
     assert (stage.layout.pgdata / STANDBY_SIGNAL).exists(), "started, it would be a second primary"
     assert [report.state for report in stage.reports] == ["RUNNING", "RUNNING", "RUNNING", "DONE"]
     assert stage.reports[2].rate == 200 * 1024
@@ -139,9 +139,9 @@ async def test_a_copy_appears_only_when_it_is_whole(tmp_path: Path) -> None:
 async def test_temporary_failures_are_tried_again(tmp_path: Path) -> None:
     """No leader, or a leader that goes away: reported, then retried after a pause, from zero."""
     stage = Stage(tmp_path, (1, b"pg_basebackup: error: connection refused"), (0, b""))
-    stage.leaders = [CopyFailed("there is no leader", temporary=True)]
+    stage.leaders = [BaseBackupFailed("there is no leader", temporary=True)]
     assert await stage.step.run()
-    failures = [report for report in stage.reports if report.state is CopyState.FAILED]
+    failures = [report for report in stage.reports if report.state is BaseBackupState.FAILED]
     assert [failure.error for failure in failures] == [
         "there is no leader",
         "pg_basebackup: error: connection refused",
@@ -162,7 +162,7 @@ async def test_hopeless_failures_are_final(tmp_path: Path, output: bytes) -> Non
     """What a retry cannot fix is reported as final, with its reason, and nothing is in place."""
     stage = Stage(tmp_path, (1, output))
     assert not await stage.step.run()
-    assert stage.reports[-1].state is CopyState.FAILED
+    assert stage.reports[-1].state is BaseBackupState.FAILED
     assert stage.reports[-1].error == output.decode()
     assert not stage.reports[-1].temporary
     assert not has_data(stage.layout)
@@ -196,24 +196,24 @@ async def test_another_major_version_is_refused(tmp_path: Path) -> None:
     assert stage.reports[-1].error == "the leader runs PostgreSQL 16, but this node has 15"
 
 
-async def test_a_half_copy_is_removed(tmp_path: Path) -> None:
-    """The rest of an interrupted copy does not get into the next one."""
+async def test_an_incomplete_base_backup_is_removed(tmp_path: Path) -> None:
+    """The rest of an interrupted one does not get into the next one."""
     stage = Stage(tmp_path, (0, b""))
-    stage.layout.pgdata_copying.mkdir()
-    (stage.layout.pgdata_copying / "old").touch()
+    stage.layout.incomplete_base_backup.mkdir()
+    (stage.layout.incomplete_base_backup / "old").touch()
     assert await stage.step.run()
     assert not (stage.layout.pgdata / "old").exists()
 
 
-async def test_stopping_ends_the_copy(tmp_path: Path) -> None:
+async def test_stopping_ends_the_base_backup(tmp_path: Path) -> None:
     """A node that is stopped ends pg_basebackup and leaves nothing that looks like data."""
     stage = Stage(tmp_path, (None, b""))
-    copying = asyncio.create_task(stage.step.run())
+    running = asyncio.create_task(stage.step.run())
     await stage.began.wait()
     await asyncio.sleep(0)
-    copying.cancel()
+    running.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await copying
+        await running
     assert stage.backups[0].signals[0] is signal.SIGTERM
     assert not has_data(stage.layout)
     assert not (stage.layout.run / "copy.pgpass").exists()
@@ -222,19 +222,19 @@ async def test_stopping_ends_the_copy(tmp_path: Path) -> None:
 async def test_a_full_disk_at_our_own_hands_is_final(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error of our own file operations fails the copy with a reason, not the supervisor."""
+    """An error of our own file operations ends a base backup with a reason, not the supervisor."""
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("openvcha.node.postgres.cloning.clone.write_private", full)
+    monkeypatch.setattr("openvcha.node.postgres.standby_data.base_backup.write_private", full)
     stage = Stage(tmp_path)
     assert not await stage.step.run()
     assert "No space left" in (stage.reports[-1].error or "")
 
 
 async def test_no_password_is_in_arguments_or_environment(tmp_path: Path) -> None:
-    """It is only in a file that the copy deletes; others' settings do not reach the program."""
+    """It is only in a file that is then deleted; others' settings do not reach the program."""
     stage = Stage(tmp_path, (0, b""))
     assert await stage.step.run()
     everything = [*stage.argv, *stage.environment, *stage.environment.values()]
@@ -282,7 +282,7 @@ def test_progress_never_falls_and_the_rate_is_smooth() -> None:
 
 def test_reports_survive_the_store() -> None:
     """They are decoded as they were encoded."""
-    report = CopyReport(state=CopyState.FAILED, error="x", temporary=True, attempt=2)
+    report = BaseBackupReport(state=BaseBackupState.FAILED, error="x", temporary=True, attempt=2)
     assert decode(encode(report)) == report
 
 

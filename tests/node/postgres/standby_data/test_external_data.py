@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.cloning.external_data import find_external_data
+from openvcha.node.postgres.standby_data.external_data import find_external_data
 
 
 @pytest.fixture

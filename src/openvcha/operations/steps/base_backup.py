@@ -1,4 +1,4 @@
-"""Copying: the node copies the data itself and reports; the task follows its reports."""
+"""The new node's base backup: it reports, and the task follows. The step is called `copy`."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from openvcha.api.structures import LocalizableMessage
 from openvcha.operations.context import Services
 from openvcha.operations.steps.new_node import NewNode, in_service, recall
 from openvcha.store import keys
-from openvcha.store.clone_reports import CopyReport, CopyState
+from openvcha.store.base_backup_reports import BaseBackupReport, BaseBackupState
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.records import readable
 from openvcha.tasks.steps import Step, TaskContext
@@ -24,20 +24,20 @@ FREE_ATTEMPTS = 5
 """After this many, only bytes that no earlier attempt has reached count as progress."""
 LOOK_SECONDS = 0.1
 CLOCK_MARGIN = timedelta(seconds=2)
-"""A copy may have begun as soon as the node was created, a moment before this step."""
+"""It may have begun as soon as the node was created, a moment before this step."""
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 @dataclass
 class _Watch:
-    """When the copy last progressed (seconds), and how far it is and has been (bytes)."""
+    """When the base backup last progressed (seconds), and how far it is and has been (bytes)."""
 
     bytes_done: int = -1
     furthest: int = -1
     since: float = 0.0
 
-    def moves(self, report: CopyReport) -> bool:
-        """Note a report; return whether the copy progresses."""
+    def moves(self, report: BaseBackupReport) -> bool:
+        """Note a report; return whether the base backup progresses."""
         furthest, before = self.furthest, self.bytes_done
         self.bytes_done, self.furthest = report.bytes_done, max(furthest, report.bytes_done)
         return self.furthest > furthest or (
@@ -45,8 +45,8 @@ class _Watch:
         )
 
 
-class Copy(Step):
-    """The step that waits until the new node has copied the data; the clone's undo deletes them."""
+class AwaitBaseBackup(Step):
+    """The step that waits until the new node has its data; the undo of CreateNode deletes them."""
 
     weight = 60
 
@@ -56,32 +56,32 @@ class Copy(Step):
         self.name = f"copy.{role}"
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Return whether the node reports a durable copy."""
+        """Return whether the node reports a durable base backup."""
         if await in_service(self._services, ctx, self._role):
             return True
         report = await self._report(recall(ctx, self._role))
-        return report is not None and report.state is CopyState.DONE
+        return report is not None and report.state is BaseBackupState.DONE
 
     async def act(self, ctx: TaskContext) -> None:
-        """Follow the reports until the copy is complete. Raises ApiError ERROR, WaitTimedOut."""
+        """Follow the reports until the data are complete. Raises ApiError ERROR, WaitTimedOut."""
         node = recall(ctx, self._role)
         name = node.placement.name
         watch = _Watch(since=asyncio.get_running_loop().time())
         began = datetime.now(UTC) - CLOCK_MARGIN
-        report: CopyReport | None = None
+        report: BaseBackupReport | None = None
         while not _whole(report, name):
             _not_stalled(watch, report, name)
             await ctx.progress(_fraction(report), said(report, name))
             await ctx.pause(LOOK_SECONDS)
-            # A copy may take hours; short outages of the store must not end it.
+            # A base backup may take hours; short outages of the store must not end it.
             with contextlib.suppress(StoreUnavailable):
                 report = await self._report(node)
-            if report is not None and report.state is CopyState.FAILED:
+            if report is not None and report.state is BaseBackupState.FAILED:
                 report = await self._judged(report, began)
 
-    async def _judged(self, report: CopyReport, since: datetime) -> CopyReport:
-        """Return the report with the server's error: the node sees only that the copy ended."""
-        error = await self._services.postgres.copy_error(since)
+    async def _judged(self, report: BaseBackupReport, since: datetime) -> BaseBackupReport:
+        """Return the report with the server's error: the node sees only that it ended."""
+        error = await self._services.postgres.base_backup_error(since)
         if error is None:
             return report
         told = f"{error.state} {error.message} ({report.error})"
@@ -89,20 +89,22 @@ class Copy(Step):
         return msgspec.structs.replace(report, error=told, temporary=temporary)
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Do nothing: the undo of the clone deletes the data."""
+        """Do nothing: the undo of CreateNode deletes the data."""
 
-    async def _report(self, node: NewNode) -> CopyReport | None:
-        found = await self._services.store.get(keys.node_copy(node.member))
-        return next((report for _, report in readable([found] if found else [], CopyReport)), None)
+    async def _report(self, node: NewNode) -> BaseBackupReport | None:
+        found = await self._services.store.get(keys.base_backup_report(node.member))
+        return next(
+            (report for _, report in readable([found] if found else [], BaseBackupReport)), None
+        )
 
 
-def _whole(report: CopyReport | None, name: str) -> bool:
-    if report is not None and report.state is CopyState.FAILED and not report.temporary:
+def _whole(report: BaseBackupReport | None, name: str) -> bool:
+    if report is not None and report.state is BaseBackupState.FAILED and not report.temporary:
         raise ApiError(ErrorType.ERROR, message("copy.failed", name, report.error or "unknown"))
-    return report is not None and report.state is CopyState.DONE
+    return report is not None and report.state is BaseBackupState.DONE
 
 
-def _not_stalled(watch: _Watch, report: CopyReport | None, name: str) -> None:
+def _not_stalled(watch: _Watch, report: BaseBackupReport | None, name: str) -> None:
     now = asyncio.get_running_loop().time()
     if report is not None and watch.moves(report):
         watch.since = now
@@ -112,13 +114,13 @@ def _not_stalled(watch: _Watch, report: CopyReport | None, name: str) -> None:
         raise WaitTimedOut(stalled, *causes)
 
 
-def _fraction(report: CopyReport | None) -> float:
+def _fraction(report: BaseBackupReport | None) -> float:
     return report.bytes_done / report.bytes_total if report and report.bytes_total else 0.0
 
 
-def said(report: CopyReport | None, name: str) -> LocalizableMessage:
-    """Format the progress of a copy, with the reason of the failure if it is retried."""
-    if report is not None and report.state is CopyState.FAILED:
+def said(report: BaseBackupReport | None, name: str) -> LocalizableMessage:
+    """Format the progress of a base backup, with the reason of the failure if it is retried."""
+    if report is not None and report.state is BaseBackupState.FAILED:
         return message("progress.copy.again", name, report.error or "unknown")
     if report is None or not report.bytes_total:
         return message("progress.copy.starting", name)

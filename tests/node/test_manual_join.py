@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from openvcha.node import tls_files
 from openvcha.node.identity import IDENTITY
-from openvcha.node.joining import JOINING, JoinRefused, JoinRequest, begin, complete
+from openvcha.node.manual_join import JOINING, JoinRefused, JoinRequest, begin, complete
 from openvcha.node.security.certificates import (
     KeyPair,
     certified_key,

@@ -1,4 +1,4 @@
-"""Joining by call: a node with a token gets its files, and a task makes it a member."""
+"""The manual join: a node with a token gets its files, and a task makes it a member."""
 
 import asyncio
 from functools import partial
@@ -25,7 +25,7 @@ from openvcha.operations.join_tokens import (
 )
 from openvcha.operations.preconditions import settled
 from openvcha.operations.steps.bootstrap_files import joining_files_of
-from openvcha.operations.steps.join_steps import JOIN, JOINING, JoinArguments, decided_node
+from openvcha.operations.steps.manual_join_steps import JOIN, JOINING, JoinArguments, decided_node
 from openvcha.operations.steps.new_node import NewNode
 from openvcha.store.records import encode
 from openvcha.tasks.record import TaskRecord

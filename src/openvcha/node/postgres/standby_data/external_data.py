@@ -1,4 +1,4 @@
-"""PostgreSQL data outside the node's directory, which a clone would not copy."""
+"""PostgreSQL data outside the node's directory, which no base backup may contain."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The backup of a data directory that is kept until its replacement is in sync.
+"""The old data of a standby, which are set aside until their replacement is in sync.
 
 Each operation is one durable rename, so a crash leaves the state before or after it.
 """
@@ -7,28 +7,28 @@ import datetime as dt
 from pathlib import Path
 
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.cloning.clone import has_data, remove_tree
+from openvcha.node.postgres.standby_data.base_backup import has_data, remove_tree
 from openvcha.system.durable import sync_directory
 
 ASIDE = "pgdata.aside-"
 DISCARDED = "pgdata.discarded-"
 
 
-def list_backups(layout: Layout) -> list[Path]:
-    """Return the backups, the oldest first."""
+def list_old_data(layout: Layout) -> list[Path]:
+    """Return the directories of old data, the oldest first."""
     return sorted(path for path in layout.root.glob(f"{ASIDE}*") if path.is_dir())
 
 
-def create_backup(layout: Layout, now: dt.datetime) -> Path:
-    """Turn the node's data into a backup, and return its path. Raises OSError."""
+def set_data_aside(layout: Layout, now: dt.datetime) -> Path:
+    """Set the node's data aside; return their new path. Raises OSError."""
     kept = layout.root / f"{ASIDE}{now:%Y%m%dT%H%M%S.%fZ}"
     _rename(layout.pgdata, kept)
     return kept
 
 
-def restore_backup(layout: Layout) -> bool:
-    """Restore the newest backup, unless the node has data. Return whether it was restored."""
-    kept = list_backups(layout)
+def restore_old_data(layout: Layout) -> bool:
+    """Restore the newest old data, unless the node has data. Return whether they were restored."""
+    kept = list_old_data(layout)
     if has_data(layout) or not kept:
         return False
     remove_tree(layout.pgdata)  # at most an empty directory
@@ -36,9 +36,9 @@ def restore_backup(layout: Layout) -> bool:
     return True
 
 
-def discard_backups(layout: Layout) -> None:
-    """Delete the backups. A half-deleted one never has the name of a backup."""
-    for path in list_backups(layout):
+def discard_old_data(layout: Layout) -> None:
+    """Delete the old data. A half-deleted directory never has the name of one to restore."""
+    for path in list_old_data(layout):
         _rename(path, layout.root / path.name.replace(ASIDE, DISCARDED))
     remove_discarded(layout)
 

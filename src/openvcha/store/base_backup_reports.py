@@ -1,6 +1,6 @@
-"""Reports of a new node about its copy of the data.
+"""Reports of a new node about its base backup.
 
-The node writes the report as JSON under `keys.node_copy(member)`; the cluster reads it.
+The node writes the report as JSON under `keys.base_backup_report(member)`; the cluster reads it.
 """
 
 import enum
@@ -11,23 +11,23 @@ from openvcha.api.prepared import prepare
 from openvcha.store import bounded_json
 
 
-class CopyState(enum.StrEnum):
-    """The state of a copy."""
+class BaseBackupState(enum.StrEnum):
+    """The state of a base backup."""
 
     RUNNING = "RUNNING"
     DONE = "DONE"
     FAILED = "FAILED"
 
 
-class CopyReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The progress of a copy.
+class BaseBackupReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The progress of a base backup.
 
     Sizes are in bytes; `rate` in bytes a second (smoothed); `seconds_left` is unset until it can be
     estimated. `error` is set when FAILED. `temporary`: the node itself tries again; FAILED without
     it is final until the node is restarted. `attempt` counts from 1: each starts at 0 bytes.
     """
 
-    state: CopyState
+    state: BaseBackupState
     bytes_done: int = 0
     bytes_total: int = 0
     rate: float = 0.0
@@ -37,14 +37,14 @@ class CopyReport(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int = 1
 
 
-def encode(report: CopyReport) -> bytes:
+def encode(report: BaseBackupReport) -> bytes:
     """Encode a report for the store."""
     return msgspec.json.encode(report)
 
 
-def decode(data: bytes) -> CopyReport:
+def decode(data: bytes) -> BaseBackupReport:
     """Decode a report from the store. Raises msgspec.DecodeError."""
-    return bounded_json.decode(data, CopyReport)
+    return bounded_json.decode(data, BaseBackupReport)
 
 
 prepare(__name__)

@@ -1,4 +1,4 @@
-"""The copy of the leader's data that a new data node makes before Patroni starts."""
+"""The base backup of the leader that a data node takes before Patroni starts."""
 
 import asyncio
 import errno
@@ -14,23 +14,24 @@ from openvcha.api.rmtree_errors import FULL_PATH_ERRORS
 from openvcha.node.engines import Postgres
 from openvcha.node.identity import Secrets
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.cloning import base_backup
-from openvcha.node.postgres.leader import CopyFailed, Leader
+from openvcha.node.postgres.leader import BaseBackupFailed, Leader
 from openvcha.node.postgres.roles import REPLICATION_USER
 from openvcha.node.postgres.server import STANDBY_SIGNAL
+from openvcha.node.postgres.standby_data import pg_basebackup
 from openvcha.node.process.backoff import Backoff
 from openvcha.node.process.logs import Logger, RotatingLog, wrap
 from openvcha.node.process.spawn import Launch, describe_exit, engine_environment, launch
-from openvcha.store.clone_reports import CopyReport, CopyState
+from openvcha.store.base_backup_reports import BaseBackupReport, BaseBackupState
 from openvcha.system.durable import sync_directory, write_durably, write_private
 
-SPARE_BYTES = 128 << 20  # the WAL that is written while the copy runs
+SPARE_BYTES = 128 << 20  # the WAL that is written during the base backup
 STOP_SECONDS = 5.0
 MAX_OUTPUT_LINES = 20
+Publish = Callable[[BaseBackupReport], None]
 
 
-class CopyStep:
-    """The copy of the leader's data, retried until it succeeds or fails for good."""
+class BaseBackup:
+    """A base backup of the leader, retried until it succeeds or fails for good."""
 
     def __init__(
         self,
@@ -39,7 +40,7 @@ class CopyStep:
         secrets: Secrets,
         *,
         find_leader: Callable[[], Awaitable[Leader]],
-        publish: Callable[[CopyReport], None],
+        publish: Publish,
         log: RotatingLog,
         events: Logger,
         environment: Mapping[str, str],
@@ -62,17 +63,17 @@ class CopyStep:
         self._free_bytes = free_bytes
 
     async def run(self) -> bool:
-        """Copy, and retry after temporary failures; return whether the copy succeeded."""
+        """Take it, and retry after temporary failures; return whether it succeeded."""
         backoff = Backoff()
         attempt = 0
         while True:
             attempt += 1
-            progress = base_backup.Progress(self._clock, attempt)
+            progress = pg_basebackup.Progress(self._clock, attempt)
             began = self._clock()
             try:
                 await self._attempt_on_disk(progress)
-            except CopyFailed as error:
-                failed = progress.report(CopyState.FAILED)
+            except BaseBackupFailed as error:
+                failed = progress.report(BaseBackupState.FAILED)
                 self._publish(
                     msgspec.structs.replace(failed, error=str(error), temporary=error.temporary)
                 )
@@ -83,28 +84,28 @@ class CopyStep:
             else:
                 return True
 
-    async def _attempt_on_disk(self, progress: base_backup.Progress) -> None:
+    async def _attempt_on_disk(self, progress: pg_basebackup.Progress) -> None:
         try:
             await self._attempt(progress)
         except OSError as error:
-            raise CopyFailed(str(error), temporary=error.errno != errno.ENOSPC) from error
+            raise BaseBackupFailed(str(error), temporary=error.errno != errno.ENOSPC) from error
 
-    async def _attempt(self, progress: base_backup.Progress) -> None:
+    async def _attempt(self, progress: pg_basebackup.Progress) -> None:
         leader = await self._find_leader()
-        await asyncio.to_thread(remove_tree, self._layout.pgdata_copying)
+        await asyncio.to_thread(remove_tree, self._layout.incomplete_base_backup)
         self._check(leader)
         progress.total = leader.data_bytes
-        self._publish(progress.report(CopyState.RUNNING))
+        self._publish(progress.report(BaseBackupState.RUNNING))
         self._events.info("copy started", source=leader.member, bytes=leader.data_bytes)
         await self._back_up(leader, progress)
         await asyncio.to_thread(self._commit)
         progress.done = progress.total = max(progress.total, progress.done)
-        self._publish(progress.report(CopyState.DONE))
+        self._publish(progress.report(BaseBackupState.DONE))
         self._events.info("copy done", bytes=progress.total)
 
     def _check(self, leader: Leader) -> None:
         if leader.major != self._postgres.version[0]:
-            raise CopyFailed(
+            raise BaseBackupFailed(
                 f"the leader runs PostgreSQL {leader.major}, but this node has"
                 f" {self._postgres.version[0]}",
                 temporary=False,
@@ -112,14 +113,14 @@ class CopyStep:
         free = self._free_bytes(self._layout.root)
         needed = leader.data_bytes + SPARE_BYTES
         if free < needed:
-            raise CopyFailed(
+            raise BaseBackupFailed(
                 f"the data need {needed} bytes, and the disk has {free} free", temporary=False
             )
 
-    async def _back_up(self, leader: Leader, progress: base_backup.Progress) -> None:
+    async def _back_up(self, leader: Leader, progress: pg_basebackup.Progress) -> None:
         pgpass = self._layout.run / "copy.pgpass"
         password = self._secrets.replication.reveal()
-        write_private(pgpass, base_backup.pgpass_line(REPLICATION_USER, password))
+        write_private(pgpass, pg_basebackup.pgpass_line(REPLICATION_USER, password))
         said: list[bytes] = []
 
         def on_line(line: bytes) -> None:
@@ -131,10 +132,10 @@ class CopyStep:
                 del said[:-MAX_OUTPUT_LINES]
             self._log.write(wrap("copy", line))
 
-        settings = base_backup.backup_environment(self._layout, self._postgres, pgpass)
-        argv = base_backup.backup_argv(
+        settings = pg_basebackup.backup_environment(self._layout, self._postgres, pgpass)
+        argv = pg_basebackup.backup_argv(
             self._postgres,
-            self._layout.pgdata_copying,
+            self._layout.incomplete_base_backup,
             leader.host,
             leader.port,
             REPLICATION_USER,
@@ -146,8 +147,8 @@ class CopyStep:
             pgpass.unlink(missing_ok=True)
         if code != 0:
             output = b"\n".join(said)
-            reason = base_backup.reason(said) or describe_exit(code)
-            raise CopyFailed(reason, temporary=base_backup.is_temporary(output))
+            reason = pg_basebackup.reason(said) or describe_exit(code)
+            raise BaseBackupFailed(reason, temporary=pg_basebackup.is_temporary(output))
 
     async def _until_end(
         self, argv: list[str], environment: dict[str, str], on_line: Callable[[bytes], None]
@@ -155,7 +156,9 @@ class CopyStep:
         try:
             running = await self._start(argv, environment, on_line)
         except OSError as error:
-            raise CopyFailed(f"{argv[0]} cannot be started: {error}", temporary=False) from error
+            raise BaseBackupFailed(
+                f"{argv[0]} cannot be started: {error}", temporary=False
+            ) from error
         ending = asyncio.ensure_future(running.wait())
         try:
             return await asyncio.shield(ending)
@@ -166,10 +169,10 @@ class CopyStep:
             raise
 
     def _commit(self) -> None:
-        # A copy always starts as a standby, never by accident as a second primary.
-        write_durably(self._layout.pgdata_copying / STANDBY_SIGNAL, b"")
+        # The data always start as a standby, never by accident as a second primary.
+        write_durably(self._layout.incomplete_base_backup / STANDBY_SIGNAL, b"")
         # pg_basebackup has synced the files; this syncs their new name.
-        self._layout.pgdata_copying.rename(self._layout.pgdata)
+        self._layout.incomplete_base_backup.rename(self._layout.pgdata)
         sync_directory(self._layout.root)
 
 
@@ -182,3 +185,30 @@ def remove_tree(path: Path) -> None:
 def has_data(layout: Layout) -> bool:
     """Return whether the node has a data directory; if so, it is complete."""
     return layout.pgdata.is_dir() and any(layout.pgdata.iterdir())
+
+
+async def first_base_backup(
+    layout: Layout, publish: Publish, take: Callable[[Publish], Awaitable[bool]]
+) -> bool:
+    """Take a new node's first base backup unless it has data; return whether it has. Raise OSError.
+
+    Its end is reported exactly once: the task that creates the node waits for the report, and
+    finally deletes it. A report that every start of the node wrote again would stay forever.
+    """
+    if not has_data(layout):
+        write_durably(layout.base_backup_unreported, b"")
+        return await take(publish)
+    if layout.base_backup_unreported.exists():
+        # The last run ended after the base backup, but before its report.
+        publish(BaseBackupReport(state=BaseBackupState.DONE))
+    return True
+
+
+def completed_when_written(layout: Layout) -> Publish:
+    """Return a callback for written reports that marks the end of the base backup as reported."""
+
+    def told(report: BaseBackupReport) -> None:
+        if report.state is BaseBackupState.DONE:
+            layout.base_backup_unreported.unlink(missing_ok=True)
+
+    return told

@@ -20,7 +20,7 @@ from openvcha.cli.target import Target, with_target
 from openvcha.client import trust
 from openvcha.client.errors import CommandError, RequestRefused, ServerUnreachable, ServerUntrusted
 from openvcha.client.rest_client import ApiClient
-from openvcha.node.joining import JoinRefused, JoinRequest, begin, complete
+from openvcha.node.manual_join import JoinRefused, JoinRequest, begin, complete
 
 TOKEN = "OPENVCHA_JOIN_TOKEN"  # noqa: S105 - the name of a variable
 RETRY_SECONDS = 0.5

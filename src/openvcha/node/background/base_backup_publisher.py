@@ -1,4 +1,4 @@
-"""The publisher of a copy's progress; after a failure it writes the next report instead."""
+"""The publisher of a base backup's progress; after a failure it writes the next report instead."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,15 +6,15 @@ from typing import Self
 
 from openvcha.node.process.logs import Logger
 from openvcha.node.process.supervised_loop import run_forever
-from openvcha.store import clone_reports, keys
-from openvcha.store.clone_reports import CopyReport
+from openvcha.store import base_backup_reports, keys
+from openvcha.store.base_backup_reports import BaseBackupReport
 from openvcha.store.errors import StoreError
 from openvcha.store.interface import Store
 
 RETRY_SECONDS = 1.0
 
 
-class CopyPublisher:
+class BaseBackupPublisher:
     """A writer of a node's newest report under its key; it skips older reports in the queue."""
 
     def __init__(
@@ -24,26 +24,26 @@ class CopyPublisher:
         events: Logger,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         *,
-        on_written: Callable[[CopyReport], None] = lambda _: None,
+        on_written: Callable[[BaseBackupReport], None] = lambda _: None,
     ) -> None:
         """``on_written`` is called with each report after it is written."""
         self._store = store
-        self._key = keys.node_copy(member)
+        self._key = keys.base_backup_report(member)
         self._events = events
         self._sleep = sleep
         self._on_written = on_written
-        self._newest: CopyReport | None = None
+        self._newest: BaseBackupReport | None = None
         self._news = asyncio.Event()
 
-    def publish(self, report: CopyReport) -> None:
+    def publish(self, report: BaseBackupReport) -> None:
         """Queue a report for writing."""
         self._newest = report
         self._news.set()
 
     async def __aenter__(self) -> Self:
         """Start writing reports."""
-        work = run_forever("copy reports", self._run, self._events)
-        self._task = asyncio.create_task(work, name="copy reports")
+        work = run_forever("base backup reports", self._run, self._events)
+        self._task = asyncio.create_task(work, name="base backup reports")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -59,11 +59,11 @@ class CopyPublisher:
                 self._news.set()
                 await self._sleep(RETRY_SECONDS)
 
-    async def _written(self, report: CopyReport) -> bool:
+    async def _written(self, report: BaseBackupReport) -> bool:
         try:
-            await self._store.put(self._key, clone_reports.encode(report))
+            await self._store.put(self._key, base_backup_reports.encode(report))
         except StoreError as error:
-            self._events.warning("cannot write the copy report", reason=str(error))
+            self._events.warning("cannot write the base backup report", reason=str(error))
             return False
         self._on_written(report)
         return True

@@ -1,11 +1,11 @@
 """The progress messages of a copy."""
 
-from openvcha.operations.steps.copy import said, size
-from openvcha.store.clone_reports import CopyReport, CopyState
+from openvcha.operations.steps.base_backup import said, size
+from openvcha.store.base_backup_reports import BaseBackupReport, BaseBackupState
 
 
-def report(**values: float) -> CopyReport:
-    return CopyReport(state=CopyState.RUNNING, **values)  # type: ignore[arg-type]  # of the tests
+def report(**values: float) -> BaseBackupReport:
+    return BaseBackupReport(state=BaseBackupState.RUNNING, **values)  # type: ignore[arg-type]  # of the tests
 
 
 def test_a_copy_is_said_in_bytes_rate_and_time_left() -> None:
@@ -21,7 +21,9 @@ def test_a_copy_is_said_in_bytes_rate_and_time_left() -> None:
 
 def test_a_copy_that_failed_is_said_with_its_reason() -> None:
     """While it is retried: otherwise the wait would have no explanation."""
-    failed = CopyReport(state=CopyState.FAILED, error="no slot", temporary=True, bytes_total=9)
+    failed = BaseBackupReport(
+        state=BaseBackupState.FAILED, error="no slot", temporary=True, bytes_total=9
+    )
     text = said(failed, "n").default_message
     assert text == "The copy to n failed and is being retried: no slot"
 

@@ -1,18 +1,20 @@
-"""pg_basebackup's command line, environment and output."""
+"""pg_basebackup's command line, environment, output, and what the server logs about it."""
 
-import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from openvcha.node.engines import BASE_BACKUP, Postgres
 from openvcha.node.layout import Layout
+from openvcha.node.postgres.log import SEVERE, Entry
 from openvcha.node.postgres.tls import session_environment
-from openvcha.store.clone_reports import CopyReport, CopyState
+from openvcha.store.base_backup_reports import BaseBackupReport, BaseBackupState
 
 KIB = 1024
-COPY_APPLICATION = "openvcha_copy"
-COPY_OPTIONS = "-c statement_timeout=0 -c idle_session_timeout=0 -c wal_sender_timeout=60s"
+APPLICATION_NAME = "openvcha_copy"
+SESSION_OPTIONS = "-c statement_timeout=0 -c idle_session_timeout=0 -c wal_sender_timeout=60s"
 """What its two sessions need, whatever defaults are set for all sessions or for their role."""
 # Weight of the previous average against a new measurement; there is one per second.
 RATE_SMOOTHING = 0.6
@@ -25,10 +27,13 @@ PERMANENT_ERRORS = (
     b"no pg_hba.conf entry",
     b"incompatible server version",
 )
+TRANSIENT_STATES = ("08", "40", "53300", "53400", "55", "57")
+"""SQLSTATEs, or classes of them, that may pass: a lost connection, too many connections, an object
+in use, a server that is stopping."""
 
 
 def backup_argv(postgres: Postgres, target: Path, host: str, port: int, user: str) -> list[str]:
-    """Return the command line of a copy; the environment names the password file."""
+    """Return the command line; the environment names the password file."""
     return [
         str(postgres.bin_dir / BASE_BACKUP),
         f"--pgdata={target}",
@@ -43,12 +48,12 @@ def backup_argv(postgres: Postgres, target: Path, host: str, port: int, user: st
 
 
 def backup_environment(layout: Layout, postgres: Postgres, pgpass: Path) -> dict[str, str]:
-    """Return libpq's environment variables of a copy."""
+    """Return libpq's environment variables for pg_basebackup."""
     return {
         "PGPASSFILE": str(pgpass),
         "PGCONNECT_TIMEOUT": "5",
-        "PGAPPNAME": COPY_APPLICATION,
-        "PGOPTIONS": COPY_OPTIONS,
+        "PGAPPNAME": APPLICATION_NAME,
+        "PGOPTIONS": SESSION_OPTIONS,
         "LC_ALL": "C",  # its output is parsed
         **session_environment(layout, postgres),
     }
@@ -63,7 +68,7 @@ def pgpass_line(user: str, password: str) -> bytes:
 def parse_progress(line: bytes) -> tuple[int, int] | None:
     """Return (bytes done, bytes total) from a line of progress; None for any other line.
 
-    The total is an estimate from before the copy; it is raised to the bytes done if necessary.
+    The total is an estimate from before the start; it is raised to the bytes done if necessary.
     """
     found = PROGRESS.match(line)
     if not found:
@@ -83,7 +88,33 @@ def is_temporary(output: bytes) -> bool:
     return not any(reason in output for reason in PERMANENT_ERRORS)
 
 
-@dataclasses.dataclass
+@dataclass(frozen=True)
+class ServerError:
+    """The server's error for a failed base backup. A ``final`` one recurs with every attempt.
+
+    The client only sees that the connection ended.
+    """
+
+    state: str
+    message: str
+
+    @property
+    def final(self) -> bool:
+        """Return whether a retry cannot help."""
+        return not self.state.startswith(TRANSIENT_STATES)
+
+
+def base_backup_error(log: Iterable[Entry], since: datetime) -> ServerError | None:
+    """Return the last error of pg_basebackup's sessions since a time, if any."""
+    found = [
+        each
+        for each in log
+        if each.application == APPLICATION_NAME and each.severity in SEVERE and each.time >= since
+    ]
+    return ServerError(found[-1].state, found[-1].message) if found else None
+
+
+@dataclass
 class Progress:
     """A parser that turns lines of output into reports with a smoothed rate."""
 
@@ -94,7 +125,7 @@ class Progress:
     total: int = 0
     _last: tuple[float, int] | None = None
 
-    def read(self, line: bytes) -> CopyReport | None:
+    def read(self, line: bytes) -> BaseBackupReport | None:
         """Process a line of output, and return a report if it has new progress."""
         found = parse_progress(line)
         if not found:
@@ -103,12 +134,12 @@ class Progress:
         done, total = found
         self._measure(now, done)
         self.done, self.total = max(self.done, done), max(self.total, total)
-        return self.report(CopyState.RUNNING)
+        return self.report(BaseBackupState.RUNNING)
 
-    def report(self, state: CopyState) -> CopyReport:
+    def report(self, state: BaseBackupState) -> BaseBackupReport:
         """Return a report of the current progress."""
         left = (self.total - self.done) / self.rate if self.rate else None
-        return CopyReport(
+        return BaseBackupReport(
             state=state,
             bytes_done=self.done,
             bytes_total=self.total,

@@ -11,9 +11,9 @@ from tests.support.simulated.scenes import CALLER, NEW, VERY_LONG, ClusterScenar
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import JoinInfo, JoinRole, PassiveRedeploySpec
 from openvcha.infrastructure.interface import VmRequest
-from openvcha.operations.join import ANSWER_SECONDS, join
 from openvcha.operations.join_tokens import token_record
-from openvcha.operations.steps.join_steps import decided_node
+from openvcha.operations.manual_join import ANSWER_SECONDS, join
+from openvcha.operations.steps.manual_join_steps import decided_node
 from openvcha.operations.steps.new_node import NewNode
 from openvcha.store import keys
 
@@ -28,7 +28,7 @@ def files_without_authority(monkeypatch: pytest.MonkeyPatch) -> None:
         assert public_key
         return await files_of(services, node)
 
-    monkeypatch.setattr("openvcha.operations.join.joining_files_of", made)
+    monkeypatch.setattr("openvcha.operations.manual_join.joining_files_of", made)
 
 
 async def call(hand: Hand) -> JoinInfo:

@@ -1,4 +1,4 @@
-"""Join of the standby: it streams and catches up, until Patroni's ``/sync`` names it."""
+"""The standby streams and catches up, until Patroni's ``/sync`` names it: the step `join`."""
 
 from functools import partial
 
@@ -14,12 +14,12 @@ from openvcha.operations.waiting import wait_until
 from openvcha.store import keys, node_facts
 from openvcha.tasks.steps import Step, TaskContext, TemporaryFailure
 
-JOIN_SECONDS = 600.0
+STREAMING_SECONDS = 600.0
 FINAL_STARTS = 4
 """This many consecutive failed starts for the same reason are final; one takes about 4 s."""
 
 
-class Join(Step):
+class AwaitStreaming(Step):
     """The step that waits until a failover to the node is possible; in DISABLED, until it streams.
 
     In DISABLED, the node stops its PostgreSQL once the configuration names it:
@@ -47,11 +47,11 @@ class Join(Step):
         """
         node = recall(ctx, self._role)
         # Without these settings no standby is ever in sync.
-        await wait_until(ctx, partial(protect, self._services), JOIN_SECONDS)
-        await wait_until(ctx, lambda: self._unmet(node), JOIN_SECONDS)
+        await wait_until(ctx, partial(protect, self._services), STREAMING_SECONDS)
+        await wait_until(ctx, lambda: self._unmet(node), STREAMING_SECONDS)
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Do nothing: the undo of the clone removes the standby."""
+        """Do nothing: the undo of CreateNode removes the standby."""
 
     async def _unmet(self, node: NewNode) -> LocalizableMessage | None:
         services = self._services

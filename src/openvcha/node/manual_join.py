@@ -1,4 +1,4 @@
-"""The directory of a joining node, created so that it survives a crash at any point."""
+"""The directory of a node that joins manually, created so that it survives a crash at any point."""
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath

@@ -1,4 +1,4 @@
-"""Cloning: create the new node at its placement, start it, make it a voter."""
+"""Creation of a node: its VM at its placement, its start, its vote. The step is called `clone`."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ PROMOTE_SECONDS = 60.0
 LOOK_SECONDS = 1.0
 
 
-class Clone(Step):
+class CreateNode(Step):
     """The step that creates a VM, registers it as a learner, powers it on and promotes it."""
 
     weight = 10
@@ -136,7 +136,7 @@ class Clone(Step):
         if vm is not None:
             await services.infrastructure.delete_vm(vm.id)
         await services.store.delete(keys.patroni_member(node.member))
-        await services.store.delete(keys.node_copy(node.member))
+        await services.store.delete(keys.base_backup_report(node.member))
 
     async def _register(self, ctx: TaskContext, node: NewNode) -> None:
         services = self._services

@@ -1,4 +1,4 @@
-"""The task of a joining node: it becomes a voter; once both have joined, the cluster is formed.
+"""The task of a manual join: the node becomes a voter; once both are there, the cluster is formed.
 
 In an existing cluster, the node replaces a lost one, as in a redeploy.
 """
@@ -16,11 +16,10 @@ from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Planned
 from openvcha.cluster.observation import Observation
 from openvcha.operations.context import Services
 from openvcha.operations.preconditions import require_still, require_unhindered
-from openvcha.operations.steps.clone import Clone
+from openvcha.operations.steps.base_backup import AwaitBaseBackup
 from openvcha.operations.steps.commit import Commit
-from openvcha.operations.steps.copy import Copy
+from openvcha.operations.steps.create_node import CreateNode
 from openvcha.operations.steps.fence import Fence
-from openvcha.operations.steps.join import Join
 from openvcha.operations.steps.new_node import (
     PASSIVE,
     ROLES,
@@ -34,6 +33,7 @@ from openvcha.operations.steps.new_node import (
     unmanaged_placement,
 )
 from openvcha.operations.steps.quorum import SILENT_SECONDS, SilenceWatch, remove_voter
+from openvcha.operations.steps.streaming import AwaitStreaming
 from openvcha.operations.waiting import wait_until
 from openvcha.store import keys
 from openvcha.tasks.record import TaskRecord
@@ -70,8 +70,8 @@ def join_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
         Fence(services, role, _REDEPLOY[role]),
         AwaitVoter(services, role),
         RegisterNode(services, role),
-        OnceComplete(Copy(services, PASSIVE), role, of=PASSIVE),
-        OnceComplete(Join(services, PASSIVE), role, of=PASSIVE),
+        OnceComplete(AwaitBaseBackup(services, PASSIVE), role, of=PASSIVE),
+        OnceComplete(AwaitStreaming(services, PASSIVE), role, of=PASSIVE),
         OnceComplete(CommitJoined(services), role),
     )
 
@@ -117,7 +117,7 @@ class DecideNode(Step):
                 await remember(ctx, role, _manual(place, place.member, place.name))
 
 
-class AwaitVoter(Clone):
+class AwaitVoter(CreateNode):
     """The step that registers a learner and waits until it is started by hand and votes."""
 
     weight = 10
@@ -156,7 +156,7 @@ class AwaitVoter(Clone):
         )
         reason = await self._silence.unmet(node.configured())
         await services.store.delete(keys.patroni_member(node.member))
-        await services.store.delete(keys.node_copy(node.member))
+        await services.store.delete(keys.base_backup_report(node.member))
         if reason:
             raise TemporaryFailure(reason)
 
@@ -207,7 +207,7 @@ class OnceComplete(Step):
     """A step that runs once both nodes have joined, or for the replacement of a node.
 
     ``of`` is the role of the node that the inner step acts on, if there is one. If the task has no
-    such node, there is nothing to do: the successor of a lost witness needs no copy.
+    such node, there is nothing to do: the successor of a lost witness needs no base backup.
     """
 
     def __init__(self, inner: Step, role: str, *, of: str | None = None) -> None:
