@@ -6,6 +6,7 @@ from openvcha.api.errors import ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import ClusterMode, ClusterState, ConfigState
 from openvcha.cluster.config import NodeKind
+from openvcha.cluster.failover_obstacle import FailoverObstacle
 from openvcha.cluster.health import assess, can_vote, writable
 from openvcha.cluster.modes import CHANGES, Requirement
 from openvcha.cluster.observation import NodeObservation, Observation
@@ -201,14 +202,14 @@ def _failover(seen: Observation) -> Reason:
     if reason := _no_active(seen):
         return reason
     if seen.config.mode is ClusterMode.DISABLED:
-        return Refusal(message("failover.mode.disabled"))
+        return Refusal(FailoverObstacle.MODE_DISABLED.message())
     return _incomplete(seen) or _not_in_sync(seen)
 
 
 def _not_in_sync(seen: Observation) -> Reason:
     if seen.passive_in_sync:
         return None
-    return Refusal(message("failover.passive.not.ready"), Persistence.TRANSIENT)
+    return Refusal(FailoverObstacle.NOT_IN_SYNC.message(), Persistence.TRANSIENT)
 
 
 def _incomplete(seen: Observation) -> Reason:
@@ -217,7 +218,7 @@ def _incomplete(seen: Observation) -> Reason:
         if node is not None and node.unsure and not can_vote(node):
             return Refusal(message("node.unsure", role, node.config.name), Persistence.MOMENTARY)
     if not all(node is not None and can_vote(node) for _, node in nodes):
-        return Refusal(message("failover.node.lost"))
+        return Refusal(FailoverObstacle.NODE_LOST.message())
     return None
 
 
@@ -228,11 +229,11 @@ def _failover_from(stranger: str, seen: Observation) -> Reason:
     reason to refuse here: the leader is a node that was removed from the cluster.
     """
     if seen.config.mode is ClusterMode.DISABLED:
-        return Refusal(message("failover.mode.disabled"))
+        return Refusal(FailoverObstacle.MODE_DISABLED.message())
     binding = seen.config.mode is ClusterMode.ENABLED and PAUSE not in seen.settings
     heir = seen.sync_candidate if binding else None
     if heir is None or not can_vote(heir) or heir.unsure:
-        return Refusal(message("failover.stranger.unproven", stranger), Persistence.TRANSIENT)
+        return Refusal(FailoverObstacle.UNPROVEN.message(stranger), Persistence.TRANSIENT)
     return None
 
 

@@ -7,8 +7,9 @@ import msgspec
 
 from openvcha.api.messages import message
 from openvcha.api.structures import EventSeverity, LocalizableMessage, TaskStatus
+from openvcha.cluster.failover_obstacle import FailoverObstacle
 from openvcha.cluster.preconditions import FAILOVER
-from openvcha.events.failover_events import failed_kind
+from openvcha.events.failover_events import failed_type
 from openvcha.events.state_diff import OWN, EventDraft
 from openvcha.store.errors import RecordUnreadable
 from openvcha.store.interface import KeyValue
@@ -60,8 +61,8 @@ def _failed(record: TaskRecord) -> EventDraft:
     why = " ".join(reason.default_message for reason in reasons) or "-"
     text = message("event.operation.failed", record.operation_id, why)
     draft = _draft(record, "failed", EventSeverity.ERROR, text)
-    kind = failed_kind(reasons) if record.operation_id == FAILOVER else None
-    return msgspec.structs.replace(draft, type=kind) if kind else draft
+    obstacle = FailoverObstacle.among(reasons) if record.operation_id == FAILOVER else None
+    return msgspec.structs.replace(draft, type=failed_type(obstacle)) if obstacle else draft
 
 
 def _draft(

@@ -19,6 +19,7 @@ from openvcha.api.messages import message
 from openvcha.api.structures import ClusterMode, DynamicID, LocalizableMessage
 from openvcha.cluster import leader_key, patroni_client, preconditions
 from openvcha.cluster.config import NodeConfig
+from openvcha.cluster.failover_obstacle import FailoverObstacle
 from openvcha.cluster.observation import NodeObservation, Observation
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.cluster.preconditions import Reason
@@ -92,8 +93,13 @@ async def _recall(services: Services, ctx: TaskContext) -> _Switchover:
     leads = str(ctx.state["from"])
     old, new = config.node(leads), config.node(str(ctx.state["to"]))
     if new is None or (old is None and not ctx.state.get("stranger")):
-        raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("failover.node.lost"))
+        raise _node_lost()
     return _Switchover(leads, old, new)
+
+
+def _node_lost() -> ApiError:
+    text = FailoverObstacle.NODE_LOST.message()
+    return ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, text)
 
 
 class CheckFailover(Step):
@@ -115,7 +121,7 @@ class CheckFailover(Step):
         require_still(why_not(seen, planned=self._planned))
         heir = seen.sync_candidate if seen.unknown_leader else seen.passive
         if seen.leader is None or heir is None:
-            raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("failover.node.lost"))
+            raise _node_lost()
         way = {"from": seen.leader, "to": heir.config.member}
         await ctx.remember(**way, stranger=bool(seen.unknown_leader))
 
