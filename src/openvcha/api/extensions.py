@@ -31,6 +31,7 @@ JOINING_EXTENSIONS = (
         ),
         parameters=(Parameter("spec", JoinTokenSpec),),
         output=JoinToken,
+        writes=True,
         privilege=Privilege.GLOBAL_VCSERVER,
     ),
     Operation(
@@ -47,6 +48,7 @@ JOINING_EXTENSIONS = (
         ),
         parameters=(Parameter("spec", JoinSpec),),
         output=JoinInfo,
+        writes=True,
         authenticated=False,
     ),
 )

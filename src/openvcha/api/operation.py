@@ -11,15 +11,20 @@ from openvcha.api.errors import ErrorType
 from openvcha.api.structures.ids import TaskId
 from openvcha.api.types import OptionalType, descriptor
 
-#: Names of operations that make changes without being tasks; all others only read.
-CHANGING = frozenset({"create", "delete", "cancel", "issue", "join"})
-
 
 class Privilege(StrEnum):
     """The privileges of vCenter that operations require."""
 
     SYSTEM_READ = "System.Read"
     GLOBAL_VCSERVER = "Global.VCServer"
+
+
+class SessionAction(StrEnum):
+    """What an operation does with the caller's session; the value is the operation's name."""
+
+    LOG_IN = "create"
+    SHOW = "get"
+    LOG_OUT = "delete"
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Operation:
     `output` is the Python type of the result (of a task: the task's result); None: no result.
     `privilege` None: any authenticated user may call it. `available` False: UNSUPPORTED.
     `authenticated` False: no session is needed; the arguments decide what the caller may do.
+    `writes`: it makes changes without being a task. `session` is set for the session's operations.
     """
 
     service: str
@@ -59,6 +65,8 @@ class Operation:
     privilege: Privilege | None = None
     authenticated: bool = True
     available: bool = True
+    writes: bool = False
+    session: SessionAction | None = None
 
     @cached_property
     def id(self) -> str:
@@ -68,7 +76,7 @@ class Operation:
     @property
     def changes(self) -> bool:
         """Return whether a call is meant to make a change, and so is audited."""
-        return self.task or self.name in CHANGING
+        return self.task or self.writes
 
     @property
     def wire_name(self) -> str:

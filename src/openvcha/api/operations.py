@@ -9,7 +9,13 @@ from typing import Any
 
 from openvcha.api.errors import ErrorType
 from openvcha.api.extensions import EXTENSIONS
-from openvcha.api.operation import Operation, Parameter, Privilege, required_privilege
+from openvcha.api.operation import (
+    Operation,
+    Parameter,
+    Privilege,
+    SessionAction,
+    required_privilege,
+)
 from openvcha.api.secret import Secret
 from openvcha.api.structures import (
     ActiveInfo,
@@ -55,6 +61,7 @@ __all__ = [
     "Operation",
     "Parameter",
     "Privilege",
+    "SessionAction",
     "by_id",
     "by_wire_name",
     "required_privilege",
@@ -99,16 +106,20 @@ def _spec(tp: type) -> tuple[Parameter, ...]:
     return (Parameter("spec", tp),)
 
 
-def _session(name: str, method: str, summary: str, status: int, output: Any = None) -> Operation:
+def _session(
+    action: SessionAction, method: str, summary: str, status: int, output: Any = None
+) -> Operation:
     return Operation(
         service=_SESSION,
-        name=name,
+        name=action.value,
         method=method,
         path="/session",
         summary=summary,
         errors=_SESSION_ERRORS,
         output=output,
         status=status,
+        writes=action is not SessionAction.SHOW,
+        session=action,
     )
 
 
@@ -129,9 +140,9 @@ def _inventory(
 
 
 _SESSIONS = (
-    _session("create", "POST", "Log in; returns the session's id.", 201, Secret),
-    _session("get", "GET", "Show who is logged in and since when.", 200, SessionInfo),
-    _session("delete", "DELETE", "Log out.", 204),
+    _session(SessionAction.LOG_IN, "POST", "Log in; returns the session's id.", 201, Secret),
+    _session(SessionAction.SHOW, "GET", "Show who is logged in and since when.", 200, SessionInfo),
+    _session(SessionAction.LOG_OUT, "DELETE", "Log out.", 204),
 )
 
 _TASK_SERVICE = (
@@ -176,6 +187,7 @@ _TASK_SERVICE = (
             _E.ERROR,
         ),
         parameters=(_TASK,),
+        writes=True,
         status=204,
         privilege=_CHANGE,
     ),

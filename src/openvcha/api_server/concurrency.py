@@ -12,8 +12,8 @@ from typing import Final
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
-from openvcha.api.operations import Operation
-from openvcha.api_server.auth.credentials import Credentials, Principal, is_login
+from openvcha.api.operations import Operation, SessionAction
+from openvcha.api_server.auth.credentials import Credentials, Principal
 from openvcha.events.budget import source_of
 
 RETRY_SECONDS: Final = 1
@@ -50,7 +50,7 @@ class ConcurrencyLimits:
         self, operation: Operation, given: Credentials, origin: str
     ) -> AbstractAsyncContextManager[None]:
         """Hold a slot for authentication. Raises ApiError SERVICE_UNAVAILABLE."""
-        if given.token is not None and not is_login(operation):
+        if given.token is not None and operation.session is not SessionAction.LOG_IN:
             return self.looking_up(origin)
         return self._passwords.take(source_of(origin))
 

@@ -14,15 +14,10 @@ from typing import Any
 from openvcha.api.errors import ApiError, ErrorType, fail
 from openvcha.api.file_errors import file_error
 from openvcha.api.messages import message
-from openvcha.api.operations import Operation, Privilege, required_privilege
+from openvcha.api.operations import Operation, Privilege, SessionAction, required_privilege
 from openvcha.api_server import redaction
 from openvcha.api_server.auditing import audit_entry
-from openvcha.api_server.auth.credentials import (
-    SESSION_SERVICE,
-    Authenticator,
-    Credentials,
-    Principal,
-)
+from openvcha.api_server.auth.credentials import Authenticator, Credentials, Principal
 from openvcha.api_server.auth.sessions import Sessions, unauthenticated
 from openvcha.api_server.auth.users import Users
 from openvcha.api_server.concurrency import ConcurrencyLimits
@@ -151,7 +146,7 @@ class Pipeline:
         if not operation.available:
             fail(ErrorType.UNSUPPORTED, message("operation.unsupported", operation.id))
         async with self._in_flight.executing(principal):
-            if operation.service == SESSION_SERVICE:
+            if operation.session is not None:
                 return await self._session(call, principal)
             value = await self._dispatcher.invoke(operation, arguments, principal.caller)
             running.task = value if operation.task else None
@@ -172,7 +167,7 @@ class Pipeline:
         return principal, arguments
 
     async def _session(self, call: Call, principal: Principal) -> CallResult:
-        if call.operation.name == "create":
+        if call.operation.session is SessionAction.LOG_IN:
             if principal.user is None:
                 raise unauthenticated()
             token = await self._sessions.create(principal.user)
@@ -180,7 +175,7 @@ class Pipeline:
         session = principal.caller.session
         if session is None:
             raise unauthenticated()
-        if call.operation.name == "get":
+        if call.operation.session is SessionAction.SHOW:
             return CallResult(call.encode(call.operation, await self._sessions.get(session)))
         await self._sessions.delete(session)
         return CallResult(call.encode(call.operation, None))
@@ -272,8 +267,7 @@ class Pipeline:
             error=answer.error,
             task=running.task,
         )
-        is_login = call.operation.service == SESSION_SERVICE
-        access = is_login or principal is None or principal.user is None
+        access = call.operation.session is not None or principal is None or principal.user is None
         await self._audit.record(entry, access=access)
 
 

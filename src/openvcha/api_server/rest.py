@@ -10,8 +10,8 @@ from starlette.types import Receive, Scope, Send
 from openvcha.api.codec.decode import decode_arguments_rest
 from openvcha.api.codec.encode import encode_error_legacy, encode_error_rest, encode_rest
 from openvcha.api.errors import LEGACY_STATUS, STATUS, ApiError, ErrorType
-from openvcha.api.operations import Operation
-from openvcha.api_server.auth.credentials import SESSION_SERVICE, from_headers
+from openvcha.api.operations import Operation, SessionAction
+from openvcha.api_server.auth.credentials import from_headers
 from openvcha.api_server.http import (
     ANONYMOUS_BODY,
     AUTHENTICATED_BODY,
@@ -118,7 +118,7 @@ class Rest:
         if answer.error is not None:
             return self._refuse(answer.error)
         headers = session_headers(answer.token, self._dialect.prefix)
-        if operation.service == SESSION_SERVICE and operation.name == "delete":
+        if operation.session is SessionAction.LOG_OUT:
             headers = forgotten_cookie(self._dialect.prefix)
         return json_response(answer.body, self._dialect.status(operation), headers)
 

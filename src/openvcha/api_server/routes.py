@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
-from openvcha.api.operations import OPERATIONS, Operation
-from openvcha.api_server.auth.credentials import SESSION_SERVICE
+from openvcha.api.operations import OPERATIONS, Operation, SessionAction
 
 ACTION = "action"
 LEGACY_ACTION = "~action"
@@ -49,14 +48,11 @@ def api_routes() -> tuple[Route, ...]:
 
 def legacy_routes() -> tuple[Route, ...]:
     """Return the routes below /rest: the session has its own path, and may be read by POST."""
-    routes = [
-        _route(each, LEGACY_SESSION if each.service == SESSION_SERVICE else each.path)
-        for each in OPERATIONS
-    ]
+    routes = [_route(each, LEGACY_SESSION if each.session else each.path) for each in OPERATIONS]
     asked = [
         Route("POST", route.path, "get", route.operation)
         for route in routes
-        if route.operation.service == SESSION_SERVICE and route.operation.name == "get"
+        if route.operation.session is SessionAction.SHOW
     ]
     return (*routes, *asked)
 

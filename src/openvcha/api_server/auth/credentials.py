@@ -5,13 +5,12 @@ import binascii
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from openvcha.api.operations import Operation
+from openvcha.api.operations import Operation, SessionAction
 from openvcha.api.secret import Secret
 from openvcha.api_server.auth.sessions import Sessions, unauthenticated
 from openvcha.api_server.auth.users import User, Users
 from openvcha.operations.caller import Caller
 
-SESSION_SERVICE = "com.vmware.cis.session"
 SESSION_HEADER = "vmware-api-session-id"
 ANONYMOUS = "anonymous"
 
@@ -54,18 +53,13 @@ class Authenticator:
         """
         if not operation.authenticated:
             return Principal(Caller(ANONYMOUS, frozenset(), None, origin), None)
-        if given.token is not None and not is_login(operation):
+        if given.token is not None and operation.session is not SessionAction.LOG_IN:
             session = await self._sessions.resolve(given.token)
             return _principal(session.user, session.hash, origin)
         if given.user is None or given.password is None:
             raise unauthenticated()
         user = await self._users.verify(given.user, given.password, origin)
         return _principal(user, None, origin)
-
-
-def is_login(operation: Operation) -> bool:
-    """Return whether an operation creates a session."""
-    return operation.service == SESSION_SERVICE and operation.name == "create"
 
 
 def from_headers(headers: Mapping[str, str]) -> Credentials:

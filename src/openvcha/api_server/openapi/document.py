@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from openvcha.api.errors import STATUS, ErrorType
-from openvcha.api.operations import OPERATIONS, Operation, Parameter
+from openvcha.api.operations import OPERATIONS, Operation, Parameter, SessionAction
 from openvcha.api.structures import LocalizableMessage
 from openvcha.api.types import OptionalType, StructType, Type, descriptor
 from openvcha.api_server.auth.credentials import SESSION_HEADER
@@ -24,7 +24,6 @@ _ABOUT = (
     f"own type. A request's body has at most {AUTHENTICATED_BODY.max_bytes} bytes, or "
     f"{ANONYMOUS_BODY.max_bytes} if the operation needs no login."
 )
-_LOGIN = "com.vmware.cis.session.create"
 
 
 def document() -> dict[str, Any]:
@@ -92,7 +91,7 @@ def _description(operation: Operation) -> str:
 
 
 def _security(operation: Operation) -> list[dict[str, list[str]]]:
-    if operation.id == _LOGIN:
+    if operation.session is SessionAction.LOG_IN:
         return [{"basic_auth": []}]
     return [{"api_key_auth": []}, {"basic_auth": []}]
 
