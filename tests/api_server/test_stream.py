@@ -15,7 +15,7 @@ from tests.support.edge import ADMINISTRATOR, NOBODY, READER, STOP_SECONDS, Serv
 from openvcha.api.messages import message
 from openvcha.api.structures import EventSeverity
 from openvcha.api_server import stream
-from openvcha.api_server.auth.user_roles import Role
+from openvcha.api_server.auth.names_and_roles import Role
 from openvcha.events.state_diff import EventDraft
 from openvcha.store.errors import StoreUnavailable
 

@@ -22,9 +22,9 @@ from tests.support.lab.writer import Writer
 from tests.support.simulated.fake_store import posing_as
 
 from openvcha.api.secret import Secret
+from openvcha.api_server.auth.names_and_roles import Role
 from openvcha.api_server.auth.passwords import Passwords
 from openvcha.api_server.auth.sessions import SessionRecord, token_hash
-from openvcha.api_server.auth.user_roles import Role
 from openvcha.api_server.auth.users import User
 from openvcha.lab.state import ADMINISTRATOR, READER
 from openvcha.node.identity import load_identity

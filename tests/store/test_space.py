@@ -15,8 +15,8 @@ from tests.support.simulated.kept_cluster import IDENTITY
 from tests.support.simulated.roomy import simulated
 from tests.support.waiting import until_async
 
+from openvcha.api_server.auth.names_and_roles import Role
 from openvcha.api_server.auth.sessions import Sessions
-from openvcha.api_server.auth.user_roles import Role
 from openvcha.api_server.auth.users import User, Users
 from openvcha.node.background.store_space import keep_space
 from openvcha.node.etcd.member import etcd_argv

@@ -37,9 +37,9 @@ from openvcha.api.types import (
 )
 from openvcha.api_server.app import build
 from openvcha.api_server.auth.credential_cache import CredentialCache
+from openvcha.api_server.auth.names_and_roles import Role
 from openvcha.api_server.auth.passwords import Passwords
 from openvcha.api_server.auth.sessions import Sessions
-from openvcha.api_server.auth.user_roles import Role
 from openvcha.api_server.auth.users import Users
 from openvcha.api_server.pipeline import Pipeline
 from openvcha.api_server.server.https import HttpsServer

@@ -1,13 +1,70 @@
-"""The failure detector: a node keeps its last known state until its silence is certain."""
+"""The failure detector: a node keeps its last known state until its silence is certain.
+
+A probe has one second. A busy machine, an election or a lost packet makes some fail; that must not
+have the consequences of a lost node (a redeploy, an event, a degraded cluster).
+"""
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from enum import Enum
 
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.observation import NodeObservation
-from openvcha.cluster.verdict import ProbeHistory, Verdict, verdict
 from openvcha.store.patroni.rest import PatroniNode
+
+MIN_SILENCE_SECONDS = 3.0
+"""Longer than an election in the store with a second round, shorter than any wait."""
+MIN_MISSED = 3
+MAX_GAP_SECONDS = 10.0
+"""Longer than the interval between two probes of a waiting task (5 s), with the probe itself."""
+
+
+class Verdict(Enum):
+    """The conclusion from all probes of one target; UNKNOWN is a result, too."""
+
+    ANSWERS = "answers"
+    SILENT = "silent"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class ProbeHistory:
+    """The recent probes of one target: how many in a row got no answer.
+
+    ``first`` and ``last`` are the times of these probes, in seconds. ``ever``: whether any earlier
+    probe got an answer.
+    """
+
+    ever: bool = False
+    missed: int = 0
+    first: float = 0.0
+    last: float = 0.0
+
+    def with_probe(self, *, answered: bool, at: float) -> "ProbeHistory":
+        """Return the history with one more probe; an answer or a gap ends the silence."""
+        if answered:
+            return ProbeHistory(ever=True)
+        if not self.missed or self.stale(at):
+            return replace(self, missed=1, first=at, last=at)
+        return replace(self, missed=self.missed + 1, last=at)
+
+    def stale(self, at: float) -> bool:
+        """Return whether the last probe is so old that missed answers prove nothing."""
+        return at - self.last > MAX_GAP_SECONDS
+
+    @classmethod
+    def of_silent_node(cls, at: float) -> "ProbeHistory":
+        """Return the history of a target that is certainly silent."""
+        return cls(missed=MIN_MISSED, first=at - MIN_SILENCE_SECONDS, last=at)
+
+
+def verdict(history: ProbeHistory) -> Verdict:
+    """Return the verdict on a history. Silence must last, for several probes without a gap."""
+    if not history.missed:
+        return Verdict.ANSWERS if history.ever else Verdict.UNKNOWN
+    held = history.last - history.first >= MIN_SILENCE_SECONDS
+    return Verdict.SILENT if held and history.missed >= MIN_MISSED else Verdict.UNKNOWN
 
 
 class SilenceDetector:
@@ -22,8 +79,8 @@ class SilenceDetector:
 
     def is_doubtful(self, raw: NodeObservation) -> bool:
         """Return whether no part of a node answers, but its silence is not certain yet."""
-        looks = self._etcd.get(raw.config.member, ProbeHistory())
-        sure = verdict(looks) is Verdict.SILENT and not looks.stale(self._monotonic())
+        history = self._etcd.get(raw.config.member, ProbeHistory())
+        sure = verdict(history) is Verdict.SILENT and not history.stale(self._monotonic())
         return not raw.up and not sure
 
     def debounce(self, raw: NodeObservation, *, off: bool) -> NodeObservation:
@@ -49,8 +106,8 @@ class SilenceDetector:
         member = raw.config.member
         if raw.patroni is not None:
             self._last[member] = raw.patroni
-        looks = _note(self._patroni, member, raw.patroni is not None, self._monotonic())
-        judged = verdict(looks)
+        history = _note(self._patroni, member, raw.patroni is not None, self._monotonic())
+        judged = verdict(history)
         known = self._last.get(member) if judged is not Verdict.SILENT else None
         unsure = unsure or judged is Verdict.UNKNOWN
         return replace(raw, etcd_answers=answers, patroni=known, unsure=unsure)

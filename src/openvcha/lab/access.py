@@ -8,7 +8,7 @@ import msgspec
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import VmPowerState
-from openvcha.api_server.auth.user_roles import Role
+from openvcha.api_server.auth.names_and_roles import Role
 from openvcha.client import trust
 from openvcha.client.errors import CommandError, RequestRefused
 from openvcha.client.rest_client import ApiClient

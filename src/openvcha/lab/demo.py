@@ -13,7 +13,7 @@ import psycopg
 
 from openvcha.client.errors import CommandError
 from openvcha.client.narrator import Narrator
-from openvcha.client.redeploy import choose_folder, choose_name, redeploy, redeploy_path
+from openvcha.client.operations import choose_folder, choose_name, redeploy, redeploy_path
 from openvcha.client.rest_client import ApiClient
 from openvcha.client.tasks import follow_to_success
 from openvcha.lab.access import authenticated_client, database

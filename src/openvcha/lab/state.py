@@ -7,7 +7,7 @@ import msgspec
 
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
-from openvcha.api_server.auth.user_names import folded
+from openvcha.api_server.auth.names_and_roles import folded
 from openvcha.client.errors import CommandError
 from openvcha.lab.settings import LabSettings
 from openvcha.node.application import APPLICATION_DATABASE, APPLICATION_USER

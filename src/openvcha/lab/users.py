@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from openvcha.api.errors import ApiError, ErrorType
-from openvcha.api_server.auth.user_roles import Role
+from openvcha.api_server.auth.names_and_roles import Role
 from openvcha.api_server.auth.users import Users
 from openvcha.lab.access import ROLES
 from openvcha.lab.state import ADMINISTRATOR, READER, Lab

@@ -9,8 +9,8 @@ from tests.support.edge import ADMINISTRATOR, NOBODY, PASSWORD, Edge, cheap_pass
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret
 from openvcha.api_server.auth import sessions as module
+from openvcha.api_server.auth.names_and_roles import Role
 from openvcha.api_server.auth.sessions import SessionRecord, Sessions, token_hash
-from openvcha.api_server.auth.user_roles import Role
 from openvcha.api_server.auth.users import Users
 from openvcha.store import keys
 from openvcha.store.interface import KeyValue

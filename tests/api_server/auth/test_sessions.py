@@ -8,8 +8,8 @@ from tests.support.edge import ADMINISTRATOR, NOBODY, PASSWORD, Edge, make_edge
 
 from openvcha.api.errors import ApiError
 from openvcha.api.secret import Secret
+from openvcha.api_server.auth.names_and_roles import Role
 from openvcha.api_server.auth.sessions import Sessions
-from openvcha.api_server.auth.user_roles import Role
 from openvcha.store import keys
 
 BASIC = (ADMINISTRATOR, PASSWORD)

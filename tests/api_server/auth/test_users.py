@@ -10,9 +10,9 @@ from tests.support.edge import ADMINISTRATOR, PASSWORD, READER, Edge
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.operations import Privilege
 from openvcha.api.secret import Secret
+from openvcha.api_server.auth.names_and_roles import Role
 from openvcha.api_server.auth.passwords import Passwords
 from openvcha.api_server.auth.throttle import delay
-from openvcha.api_server.auth.user_roles import Role
 from openvcha.api_server.auth.users import User, Users
 from openvcha.store import keys
 from openvcha.store.interface import Compare

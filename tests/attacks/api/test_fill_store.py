@@ -14,8 +14,8 @@ from openvcha.api.messages import message
 from openvcha.api.secret import Secret
 from openvcha.api.structures import AuditInfo, EventInfo, EventSeverity, LocalizableMessage
 from openvcha.api.truncation import ELLIPSIS
+from openvcha.api_server.auth.names_and_roles import Role
 from openvcha.api_server.auth.sessions import MAX_CREATED_PER_MINUTE, MAX_PER_USER, Sessions
-from openvcha.api_server.auth.user_roles import Role
 from openvcha.events.audit import MAX_ACCESS, USER_A_MINUTE, AuditLog
 from openvcha.events.log import EventLog
 from openvcha.events.state_diff import EventDraft

@@ -9,7 +9,7 @@ from tests.support.every_operation import arguments_of, rest_request, rpc_reques
 
 from openvcha.api.operations import OPERATIONS, Operation
 from openvcha.api.secret import Secret
-from openvcha.api_server.auth.user_roles import Role
+from openvcha.api_server.auth.names_and_roles import Role
 
 # Written out here on purpose, not read from the table under test.
 FOR_ALL = {

@@ -28,8 +28,8 @@ from tests.support.edge import (
 from tests.support.kernel import accepted
 
 from openvcha.api.secret import Secret
+from openvcha.api_server.auth.names_and_roles import Role
 from openvcha.api_server.auth.passwords import Passwords
-from openvcha.api_server.auth.user_roles import Role
 from openvcha.api_server.concurrency import USERS
 from openvcha.api_server.connection_limits import within_descriptor_limit
 from openvcha.api_server.http import ANONYMOUS_BODY

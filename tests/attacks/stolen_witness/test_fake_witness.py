@@ -29,7 +29,7 @@ from tests.support.waiting import until_async
 from openvcha.api.errors import ApiError
 from openvcha.api.secret import Secret
 from openvcha.api.structures import ClusterMode, ConfigState
-from openvcha.api_server.auth.user_roles import Role
+from openvcha.api_server.auth.names_and_roles import Role
 from openvcha.api_server.auth.users import Users
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
 from openvcha.cluster.membership import ensure_leader

@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 from openvcha.api.errors import ApiError
 from openvcha.api.secret import Secret
 from openvcha.api.structures import JoinRole, JoinSpec
+from openvcha.api_server.auth.names_and_roles import Role
 from openvcha.api_server.auth.sessions import Sessions, token_hash
-from openvcha.api_server.auth.user_roles import Role
 from openvcha.api_server.auth.users import Users
 from openvcha.cli.node import store as commands
 from openvcha.cluster.health import assess

@@ -18,8 +18,8 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.secret import Secret
 from openvcha.api.structures import JoinRole, JoinSpec, TaskProgress, TaskStatus
+from openvcha.api_server.auth.names_and_roles import Role
 from openvcha.api_server.auth.sessions import SessionRecord, Sessions, token_hash
-from openvcha.api_server.auth.user_roles import Role
 from openvcha.api_server.auth.users import User, Users
 from openvcha.cluster.config import ClusterConfig, cluster_record
 from openvcha.cluster.health import assess

@@ -16,7 +16,7 @@ import typer
 from tests.support.attackers.hostile_terminal import HOSTILE, Api, Terminal, lab_status, terminal
 
 from openvcha.api.operations import OPERATIONS
-from openvcha.api_server.auth.user_roles import Role
+from openvcha.api_server.auth.names_and_roles import Role
 from openvcha.api_server.auth.users import User
 from openvcha.cli.arguments import Call
 from openvcha.cli.commands import call, user

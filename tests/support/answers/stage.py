@@ -33,8 +33,8 @@ from tests.support.simulated.scenes import ClusterScenario
 
 from openvcha.api.secret import Secret
 from openvcha.api_server.app import build
+from openvcha.api_server.auth.names_and_roles import Role
 from openvcha.api_server.auth.sessions import Sessions
-from openvcha.api_server.auth.user_roles import Role
 from openvcha.api_server.auth.users import Users
 from openvcha.api_server.server.https import HttpsServer, Limits
 from openvcha.events.audit import AuditLog

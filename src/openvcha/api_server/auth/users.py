@@ -17,11 +17,10 @@ from openvcha.api.operations import Privilege
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.api_server.auth.credential_cache import CredentialCache
+from openvcha.api_server.auth.names_and_roles import Role, canonical, folded
 from openvcha.api_server.auth.password_queue import MAX_WAIT_SECONDS, QueueFull
 from openvcha.api_server.auth.passwords import Passwords
 from openvcha.api_server.auth.throttle import LoginAttempt, Throttle, invalid_credentials, now
-from openvcha.api_server.auth.user_names import canonical, folded
-from openvcha.api_server.auth.user_roles import Role
 from openvcha.events.budget import source_of
 from openvcha.store import keys
 from openvcha.store.errors import Fenced, RecordForged, RecordMissing

@@ -8,7 +8,7 @@ import typer
 from openvcha.cli.output.following import follow_task
 from openvcha.cli.output.plain import say
 from openvcha.cli.target import Target, with_target
-from openvcha.client.failover import fail_over
+from openvcha.client.operations import fail_over
 
 
 @with_target

@@ -10,7 +10,7 @@ from openvcha.cli.exit_codes import EPILOG, Code
 from openvcha.cli.output.following import follow_task
 from openvcha.cli.output.plain import say
 from openvcha.cli.target import Target, with_target
-from openvcha.client import redeploy as redeploying
+from openvcha.client import operations
 from openvcha.client.errors import CommandError
 from openvcha.client.rest_client import ApiClient
 
@@ -64,7 +64,7 @@ def redeploy(
     async def work() -> None:
         async with target.api() as api:
             placement = await _chosen(api, placement_name, folder, wanted)
-            task = await redeploying.redeploy(api, ctx.obj, {"placement": placement})
+            task = await operations.redeploy(api, ctx.obj, {"placement": placement})
             say(f"redeploying the {ctx.obj} as {placement['name']}, task {task}")
             if follow:
                 await follow_task(api, task)
@@ -93,7 +93,7 @@ def check(
     async def work() -> dict[str, Any]:
         async with target.api() as api:
             placement = await _chosen(api, placement_name, folder, wanted)
-            return await redeploying.check(api, ctx.obj, placement)
+            return await operations.check(api, ctx.obj, placement)
 
     found = asyncio.run(work())
     for kind in ("errors", "warnings"):
@@ -108,13 +108,13 @@ async def _chosen(
     api: ApiClient, name: str | None, folder: str | None, wanted: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the placement, with required fields filled in if possible. Raises CommandError."""
-    folder = folder or await redeploying.choose_folder(api)
+    folder = folder or await operations.choose_folder(api)
     if folder is None:
         raise CommandError(
             "there is more than one folder; use --folder (the operation folder.list lists them)"
         )
     given = {key: value for key, value in wanted.items() if value is not None}
-    return {"name": name or await redeploying.choose_name(api), "folder": folder, **given}
+    return {"name": name or await operations.choose_name(api), "folder": folder, **given}
 
 
 def _commands(role: str) -> typer.Typer:

@@ -13,7 +13,7 @@ import typer
 from openvcha.api.errors import ApiError
 from openvcha.api.secret import Secret
 from openvcha.api_server.auditing import local_entry
-from openvcha.api_server.auth.user_roles import Role
+from openvcha.api_server.auth.names_and_roles import Role
 from openvcha.api_server.auth.users import User, Users
 from openvcha.cli.accounts import node_directory, readable_lab
 from openvcha.cli.exit_codes import EPILOG

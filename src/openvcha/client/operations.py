@@ -1,9 +1,16 @@
-"""Redeployment of the passive or the witness, through the API."""
+"""Operations on the cluster, through the API: failover, redeploy and its check."""
 
 from itertools import count
 from typing import Any
 
 from openvcha.client.rest_client import ApiClient
+
+FAILOVER = "/vcenter/vcha/cluster?action=failover&vmw-task=true"
+
+
+async def fail_over(api: ApiClient, *, planned: bool) -> str:
+    """Call cluster.failover, and return the task's id. Raises RequestRefused, ServerUnreachable."""
+    return str(await api.call("POST", FAILOVER, {"planned": planned}))
 
 
 def redeploy_path(role: str) -> str:

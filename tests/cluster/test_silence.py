@@ -9,8 +9,13 @@ from openvcha.api.structures import ClusterState
 from openvcha.cluster import preconditions
 from openvcha.cluster.health import assess
 from openvcha.cluster.observation import NodeObservation
-from openvcha.cluster.silence import SilenceDetector
-from openvcha.cluster.verdict import MIN_SILENCE_SECONDS, ProbeHistory, Verdict, verdict
+from openvcha.cluster.silence import (
+    MIN_SILENCE_SECONDS,
+    ProbeHistory,
+    SilenceDetector,
+    Verdict,
+    verdict,
+)
 
 PASSIVE, WITNESS = "b-2", "w-3"
 

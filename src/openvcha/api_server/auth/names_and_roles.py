@@ -1,5 +1,9 @@
-"""User names, normalized for comparison."""
+"""Names and roles of users, apart from their passwords.
 
+Commands import this one, and not what checks passwords (argon2 costs time at each start).
+"""
+
+import enum
 import unicodedata
 
 
@@ -12,3 +16,11 @@ def canonical(name: str) -> str:
 def folded(name: str) -> str:
     """Return a form of a name that is equal for all spellings of the same user."""
     return unicodedata.normalize("NFC", canonical(name)).casefold()
+
+
+class Role(enum.StrEnum):
+    """A user's role, with the names that vCenter uses."""
+
+    ADMINISTRATOR = "Administrator"
+    READ_ONLY = "ReadOnly"
+    NO_ACCESS = "NoAccess"
