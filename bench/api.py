@@ -31,7 +31,7 @@ from bench.lab_up import vcha
 from starlette.types import Receive, Scope, Send
 
 from openvcha.api_server.server.https import HttpsServer
-from openvcha.node import tls_files
+from openvcha.node.layout import API_CERTIFICATE, API_KEY
 
 NAME = "bench"
 CONNECTIONS = (1, 8)
@@ -145,7 +145,7 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def serve_hello(node: Path) -> None:
     """Serve the hello with a node's certificate, and print the port, until the input ends."""
-    server = HttpsServer(hello, node / tls_files.API_CERTIFICATE, node / tls_files.API_KEY)
+    server = HttpsServer(hello, node / API_CERTIFICATE, node / API_KEY)
     print((await server.start("127.0.0.1", 0))[1], flush=True)
     await asyncio.to_thread(sys.stdin.read)
     await server.stop()

@@ -20,9 +20,9 @@ from typing import Any, Self
 
 import httpx2
 
-from openvcha.node.application import APPLICATION_DATABASE, APPLICATION_USER
 from openvcha.node.identity import load_identity, load_secrets
 from openvcha.node.layout import Layout
+from openvcha.node.postgres.own_names import APPLICATION_DATABASE, APPLICATION_USER
 from openvcha.system.privileges import drop_root
 
 SCOPE = "plain"

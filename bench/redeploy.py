@@ -24,7 +24,7 @@ from openvcha.lab.state import ADMINISTRATOR, Lab
 from openvcha.node.engines import find_engines
 from openvcha.node.identity import load_identity, load_secrets
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.roles import REPLICATION_USER
+from openvcha.node.postgres.own_names import REPLICATION_USER
 
 NAME = "bench"
 SCALE_PER_GB = 68

@@ -25,8 +25,8 @@ from vmware.vapi.vsphere.client import create_vsphere_client
 
 from openvcha.lab.state import ADMINISTRATOR
 from openvcha.node.identity import SECRETS, load_identity
+from openvcha.node.layout import CA_KEY
 from openvcha.node.process.process_tree import find_tree, is_postgres, kill_tree
-from openvcha.node.tls_files import CA_KEY
 
 pytestmark = [pytest.mark.engines, pytest.mark.soak]
 

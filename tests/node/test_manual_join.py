@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec.structs import replace
 
-from openvcha.node import tls_files
 from openvcha.node.identity import IDENTITY
+from openvcha.node.layout import CA_CERTIFICATE, NODE_CERTIFICATE, NODE_KEY
 from openvcha.node.manual_join import JOINING, JoinRefused, JoinRequest, begin, complete
 from openvcha.node.security.certificates import (
     KeyPair,
@@ -31,8 +31,8 @@ def given(authority: KeyPair, request: bytes) -> dict[str, bytes]:
     certificate = certify(authority, "n-1", ADDRESS, requested_key(request, ADDRESS))
     return {
         IDENTITY: b"{}",
-        tls_files.NODE_CERTIFICATE: certificate,
-        tls_files.CA_CERTIFICATE: authority.certificate,
+        NODE_CERTIFICATE: certificate,
+        CA_CERTIFICATE: authority.certificate,
     }
 
 
@@ -48,7 +48,7 @@ def test_it_is_whole_when_it_has_an_identity(tmp_path: Path) -> None:
     answer = given(new_authority(), begin(node, WANTED))
     complete(node, {**answer, "records/roll.json": b"1\n{}"})
     found = {str(path.relative_to(node)): path for path in node.rglob("*") if path.is_file()}
-    tls = {tls_files.NODE_KEY, tls_files.NODE_CERTIFICATE, tls_files.CA_CERTIFICATE}
+    tls = {NODE_KEY, NODE_CERTIFICATE, CA_CERTIFICATE}
     assert set(found) == {IDENTITY, "records/roll.json", *tls}
     assert {path.stat().st_mode & 0o777 for path in found.values()} == {0o600}
     assert {(node / name).stat().st_mode & 0o777 for name in ("tls", "records")} == {0o700}

@@ -27,7 +27,7 @@ from openvcha.node.postgres.standby_data.pg_basebackup import ServerError
 from openvcha.operations.reads import get_cluster
 from openvcha.operations.redeploy import check_passive, check_witness, redeploy_passive
 from openvcha.operations.steps.base_backup import STALL_SECONDS
-from openvcha.operations.steps.deletion import DELETE_SECONDS
+from openvcha.operations.steps.node_vms import DELETE_SECONDS
 from openvcha.operations.steps.required_votes import OWN_SECONDS
 from openvcha.operations.steps.streaming import STREAMING_SECONDS
 from openvcha.store import keys

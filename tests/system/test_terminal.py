@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.support.attackers.hostile_terminal import HOSTILE
 
-from openvcha.api.printable import is_visible
+from openvcha.api.foreign_text import is_visible
 from openvcha.node.process.process_tree import read_process
 from openvcha.system.terminal import PASSED_ON
 

@@ -161,4 +161,12 @@ def cluster_record(store: Store) -> Record[ClusterConfig]:
     return Record(store, keys.CLUSTER, ClusterConfig)
 
 
+async def read_config(store: Store) -> ClusterConfig:
+    """Read the configuration. Raises LookupError before the first node has written it."""
+    config = await cluster_record(store).get()
+    if config is None:
+        raise LookupError("the cluster has no configuration yet")
+    return config
+
+
 prepare(__name__)

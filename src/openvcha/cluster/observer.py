@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from openvcha.cluster import mode_settings
-from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, cluster_record
+from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, read_config
 from openvcha.cluster.interface import ClusterStore, PatroniAccess
 from openvcha.cluster.mode_settings import DynamicSettings
 from openvcha.cluster.node_reports import NodeReports
@@ -110,10 +110,7 @@ class Observer:
 
     async def config(self) -> ClusterConfig:
         """Read the configuration. Raises LookupError before the first node has written it."""
-        found = await cluster_record(self._store).get()
-        if found is None:
-            raise LookupError("the cluster has no configuration yet")
-        return found
+        return await read_config(self._store)
 
     async def observe(self, running: tuple[str, str] | None = None) -> Observation:
         """Observe the cluster. Raises StoreUnavailable when there is no quorum.

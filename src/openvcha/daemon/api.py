@@ -21,8 +21,7 @@ from openvcha.daemon.api_orders import Orders, Report, receive_orders, truncate_
 from openvcha.daemon.compose import in_background, keep_refreshed, open_services
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
-from openvcha.node import tls_files
-from openvcha.node.layout import Layout
+from openvcha.node.layout import API_CERTIFICATE, API_KEY, Layout
 from openvcha.node.process.backoff import Backoff
 from openvcha.node.process.supervised_loop import HealthReporter, Work, run_forever
 from openvcha.operations.context import Services
@@ -239,4 +238,4 @@ def _server(services: Services) -> HttpsServer:
     )
     events, audit = EventLog(services.store), AuditLog(services.store)
     app = build(Handlers(services), users, sessions, events=events, audit=audit)
-    return HttpsServer(app, root / tls_files.API_CERTIFICATE, root / tls_files.API_KEY)
+    return HttpsServer(app, root / API_CERTIFICATE, root / API_KEY)

@@ -27,7 +27,7 @@ from openvcha.node.process.supervised_loop import BackgroundFailures, Work, run_
 from openvcha.node.security.rotation_files import OwnCredentials
 from openvcha.node.security.tls import NodeTls
 from openvcha.operations.context import Services
-from openvcha.operations.steps.power import surely_off
+from openvcha.operations.steps.node_vms import surely_off
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.mirror import Mirror

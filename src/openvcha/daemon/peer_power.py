@@ -33,7 +33,7 @@ from openvcha.node.security.tls import NodeTls
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import Etcd
-from openvcha.store.etcd.peer_members import MEMBERS, read_members
+from openvcha.store.etcd.member_pages import MEMBERS, read_members
 from openvcha.system.structlog_light import structlog
 
 LOOK_SECONDS = 1.0

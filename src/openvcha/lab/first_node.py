@@ -9,12 +9,12 @@ from openvcha.api.secret import Secret
 from openvcha.infrastructure.interface import Infrastructure, VmRequest
 from openvcha.infrastructure.inventory import Vm
 from openvcha.lab.state import Lab, LabState
-from openvcha.node.application import APPLICATION_USER
 from openvcha.node.etcd.account import new_data_account
 from openvcha.node.identity import IDENTITY, Identity, Ports, Secrets
+from openvcha.node.layout import SERVICE_CA_CERTIFICATE
+from openvcha.node.postgres.own_names import APPLICATION_USER
 from openvcha.node.security.certificates import api_certificate, new_authorities
 from openvcha.node.security.issuing import node_files
-from openvcha.node.tls_files import SERVICE_CA_CERTIFICATE
 from openvcha.system.durable import write_durably
 from openvcha.system.host_port import url
 

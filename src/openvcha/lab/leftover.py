@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from openvcha.client.errors import CommandError
-from openvcha.cluster.config import ClusterConfig
+from openvcha.cluster.config import ClusterConfig, read_config
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.lab.access import data_nodes, is_on, load_vm_identity
 from openvcha.lab.folders import shell_command
-from openvcha.lab.records import configuration
 from openvcha.lab.state import Lab
 from openvcha.node.store_access import open_store
 from openvcha.store.errors import StoreError
@@ -73,7 +72,7 @@ async def _asked(lab: Lab, store: SealedEtcd, vm: Vm) -> str | None:
         lab,
         vm.id,
         identity.member if identity else None,
-        config=await configuration(store),
+        config=await read_config(store),
         members=await store.members(),
         running=running.id if running else None,
     )

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from openvcha.client.errors import CommandError
 from openvcha.cluster import patroni_client
-from openvcha.cluster.config import ClusterConfig
+from openvcha.cluster.config import ClusterConfig, read_config
 from openvcha.cluster.patroni_client import PatroniClient, PatroniUnreachable
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.lab.access import data_nodes, is_on, load_vm_identity
 from openvcha.lab.folders import shell_command
-from openvcha.lab.records import configuration
 from openvcha.lab.state import Lab
 from openvcha.node.identity import Identity, load_secrets
 from openvcha.node.layout import Layout
@@ -72,7 +71,7 @@ async def _by_records(directory: Path, inventory: Inventory) -> Roles | None:
 
 
 async def _read(store: Store, inventory: Inventory) -> Roles | None:
-    config = await configuration(store)
+    config = await read_config(store)
     leader = await patroni_client.leader(store)
     if leader is None or config.node(leader) is None:
         return None

@@ -10,8 +10,8 @@ from openvcha.api.secret import Secret
 from openvcha.api_server.auth.names_and_roles import folded
 from openvcha.client.errors import CommandError
 from openvcha.lab.settings import LabSettings
-from openvcha.node.application import APPLICATION_DATABASE, APPLICATION_USER
 from openvcha.node.identity import Ports
+from openvcha.node.postgres.own_names import APPLICATION_DATABASE, APPLICATION_USER
 from openvcha.node.postgres.tls import trusting
 from openvcha.system.durable import write_durably
 

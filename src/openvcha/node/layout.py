@@ -4,11 +4,18 @@ import dataclasses
 import ssl
 from pathlib import Path
 
-from openvcha.node import tls_files
-
 PATRONI_CONFIG = "patroni.yml"
 REQUIRED_VOTES = "relied.json"
 PATRONI_PASSWORDS = "run/patroni.pgpass"
+CA_CERTIFICATE = "tls/ca.crt"
+CA_KEY = "tls/ca.key"
+NODE_CERTIFICATE = "tls/node.crt"
+NODE_KEY = "tls/node.key"
+SERVICE_CA_CERTIFICATE = "tls/service-ca.crt"
+SERVICE_CA_KEY = "tls/service-ca.key"
+POSTGRES_CERTIFICATE = "tls/postgres.crt"
+API_CERTIFICATE = "tls/api.crt"
+API_KEY = "tls/api.key"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,27 +107,27 @@ class Layout:
     @property
     def ca(self) -> Path:
         """The certificate of the CA for nodes."""
-        return self.root / tls_files.CA_CERTIFICATE
+        return self.root / CA_CERTIFICATE
 
     @property
     def service_ca(self) -> Path:
         """The certificate of the CA that clients of PostgreSQL and the API trust."""
-        return self.root / tls_files.SERVICE_CA_CERTIFICATE
+        return self.root / SERVICE_CA_CERTIFICATE
 
     @property
     def postgres_certificate(self) -> Path:
         """PostgreSQL's certificate; its key is the node's own."""
-        return self.root / tls_files.POSTGRES_CERTIFICATE
+        return self.root / POSTGRES_CERTIFICATE
 
     @property
     def certificate(self) -> Path:
         """The node's own certificate."""
-        return self.root / tls_files.NODE_CERTIFICATE
+        return self.root / NODE_CERTIFICATE
 
     @property
     def key(self) -> Path:
         """The key of the node's own certificate."""
-        return self.root / tls_files.NODE_KEY
+        return self.root / NODE_KEY
 
     def make_directories(self) -> None:
         """Create the directories that the supervisor needs, accessible only to their owner."""

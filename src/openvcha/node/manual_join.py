@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from openvcha.api.prepared import prepare
-from openvcha.node import tls_files
 from openvcha.node.identity import IDENTITY
+from openvcha.node.layout import NODE_CERTIFICATE, NODE_KEY
 from openvcha.node.security.certificates import (
     certified_key,
     request_of,
@@ -41,7 +41,7 @@ def begin(directory: Path, wanted: JoinRequest) -> bytes:
     (directory / "tls").mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.chmod(0o700)
     write_durably(directory / JOINING, msgspec.json.encode(wanted))
-    key = directory / tls_files.NODE_KEY
+    key = directory / NODE_KEY
     if not key.exists():
         write_durably(key, signing_request(wanted.ha_address).key)
     return request_of(key.read_bytes(), wanted.ha_address)
@@ -52,10 +52,10 @@ def complete(directory: Path, given: Mapping[str, bytes]) -> None:
 
     Raises JoinRefused if the certificate is not for this node's key, or a path leads outside.
     """
-    own = (directory / tls_files.NODE_KEY).read_bytes()
+    own = (directory / NODE_KEY).read_bytes()
     wanted = msgspec.json.decode((directory / JOINING).read_bytes(), type=JoinRequest)
     mine = requested_key(request_of(own, wanted.ha_address), wanted.ha_address)
-    if certified_key(given[tls_files.NODE_CERTIFICATE]) != mine:
+    if certified_key(given[NODE_CERTIFICATE]) != mine:
         raise JoinRefused("the server sent a certificate that is not for this node's key")
     for path in sorted(given, key=lambda path: path == IDENTITY):
         place = _inside(directory, path)

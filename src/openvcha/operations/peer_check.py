@@ -7,7 +7,7 @@ from pathlib import Path
 from openvcha.api.errors import ErrorType
 from openvcha.api.structures import CredentialsSpec
 from openvcha.cluster.observation import Observation
-from openvcha.node import tls_files
+from openvcha.node.layout import API_CERTIFICATE, SERVICE_CA_CERTIFICATE
 from openvcha.operations.context import Services
 from openvcha.operations.peer_identity import ActiveNode, require_usable, verify_peer
 
@@ -40,11 +40,11 @@ async def check_peer(
         ActiveNode(
             api_certificate=own,
             bios_uuid=active.config.bios_uuid if active else "",
-            trust=services.directory / tls_files.SERVICE_CA_CERTIFICATE,
+            trust=services.directory / SERVICE_CA_CERTIFICATE,
             unmanaged=unmanaged,
         ),
     )
 
 
 def _own_certificate(directory: Path) -> bytes:
-    return ssl.PEM_cert_to_DER_cert((directory / tls_files.API_CERTIFICATE).read_text())
+    return ssl.PEM_cert_to_DER_cert((directory / API_CERTIFICATE).read_text())

@@ -8,8 +8,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from openvcha.api.foreign_text import truncate
 from openvcha.api.structures import LocalizableMessage
-from openvcha.api.truncation import truncate
 
 MAX_ARGUMENT: Final = 300
 MAX_TEXT: Final = 1000

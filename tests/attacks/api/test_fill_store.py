@@ -10,10 +10,10 @@ from msgspec.structs import replace
 from tests.support.edge import ADMINISTRATOR, NOBODY, PASSWORD, Edge, make_edge
 
 from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.foreign_text import ELLIPSIS
 from openvcha.api.messages import message
 from openvcha.api.secret import Secret
 from openvcha.api.structures import AuditInfo, EventInfo, EventSeverity, LocalizableMessage
-from openvcha.api.truncation import ELLIPSIS
 from openvcha.api_server.auth.names_and_roles import Role
 from openvcha.api_server.auth.sessions import MAX_CREATED_PER_MINUTE, MAX_PER_USER, Sessions
 from openvcha.events.audit import MAX_ACCESS, USER_A_MINUTE, AuditLog

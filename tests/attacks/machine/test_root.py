@@ -18,9 +18,8 @@ import msgspec
 import pytest
 
 import openvcha.cli
-from openvcha.node import tls_files
 from openvcha.node.identity import IDENTITY, Identity
-from openvcha.node.layout import Layout
+from openvcha.node.layout import CA_CERTIFICATE, Layout
 from openvcha.node.process.process_tree import kill_tree, read_process
 from openvcha.node.process.status import NodeStatus
 from openvcha.node.recovery.request import Request, RequestKind, write_request
@@ -211,7 +210,7 @@ def node_of(stage: Stage) -> Path:
     layout.pgdata.mkdir(parents=True)
     (layout.pgdata / "PG_VERSION").write_text("15\n")
     (node / IDENTITY).write_bytes(msgspec.json.encode(identity))
-    (node / tls_files.CA_CERTIFICATE).write_bytes(authorities.nodes.certificate)
+    (node / CA_CERTIFICATE).write_bytes(authorities.nodes.certificate)
     return node
 
 

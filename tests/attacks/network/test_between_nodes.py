@@ -26,7 +26,7 @@ from openvcha.node.identity import Identity, Secrets
 from openvcha.node.layout import Layout
 from openvcha.node.patroni.config import patroni_config
 from openvcha.node.postgres.leader import superuser_conninfo
-from openvcha.node.postgres.roles import REPLICATION_USER
+from openvcha.node.postgres.own_names import REPLICATION_USER
 from openvcha.node.postgres.standby_data.pg_basebackup import (
     backup_argv,
     backup_environment,

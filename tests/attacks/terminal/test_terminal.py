@@ -16,7 +16,7 @@ from tests.support.attackers.raw_output import raw_output
 
 import openvcha
 from openvcha.api.errors import ApiError, ErrorType
-from openvcha.api.printable import is_visible, printable, printable_json
+from openvcha.api.foreign_text import is_visible, printable, printable_json
 from openvcha.api.structures import LocalizableMessage
 from openvcha.cli.lab import commands as lab_commands
 from openvcha.cli.lab import logs

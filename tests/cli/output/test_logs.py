@@ -12,7 +12,7 @@ import pytest
 import structlog
 from tests.support.attackers.hostile_terminal import HOSTILE
 
-from openvcha.api.printable import printable
+from openvcha.api.foreign_text import printable
 from openvcha.cli.output.logs import log_to_stderr
 
 

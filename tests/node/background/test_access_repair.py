@@ -7,8 +7,8 @@ import psycopg
 import pytest
 from tests.support.nodes import SECRETS
 
+from openvcha.node.postgres.own_names import OWN_ROLES
 from openvcha.node.postgres.own_sessions import superuser_options
-from openvcha.node.postgres.roles import OWN_ROLES
 from openvcha.node.postgres.scram import accepts
 from openvcha.store import keys, node_facts
 

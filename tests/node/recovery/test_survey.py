@@ -16,7 +16,7 @@ from openvcha.node.recovery import survey as asking
 from openvcha.node.recovery.standalone_rules import standalone_refusal
 from openvcha.node.recovery.survey import PUBLIC, Place, Survey, places, sanitize, survey
 from openvcha.node.security.tls import NodeTls
-from openvcha.store.etcd.health import HEALTH
+from openvcha.store.etcd.member_pages import HEALTH
 
 MEMBERS = b'[{"id":1,"peerURLs":["https://%s:2380"],"name":"later"}]'
 Pages = dict[str, bytes]

@@ -12,13 +12,12 @@ import psycopg
 import pytest
 
 from openvcha.api.secret import Secret
-from openvcha.node import tls_files
 from openvcha.node.background import rotation_runner
 from openvcha.node.background.rotation_runner import END_SESSIONS, RotationRunner
 from openvcha.node.etcd.account import load_account, new_data_account
 from openvcha.node.etcd.record_keys import RecordKeys
 from openvcha.node.identity import SECRETS, Identity, Secrets, encode_secrets, load_secrets
-from openvcha.node.layout import Layout
+from openvcha.node.layout import API_CERTIFICATE, Layout
 from openvcha.node.security import rotation
 from openvcha.node.security.certificates import api_certificate, new_authorities
 from openvcha.node.security.issuing import load_authorities, node_files
@@ -258,7 +257,7 @@ WRITE, FINISH = write_durably, rotation.finish
 async def test_all_is_new_but_what_clients_trust(node: Node) -> None:
     """And no session goes on that somebody began by what was."""
     before, old = load_authorities(node.layout.root), node.secrets
-    shown = (node.layout.root / tls_files.API_CERTIFICATE).read_bytes()
+    shown = (node.layout.root / API_CERTIFICATE).read_bytes()
     credentials = OwnCredentials(node.layout, IDENTITY)
     found = credentials.authority()
     await credentials.renew()
@@ -270,7 +269,7 @@ async def test_all_is_new_but_what_clients_trust(node: Node) -> None:
     assert credentials.authority() != found
     assert after.nodes.key != before.nodes.key
     assert after.service == before.service
-    assert (node.layout.root / tls_files.API_CERTIFICATE).read_bytes() == shown
+    assert (node.layout.root / API_CERTIFICATE).read_bytes() == shown
     assert {old.superuser.reveal(), new.superuser.reveal()} == {OLD, new.superuser.reveal()}
     changed = {getattr(new, name).reveal() for name in ROTATED_SECRETS}
     assert len(changed) == len(ROTATED_SECRETS)

@@ -14,9 +14,17 @@ from openvcha.api.secret import Secret
 from openvcha.api.structures import ConfigState
 from openvcha.cluster.config import NodeKind
 from openvcha.infrastructure.interface import Placement
-from openvcha.node import tls_files
 from openvcha.node.etcd.account import ACCOUNT, load_account, new_data_account
 from openvcha.node.identity import IDENTITY, SECRETS, Secrets, Timers, load_identity
+from openvcha.node.layout import (
+    API_CERTIFICATE,
+    API_KEY,
+    CA_CERTIFICATE,
+    CA_KEY,
+    NODE_CERTIFICATE,
+    NODE_KEY,
+    SERVICE_CA_KEY,
+)
 from openvcha.node.security.certificates import (
     api_certificate,
     certified_key,
@@ -98,8 +106,8 @@ async def test_a_data_node_joins_what_is_there(tmp_path: Path) -> None:
     assert identity.data_nodes == {"vcha-1-old": "127.83.2.11"}
     assert identity.public_address == "127.83.1.10"
     assert identity.timers == TIMERS
-    own = (tmp_path / "active" / tls_files.API_CERTIFICATE).read_bytes()
-    assert found[tls_files.API_CERTIFICATE] == own
+    own = (tmp_path / "active" / API_CERTIFICATE).read_bytes()
+    assert found[API_CERTIFICATE] == own
     assert found["records/roll.json"] == b"3\n{}"
     load = msgspec.json.decode(found[SECRETS])
     assert load.pop("application") is None
@@ -109,8 +117,8 @@ async def test_a_data_node_joins_what_is_there(tmp_path: Path) -> None:
 async def test_another_failover_address_gets_a_certificate_of_its_own(tmp_path: Path) -> None:
     """After a failover clients see a certificate that names the address they asked for."""
     found = await made(tmp_path, new(NodeKind.DATA, "127.83.1.20"))
-    own = (tmp_path / "active" / tls_files.API_CERTIFICATE).read_bytes()
-    assert found[tls_files.API_CERTIFICATE] != own
+    own = (tmp_path / "active" / API_CERTIFICATE).read_bytes()
+    assert found[API_CERTIFICATE] != own
 
 
 async def test_a_witness_gets_no_secret(tmp_path: Path) -> None:
@@ -118,7 +126,7 @@ async def test_a_witness_gets_no_secret(tmp_path: Path) -> None:
     found = await made(tmp_path, new(NodeKind.WITNESS, None))
     assert SECRETS not in found
     assert "records/roll.json" not in found
-    assert not {tls_files.CA_KEY, tls_files.SERVICE_CA_KEY} & found.keys()
+    assert not {CA_KEY, SERVICE_CA_KEY} & found.keys()
     assert not any(PASSWORD.reveal().encode() in data for data in found.values())
 
 
@@ -156,18 +164,18 @@ async def joining(directory: Path, kind: NodeKind) -> dict[str, bytes]:
     node = replace(new(kind, "127.83.1.10" if kind is NodeKind.DATA else None), vm="")
     found = await joining_files_of(services, node, public_key)
     await world.end()
-    assert certified_key(found[tls_files.NODE_CERTIFICATE]) == public_key
+    assert certified_key(found[NODE_CERTIFICATE]) == public_key
     return found
 
 
 async def test_a_node_made_by_hand_keeps_its_key(tmp_path: Path) -> None:
     """It gets what every data node has, and a certificate for its key, which it never sends."""
     found = await joining(tmp_path, NodeKind.DATA)
-    assert tls_files.NODE_KEY not in found
-    assert {SECRETS, tls_files.CA_KEY, tls_files.SERVICE_CA_KEY, tls_files.API_KEY} <= found.keys()
+    assert NODE_KEY not in found
+    assert {SECRETS, CA_KEY, SERVICE_CA_KEY, API_KEY} <= found.keys()
 
 
 async def test_a_witness_made_by_hand_gets_no_secret(tmp_path: Path) -> None:
     """Its files give access to nothing but its own vote."""
     found = await joining(tmp_path, NodeKind.WITNESS)
-    assert found.keys() == {IDENTITY, tls_files.CA_CERTIFICATE, tls_files.NODE_CERTIFICATE, ACCOUNT}
+    assert found.keys() == {IDENTITY, CA_CERTIFICATE, NODE_CERTIFICATE, ACCOUNT}

@@ -39,7 +39,7 @@ from openvcha.api_server.auth.users import Users
 from openvcha.api_server.server.https import HttpsServer, Limits
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
-from openvcha.node import tls_files
+from openvcha.node.layout import API_CERTIFICATE, SERVICE_CA_CERTIFICATE
 from openvcha.operations.registry import Handlers
 from openvcha.store.interface import Store
 
@@ -236,8 +236,8 @@ class ServedClusters:
         """Return a node's directory with the files that its service reads."""
         directory = self._directory / f"node with {tls.certificate.parent.name}"
         for name, source in (
-            (tls_files.SERVICE_CA_CERTIFICATE, tls.authority),
-            (tls_files.API_CERTIFICATE, tls.certificate),
+            (SERVICE_CA_CERTIFICATE, tls.authority),
+            (API_CERTIFICATE, tls.certificate),
         ):
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, directory / name)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from openvcha.api.printable import is_visible
+from openvcha.api.foreign_text import is_visible
 from openvcha.lab.status import LabStatus, NodeStatus, Overall, RunningTask, Warning_
 
 HOSTILE = (

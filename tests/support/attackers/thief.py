@@ -16,7 +16,7 @@ from openvcha.node.identity import Identity, load_identity, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.patroni.config import REST_USER
 from openvcha.node.postgres.leader import superuser_conninfo
-from openvcha.node.postgres.roles import REPLICATION_USER, REWIND_USER
+from openvcha.node.postgres.own_names import REPLICATION_USER, REWIND_USER
 from openvcha.node.security.certificates import issue
 from openvcha.node.security.issuing import load_authorities
 from openvcha.node.security.tls import NodeTls

@@ -12,7 +12,7 @@ from openvcha.cluster import patroni_client
 from openvcha.daemon.compose import open_services, open_superuser
 from openvcha.node.engines import find_engines
 from openvcha.node.identity import load_identity, load_secrets
-from openvcha.node.postgres.roles import REPLICATION_USER
+from openvcha.node.postgres.own_names import REPLICATION_USER
 from openvcha.operations.context import Services
 from openvcha.store import keys
 from openvcha.store.interface import Member, Membership

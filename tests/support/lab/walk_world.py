@@ -13,7 +13,7 @@ from tests.support.waiting import until
 
 from openvcha.node.identity import Identity, load_identity, load_secrets
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.roles import SUPERUSER
+from openvcha.node.postgres.own_names import SUPERUSER
 from openvcha.node.postgres.tls import certified
 from openvcha.node.process.process_tree import NodeProcesses, kill_tree
 

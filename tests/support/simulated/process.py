@@ -41,7 +41,7 @@ from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.operations.context import Services
 from openvcha.operations.registry import plans
 from openvcha.operations.steps.new_node import NewNode
-from openvcha.operations.steps.power import surely_off
+from openvcha.operations.steps.node_vms import surely_off
 from openvcha.store import keys
 from openvcha.store.account import Account
 from openvcha.store.errors import StoreError, StoreUnavailable

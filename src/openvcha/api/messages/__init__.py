@@ -7,6 +7,7 @@ an argument.
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from openvcha.api.foreign_text import MAX_SHOWN, truncate
 from openvcha.api.messages.events import EVENTS
 from openvcha.api.messages.files import FILES
 from openvcha.api.messages.health import HEALTH
@@ -18,7 +19,6 @@ from openvcha.api.messages.progress import PROGRESS
 from openvcha.api.messages.requests import DECODING, KNOWN, PROTOCOLS
 from openvcha.api.messages.tasks import TASKS
 from openvcha.api.structures.std import LocalizableMessage
-from openvcha.api.truncation import MAX_SHOWN, truncate
 
 PREFIX = "com.vmware.vcenter.vcha."
 

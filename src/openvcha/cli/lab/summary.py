@@ -11,8 +11,8 @@ from openvcha.client import trust
 from openvcha.lab.access import connection_string, database
 from openvcha.lab.state import ADMINISTRATOR, READER, Lab
 from openvcha.lab.status import LabStatus, Overall, status
-from openvcha.node.application import APPLICATION_DATABASE, APPLICATION_USER
 from openvcha.node.identity import Ports
+from openvcha.node.postgres.own_names import APPLICATION_DATABASE, APPLICATION_USER
 from openvcha.node.security.certificates import thumbprint_sha1, thumbprint_sha256
 
 LABEL_WIDTH = 13

@@ -19,7 +19,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from openvcha.api.printable import printable
+from openvcha.api.foreign_text import printable
 from openvcha.client.narrator import Narrator
 
 PLAIN_WIDTH = 200

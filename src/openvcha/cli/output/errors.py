@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from openvcha.api.printable import printable
+from openvcha.api.foreign_text import printable
 from openvcha.cli.exit_codes import Code
 from openvcha.cli.options import program
 from openvcha.cli.output.logs import TRACEBACK

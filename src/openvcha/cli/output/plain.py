@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import typer
 
-from openvcha.api.printable import printable, printable_json
+from openvcha.api.foreign_text import printable, printable_json
 
 
 def say(text: str = "", *, err: bool = False) -> None:

@@ -15,8 +15,7 @@ from openvcha.store.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from openvcha.store.etcd.health import HEALTH, MemberHealth, read_health
-from openvcha.store.etcd.peer_members import MEMBERS
+from openvcha.store.etcd.member_pages import HEALTH, MEMBERS, MemberHealth, read_health
 from openvcha.store.http.client import TlsSource
 
 LOOKS = 3

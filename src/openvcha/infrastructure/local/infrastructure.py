@@ -17,7 +17,6 @@ from msgspec.structs import replace
 
 from openvcha.api.errors import ErrorType, fail
 from openvcha.api.messages import message
-from openvcha.api.rmtree_errors import FULL_PATH_ERRORS
 from openvcha.api.structures import HostConnectionState, IpFamily, LocalizableMessage, VmPowerState
 from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import Inventory, Vm
@@ -29,6 +28,7 @@ from openvcha.infrastructure.local.setup import Names, first_state
 from openvcha.infrastructure.local.space import DiskUsage, with_space
 from openvcha.infrastructure.local.state import LockTimeout, State, StateFile, exclusive
 from openvcha.system.durable import write_durably
+from openvcha.system.rmtree_errors import FULL_PATH_ERRORS
 
 
 @dataclass(frozen=True)

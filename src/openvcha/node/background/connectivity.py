@@ -27,7 +27,7 @@ from openvcha.node.process.supervised_loop import run_forever
 from openvcha.node.security.tls import NodeTls
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
-from openvcha.store.etcd.health import MemberHealth
+from openvcha.store.etcd.member_pages import MemberHealth
 from openvcha.store.http.tls_sessions import TlsSessions
 from openvcha.store.interface import Member
 from openvcha.store.patroni.rest import PatroniNode, read_node

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from openvcha.node import tls_files
 from openvcha.node.engines import Engines
 from openvcha.node.identity import Identity
-from openvcha.node.layout import Layout
+from openvcha.node.layout import API_CERTIFICATE, Layout
 from openvcha.node.postgres.diagnosis.start_failures import find_trouble
 from openvcha.node.process.logs import Logger
 from openvcha.store import keys, node_facts
@@ -101,7 +100,7 @@ class FactsPublisher:
 def gather_facts(identity: Identity, layout: Layout, engines: Engines) -> NodeFacts:
     """Return the facts of this node. Raises OSError, and ValueError for a bad certificate."""
     usage = shutil.disk_usage(layout.root)
-    api = layout.root / tls_files.API_CERTIFICATE
+    api = layout.root / API_CERTIFICATE
     return NodeFacts(
         versions=_versions(identity, engines),
         disk_free=usage.free,

@@ -12,7 +12,7 @@ from openvcha.node.http import ask
 from openvcha.node.identity import Secrets, load_secrets, save_secrets
 from openvcha.node.patroni.config import write_patroni_config
 from openvcha.node.postgres.leader import superuser_conninfo
-from openvcha.node.postgres.roles import OWN_ROLES
+from openvcha.node.postgres.own_names import OWN_ROLES
 from openvcha.node.security.rotation import (
     FILE_NAME,
     Rotation,

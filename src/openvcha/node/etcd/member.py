@@ -14,7 +14,7 @@ from openvcha.node.local_records.cluster import load_kept
 from openvcha.store.account import AccountSource
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import Etcd
-from openvcha.store.etcd.health import HEALTH, MemberHealth, read_health
+from openvcha.store.etcd.member_pages import HEALTH, MemberHealth, read_health
 from openvcha.store.http.client import TlsSource
 from openvcha.store.space import WITNESS_QUOTAS
 from openvcha.system.host_port import url

@@ -12,8 +12,8 @@ from openvcha.node.etcd.member import known_endpoints
 from openvcha.node.identity import Identity, Secrets, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.patroni.patches.connections import BACKLOG, THREADS
+from openvcha.node.postgres.own_names import REPLICATION_USER, REWIND_USER, SUPERUSER
 from openvcha.node.postgres.own_sessions import patroni_options
-from openvcha.node.postgres.roles import REPLICATION_USER, REWIND_USER, SUPERUSER
 from openvcha.node.postgres.settings import Settings, local_settings, pg_hba, shared_settings
 from openvcha.node.postgres.tls import session_tls
 from openvcha.store import keys

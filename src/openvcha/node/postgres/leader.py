@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 from openvcha.node.engines import MIN_POSTGRES, Postgres
 from openvcha.node.identity import Secrets
 from openvcha.node.layout import Layout
+from openvcha.node.postgres.own_names import SUPERUSER
 from openvcha.node.postgres.own_sessions import APPLICATION_NAME, superuser_options
-from openvcha.node.postgres.roles import SUPERUSER
 from openvcha.node.postgres.tls import NO_TLS, session_tls
 from openvcha.store import keys
 from openvcha.store.errors import StoreError

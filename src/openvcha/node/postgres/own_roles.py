@@ -15,7 +15,7 @@ from psycopg import Error, sql
 
 from openvcha.api.secret import Secret
 from openvcha.node.identity import Secrets
-from openvcha.node.postgres.roles import OWN_ROLES, REPLICATION_USER, REWIND_USER, SUPERUSER
+from openvcha.node.postgres.own_names import OWN_ROLES, REPLICATION_USER, REWIND_USER, SUPERUSER
 from openvcha.node.postgres.scram import accepts
 
 if TYPE_CHECKING:

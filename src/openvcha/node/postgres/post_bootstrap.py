@@ -10,8 +10,8 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from openvcha.node.application import APPLICATION_DATABASE, APPLICATION_USER
 from openvcha.node.identity import load_secrets
+from openvcha.node.postgres.own_names import APPLICATION_DATABASE, APPLICATION_USER
 from openvcha.node.postgres.own_sessions import superuser_options
 
 

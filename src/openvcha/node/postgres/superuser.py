@@ -21,8 +21,8 @@ from openvcha.node.postgres.diagnosis.replay import HOLDERS, REPLAYED, Replay, h
 from openvcha.node.postgres.diagnosis.user_settings import survey
 from openvcha.node.postgres.leader import CONNECT_SECONDS, superuser_conninfo
 from openvcha.node.postgres.log import entries
+from openvcha.node.postgres.own_names import OWN_ROLES
 from openvcha.node.postgres.readiness import accepts_connections
-from openvcha.node.postgres.roles import OWN_ROLES
 from openvcha.node.postgres.server import postgres_major
 from openvcha.node.postgres.standby_data.pg_basebackup import ServerError, base_backup_error
 from openvcha.store.node_facts import PostgresFacts

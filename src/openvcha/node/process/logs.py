@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from openvcha.api.printable import printable_json
+from openvcha.api.foreign_text import printable_json
 from openvcha.system.structlog_light import structlog
 
 MAX_BYTES = 16 << 20

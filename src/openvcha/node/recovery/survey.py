@@ -16,8 +16,13 @@ from openvcha.store import bounded_json
 from openvcha.store.account import AccountSource
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import Etcd
-from openvcha.store.etcd.health import HEALTH, MemberHealth, read_health
-from openvcha.store.etcd.peer_members import MEMBERS, read_members
+from openvcha.store.etcd.member_pages import (
+    HEALTH,
+    MEMBERS,
+    MemberHealth,
+    read_health,
+    read_members,
+)
 from openvcha.store.http.client import TlsSource
 
 PROBE_SECONDS = 2.0

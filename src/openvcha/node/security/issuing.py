@@ -11,15 +11,7 @@ from openvcha.node.identity import (
     encode_identity,
     encode_secrets,
 )
-from openvcha.node.security.certificates import (
-    Authorities,
-    KeyPair,
-    certified_key,
-    certify,
-    node_certificate,
-    postgres_certificate,
-)
-from openvcha.node.tls_files import (
+from openvcha.node.layout import (
     API_CERTIFICATE,
     API_KEY,
     CA_CERTIFICATE,
@@ -29,6 +21,14 @@ from openvcha.node.tls_files import (
     POSTGRES_CERTIFICATE,
     SERVICE_CA_CERTIFICATE,
     SERVICE_CA_KEY,
+)
+from openvcha.node.security.certificates import (
+    Authorities,
+    KeyPair,
+    certified_key,
+    certify,
+    node_certificate,
+    postgres_certificate,
 )
 from openvcha.store.account import Account
 

@@ -6,10 +6,16 @@ import secrets
 import msgspec
 
 from openvcha.api.secret import Secret
-from openvcha.node import tls_files
 from openvcha.node.etcd.account import ACCOUNT, encode_account, new_data_account
 from openvcha.node.identity import SECRETS, Identity, encode_secrets, load_secrets
-from openvcha.node.layout import Layout
+from openvcha.node.layout import (
+    CA_CERTIFICATE,
+    CA_KEY,
+    NODE_CERTIFICATE,
+    NODE_KEY,
+    POSTGRES_CERTIFICATE,
+    Layout,
+)
 from openvcha.node.process.status import load_status
 from openvcha.node.security.certificates import (
     Authorities,
@@ -66,11 +72,11 @@ def prepare_rotation(layout: Layout, identity: Identity) -> Rotation:
     # Records in the store have the old key's seals until they are resealed.
     changed = msgspec.structs.replace(old, **new, records_before=old.records)
     made = {
-        tls_files.CA_CERTIFICATE: authority.certificate,
-        tls_files.CA_KEY: authority.key,
-        tls_files.NODE_CERTIFICATE: own.certificate,
-        tls_files.NODE_KEY: own.key,
-        tls_files.POSTGRES_CERTIFICATE: own_postgres_certificate(identity, both, own.certificate),
+        CA_CERTIFICATE: authority.certificate,
+        CA_KEY: authority.key,
+        NODE_CERTIFICATE: own.certificate,
+        NODE_KEY: own.key,
+        POSTGRES_CERTIFICATE: own_postgres_certificate(identity, both, own.certificate),
         SECRETS: encode_secrets(changed),
         ACCOUNT: encode_account(new_data_account()),
     }

@@ -11,10 +11,9 @@ from openvcha.api.messages import message
 from openvcha.cluster import membership
 from openvcha.cluster.config import NodeKind, address_text
 from openvcha.cluster.store_accounts import witness_permissions
-from openvcha.node import tls_files
 from openvcha.node.etcd.account import load_account, new_account
 from openvcha.node.identity import Identity, load_secrets
-from openvcha.node.layout import Layout
+from openvcha.node.layout import API_CERTIFICATE, API_KEY, Layout
 from openvcha.node.local_records.sealed_records import roll_file
 from openvcha.node.security.certificates import api_certificate
 from openvcha.node.security.issuing import joining_files, load_authorities, load_pair, node_files
@@ -113,7 +112,7 @@ def _files(
     authorities = load_authorities(directory)
     if not identity.holds_data:
         return make(identity, authorities, account=account)
-    api = load_pair(directory, tls_files.API_CERTIFICATE, tls_files.API_KEY)
+    api = load_pair(directory, API_CERTIFICATE, API_KEY)
     if identity.public_address != own.public_address:
         # A passive that serves at another address after a failover needs a certificate for it.
         api = api_certificate(authorities.service, identity.public_address, socket.gethostname())

@@ -11,9 +11,9 @@ from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, cluster
 from openvcha.cluster.health import assess
 from openvcha.infrastructure.inventory import Vm
 from openvcha.operations.context import Services
-from openvcha.operations.steps.deletion import delete_vm, why_left
 from openvcha.operations.steps.last_copy import last_copy
 from openvcha.operations.steps.new_node import committed, recall
+from openvcha.operations.steps.node_vms import delete_vm, why_left
 from openvcha.operations.steps.patroni_settings import PROTECT_SECONDS, protect
 from openvcha.operations.waiting import wait_until
 from openvcha.store import keys

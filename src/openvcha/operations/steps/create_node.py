@@ -25,7 +25,7 @@ from openvcha.operations.steps.new_node import (
     recall,
     remember,
 )
-from openvcha.operations.steps.power import write_files
+from openvcha.operations.steps.node_vms import write_files
 from openvcha.operations.steps.quorum import remove_voter
 from openvcha.operations.steps.required_votes import initial_required_votes, record_required_votes
 from openvcha.operations.waiting import wait_until

@@ -11,20 +11,26 @@ from openvcha.cluster.config import NodeConfig, NodeKind, cluster_record
 from openvcha.cluster.observation import Observation
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.infrastructure.inventory import Vm
-from openvcha.node import identity, tls_files
+from openvcha.node import identity
 from openvcha.node.etcd.account import ACCOUNT
-from openvcha.node.layout import PATRONI_CONFIG, PATRONI_PASSWORDS
+from openvcha.node.layout import (
+    API_KEY,
+    CA_KEY,
+    NODE_KEY,
+    PATRONI_CONFIG,
+    PATRONI_PASSWORDS,
+    SERVICE_CA_KEY,
+)
 from openvcha.operations.context import Services
-from openvcha.operations.steps.deletion import delete_vm, why_left
 from openvcha.operations.steps.last_copy import last_copy
 from openvcha.operations.steps.leaving_nodes import LeavingNodes, recall_leaving
+from openvcha.operations.steps.node_vms import delete_vm, why_left, write_files
 from openvcha.operations.steps.patroni_settings import (
     PROTECT_SECONDS,
     configure,
     disable_failsafe,
     protect,
 )
-from openvcha.operations.steps.power import write_files
 from openvcha.operations.steps.quorum import SILENT, SilenceWatch, remove_voter
 from openvcha.operations.steps.required_votes import clear_required_votes, record_required_votes
 from openvcha.operations.waiting import wait_until
@@ -40,10 +46,10 @@ SAFE_SECONDS = 30.0
 RENEW_SECONDS = 60.0
 
 NODE_FILES = (
-    tls_files.CA_KEY,
-    tls_files.SERVICE_CA_KEY,
-    tls_files.NODE_KEY,
-    tls_files.API_KEY,
+    CA_KEY,
+    SERVICE_CA_KEY,
+    NODE_KEY,
+    API_KEY,
     identity.SECRETS,
     ACCOUNT,
     PATRONI_CONFIG,

@@ -8,7 +8,7 @@ from openvcha.store.account import AccountSource
 from openvcha.store.errors import LeaseNotFound, StoreError, StoreUnavailable
 from openvcha.store.etcd import wire
 from openvcha.store.etcd.gateway import Gateway, Request
-from openvcha.store.etcd.health import HEALTH, MemberHealth, read_health
+from openvcha.store.etcd.member_pages import HEALTH, MemberHealth, read_health
 from openvcha.store.etcd.users_and_roles import EtcdAccounts
 from openvcha.store.etcd.watch import Watch
 from openvcha.store.http.client import TlsSource

@@ -8,7 +8,7 @@ from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any, Final
 
-from openvcha.api.truncation import truncate
+from openvcha.api.foreign_text import truncate
 
 Json = dict[str, Any]
 MAX_SHOWN: Final = 300

@@ -16,10 +16,9 @@ from openvcha.node.identity import load_secrets
 from openvcha.node.patroni.patches.slots import ignoring_foreign_slots
 from openvcha.node.postgres.diagnosis.missing_files import MissingFile
 from openvcha.node.postgres.diagnosis.user_settings import missing, overrides
-from openvcha.node.postgres.member_slots import is_member_slot
+from openvcha.node.postgres.own_names import REPLICATION_USER, is_member_slot
 from openvcha.node.postgres.own_roles import repair_roles
 from openvcha.node.postgres.own_sessions import superuser_options, superuser_settings
-from openvcha.node.postgres.roles import REPLICATION_USER
 from openvcha.node.postgres.settings import is_owned, is_vital, local_settings, shared_settings
 from openvcha.node.postgres.standby_data.pg_basebackup import (
     backup_argv,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from openvcha.node.postgres.member_slots import is_member_slot
+from openvcha.node.postgres.own_names import is_member_slot
 
 Ignores = Callable[[Any, Any, str], bool]
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openvcha.node.postgres.log import sanitize
-from openvcha.node.postgres.member_slots import is_member_slot
+from openvcha.node.postgres.own_names import REPLICATION_USER, REWIND_USER, is_member_slot
 from openvcha.node.postgres.own_roles import EVENT_TRIGGERS, REWIND_DEFAULTS
-from openvcha.node.postgres.roles import REPLICATION_USER, REWIND_USER
 from openvcha.node.postgres.settings import EARLY, is_owned, is_vital, shared_settings
 from openvcha.store.node_facts import Override, PostgresFacts
 

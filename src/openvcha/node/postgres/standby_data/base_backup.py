@@ -10,12 +10,11 @@ from pathlib import Path
 
 import msgspec
 
-from openvcha.api.rmtree_errors import FULL_PATH_ERRORS
 from openvcha.node.engines import Postgres
 from openvcha.node.identity import Secrets
 from openvcha.node.layout import Layout
 from openvcha.node.postgres.leader import BaseBackupFailed, Leader
-from openvcha.node.postgres.roles import REPLICATION_USER
+from openvcha.node.postgres.own_names import REPLICATION_USER
 from openvcha.node.postgres.server import STANDBY_SIGNAL
 from openvcha.node.postgres.standby_data import pg_basebackup
 from openvcha.node.process.backoff import Backoff
@@ -23,6 +22,7 @@ from openvcha.node.process.logs import Logger, RotatingLog, wrap
 from openvcha.node.process.spawn import Launch, describe_exit, engine_environment, launch
 from openvcha.store.base_backup_reports import BaseBackupReport, BaseBackupState
 from openvcha.system.durable import sync_directory, write_durably, write_private
+from openvcha.system.rmtree_errors import FULL_PATH_ERRORS
 
 SPARE_BYTES = 128 << 20  # the WAL that is written during the base backup
 STOP_SECONDS = 5.0

@@ -1,8 +1,8 @@
-"""An etcd member's own health, read as JSON."""
+"""The pages of an etcd member, read as JSON."""
 
 import pytest
 
-from openvcha.store.etcd.health import MemberHealth, read_health
+from openvcha.store.etcd.member_pages import MemberHealth, read_health
 
 
 @pytest.mark.parametrize(

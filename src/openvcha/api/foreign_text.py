@@ -1,7 +1,15 @@
-"""Foreign text made safe to display: it cannot move the cursor, hide text or forge a line."""
+"""Foreign text made safe to display and store.
+
+Printable text cannot move the cursor, hide text or forge a line; truncated text is bounded.
+"""
 
 import re
 from collections.abc import Callable
+from typing import Final
+
+ELLIPSIS: Final = "…"
+MAX_SHOWN: Final = 1000
+"""Characters of one argument of a message, as shown to a caller."""
 
 # Printable for Python, but invisible: joiners, fillers, variation selectors.
 _INVISIBLE = (
@@ -41,3 +49,8 @@ def _json_escape(letter: str) -> str:
         return letter
     units = letter.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+
+
+def truncate(text: str, most: int) -> str:
+    """Return at most `most` characters of a text; a truncated one ends in ELLIPSIS."""
+    return text if len(text) <= most else text[: most - len(ELLIPSIS)] + ELLIPSIS
