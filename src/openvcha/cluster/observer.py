@@ -13,7 +13,7 @@ from openvcha.cluster.mode_settings import DynamicSettings
 from openvcha.cluster.node_reports import NodeReports
 from openvcha.cluster.observation import Lag, NodeObservation, Observation
 from openvcha.cluster.patroni_client import PatroniUnreachable
-from openvcha.cluster.silence import SilenceDetector
+from openvcha.cluster.silence_detector import SilenceDetector
 from openvcha.cluster.store_space import StoreSpace
 from openvcha.store import keys
 from openvcha.store.interface import KeyValue, Member

@@ -28,7 +28,7 @@ from openvcha.api.structures import IpFamily, LocalizableMessage, VmPowerState
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.observer import Observer
 from openvcha.cluster.patroni_client import PatroniUnreachable
-from openvcha.cluster.silence import SilenceDetector
+from openvcha.cluster.silence_detector import SilenceDetector
 from openvcha.cluster.store_accounts import witness_permissions
 from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import Inventory, Vm

@@ -9,7 +9,7 @@ from openvcha.api.structures import ClusterState
 from openvcha.cluster import preconditions
 from openvcha.cluster.health import assess
 from openvcha.cluster.observation import NodeObservation
-from openvcha.cluster.silence import (
+from openvcha.cluster.silence_detector import (
     MIN_SILENCE_SECONDS,
     ProbeHistory,
     SilenceDetector,
