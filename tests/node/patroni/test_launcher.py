@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import openvcha.node.patroni.patches
-from openvcha.node.patroni import pins
 from openvcha.node.patroni.launcher import PATCHES
-from openvcha.node.patroni.pins import changed_targets, fingerprint
+from openvcha.node.patroni.patches import pins
+from openvcha.node.patroni.patches.pins import changed_targets, fingerprint
 
 
 def test_every_extension_that_there_is_is_installed() -> None:

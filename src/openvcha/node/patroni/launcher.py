@@ -59,7 +59,7 @@ def main() -> None:
 
 def require_known_patroni(changes: Iterable[ModuleType]) -> None:
     """Raise SystemExit unless the patches were written for this version of Patroni."""
-    pins = importlib.import_module("openvcha.node.patroni.pins")
+    pins = importlib.import_module("openvcha.node.patroni.patches.pins")
     try:
         pins.check(changes)
     except pins.UnsupportedPatroniError as error:

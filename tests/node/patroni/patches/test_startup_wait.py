@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tests.support.simulated.clock import Time
 
-from openvcha.node.patroni.early_wake_clock import EarlyWakeClock
 from openvcha.node.patroni.patches import startup_wait
+from openvcha.node.patroni.patches.early_wake_clock import EarlyWakeClock
 from openvcha.node.patroni.patches.startup_wait import install, wait_for_startup, with_early_wake
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from tests.support.simulated.clock import Time
 
-from openvcha.node.patroni.early_wake_clock import EarlyWakeClock
 from openvcha.node.patroni.patches import switchover_wait
+from openvcha.node.patroni.patches.early_wake_clock import EarlyWakeClock
 from openvcha.node.patroni.patches.switchover_wait import (
     LOOK_SECONDS,
     install,

@@ -1,1 +1,1 @@
-"""Patches of Patroni, one module for each."""
+"""Patches of Patroni, one module each; `pins` refuses sources that they were not written for."""

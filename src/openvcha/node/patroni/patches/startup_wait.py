@@ -10,8 +10,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from openvcha.node.patroni import early_wake_clock
-from openvcha.node.patroni.early_wake_clock import EarlyWakeClock
+from openvcha.node.patroni.patches import early_wake_clock
+from openvcha.node.patroni.patches.early_wake_clock import EarlyWakeClock
 
 LOOK_SECONDS = 0.1
 

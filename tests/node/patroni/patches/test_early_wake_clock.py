@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from tests.support.simulated.clock import Time
 
-from openvcha.node.patroni.early_wake_clock import EarlyWakeClock, clock_of
+from openvcha.node.patroni.patches.early_wake_clock import EarlyWakeClock, clock_of
 
 
 def test_a_sleep_ends_with_its_reason_or_with_its_time() -> None:
