@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from openvcha.client.errors import CommandError, LabNotFound
+from openvcha.client.errors import CommandError
 from openvcha.lab import folders
+from openvcha.lab.errors import LabNotFound
 from openvcha.lab.state import Lab, LabState
 
 NOBODY = (65534, 65534)

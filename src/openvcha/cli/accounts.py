@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from openvcha.client.errors import LabNotFound
 from openvcha.lab import folders
+from openvcha.lab.errors import LabNotFound
 from openvcha.lab.state import Lab
 from openvcha.node.identity import absolute
 from openvcha.system.path_owners import acting_as, controlling_uid, make_directories

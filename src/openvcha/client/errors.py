@@ -7,10 +7,6 @@ class CommandError(Exception):
     """A command failed; the text says why and what to do."""
 
 
-class LabNotFound(CommandError):  # noqa: N818 - named after the condition
-    """The lab does not exist."""
-
-
 class RequestRefused(Exception):  # noqa: N818 - the server's answer, not a defect
     """The API responded with an error; ``body`` is the standard error structure."""
 

@@ -7,7 +7,8 @@ import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from openvcha.client.errors import CommandError, LabNotFound
+from openvcha.client.errors import CommandError
+from openvcha.lab.errors import LabNotFound
 from openvcha.lab.state import Lab
 
 VARIABLE = "OPENVCHA_LABS"

@@ -7,7 +7,8 @@ from typer.testing import CliRunner
 from openvcha.cli.options import PROGRAM
 from openvcha.cli.output.errors import ErrorReportingGroup
 from openvcha.cli.output.logs import TRACEBACK
-from openvcha.client.errors import CommandError, LabNotFound, RequestRefused, ServerUnreachable
+from openvcha.client.errors import CommandError, RequestRefused, ServerUnreachable
+from openvcha.lab.errors import LabNotFound
 from openvcha.store.errors import StoreUnavailable
 
 BODY = {"error_type": "RESOURCE_BUSY", "messages": [{"default_message": "Busy."}]}

@@ -14,7 +14,8 @@ from openvcha.cli.exit_codes import Code
 from openvcha.cli.options import program
 from openvcha.cli.output.logs import TRACEBACK
 from openvcha.cli.output.plain import say, say_traceback
-from openvcha.client.errors import CommandError, LabNotFound, RequestRefused, ServerUnreachable
+from openvcha.client.errors import CommandError, RequestRefused, ServerUnreachable
+from openvcha.lab.errors import LabNotFound
 from openvcha.node.engines import EngineMissing
 from openvcha.node.process.lock import NodeRuns
 from openvcha.node.process.process_tree import StillAlive

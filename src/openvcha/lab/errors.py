@@ -1,0 +1,7 @@
+"""Errors of a lab that a command tells from others by its exit code."""
+
+from openvcha.client.errors import CommandError
+
+
+class LabNotFound(CommandError):  # noqa: N818 - named after the condition
+    """The lab does not exist."""
