@@ -79,12 +79,15 @@ class Clock:
         self.time = BEGINNING
 
     def __call__(self) -> datetime:
+        """Return the time."""
         return self.time
 
     def seconds(self) -> float:
+        """Return the time as seconds since 1970."""
         return self.time.timestamp()
 
     def advance(self, **span: float) -> None:
+        """Advance the time by a span, given as for timedelta."""
         self.time += timedelta(**span)
 
 
@@ -150,6 +153,7 @@ class Simulated:
     async def invoke(
         self, operation: Operation, arguments: Mapping[str, Any], caller: Caller
     ) -> Any:
+        """Note the call; return or raise the prepared answer, or return an example."""
         self.calls.append((operation, arguments, caller))
         if operation.id not in self.answers:
             return example(operation.reply)
@@ -241,4 +245,5 @@ class Served:
 
     @property
     def where(self) -> str:
+        """Return host and port of the server."""
         return f"127.0.0.1:{self.port}"

@@ -11,6 +11,7 @@ from openvcha.api.types import OptionalType, StructType, descriptor
 
 
 def arguments_of(operation: Operation) -> dict[str, Any]:
+    """Return an example of an operation's arguments."""
     return {each.name: example(each.type) for each in operation.parameters}
 
 
@@ -28,6 +29,7 @@ def rest_request(operation: Operation, arguments: Mapping[str, Any], *, wrapped:
 
 
 def query_of(tp: Any, value: Any) -> list[tuple[str, str]]:
+    """Return a value as pairs of a query string."""
     type_ = descriptor(tp)
     structure = type_.element if isinstance(type_, OptionalType) else type_
     assert isinstance(structure, StructType)
@@ -39,6 +41,7 @@ def query_of(tp: Any, value: Any) -> list[tuple[str, str]]:
 
 
 async def call_rest(edge: Edge, operation: Operation, *, prefix: str) -> Any:
+    """Call an operation by REST with its example, and return the response."""
     wrapped = prefix == "/rest"
     method, path, query, body = rest_request(operation, arguments_of(operation), wrapped=wrapped)
     return await edge.client.request(
@@ -63,5 +66,6 @@ def rpc_request(operation: Operation, arguments: Mapping[str, Any]) -> dict[str,
 
 
 async def call_rpc(edge: Edge, operation: Operation, **more: Any) -> Any:
+    """Call an operation by JSON-RPC with its example, and return the response."""
     request = rpc_request(operation, arguments_of(operation)) | more
     return await edge.client.post("/api", json=request, headers=await edge.headers())

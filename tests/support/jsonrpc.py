@@ -19,6 +19,7 @@ def invocation(
     security: Any = None,
     given: Any = None,
 ) -> dict[str, Any]:
+    """Return a request; ``given`` is its input."""
     return {
         "jsonrpc": "2.0",
         "id": "17",

@@ -46,6 +46,7 @@ class Marks:
     known: dict[bytes, str] = field(default_factory=dict)
 
     def add(self, name: str, secret: str | bytes) -> None:
+        """Add a secret to search for, in all its forms."""
         data = secret.encode() if isinstance(secret, str) else secret
         assert len(data) >= SHORTEST, f"{name} is too short to be recognized"
         for form in forms(data):
@@ -83,6 +84,7 @@ class Sampler:
             self.look()
 
     def look(self) -> None:
+        """Read the command line and the environment of all other processes."""
         for process in Path("/proc").iterdir():
             if process.name.isdigit() and int(process.name) != os.getpid():
                 for name in ("cmdline", "environ"):
@@ -96,6 +98,7 @@ class Sampler:
         self.seen.setdefault(hashlib.sha256(data).digest(), data)
 
     def leaks(self, marks: Marks) -> set[str]:
+        """Return which secrets were seen."""
         whole = b"\n".join(self.seen.values())
         return {f"{name} in a command line or an environment" for name in marks.found(whole)}
 

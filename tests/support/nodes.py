@@ -60,6 +60,7 @@ class Node:
 
     @property
     def layout(self) -> Layout:
+        """Return the paths of the node."""
         return Layout(self.directory)
 
     def start(self, **left: Any) -> None:
@@ -68,17 +69,21 @@ class Node:
         self.process = subprocess.Popen([*command, str(self.directory)], **left)
 
     def stop(self) -> int:
+        """Terminate the supervisor, and return its exit code."""
         assert self.process
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
 
     def pids(self) -> list[int]:
+        """Return the ids of all processes of the node."""
         return NodeProcesses().find(self.directory)
 
     def log(self, part: str) -> str:
+        """Return the log of one part."""
         return (self.directory / "logs" / f"{part}.jsonl").read_text()
 
     def connect(self, user: str = "postgres", **changes: Any) -> psycopg.Connection[Any]:
+        """Connect to the node's PostgreSQL; ``changes`` are parameters of the connection."""
         secrets = load_secrets(self.directory)
         known = {
             "postgres": secrets.superuser,
@@ -96,12 +101,14 @@ class Node:
         return psycopg.connect(**settings | changes, autocommit=True)
 
     def value(self, query: str) -> Any:
+        """Return the single value that a query returns."""
         with self.connect() as connection:
             row = connection.execute(query.encode()).fetchone()
         assert row
         return row[0]
 
     def writable(self, user: str = "app") -> bool:
+        """Return whether a user can connect to a primary there."""
         with contextlib.suppress(psycopg.Error), self.connect(user) as connection:
             row = connection.execute("select not pg_is_in_recovery()").fetchone()
             return bool(row and row[0])
@@ -136,9 +143,11 @@ class Lab:
     took = 0.0
 
     def address(self, number: int) -> str:
+        """Return an address of the lab's subnet."""
         return f"{self._subnet}.{number}"
 
     def node(self, name: str, number: int, members: dict[str, int], **changes: Any) -> Node:
+        """Create the directory of a node; ``changes`` are fields of its identity."""
         settings: dict[str, Any] = {
             "cluster_id": "cluster-1",
             "cluster_name": "lab",
@@ -170,6 +179,7 @@ class Lab:
         return self.nodes[-1]
 
     def end(self) -> None:
+        """Kill all processes of all nodes."""
         for node in self.nodes:
             complete(NodeProcesses().kill(node.directory))
             if node.process:

@@ -14,6 +14,7 @@ SECONDS = 120.0
 
 
 def written(folder: Path, **files: str) -> None:
+    """Write test modules, given by name, into a folder."""
     for name, text in files.items():
         (folder / f"{name}.py").write_text(textwrap.dedent(text))
 
@@ -51,6 +52,7 @@ def running(folder: Path, *arguments: str, **variables: str) -> Iterator[subproc
 
 
 def ended(folder: Path, *arguments: str, **variables: str) -> tuple[int, str]:
+    """Run pytest in a folder to its end; return its exit code and its output."""
     with running(folder, *arguments, **variables) as process:
         code = process.wait(SECONDS)
     return code, (folder / "log").read_text()

@@ -42,6 +42,7 @@ def set_only(type_: Type, value: Any) -> Any:
 
 
 def fields_set(types: Mapping[str, Type], value: dict[str, Any]) -> dict[str, Any]:
+    """Return only those fields of a value that are set."""
     left = {}
     for name, each in value.items():
         type_ = types.get(name)
@@ -69,21 +70,25 @@ def is_empty(type_: Type, value: Any) -> bool:
 
 @cache
 def document() -> dict[str, Any]:
+    """Return the OpenAPI document."""
     return openapi.document()
 
 
 @cache
 def validator(schema: str) -> Any:
+    """Return a validator of a schema, given as JSON."""
     described = json.loads(schema) | {"components": document()["components"]}
     return jsonschema_rs.Draft4Validator(described)
 
 
 def described(operation: Operation) -> dict[str, Any]:
+    """Return an operation's description in the document."""
     found: dict[str, Any] = document()["paths"][openapi._key(operation)][operation.method.lower()]
     return found
 
 
 def schema_takes(operation: Operation, body: Any) -> bool:
+    """Return whether the schema of an operation's body accepts a value."""
     content = described(operation)["requestBody"]["content"]["application/json"]
     if operation.body_is_spec:
         value = set_only(descriptor(operation.body_parameters[0].type), body)

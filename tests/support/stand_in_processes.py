@@ -15,6 +15,7 @@ class StandInProcesses:
     """How often it was asked for those of several nodes at once."""
 
     def find(self, directory: Path) -> list[int]:
+        """Return the ids of live processes whose command line names the directory."""
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and _names(entry, directory):
@@ -24,10 +25,12 @@ class StandInProcesses:
         return sorted(found)
 
     def find_each(self, directories: Sequence[Path]) -> list[list[int]]:
+        """Return the ids for several directories; count the call."""
         self.looks += 1
         return [self.find(directory) for directory in directories]
 
     async def kill(self, directory: Path) -> None:
+        """Kill the processes of a directory."""
         for pid in self.find(directory):
             try:
                 os.kill(pid, signal.SIGKILL)

@@ -32,21 +32,25 @@ Made = Callable[[ServedCluster, Any], Arguments]
 
 
 def no_arguments(stage: ServedCluster, held: Any) -> Arguments:
+    """Return no arguments."""
     del stage, held
     return {}
 
 
 def of_task(stage: ServedCluster, held: Any) -> Arguments:
+    """Return the id of the task that the condition holds, or an unknown one."""
     del stage
     return {"task": held or UNKNOWN_TASK}
 
 
 def tasks_of(stage: ServedCluster, held: Any) -> Arguments:
+    """Return a filter for the tasks of the service that the condition holds, or of the cluster."""
     del stage
     return {"filter_spec": {"services": [held or CLUSTER]}}
 
 
 def join_spec(stage: ServedCluster, held: Any) -> Arguments:
+    """Return the request of a manual passive, with the token that the condition holds."""
     del stage
     request = signing_request(ADDRESSES["PASSIVE"]).certificate.decode()
     spec = {
@@ -60,6 +64,7 @@ def join_spec(stage: ServedCluster, held: Any) -> Arguments:
 
 
 def always(arguments: Arguments) -> Made:
+    """Return a function that returns these arguments."""
     return lambda _stage, _held: arguments
 
 
@@ -84,6 +89,7 @@ ASKED: dict[str, tuple[Begin, Made]] = {
 
 
 def asked(operation: Operation) -> tuple[Begin, Made]:
+    """Return an operation's condition, and what makes its arguments."""
     return ASKED.get(operation.id, (healthy, no_arguments))
 
 

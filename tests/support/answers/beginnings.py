@@ -14,14 +14,17 @@ ADDRESSES = {"ACTIVE": "127.83.2.11", "PASSIVE": "127.83.2.12", "WITNESS": "127.
 
 
 def address(role: str) -> dict[str, Any]:
+    """Return the IpSpec of a role's HA address."""
     return {"ip_family": "IPV4", "ipv4": {"address": ADDRESSES[role], "prefix": 24}}
 
 
 def place(name: str = NEW) -> dict[str, str]:
+    """Return a placement in the default folder."""
     return {"name": name, "folder": "group-v3"}
 
 
 def deploy_spec(*, manual: bool = False) -> dict[str, Any]:
+    """Return the specification of a deployment, AUTO or MANUAL."""
     places: list[dict[str, Any]] = [{"placement": place()}, {"placement": place(NEW_WITNESS)}]
     passive, witness = [{}, {}] if manual else places
     return {

@@ -88,10 +88,12 @@ class RestClient:
 
     @property
     def legacy(self) -> bool:
+        """Return whether it calls the legacy REST API."""
         return self.prefix == "/rest"
 
     @property
     def statuses(self) -> Mapping[ErrorType, int]:
+        """Return the HTTP status of each error type."""
         return LEGACY_STATUS if self.legacy else STATUS
 
     def call(

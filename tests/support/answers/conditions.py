@@ -83,6 +83,7 @@ def busy_without_space(stage: ServedCluster) -> Iterator[str]:
 
 @contextlib.contextmanager
 def unreadable_task(stage: ServedCluster) -> Iterator[str]:
+    """Yield the id of a running task whose record is unreadable."""
     with busy(stage) as task, unreadable(keys.task(task))(stage):
         yield task
 
@@ -133,6 +134,7 @@ def token(stage: ServedCluster) -> Iterator[str]:
 
 @contextlib.contextmanager
 def token_while_busy(stage: ServedCluster) -> Iterator[str]:
+    """Yield a join token while a task is running."""
     with token(stage) as text, busy(stage):
         yield text
 

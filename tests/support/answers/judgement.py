@@ -26,10 +26,12 @@ OF_THE_FORM = ("vapi.data.", f"{PREFIX}decode.")
 
 
 def operation_of(case: schemathesis.Case[Any]) -> Operation:
+    """Return the operation that a case calls."""
     return BY_ID[case.operation.definition.raw["operationId"]]
 
 
 def is_positive(case: schemathesis.Case[Any]) -> bool:
+    """Return whether schemathesis generated the case as valid."""
     return case.meta is not None and case.meta.generation.mode is GenerationMode.POSITIVE
 
 

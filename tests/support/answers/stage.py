@@ -97,6 +97,7 @@ class ServedCluster:
 
     @property
     def where(self) -> str:
+        """Return host and port of the server."""
         return f"127.0.0.1:{self.port}"
 
     @cached_property
@@ -115,6 +116,7 @@ class ServedCluster:
 
     @property
     def process(self) -> Process:
+        """Return the simulated process that serves."""
         return self._process
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -228,6 +230,7 @@ class ServedClusters:
             stage.close()
 
     def close(self) -> None:
+        """Close all servers, even if closing one fails."""
         with contextlib.ExitStack() as ends:
             for stage in self._open.values():
                 ends.callback(stage.close)

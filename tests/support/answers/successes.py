@@ -59,9 +59,11 @@ class Success:
     """By a session that nobody else uses."""
 
     def beginning(self, name: str) -> Begin:
+        """Return the condition in which the operation succeeds."""
         return self.begin or asked(by_id(name))[0]
 
     def given(self, name: str, stage: ServedCluster, held: Any) -> Arguments:
+        """Return the arguments with which it succeeds."""
         return (self.arguments or asked(by_id(name))[1])(stage, held)
 
 
@@ -70,6 +72,7 @@ class Success:
 
 @contextlib.contextmanager
 def something_told(stage: ServedCluster) -> Iterator[None]:
+    """Write an event before the call."""
     told = EventDraft(type="test", severity=EventSeverity.INFO, message=message("event.in.sync"))
     stage.run(EventLog(stage.store).add(told))
     yield
@@ -77,6 +80,7 @@ def something_told(stage: ServedCluster) -> Iterator[None]:
 
 @contextlib.contextmanager
 def a_login(stage: ServedCluster) -> Iterator[None]:
+    """Log in before the call."""
     API.call(stage, by_id(f"{SESSION}.create"), {}, Identification(user=ADMINISTRATOR))
     yield
 
@@ -85,14 +89,17 @@ def a_login(stage: ServedCluster) -> Iterator[None]:
 
 
 def config(stage: ServedCluster) -> ClusterConfig:
+    """Return the cluster's configuration."""
     return stage.run(stage.scene.world.config())
 
 
 def names(stage: ServedCluster) -> list[str]:
+    """Return the names of the configured nodes."""
     return [node.name for node in config(stage).nodes]
 
 
 def is_a_task(result: Any, held: Any) -> bool:
+    """Return whether a result is a task's id."""
     del held
     return bool(getattr(result, "get_task_id", lambda: result)())
 
@@ -110,10 +117,12 @@ def named(attribute: str, expected: Any) -> Callable[[Any, Any], bool]:
 
 
 def lists(attribute: str, identifier: str) -> Callable[[Any, Any], bool]:
+    """Return a check that a result has an item whose attribute is the identifier."""
     return lambda found, _: identifier in [getattr(each, attribute) for each in found]
 
 
 def task(then: Callable[[ServedCluster], bool]) -> Success:
+    """Return the success of an operation that starts a task, with a check of its effect."""
     return Success(is_a_task, lambda stage, _: then(stage), works=True)
 
 
@@ -124,10 +133,12 @@ def clean(result: Any, held: Any) -> bool:
 
 
 def sessions(stage: ServedCluster) -> int:
+    """Return the number of sessions."""
     return len(stage.run(stage.store.prefix(keys.SESSIONS)))
 
 
 def asked_to_stop(stage: ServedCluster, held: str) -> bool:
+    """Return whether the task has a cancel request."""
     return stage.run(stage.scene.journal.read(held)).cancel_requested
 
 

@@ -29,6 +29,7 @@ class Terminal:
         self.seen = b""
 
     def assert_harmless(self) -> None:
+        """Fail if the bytes could move the cursor, hide text or forge a line."""
         assert MARK in self.seen, "the text was not even shown"
         left = OF_RICH.sub(b"", self.seen)
         assert b"\x1b" not in left, left
@@ -121,6 +122,7 @@ class Api:
     async def call(
         self, method: str, path: str, body: Any = None, query: Sequence[tuple[str, str]] = ()
     ) -> Any:
+        """Return a response whose texts are hostile."""
         del method, body, query
         if path in ANSWERS:
             return ANSWERS[path]
@@ -135,16 +137,19 @@ class Api:
         }
 
     async def events(self, after: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield one hostile event."""
         del after
         yield hostile(EVENT)
 
     async def follow(self, task: str, silence: float = 1.0) -> AsyncIterator[dict[str, Any]]:
+        """Yield the states of a hostile task."""
         del task, silence
         yield hostile(TASK, "status") | {"status": "RUNNING"}
         yield hostile(TASK, "status")
 
 
 def lab_status() -> LabStatus:
+    """Return the status of a lab whose texts are hostile."""
     node = NodeStatus(**dict.fromkeys(NodeStatus.__struct_fields__, HOSTILE))
     task = RunningTask(id=HOSTILE, operation=HOSTILE, status=HOSTILE, message=HOSTILE)
     return LabStatus(

@@ -32,6 +32,7 @@ class TlsProxy:
         self.read = bytearray()
 
     async def meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Forward a connection or impersonate the server, as planned for its number."""
         what = self._plan[min(self.connections, len(self._plan) - 1)]
         self.connections += 1
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
@@ -57,6 +58,7 @@ class TlsProxy:
 
 
 async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Forward bytes until one side ends."""
     with contextlib.suppress(OSError):
         while data := await reader.read(PIECE):
             writer.write(data)

@@ -8,6 +8,7 @@ from openvcha.node.layout import Layout
 
 
 def identity(member: str, kind: str, address: str) -> Identity:
+    """Return the identity of a node."""
     return Identity(
         cluster_id="c",
         cluster_name="lab",
@@ -22,6 +23,7 @@ def identity(member: str, kind: str, address: str) -> Identity:
 
 
 def written(root: Path, files: dict[str, bytes]) -> Layout:
+    """Write files into a node's directory, and return its layout."""
     for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,5 +32,6 @@ def written(root: Path, files: dict[str, bytes]) -> Layout:
 
 
 def started(argv: list[str], log: Path) -> "subprocess.Popen[bytes]":
+    """Start a program, with its output in a log."""
     with log.open("wb") as output:
         return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output)

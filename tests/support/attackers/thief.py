@@ -36,6 +36,7 @@ class StolenCredentials:
 
     @property
     def data(self) -> bool:
+        """Return whether the files are those of a data node."""
         return load_identity(self.layout.root).holds_data
 
     async def opened(self) -> list[str]:
@@ -61,6 +62,7 @@ class StolenCredentials:
         return True
 
     def forged(self) -> ssl.SSLContext:
+        """Return a TLS context with a certificate that the stolen CA key has issued."""
         made = issue(load_authorities(self.layout.root).nodes, "vcha-9", ["127.0.0.1"])
         folder = self.layout.root / "forged"
         folder.mkdir(exist_ok=True)
@@ -71,6 +73,7 @@ class StolenCredentials:
         return context
 
     def patroni(self) -> bool:
+        """Return whether Patroni accepts the credentials."""
         tls = NodeTls(self.layout)()
         tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
         place = url(self.target.ha_address, self.target.ports.patroni)
@@ -97,6 +100,7 @@ class StolenCredentials:
         return psycopg.connect(place, user=user, password=password, **settings)
 
     def postgres(self, user: str, **changes: Any) -> bool:
+        """Return whether PostgreSQL lets a user log in with the credentials."""
         try:
             self.session(user, **changes).close()
         except psycopg.Error:

@@ -20,6 +20,7 @@ def wait_for_successor(running: RunningLab, old: str) -> None:
 
 
 def warnings(running: RunningLab) -> set[str]:
+    """Return the ids of the health warnings, without their prefix."""
     found = running.admin.cluster(partial=True).get("health_warnings", [])
     return {warning["error"]["id"].removeprefix(VCHA) for warning in found}
 
@@ -42,5 +43,6 @@ def superuser(running: RunningLab, role: str) -> psycopg.Connection:
 
 
 def there(connection: psycopg.Connection, table: str) -> bool:
+    """Return whether a table exists."""
     row = connection.execute("select to_regclass(%s) is not null", (table,)).fetchone()
     return row is not None and bool(row[0])

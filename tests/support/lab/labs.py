@@ -40,6 +40,7 @@ class Labs:
 
     @property
     def lab(self) -> Lab:
+        """Return the lab of this name."""
         return Lab(self.base / self.name)
 
     def start(self, *words: str, name: str = NAME) -> subprocess.Popen[str]:
@@ -75,6 +76,7 @@ class Labs:
         return str(json.loads(self.ask("lab", "status", "--json", code=None))["state"])
 
     def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition; fail at the deadline with the lab's status."""
         end = time.monotonic() + SECONDS
         while not condition():
             assert time.monotonic() < end, self.run("lab", "status", code=1)

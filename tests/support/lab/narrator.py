@@ -8,10 +8,12 @@ class Narrator:
         self.said: list[str] = []
 
     def step(self, text: str) -> "Narrator":
+        """Return itself, as the context of a step."""
         del text
         return self
 
     def say(self, text: str) -> None:
+        """Record a message."""
         self.said.append(text)
 
     def __enter__(self) -> None:

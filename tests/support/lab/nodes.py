@@ -14,6 +14,7 @@ def node_status(running: RunningLab, name: str) -> dict[str, Any]:
 
 
 def answers_healthy(running: RunningLab) -> bool:
+    """Return whether the API reports HEALTHY; False while no node serves it."""
     try:
         return running.healthy()
     except (httpx2.TransportError, AssertionError):

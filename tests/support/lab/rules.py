@@ -106,14 +106,17 @@ def back(running: RunningLab) -> None:
 
 
 def mode(wanted: str) -> Go:
+    """Return a function that sets the mode."""
     return lambda running: _succeed(running, "PUT", SET, {"mode": wanted})
 
 
 def undeploy(running: RunningLab) -> None:
+    """Undeploy, and delete the VMs."""
     _succeed(running, "POST", UNDEPLOY, {"force_delete": True})
 
 
 def prepare(running: RunningLab) -> None:
+    """Prepare a MANUAL deployment."""
     _succeed(running, "POST", DEPLOY, deploy_spec(running, "MANUAL"))
 
 

@@ -57,17 +57,20 @@ class Rest:
         self.http.headers["vmware-api-session-id"] = self.token
 
     def call(self, method: str, path: str, body: Any = None, status: int = 200) -> Any:
+        """Call the API, require this status, and return the decoded body."""
         reply = self.http.request(method, path, json=body)
         assert reply.status_code == status, (reply.status_code, reply.text)
         return reply.json() if reply.content else None
 
     def cluster(self, *, partial: bool = False) -> dict[str, Any]:
+        """Return the cluster's state, as cluster.get does."""
         found: dict[str, Any] = self.call(
             "POST", "/vcenter/vcha/cluster?action=get", {"partial": partial}
         )
         return found
 
     def redeploy(self, spec: dict[str, Any], status: int = 202) -> Any:
+        """Start a redeploy of the passive; return the decoded body: its task's id, or an error."""
         path = "/vcenter/vcha/cluster/passive?action=redeploy&vmw-task=true"
         return self.call("POST", path, spec, status)
 
@@ -99,6 +102,7 @@ class Rest:
 
 
 def trust(ca: Path) -> ssl.SSLContext:
+    """Return a TLS context that trusts this CA."""
     return ssl.create_default_context(cafile=ca)
 
 
@@ -113,19 +117,24 @@ class RunningLab:
 
     @property
     def api(self) -> str:
+        """Return the URL of the API."""
         return f"https://{self.lab.state().public_address}:8443"
 
     @property
     def folder(self) -> str:
+        """Return the folder of the VMs."""
         return "group-v3"
 
     def password(self, user: str = ADMINISTRATOR) -> str:
+        """Return a user's password."""
         return self.lab.password(user).reveal()
 
     def vcha(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command of vcha for this lab."""
         return run_vcha([*arguments, "--name", NAME, "--dir", str(self.base)], check=check)
 
     def vms(self) -> list[Any]:
+        """Return the VMs in the lab's inventory."""
         path = self.lab.infrastructure / "inventory.json"
         return list(msgspec.json.decode(path.read_bytes(), type=State).inventory.vms)
 
@@ -135,14 +144,17 @@ class RunningLab:
         return Path(self.lab.infrastructure / vm.directory)
 
     def layout(self, name: str) -> Layout:
+        """Return the layout of a node, by name."""
         return Layout(self.directory(name))
 
     def role(self, role: str) -> dict[str, Any]:
+        """Return what the API shows of the node with a role."""
         info = self.admin.cluster()
         nodes = [info[name] for name in ("node1", "node2", "witness") if name in info]
         return next(node for node in nodes if node["runtime"]["role"] == role)
 
     def name_of(self, role: str) -> str:
+        """Return the name of the VM with a role."""
         return str(self.role(role)["runtime"]["placement"]["vm_name"])
 
     def active_name(self, seconds: float = AWAY_SECONDS) -> str:
@@ -155,9 +167,11 @@ class RunningLab:
         self.until(lambda: self.admin.cluster(partial=True)["health_state"] == "DEGRADED")
 
     def until(self, condition: Callable[[], bool], seconds: float = HEALTHY_SECONDS) -> None:
+        """Wait for a condition; fail at the deadline with the cluster's state."""
         until(condition, seconds, seen=self.admin.cluster)
 
     def healthy(self) -> bool:
+        """Return whether the cluster is HEALTHY."""
         return self.admin.cluster(partial=True).get("health_state") == "HEALTHY"
 
     def repair(self, name: str) -> None:
@@ -171,6 +185,7 @@ class RunningLab:
 
 
 def run_vcha(arguments: Sequence[str], *, check: bool) -> subprocess.CompletedProcess[str]:
+    """Run a command of vcha; with ``check``, require that it succeeds."""
     done = subprocess.run(
         [sys.executable, "-m", "openvcha", *arguments],
         capture_output=True,

@@ -20,9 +20,11 @@ class Time:
         self.now = 0.0
 
     def monotonic(self) -> float:
+        """Return the time, in seconds."""
         return self.now
 
     def sleep(self, seconds: float) -> None:
+        """Advance the time at once."""
         self.now += seconds
 
 
@@ -30,6 +32,7 @@ class AtOnce(ThreadPoolExecutor):
     """A simulated thread that works when asked to, so that no real time passes."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Call the function now, in this thread; return its result as a future."""
         done: Future[Any] = Future()
         try:
             done.set_result(fn(*args, **kwargs))

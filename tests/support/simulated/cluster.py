@@ -94,10 +94,12 @@ class SimulatedNode:
 
     @property
     def on(self) -> bool:
+        """Return whether the node is powered on."""
         return self.running is not None
 
     @property
     def identity(self) -> Identity:
+        """Return the identity in the node's files."""
         return _identity(self.files[IDENTITY])
 
     @property
@@ -107,11 +109,13 @@ class SimulatedNode:
         return decode_required_votes(kept) if kept else None
 
     def keep(self, required_votes: RequiredVotes, seen: datetime) -> None:
+        """Store the required votes in the node's files. Raises OSError if its disk is full."""
         if self.full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.files[REQUIRED_VOTES] = encode_required_votes(required_votes, seen)
 
     def forget(self) -> None:
+        """Delete the stored required votes."""
         self.files.pop(REQUIRED_VOTES, None)
 
 
@@ -123,12 +127,15 @@ class Reached:
         self.watch = world.store.watch
 
     async def get(self, key: str) -> KeyValue | None:
+        """Read a key."""
         return await self._store.get(key)
 
     async def put(self, key: str, value: bytes) -> int:
+        """Write a key; return its revision."""
         return await self._store.put(key, value)
 
     async def delete(self, key: str) -> bool:
+        """Delete a key; return whether it existed."""
         return await self._store.delete(key)
 
     @property
@@ -237,6 +244,7 @@ class SimulatedCluster:
         )
 
     async def configure(self, state: ConfigState, *nodes: NodeConfig) -> None:
+        """Write a configuration with these nodes."""
         config = ClusterConfig(
             id="c",
             name="lab",
@@ -258,11 +266,13 @@ class SimulatedCluster:
     # --- queries
 
     def vm(self, vm_id: str) -> Vm:
+        """Return a VM of the inventory."""
         found = self.state.inventory.vm(vm_id)
         assert found is not None
         return found
 
     def machine_of(self, member: str) -> SimulatedNode | None:
+        """Return the node with this member's identity, if there is one."""
         found = [
             machine
             for machine in self.machines.values()
@@ -271,14 +281,17 @@ class SimulatedCluster:
         return found[0] if found else None
 
     def machine(self, member: str) -> SimulatedNode:
+        """Return the node with this member's identity."""
         found = self.machine_of(member)
         assert found is not None
         return found
 
     def member(self, name: str) -> Member:
+        """Return a member by name."""
         return next(member for member in self.members if member.name == name)
 
     def rename(self, member: Member, name: str) -> None:
+        """Rename a member."""
         self.members[self.members.index(member)] = replace(member, name=name)
 
     def at(self, address: str) -> SimulatedNode | None:
@@ -288,6 +301,7 @@ class SimulatedCluster:
         return max(found, key=lambda m: (m.etcd, m.postgres), default=None)
 
     def quorum(self) -> bool:
+        """Return whether a majority of the voters runs."""
         if "no quorum" in self.faults:
             return False
         voters = [member for member in self.members if not member.learner]
@@ -295,27 +309,33 @@ class SimulatedCluster:
         return 2 * sum(m is not None and m.on and m.etcd for m in machines) > len(voters)
 
     def by_id(self, member_id: int) -> Member:
+        """Return a member by id."""
         return next(member for member in self.members if member.id == member_id)
 
     async def synchronous(self) -> bool:
+        """Return whether Patroni is set to synchronous replication."""
         return bool((await patroni_client.settings(self.store))["synchronous_mode"])
 
     async def leader(self) -> str | None:
+        """Return the member that holds the leader key, if any."""
         found = await self.store.get(keys.PATRONI_LEADER)
         return found.value.decode() if found else None
 
     async def config(self) -> ClusterConfig:
+        """Return the configuration."""
         found = await cluster_record(self.store).get()
         assert found is not None
         return found
 
     async def standbys(self) -> frozenset[str]:
+        """Return the synchronous standbys that /sync names."""
         found = await self.store.get(keys.PATRONI_SYNC)
         return parse_sync(found.value if found else b"").standbys
 
     # --- what a person does, or chance
 
     def power_on(self, vm_id: str) -> None:
+        """Start a VM's node and what runs beside it; do nothing if it runs."""
         machine = self.machines[vm_id]
         if not machine.on:
             machine.running = asyncio.create_task(self._live(vm_id), name=f"node {vm_id}")
@@ -364,6 +384,7 @@ class SimulatedCluster:
         )
 
     def with_power(self, vm: Vm) -> Vm:
+        """Return a VM with its current power state."""
         on = self.machines[vm.id].on
         state = VmPowerState.POWERED_ON if on else VmPowerState.POWERED_OFF
         return msgspec.structs.replace(vm, power_state=state)
@@ -378,6 +399,7 @@ class SimulatedCluster:
             self.violations.append(f"{by} powers {member} on, which was removed")
 
     def power_off(self, vm_id: str) -> None:
+        """Stop all of a VM's node at once."""
         machine = self.machines[vm_id]
         running, machine.running = machine.running, None
         machine.etcd, machine.postgres, machine.demoted = False, "", False
@@ -398,6 +420,7 @@ class SimulatedCluster:
             self.raft = able[0]
 
     def kill(self, member: str) -> None:
+        """Power off the VM of a member."""
         self.power_off(self.machine(member).identity.vm)
 
     def join(self, files: dict[str, bytes]) -> str:
@@ -545,6 +568,7 @@ class SimulatedCluster:
             primary.authority, primary.renewing = primary.authority + 1, False
 
     async def configure_patroni(self, change: dict[str, Any]) -> None:
+        """Change Patroni's configuration; None removes a setting."""
         found = await self.store.get(keys.PATRONI_CONFIG)
         fields = {**json.loads(found.value if found else b"{}"), **change}
         kept = {name: value for name, value in fields.items() if value is not None}
@@ -710,12 +734,14 @@ class SimulatedCluster:
     # --- what the infrastructure does
 
     def add_vm(self, request: VmRequest) -> Vm:
+        """Create a VM as the local infrastructure does."""
         vm_uuid = f"uuid-{self.state.next_vm}"
         self.state, vm = local_vms.add_vm(self.state, ROOT, request, vm_uuid)
         self.machines.setdefault(vm.id, SimulatedNode())
         return vm
 
     async def delete_vm(self, vm_id: str) -> None:
+        """Delete a VM; note a violation if it was the last copy."""
         if vm_id not in self.machines:
             return
         machine = self.machines[vm_id]
@@ -738,6 +764,7 @@ class SimulatedCluster:
         self._note_quorum(before, f"{vm_id} was powered off")
 
     def remove_member(self, member_id: int) -> None:
+        """Remove a member. Raises StoreError as etcd does."""
         before = self.quorum()
         gone = [member for member in self.members if member.id == member_id]
         if not gone:
@@ -753,6 +780,7 @@ class SimulatedCluster:
         self._note_quorum(before, f"{gone[0].name} was removed")
 
     def add_member(self, peer_url: str) -> Member:
+        """Add a learner. Raises StoreError as etcd does."""
         if any(peer_url in member.peer_urls for member in self.members):
             raise PeerExists("peer URL exists")
         if any(member.learner for member in self.members):
@@ -762,6 +790,7 @@ class SimulatedCluster:
         return member
 
     def promote_member(self, member_id: int) -> None:
+        """Make a learner a voter. Raises StoreError as etcd does."""
         for at, member in enumerate(self.members):
             if member.id == member_id:
                 if not member.learner:
@@ -781,5 +810,6 @@ class SimulatedCluster:
             self.violations.append(f"no quorum since {what}")
 
     async def end(self) -> None:
+        """Power off all nodes."""
         for vm_id in list(self.machines):
             self.power_off(vm_id)

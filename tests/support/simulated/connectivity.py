@@ -74,6 +74,7 @@ class Stage:
         self.eye = connectivity.ConnectivityObserver(self.view)
 
     async def ask(self, endpoint: str, path: str, *_: Any) -> bytes | None:
+        """Return the page of Patroni or of an etcd member; None if it is silent."""
         if path == "/patroni":
             self.asked += 1
             return self.patroni
@@ -83,6 +84,7 @@ class Stage:
         return None if NAMES[number] in self.silent else answer
 
     async def get_many_and_members(self, names: Sequence[str]) -> tuple[list[Any], Any]:
+        """Count the read; return the values and the members. Raises the prepared fault."""
         self.reads += 1
         if self.fault:
             fault, self.fault = self.fault, None
@@ -94,11 +96,13 @@ class Stage:
         return [self.value(key) for key in names], await self.members()
 
     async def get(self, key: str) -> Any:
+        """Return the value of one key. Raises the prepared fault."""
         if self.record_fault:
             raise self.record_fault
         return self.value(key)
 
     def value(self, key: str) -> Any:
+        """Return the value of one key as it is now."""
         if key == keys.patroni_member("own"):
             return SimpleNamespace(value=b"{}", mod_revision=self.told)
         if key == keys.PATRONI_CONFIG and self.forged:
@@ -110,12 +114,15 @@ class Stage:
         return SimpleNamespace(value=self.leader.encode()) if self.leader else None
 
     async def members_without_space(self) -> frozenset[int]:
+        """Return no members: none is full."""
         return frozenset()
 
     async def status(self, _: str) -> EndpointStatus:
+        """Return the status of the only endpoint."""
         return EndpointStatus(1, 1, "3.4", 0, 1, 1, cluster_id=0xC1, revision=7)
 
     async def members(self) -> Any:
+        """Return the members of the store."""
         return [
             Member(
                 at,

@@ -15,6 +15,7 @@ from openvcha.api.structures import (
 def spec(
     active: ActiveSpec | None = None, passive: str = "127.83.2.12", witness: str = "127.83.2.13"
 ) -> DeploySpec:
+    """Return the specification of a deployment on these addresses."""
     return DeploySpec(
         deployment=DeployType.AUTO,
         active=active or ActiveSpec(ha_ip=ip("127.83.2.11")),
@@ -24,5 +25,6 @@ def spec(
 
 
 async def begin(scene: ClusterScenario) -> None:
+    """Start a deployment from a single node."""
     await scene.single()
     await scene.deploy(spec())

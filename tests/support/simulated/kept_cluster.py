@@ -41,6 +41,7 @@ CONFIGURATION = msgspec.json.encode(
 
 
 def member(name: str, at: int, *, learner: bool = False) -> Member:
+    """Return a member with the URLs of its number."""
     return Member(
         at, name, (f"https://127.1.1.{at}:2380",), (f"https://127.1.1.{at}:2379",), learner
     )
@@ -53,6 +54,7 @@ KNOWN = MajorityView(REDEPLOYED, "b-2", frozenset({"a-1"}), paused=False, timeli
 
 
 def kept(known: MajorityView = KNOWN, **changes: Any) -> KeptCluster:
+    """Return what a node has kept; ``changes`` are fields of the record."""
     nodes = configured_nodes(CONFIGURATION) or {}
     store = {"store_id": "c1", "revision": 7, "seen": "2026-01-01T00:00:00+00:00"}
     return msgspec.structs.replace(keep(IDENTITY, known, nodes, **store), **changes)

@@ -39,6 +39,7 @@ PREFIX = "com.vmware.vcenter.vcha."
 
 
 def spec(passive: bool = False, witness: bool = False) -> DeploySpec:
+    """Return the specification of a MANUAL deployment; each flag adds a placement."""
     return DeploySpec(
         deployment=DeployType.MANUAL,
         active=ActiveSpec(ha_ip=ip("127.83.2.11")),
@@ -63,10 +64,12 @@ class Hand:
         self.token = Secret("")
 
     async def ask(self) -> None:
+        """Request a join token for the role."""
         services = self.scene.process().services
         self.token = (await issue_token(services, CALLER, JoinTokenSpec(role=self.role))).token
 
     def wish(self, **changes: Any) -> JoinSpec:
+        """Return the node's join request; ``changes`` are fields of it."""
         return replace(
             JoinSpec(
                 token=self.token,
@@ -93,6 +96,7 @@ class Hand:
         raise AssertionError("it was never let in")
 
     def start(self, info: JoinInfo) -> str:
+        """Write the received files and start the node; return its VM's id."""
         files = {path: text.reveal().encode() for path, text in info.files.items()}
         return self.scene.world.join(files)
 
@@ -118,6 +122,7 @@ class Hand:
 
 
 async def prepared(scene: ClusterScenario) -> None:
+    """Prepare a MANUAL deployment, up to the end of its task."""
     await scene.single()
     await scene.deploy(spec())
     await scene.carry()
@@ -125,6 +130,7 @@ async def prepared(scene: ClusterScenario) -> None:
 
 
 async def complete(scene: ClusterScenario, witness: str = NEW_WITNESS) -> dict[JoinRole, str]:
+    """Prepare a deployment and let both nodes join; return their VMs' ids by role."""
     await prepared(scene)
     machines = {}
     for role in ROLES:

@@ -27,6 +27,7 @@ class Remote(MemoryStore):
         self.chance: random.Random | None = None
 
     async def get(self, key: str) -> KeyValue | None:
+        """Count and read a key."""
         self._count(key)
         await self._trip()
         found = await super().get(key)
@@ -34,6 +35,7 @@ class Remote(MemoryStore):
         return found
 
     async def get_many(self, names: Sequence[str]) -> list[KeyValue | None]:
+        """Count and read several keys."""
         self._count(*names)
         await self._trip()
         found = await super().get_many(names)
@@ -41,10 +43,12 @@ class Remote(MemoryStore):
         return found
 
     async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
+        """Count and read the keys with a prefix."""
         self._count(prefix)
         return await super().prefix(prefix, keys_only=keys_only)
 
     async def snapshot(self, prefix: str) -> Snapshot:
+        """Read a prefix with its revision. Raises StoreUnavailable while it is away."""
         if self.away:
             raise StoreUnavailable("away")
         await self._trip()
@@ -53,6 +57,7 @@ class Remote(MemoryStore):
         return found
 
     async def txn(self, *parts: Any) -> TxnResult:
+        """Run a transaction, with the delays of a network."""
         await self._trip()
         result = await super().txn(*parts)
         await self._trip()
@@ -61,6 +66,7 @@ class Remote(MemoryStore):
     async def watch(
         self, target: str, start_revision: int = 0
     ) -> AsyncGenerator[list[Event], None]:
+        """Yield changes late, in as many parts as etcd may send."""
         async with aclosing(super().watch(target, start_revision)) as changes:
             async for events in changes:
                 # Whole revisions, as etcd sends them, in as many parts as it likes.

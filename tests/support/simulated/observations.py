@@ -33,10 +33,12 @@ FACTS = NodeFacts(
 
 
 def ip(address: str) -> IpSpec:
+    """Return an IpSpec of an IPv4 address."""
     return IpSpec(ip_family=IpFamily.IPV4, ipv4=Ipv4Spec(address=address, prefix=24))
 
 
 def configured(member: str, kind: NodeKind, number: int) -> NodeConfig:
+    """Return the configuration of a node."""
     return NodeConfig(
         member=member,
         name=f"vcha-{number}",
@@ -83,6 +85,7 @@ class ObservationBuilder:
         )
 
     def node(self, member: str, **changes: object) -> None:
+        """Change what was observed of a node."""
         nodes = tuple(
             replace(node, **changes) if node.config.member == member else node  # type: ignore[arg-type]  # the tests name the fields
             for node in self.seen.nodes
@@ -90,11 +93,13 @@ class ObservationBuilder:
         self.seen = replace(self.seen, nodes=nodes)
 
     def hear(self, member: str, **changes: object) -> None:
+        """Change what a node has reported."""
         node = self.seen.node(member)
         assert node is not None
         self.node(member, report=replace(node.report, **changes))  # type: ignore[arg-type]  # as above
 
     def tell(self, member: str, **facts: object) -> None:
+        """Change the facts of PostgreSQL that a node has reported."""
         self.hear(member, facts=msgspec.structs.replace(FACTS, **facts))
 
     def lose(self, member: str) -> None:
@@ -103,6 +108,7 @@ class ObservationBuilder:
         self.seen = replace(self.seen, sync=SyncState("a-1", frozenset()))
 
     def set(self, **changes: object) -> None:
+        """Change fields of the observation."""
         self.seen = replace(self.seen, **changes)  # type: ignore[arg-type]  # as above
 
     def refuse(self, *names: str) -> None:
@@ -110,5 +116,6 @@ class ObservationBuilder:
         self.seen = replace(self.seen, refused=names)
 
     def configure(self, **changes: object) -> None:
+        """Change fields of the configuration."""
         config = msgspec.structs.replace(self.seen.config, **changes)
         self.seen = replace(self.seen, config=config)

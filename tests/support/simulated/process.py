@@ -81,16 +81,19 @@ class CrashPoint:
         self.died = asyncio.Event()
 
     async def before(self) -> None:
+        """Count an effect that is about to happen, and perhaps die before it."""
         self.check()
         self.moments += 1
         if not self._after:
             await self._perhaps_die()
 
     async def after(self) -> None:
+        """Perhaps die after an effect."""
         if self._after:
             await self._perhaps_die()
 
     def check(self) -> None:
+        """Raise StoreUnavailable if the process has died."""
         if self.died.is_set():
             raise StoreUnavailable("dead")
 
@@ -108,28 +111,34 @@ class SeenAccounts:
         self._known = store.world.store.accounts
 
     async def enable_auth(self, own: Account) -> None:
+        """Require accounts from now on."""
         async with self._store._writing():
             await self._known.enable_auth(own)
 
     async def list_names(self) -> frozenset[str]:
+        """Return the names of all accounts."""
         self._store._ask()
         return await self._known.list_names()
 
     async def grant(self, account: Account, permissions: Sequence[Permission]) -> None:
+        """Create an account with these permissions."""
         async with self._store._writing():
             await self._known.grant(account, permissions)
 
     async def delete(self, name: str) -> None:
+        """Delete an account."""
         async with self._store._writing():
             await self._known.delete(name)
 
     async def grant_all(self, account: Account) -> None:
+        """Create an account with all permissions."""
         async with self._store._writing():
             await self._known.grant_all(account)
 
     async def revoke_others(
         self, own: Account | None, others: Mapping[str, Sequence[Permission]]
     ) -> None:
+        """Delete all other accounts."""
         async with self._store._writing():
             await self._known.revoke_others(own, others)
 
@@ -153,9 +162,11 @@ class SeenStore:
 
     @property
     def accounts(self) -> SeenAccounts:
+        """Return the accounts of the store."""
         return SeenAccounts(self)
 
     async def get(self, key: str) -> KeyValue | None:
+        """Read a key, with the faults of the world."""
         self._ask()
         found = await self.world.store.get(key)
         if key == keys.PATRONI_LEADER and "no leader" in self.world.faults:
@@ -163,28 +174,34 @@ class SeenStore:
         return garbled(found) if f"unreadable {key}" in self.world.faults else found
 
     async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
+        """Read the keys with a prefix."""
         self._ask()
         return await self.world.store.prefix(prefix, keys_only=keys_only)
 
     async def get_many(self, names: Sequence[str]) -> list[KeyValue | None]:
+        """Read several keys."""
         return [await self.get(name) for name in names]
 
     async def snapshot(self, prefix: str) -> Snapshot:
+        """Read a prefix with its revision."""
         self._ask()
         return await self.world.store.snapshot(prefix)
 
     async def put(self, key: str, value: bytes, lease: int = 0) -> int:
+        """Write a key; return its revision."""
         self._need_space()
         async with self._writing():
             return await self.world.store.put(key, value, lease)
 
     async def delete(self, key: str) -> bool:
+        """Delete a key; return whether it existed."""
         if "reports stay" in self.world.faults and key.startswith(keys.NODES):
             raise StoreUnavailable("away")
         async with self._writing():
             return await self.world.store.delete(key)
 
     async def delete_prefix(self, prefix: str) -> int:
+        """Delete the keys with a prefix; return how many."""
         async with self._writing():
             return await self.world.store.delete_prefix(prefix)
 
@@ -194,26 +211,31 @@ class SeenStore:
         success: Sequence[Action],
         failure: Sequence[Action] = (),
     ) -> TxnResult:
+        """Run a transaction."""
         if any(isinstance(action, Put) for action in (*success, *failure)):
             self._need_space()
         async with self._writing():
             return await self.world.store.txn(compares, success, failure)
 
     async def lease_grant(self, ttl: int) -> int:
+        """Create a lease; return its id."""
         self._ask()
         return await self.world.store.lease_grant(ttl)
 
     async def lease_keep_alive(self, lease: int) -> int:
+        """Renew a lease; return its remaining time."""
         self._ask()
         return await self.world.store.lease_keep_alive(lease)
 
     async def lease_revoke(self, lease: int) -> None:
+        """End a lease."""
         self._ask()
         await self.world.store.lease_revoke(lease)
 
     async def watch(
         self, target: str, start_revision: int = 0
     ) -> AsyncGenerator[list[Event], None]:
+        """Yield changes until the process dies."""
         async for events in self.world.store.watch(target, start_revision):
             self.life.check()
             yield events
@@ -221,33 +243,40 @@ class SeenStore:
     async def get_many_and_members(
         self, names: Sequence[str]
     ) -> tuple[list[KeyValue | None], list[Member]]:
+        """Read several keys, and list the members."""
         return await self.get_many(names), await self.members()
 
     async def members(self, *, local: bool = False) -> list[Member]:
+        """Return the members."""
         if not local:
             self._ask()
         await asyncio.sleep(0)
         return list(self.world.members)
 
     async def member_add(self, peer_urls: Sequence[str], *, learner: bool = True) -> Member:
+        """Add a learner."""
         assert learner
         async with self._writing():
             return self.world.add_member(peer_urls[0])
 
     async def member_remove(self, member_id: int) -> None:
+        """Remove a member."""
         async with self._writing():
             self.world.remove_member(member_id)
 
     async def member_promote(self, member_id: int) -> None:
+        """Make a learner a voter."""
         async with self._writing():
             self.world.promote_member(member_id)
 
     async def move_leader(self, endpoint: str, member_id: int) -> None:
+        """Make another member the leader of the store."""
         self._ask()
         assert self.world.at(_host(endpoint)) is self.world.machine_of(self.world.raft)
         self.world.raft = self.world.by_id(member_id).name
 
     async def status(self, endpoint: str) -> EndpointStatus:
+        """Return the status of the endpoint's member."""
         self._ask()
         machine = self.world.at(_host(endpoint))
         assert machine is not None
@@ -261,6 +290,7 @@ class SeenStore:
         *,
         since: float | None = None,
     ) -> bool:
+        """Return whether the endpoint's member runs and there is a quorum."""
         del timeout, since
         self.life.check()
         await asyncio.sleep(0)
@@ -268,6 +298,7 @@ class SeenStore:
         return machine is not None and machine.etcd and self.world.quorum()
 
     async def refresh_endpoints(self) -> tuple[str, ...]:
+        """Return no endpoints: the simulation has no connections."""
         self._ask()
         return ()
 
@@ -287,11 +318,13 @@ class SeenInfrastructure:
     life: CrashPoint
 
     async def inventory(self) -> Inventory:
+        """Return the inventory with its power states; count the measurement."""
         self.world.power_looks += 1
         places = await self.inventory_without_power()
         return replace(places, vms=tuple(map(self._with_power, places.vms)))
 
     async def inventory_without_power(self) -> Inventory:
+        """Return the inventory, with the faults of the world."""
         self.life.check()
         if "infrastructure busy" in self.world.faults:
             said = message("infrastructure.none", self.world.root, "stale file handle")
@@ -309,13 +342,16 @@ class SeenInfrastructure:
         return replace(vm, power_state=VmPowerState.POWERED_ON if on else VmPowerState.POWERED_OFF)
 
     async def vm_by_token(self, token: str) -> Vm | None:
+        """Return the VM created for this token, if any."""
         return (await self.inventory()).vm_by_token(token)
 
     async def create_vm(self, request: VmRequest) -> Vm:
+        """Create a VM."""
         async with self._acting():
             return self._with_power(self.world.add_vm(request))
 
     async def write_files(self, vm_id: str, files: Mapping[str, bytes]) -> None:
+        """Write files to a VM that is off."""
         async with self._acting():
             if self.world.machines[vm_id].on:
                 said = message("infrastructure.vm.on", vm_id)
@@ -323,6 +359,7 @@ class SeenInfrastructure:
             self.world.machines[vm_id].files.update(files)
 
     async def read_file(self, vm_id: str, path: str) -> bytes:
+        """Return a file of a VM."""
         self.life.check()
         await asyncio.sleep(0)
         content = self.world.machines[vm_id].files.get(path)
@@ -331,14 +368,17 @@ class SeenInfrastructure:
         return content
 
     async def power_on(self, vm_id: str) -> None:
+        """Start a VM."""
         async with self._acting():
             self.world.power_on(vm_id)
 
     async def power_off(self, vm_id: str) -> None:
+        """Stop a VM."""
         async with self._acting():
             self.world.cut(vm_id)
 
     async def delete_vm(self, vm_id: str) -> None:
+        """Delete a VM, with the faults of the world."""
         if "cannot delete" in self.world.faults:
             raise ApiError(ErrorType.TIMED_OUT, message("infrastructure.vm.busy", vm_id, 1))
         if "directory refused" in self.world.faults:
@@ -347,13 +387,16 @@ class SeenInfrastructure:
             await self.world.delete_vm(vm_id)
 
     async def address_in_use(self, address: str, ignoring: Iterable[str] = ()) -> bool:
+        """Return whether another VM has the address."""
         return self.world.state.inventory.vm_by_address(address, ignoring) is not None
 
     def unsupported_family(self, family: IpFamily) -> LocalizableMessage | None:
+        """Return None: the simulation supports every address family."""
         del family
         return None
 
     async def free_bytes(self, datastore: str) -> int:
+        """Raise NotImplementedError: nothing here needs space."""
         raise NotImplementedError(datastore)
 
     @asynccontextmanager
@@ -374,6 +417,7 @@ class SeenPatroni:
     life: CrashPoint
 
     async def node(self, address: str) -> PatroniNode:
+        """Return the state of the node at an address. Raises PatroniUnreachable."""
         self.life.check()
         await asyncio.sleep(0)
         machine = self.world.at(address)
@@ -391,10 +435,12 @@ class SeenPatroni:
         return dataclasses.replace(said, member=machine.identity.member)
 
     async def wake(self, address: str) -> None:
+        """Run the leader's loop now."""
         await self.node(address)
         self.world.woken.set()
 
     async def configure(self, address: str, change: dict[str, Any]) -> None:
+        """Change Patroni's configuration."""
         await self.node(address)
         await self.life.before()
         await self.world.configure_patroni(change)
@@ -418,18 +464,22 @@ class SeenCredentials:
     life: CrashPoint
 
     def authority(self) -> str:
+        """Return the authority of the node's certificate."""
         self.life.check()
         return f"authority {self.machine.authority}"
 
     def pending(self) -> bool:
+        """Return whether a rotation is pending."""
         self.life.check()
         return self.machine.renewing
 
     def obstacle(self) -> str | None:
+        """Return why the rotation does not advance."""
         self.life.check()
         return "PostgreSQL does not accept the new passwords: full"
 
     async def renew(self) -> None:
+        """Request a rotation."""
         await self.life.before()
         self.machine.renewing = True
         await self.life.after()
@@ -443,6 +493,7 @@ class SeenPostgres:
     life: CrashPoint
 
     async def checkpoint(self, host: str) -> None:
+        """Note a checkpoint; never return if the world's faults say so."""
         await self.life.before()
         member = self._at(host).identity.member
         if f"{member} hangs in a checkpoint" in self.world.faults:
@@ -451,10 +502,12 @@ class SeenPostgres:
         await self.life.after()
 
     async def position(self, host: str) -> int:
+        """Return the last written row, as the position of the WAL."""
         self.life.check()
         return self._at(host).written
 
     async def replay(self, host: str) -> Replay:
+        """Return how far a node has replayed the WAL."""
         self.life.check()
         machine = self._at(host)
         standby = machine.postgres != "primary"
@@ -463,16 +516,19 @@ class SeenPostgres:
         return Replay(position, standby, paused=False, delay="0", holders=held)
 
     async def base_backup_error(self, since: datetime) -> ServerError | None:
+        """Return the error that the world holds for the base backup, if any."""
         self.life.check()
         assert since < datetime.now(UTC)
         return self.world.base_backup_error
 
     async def inspect(self, host: str) -> PostgresFacts:
+        """Return the facts that the world holds."""
         self.life.check()
         self._at(host)
         return self.world.survey
 
     async def missing_files(self, host: str) -> tuple[MissingFile, ...]:
+        """Return the files that the world holds as missing."""
         self.life.check()
         self._at(host)
         if "databases silent" in self.world.faults:
@@ -480,6 +536,7 @@ class SeenPostgres:
         return self.world.missing_files
 
     async def test_password_change(self, host: str) -> None:
+        """Raise PostgresUnreachable if the world's faults say so."""
         await self.life.before()
         self._at(host)
         if "no renewal" in self.world.faults:
@@ -545,6 +602,7 @@ class Process:
         )
 
     def runner(self) -> Runner:
+        """Return the runner of the tasks."""
         services = self.services
         return Runner(
             services.store,

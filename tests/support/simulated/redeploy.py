@@ -8,15 +8,18 @@ PREFIX = "com.vmware.vcenter.vcha."
 
 
 def said(error: ApiError) -> list[str]:
+    """Return the ids of an error's messages, without their prefix."""
     return [text.id.removeprefix(PREFIX) for text in error.messages]
 
 
 async def reasons(scene: ClusterScenario) -> list[str]:
+    """Return the ids of the messages with which the task failed."""
     error = (await scene.record()).error
     assert error is not None
     return said(error.to_error())
 
 
 async def begin(scene: ClusterScenario) -> None:
+    """Start a redeploy of the passive."""
     await scene.cluster()
     await scene.redeploy()

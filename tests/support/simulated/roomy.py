@@ -24,9 +24,11 @@ class Simulated:
 
     @property
     def endpoints(self) -> tuple[str, ...]:
+        """Return the URLs of the known members."""
         return tuple(f"https://{name}" for name in self.statuses if name not in self.strangers)
 
     async def members(self, *, local: bool = False) -> list[Member]:
+        """Return the members."""
         del local
         return [
             Member(status.member_id, name, (), (f"https://{name}",))
@@ -34,6 +36,7 @@ class Simulated:
         ]
 
     async def status(self, endpoint: str) -> EndpointStatus:
+        """Return the status of a member; a late one compacts some calls later."""
         if endpoint.removeprefix("https://") == "dead":
             raise StoreUnavailable("it is dead")
         name = endpoint.removeprefix("https://")
@@ -44,6 +47,7 @@ class Simulated:
         return self.statuses[name]
 
     async def compact(self, revision: int) -> None:
+        """Record the call; compact all members but the late ones."""
         self.calls.append(f"compact {revision}")
         for name in self.statuses.keys() - self.late.keys():
             self._compacted(name)
@@ -52,6 +56,7 @@ class Simulated:
         self.statuses[name] = replace(self.statuses[name], db_in_use=self.left)
 
     async def defragment(self, endpoint: str) -> None:
+        """Shrink a member that does not lead, one at a time."""
         name = endpoint.removeprefix("https://")
         self.away += 1
         assert self.away == 1, "two at once"
@@ -63,15 +68,18 @@ class Simulated:
         self.away -= 1
 
     async def members_without_space(self) -> frozenset[int]:
+        """Return the ids of the full members."""
         return frozenset(s.member_id for s in self.statuses.values() if s.full)
 
     async def disarm_alarm(self, members: frozenset[int]) -> None:
+        """Record the call; clear the alarm of these members."""
         self.calls.append("disarm")
         for name, status in self.statuses.items():
             if status.member_id in members:
                 self.statuses[name] = replace(status, full=False)
 
     async def move_leader(self, endpoint: str, member_id: int) -> None:
+        """Record the call; make another member the leader."""
         self.calls.append(f"leader {member_id}")
         old = self.statuses[endpoint.removeprefix("https://")]
         assert old.leader == old.member_id, "it does not lead"
@@ -80,6 +88,7 @@ class Simulated:
 
 
 def simulated(left: int, **names: int) -> Simulated:
+    """Return full members with these sizes, in bytes; each is ``left`` after a compaction."""
     statuses = {
         name: EndpointStatus(number, 1, "3.4", size, 1, 1, revision=42, db_in_use=size, full=True)
         for number, (name, size) in enumerate(names.items(), 1)
@@ -98,4 +107,5 @@ class StoreWithMembers(MemoryStore):
         return getattr(self.simulated, name)
 
     async def compact(self, revision: int) -> None:
+        """Compact the simulated members."""
         await self.simulated.compact(revision)

@@ -43,6 +43,7 @@ VERY_LONG = 3600.0
 
 
 def placement(name: str = NEW) -> PlacementSpec:
+    """Return a placement in the default folder."""
     return PlacementSpec(name=name, folder="group-v3")
 
 
@@ -74,6 +75,7 @@ class ClusterScenario:
         self._replicating = asyncio.create_task(self.world.patroni(), name="replication")
 
     async def end(self) -> None:
+        """End the world and its replication."""
         await self.world.end()
         if self._replicating:
             self._replicating.cancel()
@@ -96,10 +98,12 @@ class ClusterScenario:
             await self.process().services.observe()
 
     async def redeploy(self, spec: PassiveRedeploySpec | None = None) -> None:
+        """Start a redeploy of the passive."""
         spec = spec or PassiveRedeploySpec(placement=placement())
         self.task = await redeploy_passive(self.process().services, CALLER, spec)
 
     async def redeploy_witness(self, spec: WitnessRedeploySpec | None = None) -> None:
+        """Start a redeploy of the witness."""
         spec = spec or WitnessRedeploySpec(placement=placement())
         self.task = await redeploy_witness(self.process().services, CALLER, spec)
 
@@ -110,12 +114,15 @@ class ClusterScenario:
         await self.in_sync("vcha-2-old")
 
     async def set_mode(self, mode: ModeClusterMode) -> None:
+        """Start a change of the mode."""
         self.task = await set_mode(self.process().services, CALLER, mode)
 
     async def undeploy(self, spec: UndeploySpec | None = None) -> None:
+        """Start an undeploy."""
         self.task = await undeploy(self.process().services, CALLER, spec or UndeploySpec())
 
     async def deploy(self, spec: DeploySpec) -> None:
+        """Start a deployment."""
         self.task = await deploy(self.process().services, CALLER, spec)
 
     async def carry(self, process: Process | None = None) -> None:
@@ -185,9 +192,11 @@ class ClusterScenario:
 
     @property
     def journal(self) -> Journal:
+        """Return the journal of the tasks."""
         return Journal(self.world.store)
 
     async def record(self) -> TaskRecord:
+        """Return the record of the last started task."""
         return await self.journal.read(self.task)
 
     async def _ended(self) -> None:

@@ -32,13 +32,16 @@ class Kept:
         self.value: GoodValue | None = None
 
     def keeps(self, key: str) -> bool:
+        """Return whether a key is the kept one."""
         return key == keys.CLUSTER
 
     def load(self, key: str) -> GoodValue | None:
+        """Return the kept value, if any."""
         assert key == keys.CLUSTER
         return self.value
 
     def save(self, key: str, good: GoodValue) -> None:
+        """Keep a value."""
         assert key == keys.CLUSTER
         self.value = good
 
@@ -58,9 +61,11 @@ class Stage:
         return SealedStore(self.raw, Seals(lambda: self.known), self.kept, lambda: self.now)
 
     def record(self, key: str = KEY) -> Record[Thing]:
+        """Return the record of a key."""
         return Record(self.store, key, Thing)
 
     async def stored(self, key: str = KEY) -> KeyValue:
+        """Return the stored bytes of a key."""
         found = await self.raw.get(key)
         assert found is not None
         return found

@@ -27,6 +27,7 @@ def arm(scene: ClusterScenario) -> None:
 
 
 async def begin(scene: ClusterScenario, spec: UndeploySpec | None = None) -> None:
+    """Start an undeploy of a healthy cluster."""
     await scene.healthy()
     arm(scene)
     await scene.undeploy(spec)
@@ -63,6 +64,7 @@ def validate_renewed(scene: ClusterScenario) -> None:
 
 
 def validate_disarmed(scene: ClusterScenario) -> None:
+    """Fail if another node than the active is on or has its files."""
     own = scene.world.machine(ACTIVE)
     for machine in scene.world.machines.values():
         if machine is not own:

@@ -49,6 +49,7 @@ class StandInVcenter:
         )
 
     async def session(self, request: Request) -> Response:
+        """Respond to a login or a logout."""
         if not self.is_vcenter:
             return PlainTextResponse("It works!")
         if self.redirect:
@@ -65,6 +66,7 @@ class StandInVcenter:
         return JSONResponse(self.token, 201, {"connection": "close"} if self.closes else None)
 
     async def cluster(self, request: Request) -> Response:
+        """Respond to cluster.get, with the prepared reply."""
         del request
         if self.frozen:
             await self.frozen.wait()
@@ -85,6 +87,7 @@ class Peer:
     patience: float = 60.0
 
     def spec(self, **changes: object) -> CredentialsSpec:
+        """Return the credentials of the peer; ``changes`` are fields of them."""
         fields: dict[str, object] = {
             "hostname": "127.0.0.1",
             "port": self.port,
@@ -95,6 +98,7 @@ class Peer:
         return CredentialsSpec(active_location=ConnectionSpec(**{**fields, **changes}))  # type: ignore[arg-type]  # the tests name the fields
 
     async def refusal(self, **changes: object) -> ApiError:
+        """Return the error with which the peer is refused."""
         with pytest.raises(ApiError) as caught:
             await self.check(None, **changes)
         assert not self.vcenter.open, "a session was left behind"
