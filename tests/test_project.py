@@ -1,5 +1,6 @@
-"""The project itself: its tracked files, locks, map and entry point."""
+"""The project itself: its tracked files, locks, map, layers and entry point."""
 
+import configparser
 import re
 import shutil
 import subprocess
@@ -135,6 +136,22 @@ def test_every_room_is_on_the_map() -> None:
     rooms = {path.parent.name for path in (ROOT / "src" / "openvcha").glob("*/__init__.py")}
     assert rooms
     assert not [room for room in rooms if f"| `{room}` |" not in text]
+
+
+def test_every_package_has_its_layers() -> None:
+    """A package without a contract could grow a circle; a module outside all layers too."""
+    contracts = configparser.ConfigParser()
+    contracts.read(ROOT / ".importlinter")
+    layers = [found for found in contracts.values() if found.get("type") == "layers"]
+    packages = {
+        ".".join(path.parent.relative_to(ROOT / "src").parts)
+        for path in _tracked()
+        if path.name == "__init__.py" and path.is_relative_to(ROOT / "src")
+    }
+    assert sorted(name for found in layers for name in found["containers"].split()) == sorted(
+        packages
+    )
+    assert all(found["exhaustive"] == "True" for found in layers)
 
 
 def test_the_map_names_only_files_that_exist() -> None:
