@@ -53,7 +53,7 @@ def writable(node: NodeObservation) -> bool:
 
 
 def can_vote(node: NodeObservation) -> bool:
-    """Return whether the node is a voter whose etcd answers."""
+    """Return whether the node is a voter whose etcd responds."""
     return node.voter and node.etcd_answers
 
 

@@ -60,7 +60,7 @@ class NodeReports:
 
     @property
     def connected(self) -> bool:
-        """Return whether the store has answered recently."""
+        """Return whether the store has responded recently."""
         return self._listens(self._monotonic())
 
     async def run(self) -> None:
@@ -90,7 +90,7 @@ class NodeReports:
         return NodeReport(known, max(node.offsets), silent)
 
     def _listens(self, now: float) -> bool:
-        """Return whether the store has answered recently; if not, silence proves nothing."""
+        """Return whether the store has responded recently; if not, silence proves nothing."""
         return self._heard_at is not None and now - self._heard_at <= SILENT_SECONDS
 
     async def _listen(self) -> None:

@@ -27,7 +27,7 @@ class NodeReport:
 
 @dataclass(frozen=True)
 class NodeObservation:
-    """One node: whether it is a voter in etcd, and its Patroni (None: no answer).
+    """One node: whether it is a voter in etcd, and its Patroni (None: no response).
 
     ``unsure``: it has just missed a probe, which proves nothing yet; the rest is its last state.
     """
@@ -41,12 +41,12 @@ class NodeObservation:
 
     @property
     def up(self) -> bool:
-        """Return whether etcd or Patroni of the node answers."""
+        """Return whether etcd or Patroni of the node responds."""
         return self.etcd_answers or self.patroni is not None
 
     @property
     def unknown(self) -> bool:
-        """Return whether its etcd or Patroni has neither answered nor been silent long enough."""
+        """Return whether its etcd or Patroni has neither responded nor been silent long enough."""
         silent = self.patroni is None and self.config.kind is NodeKind.DATA
         return self.unsure and (silent or not self.etcd_answers)
 
@@ -71,7 +71,7 @@ class Observation:
     running: tuple[str, str] | None
     """The running operation and its task id."""
     lags: tuple[Lag, ...] = ()
-    """The lag of each streaming standby; empty when the active did not answer."""
+    """The lag of each streaming standby; empty when the active did not respond."""
     time: datetime | None = None
     """The time of the observation."""
     settings: frozenset[str] = frozenset()
@@ -118,7 +118,7 @@ class Observation:
 
     @property
     def sync_candidate(self) -> NodeObservation | None:
-        """Return the data node that answers and that ``/sync`` names beside the leader."""
+        """Return the data node that responds and that ``/sync`` names beside the leader."""
         names = self.sync.standbys if self.sync.leader == self.leader else frozenset()
         able = (n for n in self.nodes if n.config.kind is NodeKind.DATA and n.patroni is not None)
         return next((n for n in able if n.config.member in names), None)

@@ -196,7 +196,7 @@ class Observer:
     ) -> NodeObservation:
         """Observe one node, and no other node that now has its address.
 
-        An etcd that answered a request of this observation, which began at ``since``, is not
+        An etcd that responded to a request of this observation, which began at ``since``, is not
         probed again.
         """
         answers, state = await asyncio.gather(
@@ -204,7 +204,7 @@ class Observer:
             self._patroni_of(node),
         )
         heard = self.node_reports.report_of(node.member)
-        # A node without a vote is not this one: its successor may answer at the same address.
+        # A node without a vote is not this one: its successor may respond at the same address.
         own = voter is not None
         raw = NodeObservation(node, own, own and answers, state, heard)
         off = self._detector.is_doubtful(raw) and await self._off(node)

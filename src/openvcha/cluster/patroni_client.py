@@ -30,7 +30,7 @@ START_SECONDS = 120.0  # PostgreSQL may have to recover from a crash
 
 
 class PatroniUnreachable(Exception):  # noqa: N818 - a state of the world, not a fault of ours
-    """A node's Patroni did not answer; the text says why."""
+    """A node's Patroni did not respond; the text says why."""
 
 
 Settings = Mapping[str, Any]
@@ -145,7 +145,7 @@ class PatroniClient:
         self, method: str, address: str, path: str, body: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         reply = await self._request(method, address, path, body)
-        # /patroni answers 503 with the same body while PostgreSQL is not running.
+        # /patroni returns 503 with the same body while PostgreSQL is not running.
         if reply.status not in {200, 503}:
             raise PatroniUnreachable(f"Patroni at {address}: HTTP {reply.status} on {path}")
         fields = bounded_json.json_object(reply.content)

@@ -26,7 +26,7 @@ GET_MODE = f"{VCHA}.cluster.mode.get"
 Reason = Refusal | None
 
 UNREADY_SECONDS = 15.0
-"""A passive that answers but is not in sync may just be starting, or following a new active."""
+"""A passive that responds but is not in sync may just be starting, or following a new active."""
 
 
 def why_not(operation: str, seen: Observation) -> Reason:
@@ -150,7 +150,7 @@ def _redeploy_passive(seen: Observation) -> Reason:
 
 
 def _unready(seen: Observation, passive: NodeObservation) -> Reason:
-    """Refuse while the passive may still get in sync; a single missed answer is no loss."""
+    """Refuse while the passive may still get in sync; a single missed response is no loss."""
     if passive.unsure:
         return Refusal(
             message("node.unsure", "passive", passive.config.name), Persistence.MOMENTARY

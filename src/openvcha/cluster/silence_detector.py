@@ -30,10 +30,10 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class ProbeHistory:
-    """The recent probes of one target: how many in a row got no answer.
+    """The recent probes of one target: how many in a row got no response.
 
     ``first`` and ``last`` are the times of these probes, in seconds. ``ever``: whether any earlier
-    probe got an answer.
+    probe got a response.
     """
 
     ever: bool = False
@@ -42,7 +42,7 @@ class ProbeHistory:
     last: float = 0.0
 
     def with_probe(self, *, answered: bool, at: float) -> "ProbeHistory":
-        """Return the history with one more probe; an answer or a gap ends the silence."""
+        """Return the history with one more probe; a response or a gap ends the silence."""
         if answered:
             return ProbeHistory(ever=True)
         if not self.missed or self.stale(at):
@@ -50,7 +50,7 @@ class ProbeHistory:
         return replace(self, missed=self.missed + 1, last=at)
 
     def stale(self, at: float) -> bool:
-        """Return whether the last probe is so old that missed answers prove nothing."""
+        """Return whether the last probe is so old that missed responses prove nothing."""
         return at - self.last > MAX_GAP_SECONDS
 
     @classmethod
@@ -78,7 +78,7 @@ class SilenceDetector:
         self._unready: tuple[str, float] | None = None
 
     def is_doubtful(self, raw: NodeObservation) -> bool:
-        """Return whether no part of a node answers, but its silence is not certain yet."""
+        """Return whether no part of a node responds, but its silence is not certain yet."""
         history = self._etcd.get(raw.config.member, ProbeHistory())
         sure = verdict(history) is Verdict.SILENT and not history.stale(self._monotonic())
         return not raw.up and not sure
@@ -86,8 +86,8 @@ class SilenceDetector:
     def debounce(self, raw: NodeObservation, *, off: bool) -> NodeObservation:
         """Return the node's state after this probe; ``off``: it is certainly powered off.
 
-        Until its silence is certain, the node keeps the state of its last answer and is marked as
-        unsure. A node that has never answered has no such state to keep.
+        Until its silence is certain, the node keeps the state of its last response and is marked as
+        unsure. A node that has never responded has no such state to keep.
         """
         member, now = raw.config.member, self._monotonic()
         if off:

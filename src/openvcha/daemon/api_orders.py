@@ -94,7 +94,7 @@ def _truncate_names(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class ApiLink:
-    """The service's end, which tells the API when to serve while ``run`` runs.
+    """The service's end of the socket, which orders the API to serve or to stop while ``run`` runs.
 
     ``orders`` returns what to send, given whether the API should serve. Each report passes the
     reasons why the API's jobs fail to ``on_failures``. Only the API that connected last gets

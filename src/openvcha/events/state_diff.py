@@ -33,7 +33,7 @@ class EventDraft(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeSnapshot(msgspec.Struct, frozen=True):
-    """A node with its name for people; ``up``: it is a voter, and answers."""
+    """A node with its name for people; ``up``: it is a voter, and responds."""
 
     name: str
     up: bool
@@ -79,7 +79,7 @@ def confirmed(
 ) -> ClusterSnapshot:
     """Return the state that two successive observations agree on, else the reported one.
 
-    One late answer does not mean that a node is lost. While no node is active, the last active is
+    One late response does not mean that a node is lost. While no node is active, the last active is
     kept; a warning stays the same while its numbers change. Without ``told``, ``now`` is returned.
     """
     if told is None:

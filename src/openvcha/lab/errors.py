@@ -1,4 +1,4 @@
-"""Errors of a lab that a command tells from others by its exit code."""
+"""Errors of a lab that a command distinguishes by its exit code."""
 
 from openvcha.client.errors import CommandError
 

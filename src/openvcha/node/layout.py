@@ -86,7 +86,7 @@ class Layout:
 
     @property
     def api_socket(self) -> Path:
-        """The socket over which the service tells the API when to serve."""
+        """The socket over which the service orders the API to serve or to stop."""
         return self.run / "api.sock"
 
     @property

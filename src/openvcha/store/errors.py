@@ -12,7 +12,7 @@ class StoreError(Exception):
 
 
 class StoreUnavailable(StoreError):  # noqa: N818 - a condition, not a defect
-    """No endpoint answered with a quorum before the deadline; the text says why."""
+    """No endpoint responded with a quorum before the deadline; the text says why."""
 
 
 class StoreFull(StoreUnavailable):

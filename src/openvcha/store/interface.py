@@ -303,6 +303,6 @@ class Membership(Protocol):
     ) -> bool:
         """Return whether an endpoint reports a quorum within ``timeout`` seconds.
 
-        An endpoint that has answered a request sent after ``since`` (the loop's time) with a quorum
-        is not asked again.
+        An endpoint that has served a request sent after ``since`` (the loop's time) with a quorum
+        is not queried again.
         """

@@ -32,7 +32,7 @@ class LeaseLock:
 
     ``lost`` is set as soon as another process may hold the key: the lease was not renewed in
     time, the key was deleted or recreated, or it was released. A suspended process learns this
-    late: so give each write that needs the lock ``guard`` as a condition.
+    late: so make ``guard`` a condition of each write that needs the lock.
     """
 
     def __init__(self, store: Store, key: str, lease: int, revision: int, ttl: int) -> None:

@@ -1,4 +1,4 @@
-"""A store that answers frequent reads from memory while its copy is proven fresh.
+"""A store that serves frequent reads from memory while its copy is proven fresh.
 
 A watch on all keys of the cluster feeds a copy of some of them, so the copy reflects every write
 up to some revision. A quorum read returns the store's current revision: once the copy has reached

@@ -1,7 +1,7 @@
 """Space of the store: how full its members are, and how to reclaim it, one member at a time.
 
 etcd compacts its history hourly, but the database file of a member keeps its size, which counts
-against the quota, until the member is defragmented. Meanwhile the member does not answer. So a
+against the quota, until the member is defragmented. Meanwhile the member does not respond. So a
 member is defragmented only if it is worthwhile and all members are up, one at a time, the leader
 last. A full store refuses writes in any case: then it is always done.
 """
@@ -47,7 +47,7 @@ class SpaceStore(Protocol):
         """Compact the history before ``revision``."""
 
     async def defragment(self, endpoint: str) -> None:
-        """Defragment a member's database; it does not answer meanwhile."""
+        """Defragment a member's database; it does not respond meanwhile."""
 
     async def members_without_space(self) -> frozenset[int]:
         """Return the ids of the members with a NOSPACE alarm."""
@@ -61,7 +61,7 @@ class SpaceStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MemberSpace:
-    """A member that answers: the size of its database, and the bytes in use.
+    """A member that responds: the size of its database, and the bytes in use.
 
     A member that is not ``ours``, a witness, receives no account, so it cannot be defragmented.
     """

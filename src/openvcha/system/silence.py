@@ -10,7 +10,7 @@ MIN_PROBES = 6
 
 @dataclass(frozen=True)
 class Silence:
-    """Consecutive probes without an answer: start of the first, end of the last, in seconds."""
+    """Consecutive probes without a response: start of the first, end of the last, in seconds."""
 
     since: float
     last: float

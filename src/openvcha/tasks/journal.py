@@ -233,7 +233,7 @@ class Journal:
         return f"{uuid.UUID(bytes=self._random(16), version=4)}:{self._instance}"
 
     async def _insert(self, record: TaskRecord, guards: Sequence[Compare]) -> None:
-        """Insert once, even if the store's answer is lost: the id identifies the task."""
+        """Insert once, even if the store's response is lost: the id identifies the task."""
         for remaining in reversed(range(CREATE_TRIES)):
             try:
                 return await self._try_insert(record, guards)

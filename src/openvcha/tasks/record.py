@@ -80,8 +80,8 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``operation`` is the name on the wire (``redeploy$task``). ``started`` names the steps whose
     action has begun and was not undone, in order. ``cancelable`` is what a caller sees now;
-    ``may_cancel`` is whether the operation permits it at all. ``leftovers`` tells people what a
-    task has left behind although it succeeded.
+    ``may_cancel`` is whether the operation permits it at all. ``leftovers`` says what a task has
+    left behind although it succeeded.
     """
 
     id: str

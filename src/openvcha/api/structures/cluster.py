@@ -112,7 +112,7 @@ class NodeRuntimeInfo(Structure):
 
 
 class NodeInfo(Structure):
-    """A data node; `runtime` tells whether it is the active or the passive."""
+    """A data node; `runtime` shows whether it is the active or the passive."""
 
     vapi: ClassVar[str] = "com.vmware.vcenter.vcha.cluster.node_info"
 

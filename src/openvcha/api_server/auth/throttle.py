@@ -22,7 +22,7 @@ MAX_DELAY: Final = timedelta(minutes=5)
 FORGOTTEN_AFTER: Final = timedelta(hours=1)
 MAX_SOURCES: Final = 512
 NAME_BUCKETS_PER_SOURCE: Final = 32
-"""Counters shared by all names that a source tries: more names do not give more attempts."""
+"""Counters shared by all names that a source tries: more names do not allow more attempts."""
 MAX_KNOWN_SOURCES: Final = 1024
 MAX_KNOWN_SOURCES_PER_USER: Final = 16
 NEVER: Final = datetime.min.replace(tzinfo=UTC)

@@ -33,7 +33,7 @@ from openvcha.system.rmtree_errors import FULL_PATH_ERRORS
 
 @dataclass(frozen=True)
 class HostProbe:
-    """The queries to this machine: answering addresses, disk space, new identifiers."""
+    """The queries to this machine: addresses that respond, disk space, new identifiers."""
 
     answers: Callable[[str], bool] = address_answers
     disk_usage: DiskUsage = shutil.disk_usage
@@ -189,7 +189,7 @@ class LocalInfrastructure:
             return True
         owner = inventory.vm_by_address(address)
         if owner is not None and await self._power.is_on(Path(owner.directory)):
-            # The VM itself answers at the address, and is to be ignored.
+            # The VM itself responds at the address, and is to be ignored.
             return False
         return await asyncio.to_thread(self._machine.answers, address)
 

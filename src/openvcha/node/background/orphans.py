@@ -64,7 +64,7 @@ class OrphanReaper:
     async def look(self) -> None:
         """Kill the processes that the last look found too; skip those that have exited since."""
         if self._postmaster is not None and is_alive(self._postmaster):
-            # A live postmaster has no orphans. The kernel answers at once; the data disk may not.
+            # A live postmaster has no orphans. The kernel responds at once; the data disk may not.
             self._seen = frozenset()
             return
         found, self._postmaster = await asyncio.to_thread(self._look_at_data)

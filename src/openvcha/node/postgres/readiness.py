@@ -1,6 +1,6 @@
 """Whether a PostgreSQL server accepts connections, by the first message of a login.
 
-libpq's own ping holds Python's lock until the server answers: a silent server would stop the whole
+libpq's own ping holds Python's lock until the server responds: a silent server would stop the whole
 program for seconds.
 """
 
@@ -9,7 +9,7 @@ import struct
 
 PROTOCOL = 3 << 16
 USER = "openvcha"
-"""The server may refuse the role: that is an answer."""
+"""The server may refuse the role: that is a response."""
 ERROR, STARTING = b"E", b"57P03"
 """The message type of an error, and ``cannot_connect_now``: starting, stopping or in recovery."""
 MAX_BYTES = 1 << 16
@@ -18,7 +18,7 @@ MAX_BYTES = 1 << 16
 async def accepts_connections(host: str, port: int, seconds: float) -> bool:
     """Return whether a server accepts connections, even if it refuses this one.
 
-    It does not while it starts or stops. A server that has not answered after ``seconds`` does not.
+    It does not while it starts or stops. One that has not responded after ``seconds`` does not.
     """
     try:
         async with asyncio.timeout(seconds):

@@ -66,7 +66,7 @@ class Commit(Step):
         """Do nothing: a committed node stays."""
 
     async def _delete_old(self, ctx: TaskContext) -> None:
-        """Delete the old node's VM, or tell that it is left: the new node counts in any case."""
+        """Delete the old node's VM, or report that it is left: the new node counts in any case."""
         left: tuple[LocalizableMessage, ...] = ()
         vm = str(ctx.state.get("old_vm") or "")
         try:
@@ -84,7 +84,7 @@ class Commit(Step):
         return _old(ctx) or vm_id
 
     async def _is_gone(self, ctx: TaskContext) -> bool:
-        """Return whether the old VM is gone; False also if that is unknown: ``act`` tells why."""
+        """Return whether the old VM is gone; False also if that is unknown: ``act`` reports why."""
         try:
             return await self._remains(ctx) is None
         except (ApiError, OSError):

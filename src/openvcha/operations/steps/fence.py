@@ -50,7 +50,7 @@ class Fence(Step):
         await record_required_votes(self._services, ctx)
         seconds = FENCE_SECONDS if old.vm else SILENT_SECONDS
         await wait_until(ctx, lambda: self._press(ctx, old), seconds, fraction=0.5)
-        # From now on its successor may answer at its address.
+        # From now on its successor may respond at its address.
         await ctx.remember(**{SILENT: True})
 
     async def undo(self, ctx: TaskContext) -> None:

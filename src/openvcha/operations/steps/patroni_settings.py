@@ -14,7 +14,7 @@ PROTECT_SECONDS = 30.0
 async def configure(
     services: Services, wanted: patroni_client.Settings, waiting: LocalizableMessage
 ) -> None:
-    """Apply settings to our own Patroni. Raises TemporaryFailure when it does not answer."""
+    """Apply settings to our own Patroni. Raises TemporaryFailure when it does not respond."""
     found = await mode_settings.record(services.store).get() or {}
     if all(found.get(name) == value for name, value in wanted.items()):
         return

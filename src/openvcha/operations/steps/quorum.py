@@ -25,7 +25,7 @@ async def remove_voter(
 ) -> None:
     """Remove a member, and check that the others know it is gone (``name`` is for people).
 
-    The removed member itself may have answered the request. If it stopped before another member
+    The removed member itself may have responded to the request. If it stopped before another member
     learned of the removal, the others would wait for a vote that never comes. A witness's account
     is deleted first: a resumed task skips a member that has no vote.
     Finds the member as ``membership.find_member`` does. Raises TemporaryFailure.
@@ -51,7 +51,7 @@ class SilenceWatch:
     async def unmet(self, node: NodeConfig) -> LocalizableMessage | None:
         """Probe, and return what is missing; None once it has been silent long enough."""
         began = asyncio.get_running_loop().time()
-        # Removed first: a probe that fails, or gets an answer, discards the history.
+        # Removed first: a probe that fails, or gets a response, discards the history.
         before = self._silent.pop(node.member, None)
         if await self._answers(node):
             return message("fence.still.answers", node.name, node.ha_address)
@@ -62,7 +62,7 @@ class SilenceWatch:
         return message("fence.silence", node.name, node.ha_address, f"{SILENCE_SECONDS:g}")
 
     async def _answers(self, node: NodeConfig) -> bool:
-        """Return whether its etcd or its Patroni answers, or the store has its member key."""
+        """Return whether its etcd or its Patroni responds, or the store has its member key."""
         endpoint = url(node.ha_address, self._services.identity.ports.etcd_client)
         if await self._services.store.healthy(endpoint, PROBE_SECONDS):
             return True

@@ -27,7 +27,7 @@ from openvcha.tasks.steps import TaskContext
 OWN_SECONDS = 60.0
 """How long our own node may take: without its copy, no vote is changed."""
 OTHERS_SECONDS = 10.0
-"""How long other voters that answer may take; a silent one would power on no VM anyway."""
+"""How long other voters that respond may take; a silent one would power on no VM anyway."""
 PROBE_SECONDS = 1.0
 
 
@@ -116,7 +116,7 @@ async def _known(services: Services) -> KeyValue | None:
 async def _awaited(
     services: Services, missing: dict[Member, bytes], patience: float
 ) -> LocalizableMessage | None:
-    """Return which nodes to wait for: our own, and for some time others that answer.
+    """Return which nodes to wait for: our own, and for some time others that respond.
 
     ``missing`` has what each of them reports instead.
     """

@@ -89,7 +89,7 @@ class AwaitStreaming(Step):
         return message("progress.join.start.failed", name, told.reason)
 
     async def _streams(self, node: NewNode) -> bool:
-        """Return whether the node streams. The active knows: a starting standby answers late."""
+        """Return whether the node streams. The active knows: a starting standby responds late."""
         services = self._services
         try:
             active = await services.patroni.node(services.identity.ha_address)

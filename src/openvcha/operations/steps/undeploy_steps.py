@@ -328,14 +328,14 @@ class ReduceCluster(_UndeployStep):
             await self._delete(ctx, leaving)
 
     async def _may_be_left(self, ctx: TaskContext) -> bool:
-        """Return whether a VM is left; True also if that is unknown: ``act`` tells why."""
+        """Return whether a VM is left; True also if that is unknown: ``act`` reports why."""
         try:
             return bool(await self._vms(ctx))
         except (ApiError, OSError):
             return True
 
     async def _delete(self, ctx: TaskContext, leaving: LeavingNodes) -> None:
-        """Delete the VMs, or tell which are left: the cluster is dissolved in any case."""
+        """Delete the VMs, or report which are left: the cluster is dissolved in any case."""
         left = [await self._delete_one(ctx, node) for node in leaving.nodes]
         await ctx.leave(*filter(None, left))
 

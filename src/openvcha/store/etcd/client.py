@@ -38,7 +38,7 @@ MEMBERS = Request("/v3/cluster/member/list", {}, wire.members)
 class Etcd:
     """A client of the whole cluster: Store and Membership. Use it as an async context manager.
 
-    ``endpoints`` are client URLs; each request goes to the one that answered last, and to the
+    ``endpoints`` are client URLs; each request goes to the one that responded last, and to the
     next when it fails, until ``timeout`` (seconds) has passed. ``tls`` returns the context
     with the client certificate. A watch trusts a quiet endpoint for ``silence`` seconds.
     ``account`` returns the current account, for when the store requires one.
@@ -140,7 +140,7 @@ class Etcd:
         return await self._gateway.write(Request("/v3/kv/txn", body, wire.result))
 
     async def compact(self, revision: int) -> None:
-        """Compact the history before ``revision``; the member that answers does so at once."""
+        """Compact the history before ``revision``; the member that responds does so at once."""
         body = {"revision": revision, "physical": True}
         await self._gateway.write(Request("/v3/kv/compaction", body, wire.nothing))
 
@@ -167,7 +167,7 @@ class Etcd:
 
     async def members(self, *, local: bool = False) -> list[Member]:
         """Return the members; with ``local`` as one endpoint remembers them, without a quorum."""
-        # Etcd answers this from memory (3.4 always): hence `fresh`.
+        # Etcd serves this from memory (3.4 always): hence `fresh`.
         return await self._gateway.read(MEMBERS, fresh=not local)
 
     async def get_many_and_members(
@@ -245,7 +245,7 @@ class Etcd:
     async def defragment(self, endpoint: str) -> None:
         """Defragment the database of the member at ``endpoint``.
 
-        The member does not answer meanwhile.
+        The member does not respond meanwhile.
         """
         question = Request("/v3/maintenance/defragment", {}, wire.nothing)
         await self._gateway.request_from(endpoint, question, DEFRAGMENT_SECONDS)
@@ -273,9 +273,9 @@ class Etcd:
     ) -> bool:
         """Return whether a member reports a quorum within ``timeout`` seconds.
 
-        It receives no account: whoever answers there may be an attacker, who can also lie. An
-        endpoint that has answered a request sent after ``since`` (the loop's time) with a quorum is
-        not asked again.
+        It receives no account: whoever responds there may be an attacker, who can also lie. An
+        endpoint that has served a request sent after ``since`` (the loop's time) with a quorum is
+        not queried again.
         """
         if since is not None and self._gateway.had_quorum_since(endpoint, since):
             return True

@@ -1,4 +1,4 @@
-"""Requests to the first endpoint that answers: the order of endpoints, and how failures count."""
+"""Requests to the first endpoint that responds: the order of endpoints, and how failures count."""
 
 import asyncio
 import math
@@ -52,9 +52,9 @@ READ_SECONDS = 2.0
 AUTHENTICATE = "/v3/auth/authenticate"
 QUORUM_READ = Request("/v3/kv/range", {"key": wire.text("/"), "count_only": True}, wire.nothing)
 QUORUM = frozenset({"/v3/kv/range", "/v3/kv/txn"})
-"""All reads here are linearizable: a member cannot answer them alone."""
+"""All reads here are linearizable: a member cannot serve them alone."""
 MAX_KNOWN = 64
-"""Endpoints whose last quorum answer is remembered."""
+"""Endpoints whose last quorum response is remembered."""
 MAX_BYTES = 32 << 20
 """Limit of a response, or of a line of a watch. All our data is far smaller, even in base64."""
 MAX_PAGE_BYTES = 1 << 16
@@ -113,7 +113,7 @@ class Gateway:
     async def read(self, request: Request[T], *, fresh: bool = False) -> T:
         """Send an idempotent request, and retry until the deadline. Raises StoreUnavailable.
 
-        ``fresh`` first makes the endpoint catch up with the quorum, for a request that it answers
+        ``fresh`` first makes the endpoint catch up with the quorum, for a request that it serves
         from memory.
         """
         if fresh:
@@ -138,7 +138,7 @@ class Gateway:
 
     @property
     def _share(self) -> float:
-        """Return the seconds that one endpoint gets to answer."""
+        """Return the seconds that one endpoint gets to respond."""
         return min(READ_SECONDS, self.timeout / len(self._endpoints))
 
     async def write(self, request: Request[T]) -> T:
@@ -168,7 +168,7 @@ class Gateway:
         return reply.content
 
     def had_quorum_since(self, endpoint: str, since: float) -> bool:
-        """Return whether an endpoint answered a request sent after ``since`` with a quorum."""
+        """Return whether an endpoint responded to a request sent after ``since`` with a quorum."""
         return self._in_touch.get(endpoint, -math.inf) >= since
 
     @property
@@ -223,7 +223,7 @@ class Gateway:
     async def _until_deadline(self, ask: Callable[[str, float], Awaitable[T]]) -> T:
         clock = asyncio.get_running_loop().time
         deadline = clock() + self.timeout
-        # A later attempt could not wait for its answer and would only leave an unknown outcome.
+        # A later attempt could not wait for its response and would only leave an unknown outcome.
         last_start = deadline - min(MAX_PAUSE, self.timeout / 4)
         pause = INITIAL_PAUSE
         refusals: dict[str, StoreUnavailable] = {}

@@ -2,7 +2,7 @@
 
 A response stream can fall silent without ending: a frozen member, a cut network, or a member that
 lost its quorum and so receives no writes. After some silence, the same endpoint must therefore
-answer a quorum read, unless it has answered one within half of that time: each request of the
+serve a quorum read, unless it has served one within half of that time: each request of the
 process counts. A stream that stays quiet is also reopened from time to time, which loses no event.
 """
 
@@ -140,7 +140,7 @@ def _ended(answer: Json) -> StoreError:
         return Compacted(compacted)
     said = reply_forms.shown(answer.get("cancel_reason")) or "no reason"
     reason = f"the watch was canceled: {said}"
-    # Etcd 3.5 gives the same reason for an invalid token and for a key without permission.
+    # Etcd 3.5 returns the same reason for an invalid token and for a key without permission.
     refused = isinstance(
         wire.error(503, {"message": reason}), AuthenticationFailed | PermissionDenied
     )

@@ -24,7 +24,7 @@ class SealedEtcd(RolledStore):
     """Store and Membership over an etcd client. Use it as an async context manager.
 
     Without ``trusted`` the endpoints stay those of the client. ``mirror`` is a store over the
-    client that answers some reads from memory; its answers are verified like the client's.
+    client that serves some reads from memory; these are verified like the client's.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class SealedEtcd(RolledStore):
         """Use the configured voters that hold data, and return the endpoints.
 
         The URLs that members announce are ignored: a member may announce anything. If no endpoint
-        answers, use those that other programs of the node have kept meanwhile.
+        responds, use those that other programs of the node have kept meanwhile.
         """
         if self._trusted is None:
             return self.endpoints

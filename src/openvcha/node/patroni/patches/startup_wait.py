@@ -31,7 +31,7 @@ def install() -> None:
 
 
 def wait_for_startup(self: Any, timeout: float = 0) -> bool | None:
-    """Wait until PostgreSQL has started (True) or failed (False); None if told to stop."""
+    """Wait until PostgreSQL has started (True) or failed (False); None if ordered to stop."""
     while not self.check_startup_state_changed():
         if self.cancellable.is_cancelled or (timeout and self.time_in_state() > timeout):
             return None
