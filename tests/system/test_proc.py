@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from openvcha.system.proc import boot_id, read_stat
+from openvcha.system import proc as module
+from openvcha.system.proc import boot_id, read_stat, read_uid
 
 
 def test_a_process_is_read() -> None:
@@ -45,6 +46,24 @@ def test_a_name_forges_nothing(tmp_path: Path, name: str) -> None:
     assert found
     # The numbers are those of the fields in the manual, proc_pid_stat(5).
     assert found == (name, "T", 4, 5, 6, 14, 15, 22)
+
+
+def test_a_process_has_its_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An account that the user namespace does not map looks like ours, and has none."""
+    assert read_uid(os.getpid()) == os.geteuid()
+    (tmp_path / "7").mkdir()
+    owner = tmp_path.stat().st_uid
+    for error in (PermissionError, ProcessLookupError):
+
+        def deny(*_: object, error: type[OSError] = error) -> None:
+            raise error
+
+        monkeypatch.setattr(os, "kill", deny)
+        assert read_uid(7, tmp_path) == owner
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "UNMAPPED_UID", owner)
+            assert read_uid(7, tmp_path) is None
+    assert read_uid(8, tmp_path) is None
 
 
 def test_the_id_of_the_boot_is_read(tmp_path: Path) -> None:

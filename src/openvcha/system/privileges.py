@@ -96,7 +96,7 @@ def drop_root(argv: Sequence[str], directory: Path | None = None) -> None:
         account = pwd.getpwnam(method.name)
         become = partial(_become, account.pw_uid, account.pw_gid, account.pw_dir)
         exec_detached(argv, become)
-    exec_detached([*_unshare(), *argv], lambda: None)
+    exec_detached([*unshare_command(), *argv], lambda: None)
 
 
 def act_as_controller(argv: Sequence[str], path: Path, *, may_be_missing: bool = False) -> None:
@@ -161,7 +161,7 @@ def account_works(name: str) -> bool:
 def namespace_works() -> bool:
     """Return whether the kernel permits a user namespace in which a node can run."""
     return shutil.which("unshare") is not None and _succeeds(
-        [*_unshare(), sys.executable, "-c", "import openvcha"]
+        [*unshare_command(), sys.executable, "-c", "import openvcha"]
     )
 
 
@@ -187,7 +187,8 @@ def _succeeds(command: Sequence[str], **who: object) -> bool:
     return bool(result.returncode == 0)
 
 
-def _unshare() -> list[str]:
+def unshare_command() -> list[str]:
+    """Return the start of a command line whose rest runs as ``nobody`` in a user namespace."""
     program = shutil.which("unshare") or "unshare"
     return [
         program,

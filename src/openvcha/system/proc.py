@@ -1,5 +1,6 @@
-"""Reading /proc: PID/stat (proc_pid_stat(5)) and the id of the boot."""
+"""Reading /proc: PID/stat (proc_pid_stat(5)), the account of a process, and the id of the boot."""
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,6 +8,10 @@ PROC = Path("/proc")
 
 ENDED = frozenset("ZX")
 """The states of an ended process: zombie or dead."""
+
+
+UNMAPPED_UID = 65534
+"""What /proc shows for every account that our user namespace does not map."""
 
 
 class Stat(NamedTuple):
@@ -41,6 +46,19 @@ def read_stat(pid: int, proc: Path = PROC) -> Stat | None:
         state.decode(),
         *(int(numbers[at]) for at in (0, 1, 2, 10, 11, 18)),
     )
+
+
+def read_uid(pid: int, proc: Path = PROC) -> int | None:
+    """Return the effective uid of a process; None if it has exited, or is hidden or unmapped."""
+    try:
+        uid = (proc / str(pid)).stat().st_uid
+        if uid == UNMAPPED_UID:
+            # In a user namespace our own account may have this uid too; the kernel tells them
+            # apart: of another account, we may not signal a process.
+            os.kill(pid, 0)
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+    return uid
 
 
 def boot_id(proc: Path = PROC) -> str:

@@ -1,5 +1,6 @@
 """Which processes belong to a node, according to /proc."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -16,16 +17,21 @@ from openvcha.node.process.process_tree import (
     NodeProcesses,
     Process,
     ancestors,
+    find_tree,
     is_alive,
+    kill_tree,
     members,
     names_node,
     node_run,
+    node_uid,
     read_process,
     read_table,
     send,
 )
+from openvcha.node.process.status import NodeStatus, save_status
 from openvcha.node.supervisor.plan import api_part, reaper_part, service_part
 
+LATEST = 30.0
 HERE = Path("/srv/node-a")
 ELSEWHERE = Path("/srv/node-ab")
 IDENTITY = Identity(
@@ -131,16 +137,93 @@ def test_the_process_table_has_us() -> None:
     assert own.argv
 
 
+def process_of(directory: Path, pid: int, uid: int | None) -> Process:
+    return Process(pid, 1, 0, ("python3", "-m", "openvcha", "node", "run", str(directory)), uid)
+
+
+@pytest.mark.parametrize("uid", [None, os.geteuid() + 1])
+def test_processes_of_other_accounts_do_not_belong(tmp_path: Path, uid: int | None) -> None:
+    """Neither what names the node, nor a descendant, nor what the node's own status names."""
+    own = os.geteuid()
+    status = NodeStatus(member="a", kind="data", pid=15, started=0)
+    save_status_in(tmp_path, status)
+    table = {
+        11: process_of(tmp_path, 11, own),
+        12: Process(12, 11, 0, ("sleep",), uid),
+        13: process_of(tmp_path, 13, uid),
+        14: Process(14, 13, 0, ("sleep",), uid),
+        15: Process(15, 1, 0, ("sleep",), uid),
+    }
+    assert [process.pid for process in find_tree(tmp_path, table)] == [11]
+
+
+def save_status_in(directory: Path, status: NodeStatus) -> None:
+    Layout(directory).run.mkdir()
+    save_status(directory, status)
+
+
+def test_root_acts_on_the_processes_of_the_owner(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Everyone else acts on its own; a directory that is gone has the owner of its parent."""
+    owner = tmp_path.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert node_uid(tmp_path) == node_uid(tmp_path / "gone" / "node") == owner
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    assert node_uid(tmp_path) == owner + 1
+
+
+def test_a_denied_signal_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no error: the others must still get theirs."""
+
+    def deny(*_: object) -> None:
+        raise PermissionError
+
+    own = read_process(os.getpid())
+    assert own
+    monkeypatch.setattr(signal, "pidfd_send_signal", deny)
+    assert not send(own, signal.SIGTERM)
+
+
+def test_hidden_processes_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """/proc may be mounted so that it hides the files of other accounts' processes."""
+
+    def deny(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("openvcha.node.process.process_tree.read_stat", deny)
+    assert read_table() == {}
+
+
+def test_what_was_frozen_is_killed_even_if_the_search_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A frozen PostgreSQL would block everything that waits for it."""
+    argv = ["postgres", "-c", "read _", "-D", str(tmp_path / "pgdata")]
+    read = iter([read_table])
+
+    def fail() -> dict[int, Process]:
+        for each in read:
+            return each()
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with subprocess.Popen(argv, executable="/bin/sh", stdin=subprocess.PIPE) as frozen:
+        monkeypatch.setattr("openvcha.node.process.process_tree.read_table", fail)
+        with pytest.raises(OSError, match="too many open files"):
+            kill_tree(tmp_path)
+        assert frozen.wait(LATEST) == -signal.SIGKILL
+
+
 def test_one_walk_finds_the_processes_of_several_nodes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Each gets its own, in the order given, and /proc is read once."""
     directories = [tmp_path / "one", tmp_path / "two", tmp_path / "none"]
     table = {
-        pid: Process(pid, 1, 0, ("python3", "-m", "openvcha", "node", "run", str(directory)))
+        pid: process_of(directory, pid, os.geteuid())
         for pid, directory in ((11, directories[0]), (12, directories[1]))
     }
-    table[13] = Process(13, 12, 0, ("sleep",))
+    table[13] = Process(13, 12, 0, ("sleep",), os.geteuid())
     walks: list[object] = []
 
     def read() -> dict[int, Process]:

@@ -1,12 +1,16 @@
 """Finding and killing the processes of a node, from outside.
 
-A node may run in another user namespace, where /proc shows only `stat` and `cmdline`. So a process
-belongs to a node if its command line, or that of an ancestor, names the node. PostgreSQL's backends
-do not name it; if their postmaster is dead, they are recognized by their working directory, if
-/proc shows it.
+A node may run in another user namespace, where /proc shows only `stat`, `cmdline` and the owner. So
+a process belongs to a node if its command line, or that of an ancestor, names the node.
+PostgreSQL's backends do not name it; if their postmaster is dead, they are recognized by their
+working directory, if /proc shows it.
+
+Any account can start a program with any command line. So only processes of the node's own account
+count (`node_uid`).
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import re
@@ -17,7 +21,7 @@ from pathlib import Path
 
 from openvcha.node.layout import Layout
 from openvcha.node.process.status import load_status
-from openvcha.system.proc import PROC, read_stat
+from openvcha.system.proc import PROC, read_stat, read_uid
 from openvcha.system.terminal import WAITS
 
 PATRONI = "openvcha.node.patroni.launcher"
@@ -33,12 +37,16 @@ class StillAlive(Exception):  # noqa: N818 - named after the outcome
 
 @dataclasses.dataclass(frozen=True)
 class Process:
-    """One process; `started`, in clock ticks since boot, distinguishes reused pids."""
+    """One process; `started`, in clock ticks since boot, distinguishes reused pids.
+
+    `uid` is that of its account; None if unknown.
+    """
 
     pid: int
     parent: int
     started: int
     argv: tuple[str, ...]
+    uid: int | None = None
 
 
 class NodeProcesses:
@@ -67,13 +75,28 @@ def find_tree(directory: Path, table: Mapping[int, Process] | None = None) -> li
     ``table`` contains all processes, if the caller has just read them.
     """
     table = read_table() if table is None else table
+    uid = node_uid(directory)
+    own = {pid: process for pid, process in table.items() if process.uid == uid}
     return members(
-        table,
+        own,
         directory,
         spared=ancestors(table, os.getpid()),
         also=_recorded(directory),
-        orphans=orphaned(table, working_in(Layout(directory).pgdata)),
+        orphans=orphaned(own, working_in(Layout(directory).pgdata)),
     )
+
+
+def node_uid(directory: Path) -> int:
+    """Return the uid of the account whose processes may belong to the node.
+
+    It is our own, unless we are root: then it is the owner of the directory, or of its nearest
+    parent that exists.
+    """
+    own = os.geteuid()
+    for path in (directory, *directory.parents) if own == 0 else ():
+        with contextlib.suppress(OSError):
+            return path.stat().st_uid
+    return own
 
 
 def kill_tree(
@@ -225,20 +248,20 @@ def read_table(proc: Path = PROC) -> dict[int, Process]:
 
 
 def read_process(pid: int, proc: Path = PROC) -> Process | None:
-    """Return one process; None if it has exited (or is a zombie)."""
-    stat = read_stat(pid, proc)
-    if stat is None or stat.ended:
-        return None
+    """Return one process; None if it has exited (or is a zombie), or is hidden from us."""
     try:
+        stat = read_stat(pid, proc)
+        if stat is None or stat.ended:
+            return None
         command = (proc / str(pid) / "cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     if stat.name == WAITS:
         command = b""  # it has a node's command line, but is not one
     argv = (
         tuple(os.fsdecode(word) for word in command.rstrip(b"\0").split(b"\0")) if command else ()
     )
-    return Process(pid, stat.parent, stat.started, argv)
+    return Process(pid, stat.parent, stat.started, argv, read_uid(pid, proc))
 
 
 def is_alive(process: Process) -> bool:
@@ -248,7 +271,10 @@ def is_alive(process: Process) -> bool:
 
 
 def send(process: Process, number: signal.Signals) -> bool:
-    """Signal this process, never another one with its pid; return whether it existed."""
+    """Signal this process, never another one with its pid; return whether it got the signal.
+
+    It does not if it has exited, or the kernel denies it: it is another account's.
+    """
     try:
         descriptor = os.pidfd_open(process.pid)
     except ProcessLookupError:
@@ -257,7 +283,7 @@ def send(process: Process, number: signal.Signals) -> bool:
         if not is_alive(process):
             return False
         signal.pidfd_send_signal(descriptor, number)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):
         return False
     finally:
         os.close(descriptor)
@@ -267,10 +293,17 @@ def send(process: Process, number: signal.Signals) -> bool:
 def _freeze(directory: Path, which: Callable[[Process], bool]) -> list[Process]:
     # Frozen processes do not fork, so in the end the list is complete.
     frozen: dict[int, Process] = {}
-    while fresh := [p for p in find_tree(directory) if p.pid not in frozen and which(p)]:
-        for process in fresh:
-            send(process, signal.SIGSTOP)
-            frozen[process.pid] = process
+    try:
+        while fresh := [p for p in find_tree(directory) if p.pid not in frozen and which(p)]:
+            for process in fresh:
+                frozen[process.pid] = process
+                send(process, signal.SIGSTOP)
+    except BaseException:
+        # An incomplete list is no reason to leave the processes in it frozen.
+        for process in frozen.values():
+            with contextlib.suppress(OSError):
+                send(process, signal.SIGKILL)
+        raise
     return list(frozen.values())
 
 
