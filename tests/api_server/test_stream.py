@@ -15,7 +15,7 @@ from tests.support.edge import ADMINISTRATOR, NOBODY, READER, STOP_SECONDS, Serv
 from openvcha.api.messages import message
 from openvcha.api.structures import EventSeverity
 from openvcha.api_server import stream
-from openvcha.api_server.auth.names_and_roles import Role
+from openvcha.api_server.auth.names_and_roles import UserRole
 from openvcha.events.state_diff import EventDraft
 from openvcha.store.errors import StoreUnavailable
 
@@ -157,7 +157,7 @@ async def test_it_ends_when_the_session_or_the_privilege_is_gone(
             case "log out":
                 await served.edge.client.delete("/api/session", headers=headers)
             case "role":
-                await served.edge.users.set_role(READER, Role.NO_ACCESS)
+                await served.edge.users.set_role(READER, UserRole.NO_ACCESS)
             case "user":
                 await served.edge.users.remove(READER)
         assert await rest_of(lines) == []

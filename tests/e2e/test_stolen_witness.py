@@ -22,7 +22,7 @@ from tests.support.lab.writer import Writer
 from tests.support.simulated.fake_store import posing_as
 
 from openvcha.api.secret import Secret
-from openvcha.api_server.auth.names_and_roles import Role
+from openvcha.api_server.auth.names_and_roles import UserRole
 from openvcha.api_server.auth.passwords import Passwords
 from openvcha.api_server.auth.sessions import SessionRecord, token_hash
 from openvcha.api_server.auth.users import User
@@ -90,7 +90,7 @@ async def thief(running: RunningLab) -> AsyncIterator[Thief]:
 
 def user(name: str) -> User:
     known = Passwords()._hasher.hash(PASSWORD)
-    return User(name=name, role=Role.ADMINISTRATOR, password_hash=known, generation="g")
+    return User(name=name, role=UserRole.ADMINISTRATOR, password_hash=known, generation="g")
 
 
 async def adds_an_administrator(thief: Thief) -> str:

@@ -21,7 +21,7 @@ from openvcha.infrastructure.inventory import (
     ResourcePool,
 )
 from openvcha.infrastructure.local.infrastructure import HostProbe, LocalInfrastructure
-from openvcha.infrastructure.local.power import Limits
+from openvcha.infrastructure.local.power import PowerTimeouts
 from openvcha.infrastructure.local.processes import DetachedStarter
 
 # The looptime plugin asks for the event loop around plain tests too. Without this, Python 3.11
@@ -66,7 +66,7 @@ async def infrastructure(
         tmp_path / "root",
         processes,
         starter,
-        limits=Limits(poll=0.01, power_on=20),
+        timeouts=PowerTimeouts(poll=0.01, power_on=20),
         # What else runs on this machine is not under test.
         machine=HostProbe(answers=lambda _: False),
     )

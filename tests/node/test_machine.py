@@ -13,17 +13,17 @@ from typer.testing import CliRunner
 
 from openvcha.cli.main import app
 from openvcha.node import engines
-from openvcha.node.doctor import Verdict, doctor
+from openvcha.node.doctor import DoctorVerdict, doctor
 from openvcha.node.engines import EngineMissing, Postgres, find_etcd, find_postgres
 from openvcha.node.identity import save_identity
 from openvcha.node.process.lock import NodeRuns, lock_node
 from openvcha.node.process.logs import RotatingLog, logger, wrap
 from openvcha.node.supervisor.supervisor import Supervisor
 from openvcha.system.privileges import (
-    Account,
     CannotDropRoot,
     DropMethod,
     KeepAccount,
+    SystemAccount,
     UserNamespace,
     choose,
 )
@@ -33,9 +33,9 @@ from openvcha.system.privileges import (
     ("uid", "accounts", "namespaces", "way"),
     [
         (1000, set(), False, KeepAccount()),
-        (0, {"openvcha", "nobody"}, True, Account("openvcha")),
+        (0, {"openvcha", "nobody"}, True, SystemAccount("openvcha")),
         (0, {"nobody"}, True, UserNamespace()),
-        (0, {"nobody"}, False, Account("nobody")),
+        (0, {"nobody"}, False, SystemAccount("nobody")),
     ],
 )
 def test_root_is_given_up_in_the_best_way(
@@ -66,8 +66,8 @@ def test_missing_engines_say_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(EngineMissing, match="install"):
         find_etcd({})
     findings = {finding.subject: finding for finding in doctor({}, lambda: "not root")}
-    assert findings["postgresql"].verdict is Verdict.MISSING
-    assert findings["etcd"].verdict is Verdict.MISSING
+    assert findings["postgresql"].verdict is DoctorVerdict.MISSING
+    assert findings["etcd"].verdict is DoctorVerdict.MISSING
 
 
 @pytest.mark.engines
@@ -101,7 +101,7 @@ def test_some_etcds_are_for_labs_only(
     monkeypatch.setattr(engines, "_version", lambda _: version)
     assert find_etcd({}).version == version
     (shown,) = [one for one in doctor({}, lambda: "not root") if one.subject == "etcd"]
-    assert shown.verdict is (Verdict.LAB_ONLY if reason else Verdict.OK)
+    assert shown.verdict is (DoctorVerdict.LAB_ONLY if reason else DoctorVerdict.OK)
     assert reason in shown.text
     if not reason:
         assert find_etcd({}, lab=False).version == version

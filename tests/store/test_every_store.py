@@ -9,6 +9,7 @@ from openvcha.store.errors import Compacted, LeaseNotFound, StoreError
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.interface import (
     Compare,
+    CompareTarget,
     Delete,
     Event,
     EventType,
@@ -16,7 +17,6 @@ from openvcha.store.interface import (
     Put,
     Relation,
     Store,
-    Target,
     absent,
     created_at,
     present,
@@ -117,21 +117,21 @@ async def test_conditions(store: AnyStore, root: str) -> None:
         unchanged(kv),
         value_is(key, b"m"),
         created_at(key, kv.create_revision),
-        Compare(key, Target.VERSION, 2),
-        Compare(key, Target.LEASE, 0),
-        Compare(key, Target.VALUE, b"n", Relation.LESS),
-        Compare(key, Target.MOD, kv.create_revision, Relation.GREATER),
-        Compare(none, Target.VERSION, 0),
+        Compare(key, CompareTarget.VERSION, 2),
+        Compare(key, CompareTarget.LEASE, 0),
+        Compare(key, CompareTarget.VALUE, b"n", Relation.LESS),
+        Compare(key, CompareTarget.MOD, kv.create_revision, Relation.GREATER),
+        Compare(none, CompareTarget.VERSION, 0),
     ]
     failing = [
         absent(key),
         present(none),
         value_is(key, b"x"),
         value_is(none, b""),
-        Compare(none, Target.VALUE, b"x", Relation.NOT_EQUAL),
+        Compare(none, CompareTarget.VALUE, b"x", Relation.NOT_EQUAL),
         created_at(key, kv.mod_revision),
-        Compare(key, Target.VALUE, b"m", Relation.NOT_EQUAL),
-        Compare(key, Target.MOD, kv.mod_revision, Relation.LESS),
+        Compare(key, CompareTarget.VALUE, b"m", Relation.NOT_EQUAL),
+        Compare(key, CompareTarget.MOD, kv.mod_revision, Relation.LESS),
     ]
     for condition in holding:
         assert (await store.txn([condition], [])).succeeded, condition

@@ -15,7 +15,7 @@ from tests.support.simulated.kept_cluster import IDENTITY
 from tests.support.simulated.roomy import simulated
 from tests.support.waiting import until_async
 
-from openvcha.api_server.auth.names_and_roles import Role
+from openvcha.api_server.auth.names_and_roles import UserRole
 from openvcha.api_server.auth.sessions import Sessions
 from openvcha.api_server.auth.users import User, Users
 from openvcha.node.background.store_space import keep_space
@@ -198,7 +198,7 @@ async def test_a_real_store_that_is_full_is_mended(small: Etcd) -> None:
     users = Users(small)
     await small.put("/precious", b"row")
     sessions = Sessions(small, users, per_user=2)
-    user = User(name="u", role=Role.NO_ACCESS, password_hash="", generation="g")
+    user = User(name="u", role=UserRole.NO_ACCESS, password_hash="", generation="g")
     await sessions.create(user)
     await fill(small)
     await until_async(lambda: is_full(small, 3), SURE_SECONDS)

@@ -37,7 +37,7 @@ from openvcha.api.types import (
 )
 from openvcha.api_server.app import build
 from openvcha.api_server.auth.credential_cache import CredentialCache
-from openvcha.api_server.auth.names_and_roles import Role
+from openvcha.api_server.auth.names_and_roles import UserRole
 from openvcha.api_server.auth.passwords import Passwords
 from openvcha.api_server.auth.sessions import Sessions
 from openvcha.api_server.auth.users import Users
@@ -208,9 +208,9 @@ async def make_edge(store: MemoryStore | None = None) -> Edge:
     transport = httpx2.ASGITransport(app=app)
     client = httpx2.AsyncClient(transport=transport, base_url="https://testserver")
     if new:
-        await users.add(ADMINISTRATOR, Secret(PASSWORD), Role.ADMINISTRATOR)
-        await users.add(READER, Secret(PASSWORD), Role.READ_ONLY)
-        await users.add(NOBODY, Secret(PASSWORD), Role.NO_ACCESS)
+        await users.add(ADMINISTRATOR, Secret(PASSWORD), UserRole.ADMINISTRATOR)
+        await users.add(READER, Secret(PASSWORD), UserRole.READ_ONLY)
+        await users.add(NOBODY, Secret(PASSWORD), UserRole.NO_ACCESS)
     return Edge(clock, store, users, sessions, dispatcher, events, audit, pipeline, app, client)
 
 

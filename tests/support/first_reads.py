@@ -24,7 +24,9 @@ TEXT = msgspec.json.encode(
         started=1,
         parts=(status.PartStatus(name="etcd", state=status.PartState.RUNNING, pid=2),),
         view=status.OwnView(
-            role=status.Role.ACTIVE, contact=status.Contact.CONNECTED, since="2026-11-26T18:00:00Z"
+            role=status.LocalRole.ACTIVE,
+            contact=status.Contact.CONNECTED,
+            since="2026-11-26T18:00:00Z",
         ),
     )
 )

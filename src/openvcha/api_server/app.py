@@ -14,7 +14,7 @@ from openvcha.api_server.openapi import document
 from openvcha.api_server.pipeline import Pipeline
 from openvcha.api_server.request import Request
 from openvcha.api_server.response import Response
-from openvcha.api_server.rest import API, LEGACY, Rest
+from openvcha.api_server.rest import API, LEGACY, RestApp
 from openvcha.api_server.routes import unknown_path
 from openvcha.api_server.server.middleware import EdgeMiddleware
 from openvcha.api_server.stream import EventStream
@@ -43,9 +43,9 @@ class _Protocols:
     """A dispatcher of requests to protocols; a framework would cost more than most responses."""
 
     def __init__(self, pipeline: Pipeline, events: EventLog) -> None:
-        self._rest = EventStream(pipeline, events, Rest(pipeline, API))
+        self._rest = EventStream(pipeline, events, RestApp(pipeline, API))
         self._json_rpc = JsonRpc(pipeline)
-        self._legacy = Rest(pipeline, LEGACY)
+        self._legacy = RestApp(pipeline, LEGACY)
         self._open_api = _OpenApi()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

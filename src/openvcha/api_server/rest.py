@@ -62,7 +62,7 @@ LEGACY = Dialect(
 )
 
 
-class Rest:
+class RestApp:
     """An ASGI application that serves the operations in one dialect, below its prefix."""
 
     def __init__(self, pipeline: Pipeline, dialect: Dialect) -> None:

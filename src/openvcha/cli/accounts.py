@@ -17,7 +17,7 @@ from openvcha.lab.state import Lab
 from openvcha.node.identity import absolute
 from openvcha.system.path_owners import acting_as, controlling_uid, make_directories
 from openvcha.system.privileges import (
-    Account,
+    SystemAccount,
     account_in_control,
     account_works,
     act_as_controller,
@@ -111,7 +111,7 @@ def _account() -> tuple[int, int] | None:
     if os.geteuid() != 0:
         return None
     match choose(0, account_works, namespace_works):
-        case Account(name):
+        case SystemAccount(name):
             account = pwd.getpwnam(name)
             return account.pw_uid, account.pw_gid
         case _:

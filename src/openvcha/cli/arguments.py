@@ -22,7 +22,7 @@ from openvcha.client.errors import CommandError
 
 
 @dataclass
-class Call:
+class RestCall:
     """A REST call under /api."""
 
     method: str
@@ -31,11 +31,11 @@ class Call:
     query: list[tuple[str, str]] = field(default_factory=list)
 
 
-def build(operation: Operation, body: str | None, params: Sequence[str]) -> Call:
+def build(operation: Operation, body: str | None, params: Sequence[str]) -> RestCall:
     """Return the call with path, query and body. Raises CommandError for invalid arguments."""
     given = [_pair(text) for text in params]
     method, path = method_and_path(operation).split(" ", 1)
-    call = Call(method, path, _read_body(body))
+    call = RestCall(method, path, _read_body(body))
     paths = {leaf.name: leaf for leaf in path_leaves(operation)}
     queries = {leaf.name: leaf for leaf in query_leaves(operation)}
     bodies = {leaf.name: leaf for leaf in body_leaves(operation)}

@@ -15,7 +15,7 @@ _MAX_NAME_LENGTH = 253
 
 
 @dataclasses.dataclass(frozen=True)
-class Server:
+class ServerAddress:
     """A server's address; a host name is in ASCII."""
 
     host: str
@@ -27,7 +27,7 @@ class Server:
         return url(self.host, self.port)
 
 
-def parse_server(text: str) -> Server:
+def parse_server(text: str) -> ServerAddress:
     """Parse https://HOST:PORT. Raises CommandError if it is invalid."""
     try:
         return _parsed(text)
@@ -36,7 +36,7 @@ def parse_server(text: str) -> Server:
         raise CommandError(f"{shown} is not a server ({error}): write https://HOST:PORT") from None
 
 
-def _parsed(text: str) -> Server:
+def _parsed(text: str) -> ServerAddress:
     if not text.isprintable() or " " in text:
         raise ValueError("it contains a space or a control character")
     parts = urlsplit(text)
@@ -50,8 +50,8 @@ def _parsed(text: str) -> Server:
     if "[" in parts.netloc:
         if not re.fullmatch(r"\[[^\]]*\](:.*)?", parts.netloc):
             raise ValueError("the text in brackets is not an IPv6 address")
-        return Server(str(ipaddress.IPv6Address(host)), _port(parts.netloc))
-    return Server(_name(host), _port(parts.netloc))
+        return ServerAddress(str(ipaddress.IPv6Address(host)), _port(parts.netloc))
+    return ServerAddress(_name(host), _port(parts.netloc))
 
 
 def _port(netloc: str) -> int:

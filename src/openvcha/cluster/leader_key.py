@@ -12,11 +12,11 @@ from openvcha.store import keys
 from openvcha.store.interface import (
     Action,
     Compare,
+    CompareTarget,
     Delete,
     KeyValue,
     Put,
     Store,
-    Target,
     absent,
     unchanged,
     value_is,
@@ -108,7 +108,7 @@ async def write_leader(
         rewrite_sync(sync),
         Delete(keys.PATRONI_FAILOVER),
     ]
-    same = Compare(lives.key, Target.LEASE, lives.lease)
+    same = Compare(lives.key, CompareTarget.LEASE, lives.lease)
     found = await store.txn([*guards, same], actions)
     return found.revision if found.succeeded else None
 

@@ -43,7 +43,7 @@ WARM_UP_SECONDS = 5.0
 _log = structlog.get_logger(__name__)
 
 
-class Server(Protocol):
+class ApiServer(Protocol):
     """An HTTPS server: api_server.server.https.HttpsServer."""
 
     @property
@@ -72,7 +72,7 @@ class ApiService:
 
     def __init__(
         self,
-        server: Server,
+        server: ApiServer,
         address: tuple[str, int],
         look: Callable[[], Awaitable[bool]],
         *,

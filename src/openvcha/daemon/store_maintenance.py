@@ -9,7 +9,7 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api_server.auditing import local_entry
 from openvcha.daemon import unreadable_records
-from openvcha.daemon.unreadable_records import SetAsideRefused, Unreadable
+from openvcha.daemon.unreadable_records import SetAsideRefused, UnreadableRecord
 from openvcha.events.audit import AuditLog
 from openvcha.store import keys
 from openvcha.store.interface import Store
@@ -32,7 +32,7 @@ class DefragmentRefused(Exception):  # noqa: N818 - named after the outcome
     """No further member was defragmented; the text gives the reason."""
 
 
-async def find_unreadable(store: Store) -> list[Unreadable]:
+async def find_unreadable(store: Store) -> list[UnreadableRecord]:
     """Return all records that are unreadable or have an invalid seal."""
     return [
         *await unreadable_records.find_unreadable(store, EVERYTHING),

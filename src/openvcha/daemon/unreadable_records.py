@@ -118,7 +118,7 @@ PROTECTED_KEYS: Final = (keys.PATRONI_LEADER, keys.PATRONI_INITIALIZE)
 
 
 @dataclass(frozen=True)
-class Unreadable:
+class UnreadableRecord:
     """A key whose value cannot be read, and why."""
 
     key: str
@@ -143,18 +143,18 @@ def why_unreadable(kv: KeyValue) -> str | None:
 
 async def find_unreadable(
     store: Store, prefixes: Sequence[str] = SCANNED_PREFIXES
-) -> list[Unreadable]:
+) -> list[UnreadableRecord]:
     """Return the unreadable values below ``prefixes``. Raises StoreUnavailable."""
     together = await _read_together(store, [one for one in prefixes if not judges_below(one)])
     return [found for prefix in prefixes async for found in _below(store, prefix, together)]
 
 
-async def find_forged(store: Store) -> list[Unreadable]:
+async def find_forged(store: Store) -> list[UnreadableRecord]:
     """Return the records that no data node wrote. Raises StoreUnavailable."""
     if not isinstance(store, SealedStore):
         return []
     await store.verify_all()
-    return [Unreadable(key, RecordForged(key).reason) for key in store.refused()]
+    return [UnreadableRecord(key, RecordForged(key).reason) for key in store.refused()]
 
 
 async def _read_together(store: Store, names: Sequence[str]) -> Mapping[str, Sequence[KeyValue]]:
@@ -171,17 +171,17 @@ async def _read_together(store: Store, names: Sequence[str]) -> Mapping[str, Seq
 
 async def _below(
     store: Store, prefix: str, known: Mapping[str, Sequence[KeyValue]]
-) -> AsyncIterator[Unreadable]:
+) -> AsyncIterator[UnreadableRecord]:
     try:
         found = known[prefix] if prefix in known else await store.prefix(prefix)
     except RecordUnreadable as error:
-        yield Unreadable(error.key, error.reason)
+        yield UnreadableRecord(error.key, error.reason)
         return
     for kv in found:
         if (kv.key.startswith(prefix) if prefix.endswith("/") else kv.key == prefix) and (
             reason := why_unreadable(kv)
         ):
-            yield Unreadable(kv.key, reason)
+            yield UnreadableRecord(kv.key, reason)
 
 
 class RecordInspection:

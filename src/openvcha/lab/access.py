@@ -8,7 +8,7 @@ import msgspec
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import VmPowerState
-from openvcha.api_server.auth.names_and_roles import Role
+from openvcha.api_server.auth.names_and_roles import UserRole
 from openvcha.client import trust
 from openvcha.client.errors import CommandError, RequestRefused
 from openvcha.client.rest_client import ApiClient
@@ -21,7 +21,7 @@ from openvcha.node.identity import IDENTITY, Identity, load_identity
 from openvcha.node.layout import Layout
 from openvcha.node.process.process_tree import NodeProcesses, Process, find_tree
 
-ROLES = {ADMINISTRATOR: Role.ADMINISTRATOR, READER: Role.READ_ONLY}
+ROLES = {ADMINISTRATOR: UserRole.ADMINISTRATOR, READER: UserRole.READ_ONLY}
 
 
 def lab_infrastructure(lab: Lab) -> LocalInfrastructure:

@@ -33,7 +33,7 @@ NODES = ("node1", "node2", "witness")
 
 
 @dataclass
-class Report:
+class DemoResult:
     """The result of a demo; ``steps`` are names and seconds."""
 
     steps: list[tuple[str, float]] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Report:
     table: str = ""
 
 
-async def run_demo(lab: Lab, narrator: Narrator, filling: int, environment: str) -> Report:
+async def run_demo(lab: Lab, narrator: Narrator, filling: int, environment: str) -> DemoResult:
     """Run the demo on a running lab; ``filling`` is how many bytes of data to copy.
 
     ``environment`` is the command that sets the variables of the curl command it shows.
@@ -66,7 +66,7 @@ class _Demo:
         self._narrator = narrator
         self._environment = environment
         self._clock = asyncio.get_running_loop().time
-        self.report = Report(table=f"demo_{secrets.token_hex(4)}")
+        self.report = DemoResult(table=f"demo_{secrets.token_hex(4)}")
 
     async def run(self, filling: int) -> None:
         lost = await self._introduce()

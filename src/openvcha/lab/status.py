@@ -30,7 +30,7 @@ class Overall(StrEnum):
     DOWN = "DOWN"
 
 
-class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
+class LabNodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One node; ``role`` and ``state`` are None if unknown."""
 
     name: str
@@ -72,7 +72,7 @@ class LabStatus(msgspec.Struct, frozen=True, kw_only=True):
     config_state: str | None = None
     mode: str | None = None
     warnings: tuple[Warning_, ...] = ()
-    nodes: tuple[NodeStatus, ...] = ()
+    nodes: tuple[LabNodeStatus, ...] = ()
     task: RunningTask | None = None
 
 
@@ -128,7 +128,7 @@ def _overall(info: dict[str, Any]) -> Overall:
     return Overall(info.get("health_state") or ClusterState.DEGRADED.value)
 
 
-def _nodes(info: dict[str, Any], inventory: Inventory, known: Roles) -> tuple[NodeStatus, ...]:
+def _nodes(info: dict[str, Any], inventory: Inventory, known: Roles) -> tuple[LabNodeStatus, ...]:
     """Return the cluster's nodes by role, then the VMs that do not belong to it."""
     configured = [info[key] for key in ("node1", "node2", "witness") if key in info]
     shown = [_with_api(node, inventory) for node in configured]
@@ -138,13 +138,13 @@ def _nodes(info: dict[str, Any], inventory: Inventory, known: Roles) -> tuple[No
     return *shown, *(_without_api(inventory, vm, known.of(vm)) for vm in rest)
 
 
-def _with_api(node: dict[str, Any], inventory: Inventory) -> NodeStatus:
+def _with_api(node: dict[str, Any], inventory: Inventory) -> LabNodeStatus:
     runtime = node.get("runtime", {})
     placement = runtime.get("placement") or {}
     uuid = placement.get("bios_uuid")
     vm = next((vm for vm in inventory.vms if vm.bios_uuid == uuid), None)
     family = node["ha_ip"].get("ipv4") or node["ha_ip"].get("ipv6") or {}
-    return NodeStatus(
+    return LabNodeStatus(
         name=placement.get("vm_name") or "(gone)",
         role=runtime.get("role"),
         state=runtime.get("state"),
@@ -156,11 +156,11 @@ def _with_api(node: dict[str, Any], inventory: Inventory) -> NodeStatus:
     )
 
 
-def _without_api(inventory: Inventory, vm: Vm, role: str | None) -> NodeStatus:
+def _without_api(inventory: Inventory, vm: Vm, role: str | None) -> LabNodeStatus:
     identity = load_vm_identity(vm)
     kind = None if identity is None or identity.holds_data else "WITNESS"
     host, datastore = inventory.host(vm.host), inventory.datastore(vm.datastore)
-    return NodeStatus(
+    return LabNodeStatus(
         name=vm.name,
         role=role.upper() if role else kind,
         power=_power(vm),

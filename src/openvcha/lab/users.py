@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from openvcha.api.errors import ApiError, ErrorType
-from openvcha.api_server.auth.names_and_roles import Role
+from openvcha.api_server.auth.names_and_roles import UserRole
 from openvcha.api_server.auth.users import Users
 from openvcha.lab.access import ROLES
 from openvcha.lab.state import ADMINISTRATOR, READER, Lab
@@ -35,7 +35,7 @@ async def _waited(users: Users) -> bool:
             await asyncio.sleep(POLL_SECONDS)
 
 
-async def _add(users: Users, lab: Lab, name: str, role: Role) -> None:
+async def _add(users: Users, lab: Lab, name: str, role: UserRole) -> None:
     try:
         await users.add(name, lab.password(name), role)
     except ApiError as error:

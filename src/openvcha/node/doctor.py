@@ -12,7 +12,7 @@ from openvcha.node.engines import EngineMissing, EtcdProgram, Postgres, find_etc
 from openvcha.system.privileges import CannotDropRoot, describe_root_drop
 
 
-class Verdict(enum.StrEnum):
+class DoctorVerdict(enum.StrEnum):
     """The verdict of a finding."""
 
     OK = "OK"
@@ -20,46 +20,48 @@ class Verdict(enum.StrEnum):
     MISSING = "MISSING"
 
 
-class Finding(msgspec.Struct, frozen=True):
+class DoctorFinding(msgspec.Struct, frozen=True):
     """One finding: its subject, verdict and explanation."""
 
     subject: str
-    verdict: Verdict
+    verdict: DoctorVerdict
     text: str
 
 
 def doctor(
     environment: Mapping[str, str] = os.environ, root: Callable[[], str] = describe_root_drop
-) -> list[Finding]:
+) -> list[DoctorFinding]:
     """Return a finding for everything that a node needs."""
     return [
-        Finding("python", Verdict.OK, f"{platform.python_version()} on {platform.system()}"),
+        DoctorFinding(
+            "python", DoctorVerdict.OK, f"{platform.python_version()} on {platform.system()}"
+        ),
         _found("postgresql", lambda: _postgres(find_postgres(environment))),
         _found("etcd", lambda: _etcd(find_etcd(environment))),
-        _found("privileges", lambda: Finding("privileges", Verdict.OK, root())),
+        _found("privileges", lambda: DoctorFinding("privileges", DoctorVerdict.OK, root())),
     ]
 
 
-def _found(subject: str, look: Callable[[], Finding]) -> Finding:
+def _found(subject: str, look: Callable[[], DoctorFinding]) -> DoctorFinding:
     try:
         return look()
     except (EngineMissing, CannotDropRoot) as error:
-        return Finding(subject, Verdict.MISSING, str(error))
+        return DoctorFinding(subject, DoctorVerdict.MISSING, str(error))
 
 
-def _postgres(found: Postgres) -> Finding:
+def _postgres(found: Postgres) -> DoctorFinding:
     text = f"{_version(found.version)} ({found.source}), {found.bin_dir}"
     if found.has_tls:
-        return Finding("postgresql", Verdict.OK, f"{text}, with TLS")
+        return DoctorFinding("postgresql", DoctorVerdict.OK, f"{text}, with TLS")
     lack = "built without TLS: passwords are safe (scram), but data on the wire are not encrypted"
-    return Finding("postgresql", Verdict.LAB_ONLY, f"{text}; {lack}")
+    return DoctorFinding("postgresql", DoctorVerdict.LAB_ONLY, f"{text}; {lack}")
 
 
-def _etcd(found: EtcdProgram) -> Finding:
+def _etcd(found: EtcdProgram) -> DoctorFinding:
     text = f"{_version(found.version)} ({found.source}), {found.path}"
     if not found.lab_only:
-        return Finding("etcd", Verdict.OK, text)
-    return Finding("etcd", Verdict.LAB_ONLY, f"{text}; {found.lab_only}")
+        return DoctorFinding("etcd", DoctorVerdict.OK, text)
+    return DoctorFinding("etcd", DoctorVerdict.LAB_ONLY, f"{text}; {found.lab_only}")
 
 
 def _version(version: tuple[int, ...]) -> str:

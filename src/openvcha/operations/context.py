@@ -20,7 +20,7 @@ from openvcha.system.host_port import url
 from openvcha.tasks.journal import Journal
 
 
-class Credentials(Protocol):
+class NodeCredentials(Protocol):
     """The credentials of the serving node: certificate, authority, passwords."""
 
     def authority(self) -> str:
@@ -79,7 +79,7 @@ class Services:
     journal: Journal
     identity: Identity
     directory: Path
-    credentials: Credentials
+    credentials: NodeCredentials
     data_bytes: Callable[[], Awaitable[int]]
     """Returns the size of a base backup of the protected data, in bytes."""
     register: Callable[[Mapping[str, str]], Awaitable[None]]

@@ -38,7 +38,7 @@ class PeerUnreachable(Exception):  # noqa: N818 - a state of the world, not a fa
 
 
 @dataclass(frozen=True)
-class Reply:
+class PeerResponse:
     """A response of any status; redirects are not followed."""
 
     status: int
@@ -99,7 +99,7 @@ class PeerConnection:
 
     async def request(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes = b""
-    ) -> Reply:
+    ) -> PeerResponse:
         """Send a request and read the response. Raises PeerUnverified, PeerUnreachable."""
         with _told():
             if not self._usable():
@@ -129,7 +129,7 @@ class PeerConnection:
 
     async def _ask(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes
-    ) -> Reply:
+    ) -> PeerResponse:
         if self._streams is None:
             raise PeerUnreachable("the connection is closed")
         reader, writer = self._streams
@@ -144,7 +144,7 @@ class PeerConnection:
         await writer.drain()
         return await self._answer(reader)
 
-    async def _answer(self, reader: asyncio.StreamReader) -> Reply:
+    async def _answer(self, reader: asyncio.StreamReader) -> PeerResponse:
         status, body = 0, bytearray()
         while True:
             event = self._http.next_event()
@@ -157,7 +157,7 @@ class PeerConnection:
                 if len(body) > MAX_RESPONSE_BYTES:
                     raise PeerUnreachable(f"its response is longer than {MAX_RESPONSE_BYTES} bytes")
             elif isinstance(event, h11.EndOfMessage):
-                return Reply(status, bytes(body))
+                return PeerResponse(status, bytes(body))
             elif not isinstance(event, h11.InformationalResponse):
                 raise PeerUnreachable("it closed the connection without a response")
 

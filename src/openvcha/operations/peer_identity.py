@@ -26,9 +26,9 @@ from openvcha.api.messages import message
 from openvcha.api.structures import CertificateInfo, ConnectionSpec, CredentialsSpec
 from openvcha.operations.peer_connection import (
     PeerConnection,
+    PeerResponse,
     PeerUnreachable,
     PeerUnverified,
-    Reply,
     Trust,
 )
 from openvcha.store import bounded_json
@@ -210,7 +210,7 @@ def _at(value: Any, *path: str) -> Any:
     return value
 
 
-def _json(reply: Reply) -> Any:
+def _json(reply: PeerResponse) -> Any:
     try:
         return bounded_json.decode(reply.body, object)
     except (msgspec.DecodeError, UnicodeDecodeError):

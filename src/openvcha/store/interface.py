@@ -28,7 +28,7 @@ class Snapshot:
     items: tuple[KeyValue, ...]
 
 
-class Target(StrEnum):
+class CompareTarget(StrEnum):
     """The property of a key that a condition compares."""
 
     VERSION = "VERSION"
@@ -52,34 +52,34 @@ class Compare:
     """A condition of a transaction. A missing key has revisions and version 0."""
 
     key: str
-    target: Target
+    target: CompareTarget
     operand: int | bytes
     relation: Relation = Relation.EQUAL
 
 
 def absent(key: str) -> Compare:
     """Return the condition that the key does not exist."""
-    return Compare(key, Target.CREATE, 0)
+    return Compare(key, CompareTarget.CREATE, 0)
 
 
 def present(key: str) -> Compare:
     """Return the condition that the key exists."""
-    return Compare(key, Target.CREATE, 0, Relation.GREATER)
+    return Compare(key, CompareTarget.CREATE, 0, Relation.GREATER)
 
 
 def unchanged(kv: KeyValue) -> Compare:
     """Return the condition that the key was neither written nor deleted since ``kv`` was read."""
-    return Compare(kv.key, Target.MOD, kv.mod_revision)
+    return Compare(kv.key, CompareTarget.MOD, kv.mod_revision)
 
 
 def value_is(key: str, value: bytes) -> Compare:
     """Return the condition that the key exists and has exactly this value."""
-    return Compare(key, Target.VALUE, value)
+    return Compare(key, CompareTarget.VALUE, value)
 
 
 def created_at(key: str, revision: int) -> Compare:
     """Return the condition that the key was created at this revision: a lock's fencing token."""
-    return Compare(key, Target.CREATE, revision)
+    return Compare(key, CompareTarget.CREATE, revision)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from openvcha.store.errors import Compacted, LeaseNotFound, StoreError
 from openvcha.store.interface import (
     Action,
     Compare,
+    CompareTarget,
     Delete,
     Event,
     EventType,
@@ -23,7 +24,6 @@ from openvcha.store.interface import (
     Put,
     Relation,
     Snapshot,
-    Target,
     TxnResult,
 )
 
@@ -216,15 +216,15 @@ class MemoryStore:
     def _holds(self, compare: Compare) -> bool:
         kv = self._keys.get(compare.key)
         if kv is None:
-            if compare.target is Target.VALUE:
+            if compare.target is CompareTarget.VALUE:
                 return False  # as in etcd: a value condition on a missing key never holds
             kv = KeyValue(compare.key, b"", 0, 0, 0)
-        found: dict[Target, int | bytes] = {
-            Target.VERSION: kv.version,
-            Target.CREATE: kv.create_revision,
-            Target.MOD: kv.mod_revision,
-            Target.VALUE: kv.value,
-            Target.LEASE: kv.lease,
+        found: dict[CompareTarget, int | bytes] = {
+            CompareTarget.VERSION: kv.version,
+            CompareTarget.CREATE: kv.create_revision,
+            CompareTarget.MOD: kv.mod_revision,
+            CompareTarget.VALUE: kv.value,
+            CompareTarget.LEASE: kv.lease,
         }
         return _HOLDS[compare.relation](found[compare.target], compare.operand)
 

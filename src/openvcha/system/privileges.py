@@ -39,7 +39,7 @@ class KeepAccount:
 
 
 @dataclasses.dataclass(frozen=True)
-class Account:
+class SystemAccount:
     """Becoming a system account."""
 
     name: str
@@ -50,7 +50,7 @@ class UserNamespace:
     """Becoming ``nobody`` inside a user namespace."""
 
 
-DropMethod = KeepAccount | Account | UserNamespace
+DropMethod = KeepAccount | SystemAccount | UserNamespace
 
 
 def choose(
@@ -60,11 +60,11 @@ def choose(
     if effective_uid != 0:
         return KeepAccount()
     if account_works(OWN_ACCOUNT):
-        return Account(OWN_ACCOUNT)
+        return SystemAccount(OWN_ACCOUNT)
     if namespace_works():
         return UserNamespace()
     if account_works(COMMON_ACCOUNT):
-        return Account(COMMON_ACCOUNT)
+        return SystemAccount(COMMON_ACCOUNT)
     raise CannotDropRoot(
         "cannot drop root privileges: user namespaces are not permitted and no account can read"
         f" {sys.executable}; install it where everyone can read it and add a system user"
@@ -89,10 +89,10 @@ def drop_root(argv: Sequence[str], directory: Path | None = None) -> None:
         with opened(directory) as descriptor:
             method = choose(0, account_works, namespace_works)
             require_unreplaced(descriptor, directory)
-            if isinstance(method, Account):
+            if isinstance(method, SystemAccount):
                 account = pwd.getpwnam(method.name)
                 hand_over(descriptor, directory, account.pw_uid, account.pw_gid)
-    if isinstance(method, Account):
+    if isinstance(method, SystemAccount):
         account = pwd.getpwnam(method.name)
         become = partial(_become, account.pw_uid, account.pw_gid, account.pw_dir)
         exec_detached(argv, become)
@@ -135,7 +135,7 @@ def describe_root_drop() -> str:
     match choose(os.geteuid(), account_works, namespace_works):
         case KeepAccount():
             return "not root: no privileges to drop"
-        case Account(name):
+        case SystemAccount(name):
             return f"root privileges are dropped: runs as the account {name!r}"
         case UserNamespace():
             return (

@@ -9,7 +9,7 @@ from tests.support.edge import ADMINISTRATOR, NOBODY, PASSWORD, Edge, cheap_pass
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret
 from openvcha.api_server.auth import sessions as module
-from openvcha.api_server.auth.names_and_roles import Role
+from openvcha.api_server.auth.names_and_roles import UserRole
 from openvcha.api_server.auth.sessions import SessionRecord, Sessions, token_hash
 from openvcha.api_server.auth.users import Users
 from openvcha.store import keys
@@ -34,8 +34,8 @@ class Counting(MemoryStore):
 @pytest.fixture
 async def edge() -> AsyncIterator[Edge]:
     made = await make_edge(Counting())
-    await made.users.add(ADMINISTRATOR, Secret(PASSWORD), Role.ADMINISTRATOR)
-    await made.users.add(NOBODY, Secret(PASSWORD), Role.NO_ACCESS)
+    await made.users.add(ADMINISTRATOR, Secret(PASSWORD), UserRole.ADMINISTRATOR)
+    await made.users.add(NOBODY, Secret(PASSWORD), UserRole.NO_ACCESS)
     async with made.client:
         yield made
 
@@ -58,7 +58,7 @@ async def test_a_session_that_is_known_costs_one_read(edge: Edge) -> None:
         before = edge.store.reads
         await sessions.resolve(token)
         assert edge.store.reads == before + 1
-        await edge.users.add(name, Secret(PASSWORD), Role.ADMINISTRATOR)
+        await edge.users.add(name, Secret(PASSWORD), UserRole.ADMINISTRATOR)
 
 
 def program(edge: Edge) -> Users:
@@ -72,7 +72,7 @@ async def removed(edge: Edge) -> None:
 
 async def added_anew(edge: Edge) -> None:
     await removed(edge)
-    await program(edge).add(NOBODY, Secret(PASSWORD), Role.ADMINISTRATOR)
+    await program(edge).add(NOBODY, Secret(PASSWORD), UserRole.ADMINISTRATOR)
 
 
 async def given_another_password(edge: Edge) -> None:
@@ -100,7 +100,7 @@ async def test_what_another_program_takes_away_counts_from_the_next_request_on(
 async def test_another_role_counts_from_the_next_request_on(edge: Edge) -> None:
     """Raised or lowered by another program."""
     sessions, token = await begun(edge, NOBODY)
-    for role in (Role.ADMINISTRATOR, Role.READ_ONLY, Role.NO_ACCESS):
+    for role in (UserRole.ADMINISTRATOR, UserRole.READ_ONLY, UserRole.NO_ACCESS):
         await program(edge).set_role(NOBODY, role)
         assert (await sessions.resolve(token)).user.role is role
 

@@ -8,7 +8,7 @@ from tests.support.edge import ADMINISTRATOR, NOBODY, PASSWORD, Edge, make_edge
 
 from openvcha.api.errors import ApiError
 from openvcha.api.secret import Secret
-from openvcha.api_server.auth.names_and_roles import Role
+from openvcha.api_server.auth.names_and_roles import UserRole
 from openvcha.api_server.auth.sessions import Sessions
 from openvcha.store import keys
 
@@ -167,10 +167,10 @@ async def test_sessions_outlive_the_process(edge: Edge) -> None:
 async def test_a_removed_user_has_no_sessions(edge: Edge) -> None:
     """Not even when a user of that name is added again."""
     token = await edge.token()
-    await edge.users.add("another", Secret(PASSWORD), Role.ADMINISTRATOR)
+    await edge.users.add("another", Secret(PASSWORD), UserRole.ADMINISTRATOR)
     await edge.users.remove(ADMINISTRATOR)
     assert await status(edge, token) == 401
-    await edge.users.add(ADMINISTRATOR, Secret(PASSWORD), Role.ADMINISTRATOR)
+    await edge.users.add(ADMINISTRATOR, Secret(PASSWORD), UserRole.ADMINISTRATOR)
     assert await status(edge, token) == 401
 
 
@@ -187,9 +187,9 @@ async def test_another_role_holds_at_once(edge: Edge) -> None:
     """In open sessions."""
     token = await edge.token(NOBODY)
     assert await status(edge, token) == 403
-    await edge.users.set_role(NOBODY, Role.READ_ONLY)
+    await edge.users.set_role(NOBODY, UserRole.READ_ONLY)
     assert await status(edge, token) == 200
-    await edge.users.set_role(NOBODY, Role.NO_ACCESS)
+    await edge.users.set_role(NOBODY, UserRole.NO_ACCESS)
     assert await status(edge, token) == 403
 
 

@@ -10,7 +10,7 @@ from tests.support.edge import ADMINISTRATOR, PASSWORD, READER, Edge
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.operations import Privilege
 from openvcha.api.secret import Secret
-from openvcha.api_server.auth.names_and_roles import Role
+from openvcha.api_server.auth.names_and_roles import UserRole
 from openvcha.api_server.auth.passwords import Passwords
 from openvcha.api_server.auth.throttle import delay
 from openvcha.api_server.auth.users import User, Users
@@ -48,7 +48,7 @@ async def test_the_roles_are_those_of_the_issue(edge: Edge) -> None:
         READER: {Privilege.SYSTEM_READ},
         "nobody@vsphere.local": frozenset(),
     }
-    assert [role.value for role in Role] == ["Administrator", "ReadOnly", "NoAccess"]
+    assert [role.value for role in UserRole] == ["Administrator", "ReadOnly", "NoAccess"]
 
 
 async def test_names_differ_by_more_than_case(edge: Edge) -> None:
@@ -56,21 +56,21 @@ async def test_names_differ_by_more_than_case(edge: Edge) -> None:
     user = await edge.users.verify("Administrator@VSPHERE.local", Secret(PASSWORD))
     assert user.name == ADMINISTRATOR
     with pytest.raises(ApiError, match="ALREADY_EXISTS"):
-        await edge.users.add("ADMINISTRATOR@vsphere.local", Secret(PASSWORD), Role.READ_ONLY)
+        await edge.users.add("ADMINISTRATOR@vsphere.local", Secret(PASSWORD), UserRole.READ_ONLY)
 
 
 @pytest.mark.parametrize("name", ["", "a:b", "a/b", " a", "a\n", "a" * 129])
 async def test_a_name_that_could_not_be_used_is_refused(edge: Edge, name: str) -> None:
     """No colon (Basic), no control characters."""
     with pytest.raises(ApiError, match="INVALID_ARGUMENT"):
-        await edge.users.add(name, Secret(PASSWORD), Role.READ_ONLY)
+        await edge.users.add(name, Secret(PASSWORD), UserRole.READ_ONLY)
 
 
 @pytest.mark.parametrize("password", ["", "short", "x" * 1025])
 async def test_a_password_has_a_sensible_length(edge: Edge, password: str) -> None:
     """8 to 1024 characters."""
     with pytest.raises(ApiError, match="INVALID_ARGUMENT"):
-        await edge.users.add("new", Secret(password), Role.READ_ONLY)
+        await edge.users.add("new", Secret(password), UserRole.READ_ONLY)
     with pytest.raises(ApiError, match="INVALID_ARGUMENT"):
         await edge.users.passwd(READER, Secret(password))
 
@@ -80,7 +80,7 @@ async def test_changing_a_user_that_is_not_there(edge: Edge) -> None:
     for change in (
         edge.users.remove("x"),
         edge.users.passwd("x", Secret(PASSWORD)),
-        edge.users.set_role("x", Role.READ_ONLY),
+        edge.users.set_role("x", UserRole.READ_ONLY),
     ):
         with pytest.raises(ApiError, match="NOT_FOUND"):
             await change
@@ -164,7 +164,7 @@ async def test_basic_on_each_request_is_verified_once_a_minute(edge: Edge) -> No
 
 async def test_remembered_credentials_die_with_the_user(edge: Edge) -> None:
     """Removing a user takes effect at once, whatever is cached."""
-    await edge.users.add("another", Secret(PASSWORD), Role.ADMINISTRATOR)
+    await edge.users.add("another", Secret(PASSWORD), UserRole.ADMINISTRATOR)
     assert await tried(edge, PASSWORD) == 200
     await edge.users.remove(ADMINISTRATOR)
     assert await tried(edge, PASSWORD) == 401
@@ -191,7 +191,7 @@ async def test_latin_1_credentials_of_old_clients(edge: Edge) -> None:
 
 def test_a_user_says_who_it_is() -> None:
     """And nothing of the password."""
-    user = User(name="a", role=Role.READ_ONLY, password_hash="$argon2id$", generation="g")
+    user = User(name="a", role=UserRole.READ_ONLY, password_hash="$argon2id$", generation="g")
     assert repr(user) == "User(name='a', role=ReadOnly)"
 
 
@@ -212,8 +212,8 @@ async def test_a_domain_may_stand_before_the_name(edge: Edge, name: str) -> None
 async def test_a_name_with_a_domain_is_kept_in_one_form(edge: Edge) -> None:
     """Otherwise a user could be added twice, or get more attempts at its password."""
     with pytest.raises(ApiError, match="ALREADY_EXISTS"):
-        await edge.users.add("vsphere.local\\administrator", Secret(PASSWORD), Role.READ_ONLY)
-    added = await edge.users.add("CORP\\J\u00f6rg", Secret(PASSWORD), Role.READ_ONLY)
+        await edge.users.add("vsphere.local\\administrator", Secret(PASSWORD), UserRole.READ_ONLY)
+    added = await edge.users.add("CORP\\J\u00f6rg", Secret(PASSWORD), UserRole.READ_ONLY)
     assert added.name == "J\u00f6rg@CORP"
     assert (await edge.users.verify("corp\\jo\u0308rg", Secret(PASSWORD))).name == added.name
     for number in range(6):
@@ -227,15 +227,15 @@ async def test_the_last_administrator_stays(edge: Edge) -> None:
     """It cannot be removed or demoted; the suggested command works."""
     for change in (
         edge.users.remove(ADMINISTRATOR),
-        edge.users.set_role(ADMINISTRATOR, Role.READ_ONLY),
-        edge.users.set_role(ADMINISTRATOR, Role.NO_ACCESS),
+        edge.users.set_role(ADMINISTRATOR, UserRole.READ_ONLY),
+        edge.users.set_role(ADMINISTRATOR, UserRole.NO_ACCESS),
     ):
         with pytest.raises(ApiError, match="vcha user add NAME --role Administrator") as caught:
             await change
         assert caught.value.error_type is ErrorType.NOT_ALLOWED_IN_CURRENT_STATE
-    await edge.users.set_role(ADMINISTRATOR, Role.ADMINISTRATOR)
+    await edge.users.set_role(ADMINISTRATOR, UserRole.ADMINISTRATOR)
     assert await tried(edge, PASSWORD) == 200
-    await edge.users.add("another", Secret(PASSWORD), Role.ADMINISTRATOR)
+    await edge.users.add("another", Secret(PASSWORD), UserRole.ADMINISTRATOR)
     await edge.users.remove(ADMINISTRATOR)
     assert await tried(edge, PASSWORD, "another") == 200
 
@@ -245,7 +245,7 @@ async def test_two_administrators_do_not_end_each_other(
     edge: Edge, removes: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Simultaneously: each request saw the other administrator before either is gone."""
-    await edge.users.add("another", Secret(PASSWORD), Role.ADMINISTRATOR)
+    await edge.users.add("another", Secret(PASSWORD), UserRole.ADMINISTRATOR)
     both, plain = asyncio.Barrier(2), Users._guards
     waited = set()
 
@@ -259,11 +259,11 @@ async def test_two_administrators_do_not_end_each_other(
     monkeypatch.setattr(Users, "_guards", seen)
     done = await asyncio.gather(
         *(
-            edge.users.remove(name) if remove else edge.users.set_role(name, Role.NO_ACCESS)
+            edge.users.remove(name) if remove else edge.users.set_role(name, UserRole.NO_ACCESS)
             for name, remove in zip((ADMINISTRATOR, "another"), removes, strict=True)
         ),
         return_exceptions=True,
     )
     assert [type(each) for each in done].count(ApiError) == 1, done
-    left = [user for user in await edge.users.list() if user.role is Role.ADMINISTRATOR]
+    left = [user for user in await edge.users.list() if user.role is UserRole.ADMINISTRATOR]
     assert len(left) == 1

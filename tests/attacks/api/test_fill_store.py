@@ -14,7 +14,7 @@ from openvcha.api.foreign_text import ELLIPSIS
 from openvcha.api.messages import message
 from openvcha.api.secret import Secret
 from openvcha.api.structures import AuditInfo, EventInfo, EventSeverity, LocalizableMessage
-from openvcha.api_server.auth.names_and_roles import Role
+from openvcha.api_server.auth.names_and_roles import UserRole
 from openvcha.api_server.auth.sessions import MAX_CREATED_PER_MINUTE, MAX_PER_USER, Sessions
 from openvcha.events.audit import MAX_ACCESS, USER_A_MINUTE, AuditLog
 from openvcha.events.log import EventLog
@@ -279,7 +279,7 @@ async def test_a_full_store_is_told_and_hinders_no_read() -> None:
     """A login fails with the reason and what to do; sessions, passwords and logouts still work."""
     store = FullStore()
     edge = await make_edge(store)
-    await edge.users.add(ADMINISTRATOR, Secret(PASSWORD), Role.ADMINISTRATOR)
+    await edge.users.add(ADMINISTRATOR, Secret(PASSWORD), UserRole.ADMINISTRATOR)
     async with edge.client:
         headers = await edge.headers()
         store.full = True

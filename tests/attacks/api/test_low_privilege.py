@@ -9,7 +9,7 @@ from tests.support.every_operation import arguments_of, rest_request, rpc_reques
 
 from openvcha.api.operations import OPERATIONS, Operation
 from openvcha.api.secret import Secret
-from openvcha.api_server.auth.names_and_roles import Role
+from openvcha.api_server.auth.names_and_roles import UserRole
 
 # Written out here on purpose, not read from the table under test.
 FOR_ALL = {
@@ -152,11 +152,11 @@ async def test_what_was_refused_is_in_the_audit_without_its_secrets(edge: Edge) 
 
 async def test_no_one_makes_himself_more(edge: Edge) -> None:
     """A new role applies to open sessions; a removed user's session ends, on each node."""
-    await edge.users.add("other", Secret(PASSWORD), Role.ADMINISTRATOR)
+    await edge.users.add("other", Secret(PASSWORD), UserRole.ADMINISTRATOR)
     headers = await edge.headers("other")
     (mode,) = (o for o in OPERATIONS if o.id.endswith("cluster.mode.set"))
     assert await call(edge, mode, "/api", headers) < 300
-    await edge.users.set_role("other", Role.READ_ONLY)
+    await edge.users.set_role("other", UserRole.READ_ONLY)
     assert await call(edge, mode, "/api", headers) == 403
     other_node = await make_edge(edge.store)
     async with other_node.client:

@@ -28,7 +28,7 @@ from tests.support.edge import (
 from tests.support.kernel import accepted
 
 from openvcha.api.secret import Secret
-from openvcha.api_server.auth.names_and_roles import Role
+from openvcha.api_server.auth.names_and_roles import UserRole
 from openvcha.api_server.auth.passwords import Passwords
 from openvcha.api_server.concurrency import USERS
 from openvcha.api_server.connection_limits import within_descriptor_limit
@@ -154,7 +154,7 @@ async def test_large_bodies_of_strangers_are_not_parsed(served: Served) -> None:
 async def test_wrong_log_ins_keep_nobody_waiting(served: Served) -> None:
     """40 at once, repeatedly, each of which costs what a password costs in a cluster."""
     served.edge.users._passwords = Passwords()
-    await served.edge.users.add("new@vsphere.local", Secret(PASSWORD), Role.READ_ONLY)
+    await served.edge.users.add("new@vsphere.local", Secret(PASSWORD), UserRole.READ_ONLY)
     headers, at_work = await served.edge.headers(), asyncio.Event()
 
     async def attack(number: int, stranger: httpx2.AsyncClient) -> set[int]:

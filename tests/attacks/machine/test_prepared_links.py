@@ -238,7 +238,7 @@ def stays_root(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("stays_root")
 @pytest.mark.parametrize("at_first", ["missing", "there"])
 @pytest.mark.parametrize(
-    "method", [privileges.Account(ACCOUNT.pw_name), privileges.UserNamespace()], ids=str
+    "method", [privileges.SystemAccount(ACCOUNT.pw_name), privileges.UserNamespace()], ids=str
 )
 def test_a_link_made_while_an_account_is_chosen_gives_nothing_away(
     places: tuple[Path, Path],
@@ -278,7 +278,7 @@ def test_a_directory_of_roots_is_handed_over(
     """Also if the path leads there through root's own links."""
     node, roots = places
     (node.parent / "link").symlink_to("node")
-    monkeypatch.setattr(privileges, "choose", lambda *_: privileges.Account(ACCOUNT.pw_name))
+    monkeypatch.setattr(privileges, "choose", lambda *_: privileges.SystemAccount(ACCOUNT.pw_name))
     with pytest.raises(Continued):
         privileges.drop_root(["vcha"], node.parent / "link")
     owners = {path.lstat().st_uid for path in (node, *node.rglob("*"))}

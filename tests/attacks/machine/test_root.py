@@ -21,7 +21,7 @@ from openvcha.node.identity import IDENTITY, Identity
 from openvcha.node.layout import CA_CERTIFICATE, Layout
 from openvcha.node.process.process_tree import kill_tree, read_process
 from openvcha.node.process.status import NodeStatus
-from openvcha.node.recovery.request import Request, RequestKind, write_request
+from openvcha.node.recovery.request import RecoveryRequest, RequestKind, write_request
 from openvcha.node.security.certificates import new_authorities
 from openvcha.system.durable import write_durably, write_private
 from openvcha.system.path_owners import (
@@ -365,7 +365,7 @@ def test_a_request_is_written_as_the_nodes_account(stage: Stage) -> None:
     trapped(stage, node, ".recovery.json.new")
     stage.give(stage.home)
     with acting_as(ACCOUNT.pw_uid, ACCOUNT.pw_gid):
-        write_request(Layout(node), Request(wish=RequestKind.RESTORE, id="1"))
+        write_request(Layout(node), RecoveryRequest(wish=RequestKind.RESTORE, id="1"))
     assert (node / "recovery.json").stat().st_uid == ACCOUNT.pw_uid
     assert os.geteuid() == 0
     stage.assert_untouched()

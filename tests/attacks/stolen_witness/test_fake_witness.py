@@ -29,7 +29,7 @@ from tests.support.waiting import until_async
 from openvcha.api.errors import ApiError
 from openvcha.api.secret import Secret
 from openvcha.api.structures import ClusterMode, ConfigState
-from openvcha.api_server.auth.names_and_roles import Role
+from openvcha.api_server.auth.names_and_roles import UserRole
 from openvcha.api_server.auth.users import Users
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
 from openvcha.cluster.membership import ensure_leader
@@ -51,7 +51,7 @@ from openvcha.node.security.tls import NodeTls
 from openvcha.store import keys
 from openvcha.store.errors import StoreError, StoreUnavailable
 from openvcha.store.etcd.client import Etcd
-from openvcha.store.etcd.gateway import Request
+from openvcha.store.etcd.gateway import GatewayRequest
 from openvcha.store.sealing.cluster_store import SealedEtcd
 
 pytestmark = pytest.mark.engines
@@ -272,10 +272,10 @@ async def test_he_answers_no_read(trio: Trio) -> None:
     """He copied the record of a user who was since removed; the record was valid then."""
     async with trio.store() as store:
         users = Users(store, passwords=cheap_passwords())
-        await users.add("root", Secret("another password"), Role.ADMINISTRATOR)
-        await users.add("gone", Secret("an old password"), Role.ADMINISTRATOR)
+        await users.add("root", Secret("another password"), UserRole.ADMINISTRATOR)
+        await users.add("gone", Secret("an old password"), UserRole.ADMINISTRATOR)
         key = base64.b64encode(keys.user("gone").encode()).decode()
-        raw = await store._etcd._gateway.read(Request("/v3/kv/range", {"key": key}, dict))
+        raw = await store._etcd._gateway.read(GatewayRequest("/v3/kv/range", {"key": key}, dict))
         trio.fake.copied[key] = raw["kvs"][0]
         await users.remove("gone")
         trio.silence()

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from openvcha.api.errors import ApiError
 from openvcha.api.secret import Secret
 from openvcha.api.structures import JoinRole, JoinSpec
-from openvcha.api_server.auth.names_and_roles import Role
+from openvcha.api_server.auth.names_and_roles import UserRole
 from openvcha.api_server.auth.sessions import Sessions, token_hash
 from openvcha.api_server.auth.users import Users
 from openvcha.cli.node import store as commands
@@ -110,7 +110,7 @@ Attack = Callable[[Stage, Callable[[Whole], None]], Awaitable[Callable[[SealedSt
 
 
 async def removed_administrator(stage: Stage, put_back: Callable[[Whole], None]) -> Any:
-    await stage.users.add("thief", FIRST, Role.ADMINISTRATOR)
+    await stage.users.add("thief", FIRST, UserRole.ADMINISTRATOR)
     whole = stage.raw.whole()
     await stage.users.remove("thief")
     put_back(whole)
@@ -118,7 +118,7 @@ async def removed_administrator(stage: Stage, put_back: Callable[[Whole], None])
 
 
 async def old_password(stage: Stage, put_back: Callable[[Whole], None]) -> Any:
-    await stage.users.add("bert", FIRST, Role.READ_ONLY)
+    await stage.users.add("bert", FIRST, UserRole.READ_ONLY)
     whole = stage.raw.whole()
     await stage.users.passwd("bert", SECOND)
     put_back(whole)
@@ -126,9 +126,9 @@ async def old_password(stage: Stage, put_back: Callable[[Whole], None]) -> Any:
 
 
 async def role_taken_away(stage: Stage, put_back: Callable[[Whole], None]) -> Any:
-    await stage.users.add("bert", FIRST, Role.ADMINISTRATOR)
+    await stage.users.add("bert", FIRST, UserRole.ADMINISTRATOR)
     whole = stage.raw.whole()
-    await stage.users.set_role("bert", Role.NO_ACCESS)
+    await stage.users.set_role("bert", UserRole.NO_ACCESS)
     put_back(whole)
 
     async def is_administrator(store: SealedStore) -> bool:
@@ -136,7 +136,7 @@ async def role_taken_away(stage: Stage, put_back: Callable[[Whole], None]) -> An
         listed = {user.name: user.role for user in await Users(store).list()}
         several = await store.get_many([keys.user("bert")])
         seen = (found and found.role, listed.get("bert"), several[0] is not None)
-        assert seen in {(None, None, False), (Role.ADMINISTRATOR, Role.ADMINISTRATOR, True)}
+        assert seen in {(None, None, False), (UserRole.ADMINISTRATOR, UserRole.ADMINISTRATOR, True)}
         return found is not None
 
     return is_administrator
@@ -174,7 +174,7 @@ ATTACKS: tuple[Attack, ...] = (removed_administrator, old_password, role_taken_a
 
 async def _made(stage: Stage, attack: Attack, *, whole: bool) -> Callable[[SealedStore], Any]:
     """Make an attack: with the whole store, or with everything except the roll."""
-    await stage.users.add("anna", FIRST, Role.ADMINISTRATOR)
+    await stage.users.add("anna", FIRST, UserRole.ADMINISTRATOR)
 
     def put_back(copied: Whole) -> None:
         if whole:
@@ -228,8 +228,8 @@ async def test_it_is_told_with_what_to_do(stage: Stage) -> None:
 
 async def test_a_person_may_accept_it(stage: Stage) -> None:
     """Then the restored state counts, on all nodes, and every earlier session ends."""
-    anna = await stage.users.add("anna", FIRST, Role.ADMINISTRATOR)
-    await stage.users.add("bert", FIRST, Role.READ_ONLY)
+    anna = await stage.users.add("anna", FIRST, UserRole.ADMINISTRATOR)
+    await stage.users.add("bert", FIRST, UserRole.READ_ONLY)
     sessions = Sessions(stage.store, stage.users)
     token = await sessions.create(anna)
     whole = stage.raw.whole()
@@ -279,11 +279,11 @@ async def test_the_command_asks_and_is_audited(
 async def test_a_store_put_back_is_mended_by_the_next_change(stage: Stage) -> None:
     """A change is based on the valid state; restored records can be removed and created again."""
     await _made(stage, removed_administrator, whole=True)
-    await stage.users.add("bert", FIRST, Role.READ_ONLY)
+    await stage.users.add("bert", FIRST, UserRole.READ_ONLY)
     stage.store._refused.clear()
     assert not await stage.enters(stage.store, "thief")
     assert keys.ROLL not in stage.store.refused()
-    await stage.users.add("thief", SECOND, Role.READ_ONLY)
+    await stage.users.add("thief", SECOND, UserRole.READ_ONLY)
     assert await stage.enters(stage.store, "thief", SECOND)
     assert not await stage.enters(stage.store, "thief", FIRST)
 
@@ -291,9 +291,9 @@ async def test_a_store_put_back_is_mended_by_the_next_change(stage: Stage) -> No
 async def test_a_node_that_was_off_takes_what_is_newer(stage: Stage) -> None:
     """Also one that never received any update; none of it is a warning."""
     async with stage.followed("b"):
-        await stage.users.add("anna", FIRST, Role.ADMINISTRATOR)
+        await stage.users.add("anna", FIRST, UserRole.ADMINISTRATOR)
     for number in range(5):
-        await stage.users.add(f"user{number}", FIRST, Role.READ_ONLY)
+        await stage.users.add(f"user{number}", FIRST, UserRole.READ_ONLY)
     await stage.users.remove("user4")
     late, never = stage.process("b"), stage.process("never")
     for store in (late, never):
@@ -304,8 +304,10 @@ async def test_a_node_that_was_off_takes_what_is_newer(stage: Stage) -> None:
 
 async def test_a_crash_before_the_node_has_written_it_is_no_harm(stage: Stage) -> None:
     """The kept roll is older than the store's then, never newer."""
-    await stage.users.add("anna", FIRST, Role.ADMINISTRATOR)
-    await Users(stage.process("a", keeps=False), passwords=CHEAP).add("bert", FIRST, Role.READ_ONLY)
+    await stage.users.add("anna", FIRST, UserRole.ADMINISTRATOR)
+    await Users(stage.process("a", keeps=False), passwords=CHEAP).add(
+        "bert", FIRST, UserRole.READ_ONLY
+    )
     again = stage.process("a")
     assert await stage.enters(again, "bert")
     assert again.refused() == ()
@@ -313,7 +315,7 @@ async def test_a_crash_before_the_node_has_written_it_is_no_harm(stage: Stage) -
 
 async def test_a_deleted_roll_is_put_back_and_opens_nothing(stage: Stage) -> None:
     """The active restores it; where no node has kept one, no user gets in."""
-    await stage.users.add("anna", FIRST, Role.ADMINISTRATOR)
+    await stage.users.add("anna", FIRST, UserRole.ADMINISTRATOR)
     await stage.raw.delete(keys.ROLL)
     assert await stage.enters(stage.store, "anna")
     assert keys.ROLL in stage.store.refused()

@@ -18,7 +18,7 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.secret import Secret
 from openvcha.api.structures import JoinRole, JoinSpec, TaskProgress, TaskStatus
-from openvcha.api_server.auth.names_and_roles import Role
+from openvcha.api_server.auth.names_and_roles import UserRole
 from openvcha.api_server.auth.sessions import SessionRecord, Sessions, token_hash
 from openvcha.api_server.auth.users import User, Users
 from openvcha.cluster.config import ClusterConfig, cluster_record
@@ -92,7 +92,7 @@ class Stage:
         self.sessions = Sessions(self.store, self.users)
         self.journal = Journal(self.store)
 
-    async def anna(self, role: Role = Role.READ_ONLY) -> User:
+    async def anna(self, role: UserRole = UserRole.READ_ONLY) -> User:
         return await self.users.add("anna", PASSWORD, role)
 
     async def stored(self, key: str) -> bytes:
@@ -127,7 +127,7 @@ Attack = Callable[[Stage], Awaitable[bool]]
 
 async def adds_an_administrator(stage: Stage) -> bool:
     known = await CHEAP.hash(PASSWORD.reveal())
-    user = User(name="thief", role=Role.ADMINISTRATOR, password_hash=known, generation="g")
+    user = User(name="thief", role=UserRole.ADMINISTRATOR, password_hash=known, generation="g")
     await stage.raw.put(keys.user("thief"), encode(user))
     return await stage.enters("thief", PASSWORD)
 
@@ -140,8 +140,8 @@ async def renames_a_user(stage: Stage) -> bool:
 
 
 async def puts_a_deleted_user_back(stage: Stage) -> bool:
-    await stage.anna(Role.ADMINISTRATOR)
-    await stage.users.add("bert", PASSWORD, Role.ADMINISTRATOR)
+    await stage.anna(UserRole.ADMINISTRATOR)
+    await stage.users.add("bert", PASSWORD, UserRole.ADMINISTRATOR)
     copied = await stage.stored(keys.user("anna"))
     await stage.users.remove("anna")
     for _ in range(3):  # so that the count of writes is right too
@@ -153,7 +153,7 @@ async def puts_a_deleted_user_back(stage: Stage) -> bool:
 
 
 async def puts_an_old_password_back(stage: Stage) -> bool:
-    await stage.users.add("anna", OLD, Role.ADMINISTRATOR)
+    await stage.users.add("anna", OLD, UserRole.ADMINISTRATOR)
     copied = await stage.stored(keys.user("anna"))
     await stage.users.passwd("anna", PASSWORD)
     await stage.raw.put(keys.user("anna"), copied)
@@ -164,7 +164,7 @@ async def raises_a_reader(stage: Stage) -> bool:
     await stage.anna()
     await stage.altered(keys.user("anna"), role="Administrator")
     found = await stage.users.find("anna")
-    return found is not None and found.role is Role.ADMINISTRATOR
+    return found is not None and found.role is UserRole.ADMINISTRATOR
 
 
 async def makes_a_session_up(stage: Stage) -> bool:
@@ -338,18 +338,18 @@ async def test_one_forged_user_is_in_nobodys_way() -> None:
     assert await stage.enters("anna", PASSWORD)
     assert [user.name for user in await stage.users.list()] == ["anna"]
     with pytest.raises(ApiError):
-        await stage.users.set_role("thief", Role.READ_ONLY)
+        await stage.users.set_role("thief", UserRole.READ_ONLY)
     await stage.users.remove("thief")
     assert await stage.raw.get(keys.user("thief")) is None
     await adds_an_administrator(stage)
-    await stage.users.add("thief", OLD, Role.READ_ONLY)
+    await stage.users.add("thief", OLD, UserRole.READ_ONLY)
     assert not await stage.enters("thief", PASSWORD)
 
 
 async def test_a_deletion_opens_nothing() -> None:
     """Deletion cannot be prevented, but without users nobody gets in, by password or session."""
     stage = Stage(sealed=True)
-    token = (await stage.sessions.create(await stage.anna(Role.ADMINISTRATOR))).reveal()
+    token = (await stage.sessions.create(await stage.anna(UserRole.ADMINISTRATOR))).reveal()
     await stage.raw.delete_prefix(keys.USERS)
     assert not await stage.enters("anna", PASSWORD)
     assert not await stage.enters("", Secret(""))
@@ -471,7 +471,7 @@ async def test_a_login_costs_one_question_more_and_a_request_none() -> None:
         begun = stage.raw.asked
         assert await stage.resolved(token)
         asked = stage.raw.asked
-        await stage.users.set_role("anna", Role.ADMINISTRATOR)
+        await stage.users.set_role("anna", UserRole.ADMINISTRATOR)
         costs.append((begun - before, asked - begun, stage.raw.asked - asked))
     (login, request, change), (login_sealed, *others) = costs
     assert login_sealed == login + 1

@@ -16,9 +16,9 @@ import typer
 from tests.support.attackers.hostile_terminal import HOSTILE, Api, Terminal, lab_status, terminal
 
 from openvcha.api.operations import OPERATIONS
-from openvcha.api_server.auth.names_and_roles import Role
+from openvcha.api_server.auth.names_and_roles import UserRole
 from openvcha.api_server.auth.users import User
-from openvcha.cli.arguments import Call
+from openvcha.cli.arguments import RestCall
 from openvcha.cli.commands import call, user
 from openvcha.cli.lab import commands as lab_commands
 from openvcha.cli.lab import demo, logs, show, summary
@@ -33,11 +33,11 @@ from openvcha.client.errors import RequestRefused, ServerUnreachable
 from openvcha.client.narrator import Narrator
 from openvcha.daemon import store_maintenance
 from openvcha.daemon.recovery import promotion_check
-from openvcha.daemon.unreadable_records import Unreadable
+from openvcha.daemon.unreadable_records import UnreadableRecord
 from openvcha.lab import folders, power, up
-from openvcha.lab.demo import Report
+from openvcha.lab.demo import DemoResult
 from openvcha.lab.state import Lab, LabState
-from openvcha.node.doctor import Finding, Verdict
+from openvcha.node.doctor import DoctorFinding, DoctorVerdict
 from openvcha.node.identity import IDENTITY, Identity
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import KeptCluster
@@ -139,12 +139,12 @@ def giving(value: Any) -> Callable[..., Any]:
     return given
 
 
-async def narrated(_: Lab, out: Narrator, *__: Any, **___: Any) -> Report:
+async def narrated(_: Lab, out: Narrator, *__: Any, **___: Any) -> DemoResult:
     """Stand in for any long work on a lab."""
     with out.step(HOSTILE):
         out.say(HOSTILE)
         out.code(HOSTILE)
-    return Report(steps=[(HOSTILE, 1.0)])
+    return DemoResult(steps=[(HOSTILE, 1.0)])
 
 
 def identity() -> Identity:
@@ -220,9 +220,9 @@ def api(monkeypatch: pytest.MonkeyPatch) -> None:
                 raise ServerUnreachable(HOSTILE)
             raise refusal()
 
-    one = User(name=HOSTILE, role=Role.READ_ONLY, password_hash="x", generation="x")
+    one = User(name=HOSTILE, role=UserRole.READ_ONLY, password_hash="x", generation="x")
     monkeypatch.setattr(Target, "api", opened)
-    monkeypatch.setattr(call, "build", lambda *_: Call("GET", "/x"))
+    monkeypatch.setattr(call, "build", lambda *_: RestCall("GET", "/x"))
     monkeypatch.setattr(manual_join, "ApiClient", Server)
     monkeypatch.setattr(manual_join, "RETRY_SECONDS", 0.0)
     monkeypatch.setattr(user, "_with_users", lambda *_: [one])
@@ -287,7 +287,9 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("openvcha.daemon.service.serve", fails)
     monkeypatch.setattr("openvcha.daemon.api.serve_api", fails)
     monkeypatch.setattr(os, "nice", lambda _: 0)
-    monkeypatch.setattr(node_commands, "examine", lambda: [Finding(HOSTILE, Verdict.OK, HOSTILE)])
+    monkeypatch.setattr(
+        node_commands, "examine", lambda: [DoctorFinding(HOSTILE, DoctorVerdict.OK, HOSTILE)]
+    )
     return made.root
 
 
@@ -301,7 +303,7 @@ def records(monkeypatch: pytest.MonkeyPatch) -> None:
         return await work(made)
 
     monkeypatch.setattr(
-        store_maintenance, "find_unreadable", giving([Unreadable(HOSTILE, HOSTILE)])
+        store_maintenance, "find_unreadable", giving([UnreadableRecord(HOSTILE, HOSTILE)])
     )
     monkeypatch.setattr(store_maintenance, "accept", giving(None))
     monkeypatch.setattr(store_maintenance, "set_aside", giving(HOSTILE))
@@ -362,5 +364,5 @@ def test_a_servers_refusal_is_text(
         yield Api()
 
     monkeypatch.setattr(Target, "api", opened)
-    monkeypatch.setattr(call, "build", lambda *_: Call("GET", "/x"))
+    monkeypatch.setattr(call, "build", lambda *_: RestCall("GET", "/x"))
     shown(line, words, monkeypatch).assert_harmless()

@@ -3,16 +3,16 @@
 import pytest
 
 from openvcha.cli.lab.show import show_status
-from openvcha.lab.status import LabStatus, NodeStatus, Overall, _overall
+from openvcha.lab.status import LabNodeStatus, LabStatus, Overall, _overall
 
 
 def test_what_a_failed_deployment_has_left_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     """The state, and how to delete each VM that is left; never for the active."""
     state = _overall({"config_state": "INVALID"})
     nodes = (
-        NodeStatus(name="vcha-1", role="ACTIVE"),
-        NodeStatus(name="vcha-2"),
-        NodeStatus(name="vcha-3", role="WITNESS"),
+        LabNodeStatus(name="vcha-1", role="ACTIVE"),
+        LabNodeStatus(name="vcha-2"),
+        LabNodeStatus(name="vcha-3", role="WITNESS"),
     )
     found = LabStatus(name="x", directory="/labs/x", state=state, api="a", nodes=nodes)
     show_status(found, lambda words: f"vcha {words} --name x")

@@ -13,11 +13,11 @@ from openvcha.daemon.recovery import store_refusal
 from openvcha.daemon.recovery.store_refusal import OwnStore
 from openvcha.node.identity import Identity, load_identity, save_identity
 from openvcha.node.layout import Layout
-from openvcha.node.recovery.request import Request, RequestKind, load_request, write_request
+from openvcha.node.recovery.request import RecoveryRequest, RequestKind, load_request, write_request
 from openvcha.node.recovery.survey import Survey
 from openvcha.store.errors import AuthenticationFailed, OutcomeUnknown, StoreFull
 
-REQUEST = Request(wish=RequestKind.STANDALONE, id="1")
+REQUEST = RecoveryRequest(wish=RequestKind.STANDALONE, id="1")
 
 
 @pytest.fixture

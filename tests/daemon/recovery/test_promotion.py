@@ -12,7 +12,7 @@ from tests.support.simulated.observations import PRIMARY, ObservationBuilder
 
 from openvcha.cluster.patroni_client import PatroniUnreachable, leader, sync_state
 from openvcha.daemon.recovery import promotion
-from openvcha.daemon.recovery.promotion import Grant, Outcome, promote, revoke
+from openvcha.daemon.recovery.promotion import Grant, PromotionOutcome, promote, revoke
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.interface import Put, absent, unchanged, value_is
@@ -132,7 +132,7 @@ async def test_it_takes_over(paused: bool) -> None:
     """Patroni itself writes the leader key for good."""
     stage = Stage(paused=paused)
     running = await stage.begin()
-    assert await promote(stage.services, stage.seen) is Outcome.LEADS
+    assert await promote(stage.services, stage.seen) is PromotionOutcome.LEADS
     assert stage.patroni.primary
     assert await leader(stage.store) == OWN
     assert await sync_state(stage.store) == SyncState(OWN, frozenset())
@@ -152,7 +152,7 @@ async def test_what_cannot_take_over_is_found_before_anything_is_changed(
     else:
         await stage.store.delete(keys.patroni_member(OWN))
     before = stage.store.revision
-    assert await promote(stage.services, stage.seen) is Outcome.PATRONI_SILENT
+    assert await promote(stage.services, stage.seen) is PromotionOutcome.PATRONI_SILENT
     assert stage.store.revision == before
 
 
@@ -166,7 +166,7 @@ async def test_a_patroni_that_is_just_starting_is_waited_for(paused: bool) -> No
     await asyncio.sleep(5)
     stage.patroni.frozen = False
     running = asyncio.create_task(stage.patroni.run())
-    assert await promoting is Outcome.LEADS
+    assert await promoting is PromotionOutcome.LEADS
     running.cancel()
 
 
@@ -180,7 +180,7 @@ async def test_a_node_that_is_lost_meanwhile_leaves_nothing_behind(
     """The former active leads when it comes back; the lost node finds no old request."""
     stage = Stage(paused=paused, stops=stops)
     await stage.begin()
-    assert await promote(stage.services, stage.seen) is Outcome.UNCHANGED
+    assert await promote(stage.services, stage.seen) is PromotionOutcome.UNCHANGED
     await stage.validate_as_before()
 
 
@@ -189,7 +189,7 @@ async def test_what_has_begun_is_not_taken_back(paused: bool) -> None:
     """From then on PostgreSQL may take writes at any moment: only the node itself may lead."""
     stage = Stage(paused=paused, stops="before the promotion")
     await stage.begin()
-    assert await promote(stage.services, stage.seen) is Outcome.LOST
+    assert await promote(stage.services, stage.seen) is PromotionOutcome.LOST
     assert await sync_state(stage.store) == SyncState(OWN, frozenset())
 
 
@@ -209,7 +209,7 @@ async def test_a_node_that_lives_and_does_not_take_over_is_not_left_with_the_rig
     stage.patroni = Idle(stage.store, paused=paused)
     running = await stage.begin()
     began = asyncio.get_running_loop().time()
-    assert await promote(stage.services, stage.seen) is Outcome.UNCHANGED
+    assert await promote(stage.services, stage.seen) is PromotionOutcome.UNCHANGED
     assert asyncio.get_running_loop().time() - began >= promotion.PROMOTE_SECONDS
     await stage.validate_as_before()
     running.cancel()
@@ -301,10 +301,10 @@ async def test_of_taking_over_and_taking_back_only_one_succeeds(first: str) -> N
     outcome = await revoke(stage.services, grant)
     await beginning
     if first == "command":
-        assert (outcome, stage.patroni.primary) == (Outcome.UNCHANGED, False)
+        assert (outcome, stage.patroni.primary) == (PromotionOutcome.UNCHANGED, False)
         await stage.validate_as_before()
     else:
-        assert (outcome, stage.patroni.primary) == (Outcome.LEADS, True)
+        assert (outcome, stage.patroni.primary) == (PromotionOutcome.LEADS, True)
         assert await leader(stage.store) == OWN
     running.cancel()
 
@@ -318,7 +318,7 @@ async def test_a_wish_that_was_read_before_it_was_taken_back_is_noticed() -> Non
     taking = asyncio.create_task(revoke(stage.services, grant))
     await asyncio.sleep(0.5)
     await stage.patroni.acquire()
-    assert await taking in {Outcome.PROMOTING, Outcome.LEADS}
+    assert await taking in {PromotionOutcome.PROMOTING, PromotionOutcome.LEADS}
     assert await leader(stage.store) == OWN
     running.cancel()
 
@@ -334,7 +334,7 @@ async def test_nothing_is_written_when_it_is_not_as_it_was_seen(changed: str) ->
     else:
         await stage.store.put(keys.PATRONI_SYNC, b'{"leader":"a-1","sync_standby":null}')
     before = stage.store.revision
-    assert await promote(stage.services, stage.seen) is Outcome.CHANGED
+    assert await promote(stage.services, stage.seen) is PromotionOutcome.CHANGED
     assert stage.store.revision == before
 
 
@@ -360,7 +360,7 @@ async def test_nothing_is_written_when_it_changes_at_that_very_moment(
         return await stage.store.txn(*parts)
 
     monkeypatch.setattr(stage.store, "txn", late)
-    assert await promote(stage.services, stage.seen) is Outcome.CHANGED
+    assert await promote(stage.services, stage.seen) is PromotionOutcome.CHANGED
     found = await stage.store.get(key)
     assert found is not None
     assert found.value == value
@@ -407,4 +407,4 @@ async def test_a_store_that_is_away_for_a_moment_ends_nothing(
     running.cancel()
     stage.patroni.primary = True
     await stage.store.put(keys.PATRONI_LEADER, OWN.encode(), stage.patroni.lease)
-    assert await promoting is Outcome.LEADS
+    assert await promoting is PromotionOutcome.LEADS

@@ -9,10 +9,12 @@ from tests.support.simulated.kept_cluster import IDENTITY
 from openvcha.daemon.recovery import standalone_check
 from openvcha.daemon.recovery.standalone_check import check_standalone, own_view
 from openvcha.node.layout import Layout
-from openvcha.node.process.status import Contact, NodeStatus, OwnView, Role
+from openvcha.node.process.status import Contact, LocalRole, NodeStatus, OwnView
 from openvcha.node.recovery.survey import Place, PlaceReply, Quorum, Survey
 
-LOOKED = OwnView(role=Role.ACTIVE, contact=Contact.CONNECTED, since="2026-01-01T00:00:00+00:00")
+LOOKED = OwnView(
+    role=LocalRole.ACTIVE, contact=Contact.CONNECTED, since="2026-01-01T00:00:00+00:00"
+)
 OTHER = PlaceReply(Place("127.1.1.2", "b"), ("etcd without a majority",))
 
 

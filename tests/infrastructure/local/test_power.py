@@ -17,7 +17,7 @@ from openvcha.api.structures import VmPowerState
 from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import Vm
 from openvcha.infrastructure.local.infrastructure import HostProbe, LocalInfrastructure
-from openvcha.infrastructure.local.power import Limits
+from openvcha.infrastructure.local.power import PowerTimeouts
 from openvcha.infrastructure.local.processes import DetachedStarter, ProcessTable, started_at
 from openvcha.infrastructure.local.state import exclusive
 from openvcha.system.proc import read_stat
@@ -184,7 +184,7 @@ async def test_never_ready(
 ) -> None:
     """A supervisor that does not become ready in time is killed, and the VM is off."""
     hasty = LocalInfrastructure(
-        infrastructure.root, processes, starter, limits=Limits(poll=0.01, power_on=0.3)
+        infrastructure.root, processes, starter, timeouts=PowerTimeouts(poll=0.01, power_on=0.3)
     )
     await infrastructure.write_files(vm.id, {"silent": b""})
     with pytest.raises(ApiError) as caught:
@@ -212,7 +212,7 @@ async def test_what_does_not_die(infrastructure: LocalInfrastructure, vm: Vm) ->
         infrastructure.root,
         Undying(),
         DetachedStarter((sys.executable,)),
-        limits=Limits(poll=0.01, power_off=0.05),
+        timeouts=PowerTimeouts(poll=0.01, power_off=0.05),
     )
     for tried in (stuck.power_off(vm.id), stuck.delete_vm(vm.id)):
         with pytest.raises(ApiError) as caught:
@@ -257,7 +257,7 @@ async def test_busy(
 ) -> None:
     """A VM that another caller is switching is waited for, up to a limit."""
     impatient = LocalInfrastructure(
-        infrastructure.root, processes, starter, limits=Limits(poll=0.01, busy=0.05)
+        infrastructure.root, processes, starter, timeouts=PowerTimeouts(poll=0.01, busy=0.05)
     )
     async with exclusive(infrastructure.root / "locks" / f"{vm.id}.lock", 0.01, 1):
         with pytest.raises(ApiError) as caught:

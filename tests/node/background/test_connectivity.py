@@ -12,7 +12,7 @@ from openvcha.cli.node import commands as command
 from openvcha.node.background import connectivity
 from openvcha.node.background.isolation import ISOLATED_SECONDS
 from openvcha.node.process.process_tree import NodeProcesses
-from openvcha.node.process.status import Contact, NodeStatus, OwnView, Role
+from openvcha.node.process.status import Contact, LocalRole, NodeStatus, OwnView
 
 pytestmark = pytest.mark.looptime
 
@@ -31,11 +31,11 @@ async def test_an_active_without_a_majority_is_isolated_and_names_the_silent(
     """It still reports its role and since when it is isolated, and recovers by itself."""
     stage = Stage(monkeypatch)
     before = await stage.eye.look()
-    assert (before.role, before.contact, before.writable) == (Role.ACTIVE, "CONNECTED", True)
+    assert (before.role, before.contact, before.writable) == (LocalRole.ACTIVE, "CONNECTED", True)
     stage.silent = {"second", "third"}
     stage.patroni = b'{"role": "replica", "state": "running"}'
     seen = await isolated(stage)
-    assert (seen.role, seen.contact, seen.writable) == (Role.ACTIVE, Contact.ISOLATED, False)
+    assert (seen.role, seen.contact, seen.writable) == (LocalRole.ACTIVE, Contact.ISOLATED, False)
     assert seen.waits_for == ("second", "third")
     stage.reachable = True
     again = await stage.eye.look()
@@ -73,9 +73,9 @@ async def test_what_nobody_says_is_unknown(monkeypatch: pytest.MonkeyPatch) -> N
     stage = Stage(monkeypatch)
     stage.leader, stage.patroni = None, b""
     seen = await stage.eye.look()
-    assert (seen.role, seen.writable) == (Role.UNKNOWN, None)
+    assert (seen.role, seen.writable) == (LocalRole.UNKNOWN, None)
     witness = await Stage(monkeypatch, "witness").eye.look()
-    assert (witness.role, witness.contact) == (Role.WITNESS, Contact.CONNECTED)
+    assert (witness.role, witness.contact) == (LocalRole.WITNESS, Contact.CONNECTED)
 
 
 async def test_a_patroni_that_says_nothing_new_is_asked_now_and_then(
@@ -150,7 +150,7 @@ async def test_a_record_that_cannot_be_read_stops_no_look(monkeypatch: pytest.Mo
 def test_it_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     """`vcha node status` still works on an isolated node."""
     seen = OwnView(
-        role=Role.ACTIVE,
+        role=LocalRole.ACTIVE,
         contact=Contact.ISOLATED,
         since="2026-01-01T00:00:00+00:00",
         writable=False,

@@ -31,7 +31,7 @@ from openvcha.node.local_records.cluster import (
     save_kept,
 )
 from openvcha.node.patroni.config import patroni_config
-from openvcha.node.process.status import Role
+from openvcha.node.process.status import LocalRole
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.interface import EndpointStatus, KeyValue
 
@@ -47,12 +47,12 @@ def test_members_are_kept_with_what_is_needed_to_ask_them(layout: Layout) -> Non
     found = load_kept(layout, IDENTITY)
     assert found is not None
     assert [(one.name, one.role, one.ha_address, one.vm) for one in found.members] == [
-        ("a", Role.PASSIVE, "127.1.1.1", "vm-1"),
-        ("b", Role.ACTIVE, "127.1.1.4", "vm-4"),
-        ("w", Role.WITNESS, "127.1.1.5", "vm-5"),
+        ("a", LocalRole.PASSIVE, "127.1.1.1", "vm-1"),
+        ("b", LocalRole.ACTIVE, "127.1.1.4", "vm-4"),
+        ("w", LocalRole.WITNESS, "127.1.1.5", "vm-5"),
     ]
     assert [one.patroni_url for one in found.others] == ["https://127.1.1.4:8008", ""]
-    assert (found.role, found.in_sync, found.listed) == (Role.PASSIVE, True, True)
+    assert (found.role, found.in_sync, found.listed) == (LocalRole.PASSIVE, True, True)
     assert (found.timeline, found.lsn) == (3, 80)
 
 

@@ -24,7 +24,7 @@ from openvcha.node.process.reaper import (
     is_supervisor,
     signals_for,
 )
-from openvcha.node.process.supervisor_watch import BEAT, DISMISS, LOOKS, Silence
+from openvcha.node.process.supervisor_watch import BEAT, DISMISS, LOOKS, ThreadActivity
 from openvcha.node.supervisor.plan import reaper_part
 
 DIRECTORY = Path("/srv/node")
@@ -223,7 +223,7 @@ STOPPED = ("T", 7)
 @pytest.mark.parametrize("sight", [STOPPED, ("S", 7), ("D", 7)], ids=lambda sight: sight[0])
 def test_who_is_silent_and_still_hangs(sight: tuple[str, int]) -> None:
     """Whether stopped, or waiting for something, or for a disk; not before the last check."""
-    silence = Silence()
+    silence = ThreadActivity()
     assert [silence.hangs(sight) for _ in range(LOOKS + 1)] == [False] * LOOKS + [True]
 
 
@@ -241,7 +241,7 @@ def test_who_is_silent_on_a_busy_machine_does_not_hang(
     sights: list[tuple[str, int] | None],
 ) -> None:
     """It would go on if it could."""
-    silence = Silence()
+    silence = ThreadActivity()
     assert not any(silence.hangs(sight) for sight in sights)
 
 

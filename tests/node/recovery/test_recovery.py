@@ -26,7 +26,7 @@ from openvcha.node.recovery.recovery import (
 )
 from openvcha.node.recovery.request import (
     VALID,
-    Request,
+    RecoveryRequest,
     RequestKind,
     Withdrawal,
     load_request,
@@ -137,8 +137,8 @@ class Stage:
 
 def request(
     wish: RequestKind = RequestKind.STANDALONE, *, number: str = "1", begun: bool = False
-) -> Request:
-    return Request(wish=wish, id=number, begun=begun, asked=NOON.isoformat(), boot=BOOT)
+) -> RecoveryRequest:
+    return RecoveryRequest(wish=wish, id=number, begun=begun, asked=NOON.isoformat(), boot=BOOT)
 
 
 def _named(flags: tuple[str, ...]) -> str:

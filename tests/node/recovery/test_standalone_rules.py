@@ -9,7 +9,7 @@ import pytest
 from tests.support.simulated.kept_cluster import IDENTITY, KNOWN, kept
 
 from openvcha.node.local_records.cluster import KeptCluster, MajorityView
-from openvcha.node.process.status import Contact, OwnView, Role
+from openvcha.node.process.status import Contact, LocalRole, OwnView
 from openvcha.node.recovery.standalone_rules import (
     identity_lines,
     must_ask_public,
@@ -129,7 +129,7 @@ def test_rows_are_called_safe_only_where_that_was_seen(
 
 def view(contact: Contact, seconds: float, *, writable: bool | None) -> OwnView:
     since = (NOW - dt.timedelta(seconds=seconds)).isoformat()
-    return OwnView(role=Role.ACTIVE, contact=contact, since=since, writable=writable)
+    return OwnView(role=LocalRole.ACTIVE, contact=contact, since=since, writable=writable)
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,13 @@ import pytest
 from openvcha.node.identity import Identity, save_identity
 from openvcha.node.layout import Layout
 from openvcha.node.process.status import load_status
-from openvcha.node.recovery.recovery import Outcome
-from openvcha.node.recovery.request import Request, RequestKind, write_request
+from openvcha.node.recovery.recovery import RecoveryOutcome
+from openvcha.node.recovery.request import RecoveryRequest, RequestKind, write_request
 from openvcha.node.supervisor import supervisor
 from openvcha.node.supervisor.supervisor import RETRY_SECONDS, Supervisor
 
 pytestmark = pytest.mark.looptime
-UNFINISHED = Outcome(id="1", error="the store is separated", unfinished=True)
+UNFINISHED = RecoveryOutcome(id="1", error="the store is separated", unfinished=True)
 
 
 class Stage:
@@ -37,8 +37,8 @@ class Stage:
             etcd_initial_cluster={"own": "https://127.1.1.1:2380"},
         )
         save_identity(directory, identity)
-        write_request(self.layout, Request(wish=RequestKind.STANDALONE, id="1", begun=True))
-        self.outcomes: list[Outcome] = []
+        write_request(self.layout, RecoveryRequest(wish=RequestKind.STANDALONE, id="1", begun=True))
+        self.outcomes: list[RecoveryOutcome] = []
         self.attempts: list[float] = []
         self.ran = 0
         self.in_attempt: Callable[[], None] = lambda: None
@@ -52,7 +52,7 @@ class Stage:
     def _recovery(self, *_: Any, **__: Any) -> Any:
         return self
 
-    async def carry_out(self, _: Request) -> Outcome:
+    async def carry_out(self, _: RecoveryRequest) -> RecoveryOutcome:
         self.attempts.append(asyncio.get_running_loop().time())
         self.in_attempt()
         return self.outcomes.pop(0)
@@ -78,7 +78,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
 
 async def test_nothing_starts_until_it_is_finished(stage: Stage) -> None:
     """It is tried again after a pause, until it succeeds."""
-    stage.outcomes = [UNFINISHED, UNFINISHED, Outcome(id="1")]
+    stage.outcomes = [UNFINISHED, UNFINISHED, RecoveryOutcome(id="1")]
     await stage.supervisor.run(stage.stop)
     assert stage.ran == 1
     first, *later = stage.attempts
@@ -98,6 +98,6 @@ async def test_meanwhile_the_status_says_so_and_the_node_can_be_stopped(stage: S
 
 async def test_what_failed_for_good_starts_the_node(stage: Stage) -> None:
     """The store is not separated then."""
-    stage.outcomes = [Outcome(id="1", error="vcha-2 answers")]
+    stage.outcomes = [RecoveryOutcome(id="1", error="vcha-2 answers")]
     await stage.supervisor.run(stage.stop)
     assert stage.ran == 1

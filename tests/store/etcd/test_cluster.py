@@ -24,7 +24,7 @@ from openvcha.store.errors import (
 )
 from openvcha.store.etcd import wire
 from openvcha.store.etcd.client import Etcd
-from openvcha.store.etcd.gateway import MAX_IDLE, Request
+from openvcha.store.etcd.gateway import MAX_IDLE, GatewayRequest
 from openvcha.store.http.client import TlsSource
 from openvcha.store.interface import Event, KeyValue
 from openvcha.store.lease import campaign
@@ -101,7 +101,7 @@ async def test_a_full_member_has_its_majority_and_one_alone_can_be_given_room(
 async def alarm(client: Etcd, member: int) -> None:
     """Raise the alarm, as etcd does when a write would exceed its quota."""
     body = {"action": "ACTIVATE", "memberID": member, "alarm": "NOSPACE"}
-    await client._gateway.read(Request("/v3/maintenance/alarm", body, dict))
+    await client._gateway.read(GatewayRequest("/v3/maintenance/alarm", body, dict))
 
 
 async def test_killed_member_is_passed_over(patient: Etcd, servers: list[Server]) -> None:
@@ -316,7 +316,7 @@ async def test_who_may_ask_for_a_list_of_members_with_a_quorum(
         async with Etcd([pair[0].url], pair[0].tls.source(), timeout=PATIENCE_SECONDS) as etcd:
             version = (await etcd.status(pair[0].url)).version.split(".")
             newer = [int(part) for part in version[:2]] >= [3, 5]
-            wish = Request("/v3/cluster/member/list", {"linearizable": True}, wire.members)
+            wish = GatewayRequest("/v3/cluster/member/list", {"linearizable": True}, wire.members)
             both = await etcd._gateway.read(wish)
             assert {one.name for one in both} == {one.name for one in pair}
             pair[1].kill()

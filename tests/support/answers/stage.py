@@ -33,7 +33,7 @@ from tests.support.simulated.scenes import ClusterScenario
 
 from openvcha.api.secret import Secret
 from openvcha.api_server.app import build
-from openvcha.api_server.auth.names_and_roles import Role
+from openvcha.api_server.auth.names_and_roles import UserRole
 from openvcha.api_server.auth.sessions import Sessions
 from openvcha.api_server.auth.users import Users
 from openvcha.api_server.server.https import HttpsServer, Limits
@@ -46,9 +46,9 @@ from openvcha.store.interface import Store
 T = TypeVar("T")
 Begin = Callable[[ClusterScenario], Awaitable[None]]
 ROLES = {
-    ADMINISTRATOR: Role.ADMINISTRATOR,
-    READER: Role.READ_ONLY,
-    NOBODY: Role.NO_ACCESS,
+    ADMINISTRATOR: UserRole.ADMINISTRATOR,
+    READER: UserRole.READ_ONLY,
+    NOBODY: UserRole.NO_ACCESS,
 }
 ANSWER_SECONDS = 60.0
 SPEED = 10

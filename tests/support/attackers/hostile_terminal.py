@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from openvcha.api.foreign_text import is_visible
-from openvcha.lab.status import LabStatus, NodeStatus, Overall, RunningTask, Warning_
+from openvcha.lab.status import LabNodeStatus, LabStatus, Overall, RunningTask, Warning_
 
 HOSTILE = (
     "SHOWN\x1b[66;6H\x1b]0;title\x07\x1b]8;;http://evil.example\x1b\\link\x1b]8;;\x1b\\"
@@ -150,7 +150,7 @@ class Api:
 
 def lab_status() -> LabStatus:
     """Return the status of a lab whose texts are hostile."""
-    node = NodeStatus(**dict.fromkeys(NodeStatus.__struct_fields__, HOSTILE))
+    node = LabNodeStatus(**dict.fromkeys(LabNodeStatus.__struct_fields__, HOSTILE))
     task = RunningTask(id=HOSTILE, operation=HOSTILE, status=HOSTILE, message=HOSTILE)
     return LabStatus(
         name=HOSTILE,

@@ -18,7 +18,7 @@ def folded(name: str) -> str:
     return unicodedata.normalize("NFC", canonical(name)).casefold()
 
 
-class Role(enum.StrEnum):
+class UserRole(enum.StrEnum):
     """A user's role, with the names that vCenter uses."""
 
     ADMINISTRATOR = "Administrator"

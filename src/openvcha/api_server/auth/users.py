@@ -17,7 +17,7 @@ from openvcha.api.operations import Privilege
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.api_server.auth.credential_cache import CredentialCache
-from openvcha.api_server.auth.names_and_roles import Role, canonical, folded
+from openvcha.api_server.auth.names_and_roles import UserRole, canonical, folded
 from openvcha.api_server.auth.password_queue import MAX_WAIT_SECONDS, QueueFull
 from openvcha.api_server.auth.passwords import Passwords
 from openvcha.api_server.auth.throttle import LoginAttempt, Throttle, invalid_credentials, now
@@ -34,11 +34,11 @@ MIN_PASSWORD_LENGTH = 8
 MAX_PASSWORD_LENGTH = 1024
 
 
-PRIVILEGES: Mapping[Role, frozenset[Privilege]] = MappingProxyType(
+PRIVILEGES: Mapping[UserRole, frozenset[Privilege]] = MappingProxyType(
     {
-        Role.ADMINISTRATOR: frozenset({Privilege.SYSTEM_READ, Privilege.GLOBAL_VCSERVER}),
-        Role.READ_ONLY: frozenset({Privilege.SYSTEM_READ}),
-        Role.NO_ACCESS: frozenset(),
+        UserRole.ADMINISTRATOR: frozenset({Privilege.SYSTEM_READ, Privilege.GLOBAL_VCSERVER}),
+        UserRole.READ_ONLY: frozenset({Privilege.SYSTEM_READ}),
+        UserRole.NO_ACCESS: frozenset(),
     }
 )
 
@@ -47,7 +47,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     """A user as stored. `generation` changes with the password, which ends older sessions."""
 
     name: str
-    role: Role
+    role: UserRole
     password_hash: str
     generation: str
 
@@ -84,7 +84,7 @@ class Users:
         self._token = token
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
-    async def add(self, name: str, password: Secret, role: Role) -> User:
+    async def add(self, name: str, password: Secret, role: UserRole) -> User:
         """Add a user. Raises ApiError INVALID_ARGUMENT or ALREADY_EXISTS."""
         name = canonical(name)
         _require_name(name)
@@ -125,13 +125,13 @@ class Users:
             lambda user: replace(user, password_hash=known, generation=generation),
         )
 
-    async def set_role(self, name: str, role: Role) -> None:
+    async def set_role(self, name: str, role: UserRole) -> None:
         """Change a user's role, also for existing sessions.
 
         Raises ApiError NOT_FOUND; NOT_ALLOWED_IN_CURRENT_STATE for the last administrator.
         """
         while True:
-            guards = () if role is Role.ADMINISTRATOR else await self._guards(name)
+            guards = () if role is UserRole.ADMINISTRATOR else await self._guards(name)
             with contextlib.suppress(Fenced):
                 await self._change(name, lambda user: replace(user, role=role), guards)
                 return
@@ -205,11 +205,11 @@ class Users:
         own = await self._record(name).read_valid()
         if own is None:
             return ()
-        if own.value.role is not Role.ADMINISTRATOR:
+        if own.value.role is not UserRole.ADMINISTRATOR:
             return (unchanged(own.kv),)
         for key in await self._records().all():
             other = await self._records().record(key).read_valid()
-            if other and key != own.kv.key and other.value.role is Role.ADMINISTRATOR:
+            if other and key != own.kv.key and other.value.role is UserRole.ADMINISTRATOR:
                 return unchanged(own.kv), unchanged(other.kv)
         raise ApiError(
             ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("users.last", own.value.name)

@@ -11,7 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 from openvcha.api.errors import STATUS
 from openvcha.api.operations import OPERATIONS, Operation
 from openvcha.api.types import descriptor
-from openvcha.cli.arguments import Call, build
+from openvcha.cli.arguments import RestCall, build
 from openvcha.cli.exit_codes import EPILOG
 from openvcha.cli.operation_help import (
     Leaf,
@@ -117,7 +117,7 @@ def _command(operation: Operation) -> Any:
     return typer.main.get_command(single)
 
 
-async def _call(target: Target, call: Call, *, follow: bool) -> None:
+async def _call(target: Target, call: RestCall, *, follow: bool) -> None:
     async with target.api() as api:
         answer = await api.call(call.method, call.path, call.body, call.query)
         if answer is not None:

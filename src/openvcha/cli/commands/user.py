@@ -13,7 +13,7 @@ import typer
 from openvcha.api.errors import ApiError
 from openvcha.api.secret import Secret
 from openvcha.api_server.auditing import local_entry
-from openvcha.api_server.auth.names_and_roles import Role
+from openvcha.api_server.auth.names_and_roles import UserRole
 from openvcha.api_server.auth.users import User, Users
 from openvcha.cli.accounts import node_directory, readable_lab
 from openvcha.cli.exit_codes import EPILOG
@@ -51,13 +51,13 @@ PasswordFile = Annotated[
 T = TypeVar("T")
 Change = tuple[str, dict[str, Any]]
 """An operation and its arguments, for the audit; never a password."""
-AsRole = Annotated[Role, typer.Option("--role", help="What the user may do.")]
+AsRole = Annotated[UserRole, typer.Option("--role", help="What the user may do.")]
 
 
 @app.command(epilog=EPILOG)
 def add(
     user: Who,
-    role: AsRole = Role.READ_ONLY,
+    role: AsRole = UserRole.READ_ONLY,
     *,
     password_file: PasswordFile = None,
     name: Name = DEFAULT_NAME,
@@ -120,7 +120,7 @@ def passwd(
 @app.command(epilog=EPILOG)
 def role(
     user: Who,
-    role: Annotated[Role, typer.Argument(help="What the user may do.")],
+    role: Annotated[UserRole, typer.Argument(help="What the user may do.")],
     name: Name = DEFAULT_NAME,
     base: Base = None,
     node: Node = None,

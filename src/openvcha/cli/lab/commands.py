@@ -43,7 +43,7 @@ app = typer.Typer(
 )
 
 
-class Role(StrEnum):
+class CurrentRole(StrEnum):
     """A node, by its current role."""
 
     ACTIVE = "active"
@@ -173,7 +173,7 @@ def status(name: Name = DEFAULT_NAME, base: Base = None, as_json: AsJson = False
 
 @app.command(epilog=EPILOG)
 def kill(
-    role: Annotated[Role, typer.Argument(help="The node, by its current role.")],
+    role: Annotated[CurrentRole, typer.Argument(help="The node, by its current role.")],
     name: Name = DEFAULT_NAME,
     base: Base = None,
 ) -> None:
@@ -196,7 +196,7 @@ def destroy(
     base: Base = None,
 ) -> None:
     """Kill a node and delete it with its data, as the loss of a host does."""
-    if node == Role.ACTIVE:
+    if node == CurrentRole.ACTIVE:
         raise typer.BadParameter("the active cannot be destroyed: the API cannot replace it")
     vm = asyncio.run(power.destroy(lab_as_owner(name, base), node))
     if node not in show.REPAIRS:

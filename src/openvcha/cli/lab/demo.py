@@ -14,7 +14,7 @@ from openvcha.cli.output.console import console, narrator, simple_table
 from openvcha.cli.output.errors import fail
 from openvcha.client.narrator import Narrator
 from openvcha.lab import power
-from openvcha.lab.demo import Report, run_demo
+from openvcha.lab.demo import DemoResult, run_demo
 from openvcha.lab.folders import DEFAULT_NAME
 from openvcha.lab.state import Lab
 from openvcha.lab.up import up
@@ -48,7 +48,9 @@ def demo(
         out.print(f"The lab is still running: {command('lab status', name, base)}", soft_wrap=True)
 
 
-async def _demo(lab: Lab, out: Narrator, filling: int, environment: str, *, keep: bool) -> Report:
+async def _demo(
+    lab: Lab, out: Narrator, filling: int, environment: str, *, keep: bool
+) -> DemoResult:
     await up(lab, out)
     out.say()
     report = await run_demo(lab, out, filling, environment)
@@ -57,14 +59,14 @@ async def _demo(lab: Lab, out: Narrator, filling: int, environment: str, *, keep
     return report
 
 
-def _times(report: Report) -> Table:
+def _times(report: DemoResult) -> Table:
     table = simple_table("step", "seconds")
     for name, seconds in report.steps:
         table.add_row(name, f"{seconds:.1f}")
     return table
 
 
-def _show(out: Console, report: Report) -> None:
+def _show(out: Console, report: DemoResult) -> None:
     ledger = report.ledger
     if not out.is_terminal:  # on a terminal, each step already shows its time
         out.print(_times(report))

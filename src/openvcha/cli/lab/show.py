@@ -11,7 +11,7 @@ from openvcha.api.prepared import prepare
 from openvcha.cli.output.console import console, simple_table
 from openvcha.lab.access import is_on, lab_inventory
 from openvcha.lab.state import Lab
-from openvcha.lab.status import LabStatus, NodeStatus, Overall
+from openvcha.lab.status import LabNodeStatus, LabStatus, Overall
 
 Command = Callable[[str], str]
 _STYLES = {
@@ -100,7 +100,7 @@ def print_warnings(out: Console, found: LabStatus) -> None:
             out.print(f"    {warning.recommendation}", soft_wrap=True)
 
 
-def _node_table(nodes: Sequence[NodeStatus]) -> Table:
+def _node_table(nodes: Sequence[LabNodeStatus]) -> Table:
     table = simple_table(*_COLUMNS)
     for node in nodes:
         values = (node.host, node.datastore, node.ha_address, node.vm)

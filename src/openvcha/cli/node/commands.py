@@ -9,7 +9,7 @@ import typer
 from openvcha.cli.accounts import node_directory
 from openvcha.cli.lazy_commands import LazyCommand, lazy_group
 from openvcha.cli.output.plain import say, say_json
-from openvcha.node.doctor import Verdict
+from openvcha.node.doctor import DoctorVerdict
 from openvcha.node.doctor import doctor as examine
 from openvcha.node.identity import IDENTITY
 from openvcha.node.process.process_tree import NodeProcesses
@@ -105,7 +105,7 @@ def doctor(as_json: AsJson = False) -> None:
     else:
         for finding in findings:
             say(f"{finding.verdict:<8} {finding.subject:<11} {finding.text}")
-    if any(finding.verdict is Verdict.MISSING for finding in findings):
+    if any(finding.verdict is DoctorVerdict.MISSING for finding in findings):
         raise typer.Exit(1)
 
 

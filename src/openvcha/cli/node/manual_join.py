@@ -27,17 +27,17 @@ RETRY_SECONDS = 0.5
 RETRY_LIMIT_SECONDS = 600.0
 
 
-class Role(StrEnum):
+class RoleChoice(StrEnum):
     """The role of the new node."""
 
     PASSIVE = "passive"
     WITNESS = "witness"
 
 
-Which = Annotated[Role, typer.Argument(help="The role of the node that joins.")]
+Which = Annotated[RoleChoice, typer.Argument(help="The role of the node that joins.")]
 Directory = Annotated[Path, typer.Argument(help="The new node's directory.", file_okay=False)]
 JoinAt = Annotated[str, typer.Option("--join", help="https://HOST:PORT of the cluster's API.")]
-RoleOption = Annotated[Role, typer.Option("--role", help="The node's role.")]
+RoleOption = Annotated[RoleChoice, typer.Option("--role", help="The node's role.")]
 Address = Annotated[str, typer.Option(help="The node's HA address; this machine must have it.")]
 NodeName = Annotated[
     str | None, typer.Option("--name", help="The node's name; default: vcha-ROLE.")
@@ -100,7 +100,7 @@ def create(
     say(f"  {program()} node run {shlex.quote(str(root))}")
 
 
-async def _token(role: Role, as_json: bool, target: Target) -> None:
+async def _token(role: RoleChoice, as_json: bool, target: Target) -> None:
     async with target.api() as api:
         found = await api.call("POST", "/openvcha/join-tokens", {"role": role.value.upper()})
     if as_json:

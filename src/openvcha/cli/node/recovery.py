@@ -15,7 +15,7 @@ from openvcha.cluster.observation import Observation
 from openvcha.daemon.compose import open_services
 from openvcha.daemon.recovery import promotion
 from openvcha.daemon.recovery import promotion_check as promoting
-from openvcha.daemon.recovery.promotion import Outcome
+from openvcha.daemon.recovery.promotion import PromotionOutcome
 from openvcha.daemon.recovery.promotion_check import NonMember, PatroniKeys
 from openvcha.daemon.recovery.standalone_check import ask_all, check_standalone, own_view
 from openvcha.daemon.recovery.store_refusal import StoreRefusal, ask_own_store, look_repeatedly
@@ -28,7 +28,13 @@ from openvcha.node.process.status import load_status
 from openvcha.node.recovery import standalone_rules
 from openvcha.node.recovery.own_data import missing_data, missing_store
 from openvcha.node.recovery.recovery import outcome_of
-from openvcha.node.recovery.request import Request, RequestKind, Withdrawal, submit, withdraw
+from openvcha.node.recovery.request import (
+    RecoveryRequest,
+    RequestKind,
+    Withdrawal,
+    submit,
+    withdraw,
+)
 from openvcha.node.recovery.survey import Survey
 from openvcha.node.security.tls import NodeTls
 from openvcha.system.proc import boot_id
@@ -45,23 +51,23 @@ Cancel = Annotated[
 STAND_ALONE = "; if both others are gone for good, use `vcha node make-standalone`"
 OUTCOME_SECONDS = 300.0
 FAILED = {
-    Outcome.CHANGED: (
+    PromotionOutcome.CHANGED: (
         "was not made the primary: the leader has just changed; see which node leads and try again"
     ),
-    Outcome.PATRONI_SILENT: (
+    PromotionOutcome.PATRONI_SILENT: (
         "was not made the primary: its own Patroni did not respond within"
         f" {promotion.PATRONI_START_SECONDS:g} s, so it could not take over; nothing was changed."
         " See `vcha node status` and its log patroni.jsonl; restart the node"
     ),
-    Outcome.UNCHANGED: (
+    PromotionOutcome.UNCHANGED: (
         "was not made the primary: its Patroni did not take over (see its log"
         " patroni.jsonl); the change was undone"
     ),
-    Outcome.PROMOTING: (
+    PromotionOutcome.PROMOTING: (
         "leads, but its database does not accept writes yet; it keeps trying (see its log"
         " patroni.jsonl)"
     ),
-    Outcome.LOST: (
+    PromotionOutcome.LOST: (
         "became the leader, then lost leadership. Check which node leads now and read this node's"
         " patroni.jsonl before you try again"
     ),
@@ -138,7 +144,7 @@ def _promote(layout: Layout, identity: Identity, *, yes: bool) -> None:
     if not has_data(layout):
         _ask_supervisor(layout, RequestKind.RESTORE, identity)
     outcome = asyncio.run(_promoted(layout, seen))
-    if outcome is not Outcome.LEADS:
+    if outcome is not PromotionOutcome.LEADS:
         raise fail(f"{identity.name} {FAILED[outcome]}")
 
 
@@ -158,7 +164,7 @@ def _explain_alone(found: Survey) -> None:
 
 def _ask_supervisor(layout: Layout, wish: RequestKind, identity: Identity) -> None:
     asked = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    request = Request(wish=wish, id=secrets.token_hex(8), asked=asked, boot=boot_id())
+    request = RecoveryRequest(wish=wish, id=secrets.token_hex(8), asked=asked, boot=boot_id())
     submit(layout, request)
     if not is_running(layout.root):
         say(
@@ -207,6 +213,6 @@ async def _observed(
     return seen
 
 
-async def _promoted(layout: Layout, seen: Observation) -> Outcome:
+async def _promoted(layout: Layout, seen: Observation) -> PromotionOutcome:
     async with open_services(layout.root) as services:
         return await promotion.promote(services, seen)

@@ -22,11 +22,11 @@ from openvcha.store.errors import LeaseNotFound, RecordUnreadable, StoreUnavaila
 from openvcha.store.interface import (
     Action,
     Compare,
+    CompareTarget,
     Delete,
     KeyValue,
     Put,
     Store,
-    Target,
     absent,
     unchanged,
     value_is,
@@ -44,7 +44,7 @@ SETTLE_SECONDS = 3.0
 POLL_SECONDS = 0.2
 
 
-class Outcome(Enum):
+class PromotionOutcome(Enum):
     """The result of a promotion."""
 
     LEADS = auto()
@@ -67,7 +67,7 @@ class Grant:
     lease: int = 0
 
 
-async def promote(services: Services, seen: Observation) -> Outcome:
+async def promote(services: Services, seen: Observation) -> PromotionOutcome:
     """Grant this node the leader key, and wait until it accepts writes. Raises StoreError.
 
     However the wait ends (even by cancellation), the grant is revoked unless the node's promotion
@@ -75,16 +75,16 @@ async def promote(services: Services, seen: Observation) -> Outcome:
     """
     member_key = await _wait_for_own_patroni(services)
     if member_key is None:
-        return Outcome.PATRONI_SILENT
+        return PromotionOutcome.PATRONI_SILENT
     grant = await _grant(services.store, seen, member_key)
     if grant is None:
-        return Outcome.CHANGED
+        return PromotionOutcome.CHANGED
     try:
         done = await _wait(services, grant)
     except BaseException:
         await revoke(services, grant)
         raise
-    return Outcome.LEADS if done else await revoke(services, grant)
+    return PromotionOutcome.LEADS if done else await revoke(services, grant)
 
 
 async def _wait_for_own_patroni(services: Services) -> KeyValue | None:
@@ -187,7 +187,7 @@ async def _grant_holds(services: Services, grant: Grant) -> bool:
     return True
 
 
-async def revoke(services: Services, grant: Grant) -> Outcome:
+async def revoke(services: Services, grant: Grant) -> PromotionOutcome:
     """Revoke the grant, and return the outcome. Raises StoreError.
 
     It is revoked only if Patroni has not written ``/sync``. Revoking changes ``/sync``'s revision,
@@ -195,7 +195,7 @@ async def revoke(services: Services, grant: Grant) -> Outcome:
     """
     store, member = services.store, services.identity.member
     sync = await store.get(keys.PATRONI_SYNC)
-    same = Compare(keys.PATRONI_SYNC, Target.MOD, grant.revision)
+    same = Compare(keys.PATRONI_SYNC, CompareTarget.MOD, grant.revision)
     if grant.lease:
         with contextlib.suppress(LeaseNotFound):
             await store.lease_revoke(grant.lease)
@@ -205,7 +205,7 @@ async def revoke(services: Services, grant: Grant) -> Outcome:
         held = value_is(keys.PATRONI_LEADER, member.encode())
         actions: list[Action] = [Delete(keys.PATRONI_LEADER), leader_key.rewrite_sync(sync)]
         back = await store.txn([same, held], actions)
-    return Outcome.UNCHANGED if back.succeeded else await _outcome(services, grant)
+    return PromotionOutcome.UNCHANGED if back.succeeded else await _outcome(services, grant)
 
 
 async def _wait_for_late_takeover(services: Services) -> None:
@@ -215,11 +215,11 @@ async def _wait_for_late_takeover(services: Services) -> None:
                 await asyncio.sleep(POLL_SECONDS)
 
 
-async def _outcome(services: Services, grant: Grant) -> Outcome:
+async def _outcome(services: Services, grant: Grant) -> PromotionOutcome:
     if await _leads(services):
-        return Outcome.LEADS
+        return PromotionOutcome.LEADS
     if await patroni_client.leader(services.store) == services.identity.member:
-        return Outcome.PROMOTING
+        return PromotionOutcome.PROMOTING
     sync = await services.store.get(keys.PATRONI_SYNC)
     untouched = sync is not None and sync.mod_revision == grant.revision
-    return Outcome.UNCHANGED if untouched else Outcome.LOST
+    return PromotionOutcome.UNCHANGED if untouched else PromotionOutcome.LOST

@@ -6,7 +6,7 @@ from openvcha.api.structures import ConfigState
 from openvcha.cluster.config import cluster_record
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
-from openvcha.node.process.status import Contact, NodeStatus, OwnView, Role
+from openvcha.node.process.status import Contact, LocalRole, NodeStatus, OwnView
 from openvcha.node.recovery import standalone_rules
 from openvcha.node.recovery.survey import Survey, survey
 from openvcha.node.security.tls import NodeTls
@@ -19,7 +19,7 @@ def own_view(status: NodeStatus | None, *, runs: bool) -> OwnView | None:
     """Return the node's view of itself; None if it is off, STARTING before its first look."""
     if not runs:
         return None
-    starting = OwnView(role=Role.UNKNOWN, contact=Contact.STARTING, since=NEVER)
+    starting = OwnView(role=LocalRole.UNKNOWN, contact=Contact.STARTING, since=NEVER)
     return (status.view if status else None) or starting
 
 

@@ -22,7 +22,7 @@ from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.local import vms
 from openvcha.infrastructure.local.files import make_directory, path_below
-from openvcha.infrastructure.local.power import Limits, Power
+from openvcha.infrastructure.local.power import Power, PowerTimeouts
 from openvcha.infrastructure.local.processes import ProcessTable, Starter, address_answers
 from openvcha.infrastructure.local.setup import Names, first_state
 from openvcha.infrastructure.local.space import DiskUsage, with_space
@@ -40,7 +40,7 @@ class HostProbe:
     new_uuid: Callable[[], uuid.UUID] = uuid.uuid4
 
 
-_LIMITS = Limits()
+_TIMEOUTS = PowerTimeouts()
 _MACHINE = HostProbe()
 _NAMES = Names()
 
@@ -54,15 +54,15 @@ class LocalInfrastructure:
         processes: ProcessTable,
         starter: Starter,
         *,
-        limits: Limits = _LIMITS,
+        timeouts: PowerTimeouts = _TIMEOUTS,
         machine: HostProbe = _MACHINE,
     ) -> None:
         """Open the inventory that `create` made; the first use checks that it exists."""
         # Command lines name the directory of a node, and are compared with its real path.
         self.root = root.resolve()
         self._file = StateFile(self.root)
-        self._limits = limits
-        self._power = Power(processes, starter, limits)
+        self._timeouts = timeouts
+        self._power = Power(processes, starter, timeouts)
         self._machine = machine
 
     @classmethod
@@ -75,7 +75,7 @@ class LocalInfrastructure:
         management_subnet: str = "127.83.1.0/24",
         ha_subnet: str = "127.83.2.0/24",
         names: Names = _NAMES,
-        limits: Limits = _LIMITS,
+        timeouts: PowerTimeouts = _TIMEOUTS,
         machine: HostProbe = _MACHINE,
     ) -> Self:
         """Create the inventory if there is none, and open it.
@@ -83,7 +83,7 @@ class LocalInfrastructure:
         Raises ApiError INVALID_ARGUMENT when the subnets are unusable, or differ from those of the
         existing inventory.
         """
-        infrastructure = cls(root, processes, starter, limits=limits, machine=machine)
+        infrastructure = cls(root, processes, starter, timeouts=timeouts, machine=machine)
         state = first_state(management_subnet, ha_subnet, names, machine.new_uuid)
         await asyncio.to_thread(infrastructure._create, state)
         return infrastructure
@@ -245,9 +245,9 @@ class LocalInfrastructure:
         Raises ApiError RESOURCE_BUSY when these do not end in time.
         """
         lock = self.root / "locks" / f"{quote(vm_id, safe='')}.lock"
-        busy = self._limits.busy
+        busy = self._timeouts.busy
         try:
-            async with exclusive(lock, self._limits.poll, busy):
+            async with exclusive(lock, self._timeouts.poll, busy):
                 yield
         except LockTimeout:
             fail(ErrorType.RESOURCE_BUSY, message("infrastructure.vm.busy", vm_id, busy))

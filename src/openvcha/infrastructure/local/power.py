@@ -12,7 +12,7 @@ from openvcha.infrastructure.local.processes import ProcessTable, Starter, Start
 
 
 @dataclass(frozen=True)
-class Limits:
+class PowerTimeouts:
     """Timeouts in seconds; `poll` is the interval between checks."""
 
     poll: float = 0.02
@@ -24,10 +24,10 @@ class Limits:
 class Power:
     """A switch for VMs, by their directories."""
 
-    def __init__(self, processes: ProcessTable, starter: Starter, limits: Limits) -> None:
+    def __init__(self, processes: ProcessTable, starter: Starter, timeouts: PowerTimeouts) -> None:
         self._processes = processes
         self._starter = starter
-        self._limits = limits
+        self._timeouts = timeouts
 
     async def is_on(self, directory: Path) -> bool:
         """Return whether any process of the VM is running."""
@@ -52,7 +52,7 @@ class Power:
         except TimeoutError:
             await self.switch_off(directory, name)
             words = await asyncio.to_thread(_last_words, console, before)
-            late = message("infrastructure.power.on.late", name, self._limits.power_on, words)
+            late = message("infrastructure.power.on.late", name, self._timeouts.power_on, words)
             fail(ErrorType.TIMED_OUT, late)
         if not up:
             await self.switch_off(directory, name)
@@ -62,14 +62,14 @@ class Power:
     async def switch_off(self, directory: Path, name: str) -> None:
         """Kill all processes; return when none is left. Raises ApiError TIMED_OUT."""
         try:
-            async with asyncio.timeout(self._limits.power_off):
+            async with asyncio.timeout(self._timeouts.power_off):
                 await self._processes.kill(directory)
                 while await self._find(directory):
-                    await asyncio.sleep(self._limits.poll)
+                    await asyncio.sleep(self._timeouts.poll)
                     await self._processes.kill(directory)
         except TimeoutError:
             left = ", ".join(map(str, await self._find(directory)))
-            limit = self._limits.power_off
+            limit = self._timeouts.power_off
             fail(ErrorType.TIMED_OUT, message("infrastructure.power.off.late", name, limit, left))
 
     async def _start(self, directory: Path, console: Path) -> bool:
@@ -80,11 +80,11 @@ class Power:
         except StartFailed:
             return False
         start = started_at(pid)
-        async with asyncio.timeout(self._limits.power_on):
+        async with asyncio.timeout(self._timeouts.power_on):
             while not await self._supervised(directory):
                 if start is None or started_at(pid) != start:
                     return await self._supervised(directory)
-                await asyncio.sleep(self._limits.poll)
+                await asyncio.sleep(self._timeouts.poll)
         return True
 
     async def _supervised(self, directory: Path) -> bool:

@@ -33,7 +33,7 @@ MAX_REFUSAL_LENGTH = 300
 Connection = AsyncConnection[Any]
 
 
-class Server(Protocol):
+class DatabaseServer(Protocol):
     """The part of node.postgres.superuser.Superuser that is used here."""
 
     async def connect(self, host: str, database: str = HOME_DATABASE) -> Connection:
@@ -45,7 +45,7 @@ class Server(Protocol):
         ...
 
 
-class Passwords(Protocol):
+class SettledPasswords(Protocol):
     """The part of NodePasswords that is used here."""
 
     def settled(self) -> AbstractAsyncContextManager[Secrets | None]:
@@ -95,9 +95,9 @@ class AccessRepair:
 
     def __init__(
         self,
-        server: Server,
+        server: DatabaseServer,
         host: str,
-        passwords: Passwords,
+        passwords: SettledPasswords,
         events: Logger,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,

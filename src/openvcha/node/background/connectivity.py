@@ -22,7 +22,7 @@ from openvcha.node.http import ask
 from openvcha.node.identity import Identity
 from openvcha.node.local_records.cluster import MajorityView, in_sync
 from openvcha.node.process.backoff import Backoff
-from openvcha.node.process.status import Contact, OwnView, Role
+from openvcha.node.process.status import Contact, LocalRole, OwnView
 from openvcha.node.process.supervised_loop import run_forever
 from openvcha.node.security.tls import NodeTls
 from openvcha.store import keys
@@ -248,14 +248,14 @@ class ConnectivityObserver:
         return read_node(said or b"")
 
 
-def _role(leader: str | None, own: str) -> Role:
+def _role(leader: str | None, own: str) -> LocalRole:
     if not leader:
-        return Role.UNKNOWN
-    return Role.ACTIVE if leader == own else Role.PASSIVE
+        return LocalRole.UNKNOWN
+    return LocalRole.ACTIVE if leader == own else LocalRole.PASSIVE
 
 
 def _no_look(identity: Identity, now: dt.datetime) -> LastLook:
     """Return what a node knows before its first look."""
-    role = Role.UNKNOWN if identity.holds_data else Role.WITNESS
+    role = LocalRole.UNKNOWN if identity.holds_data else LocalRole.WITNESS
     view = OwnView(role=role, contact=Contact.STARTING, since=now.isoformat())
     return LastLook(view, voters=0, paused=None, silent_since=None)

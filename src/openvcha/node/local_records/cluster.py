@@ -13,7 +13,7 @@ import msgspec
 from openvcha.api.prepared import prepare
 from openvcha.node.identity import Identity, Kind
 from openvcha.node.layout import Layout
-from openvcha.node.process.status import Role
+from openvcha.node.process.status import LocalRole
 from openvcha.store.interface import Member
 from openvcha.system.durable import write_durably
 from openvcha.system.host_port import url
@@ -34,7 +34,7 @@ class KeptMember(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     kind: Kind | None = None
     vm: str = ""
-    role: Role = Role.UNKNOWN
+    role: LocalRole = LocalRole.UNKNOWN
     patroni_url: str = ""
 
     @property
@@ -72,9 +72,9 @@ class KeptCluster(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(one for one in self.members if one.member != self.own)
 
     @property
-    def role(self) -> Role:
+    def role(self) -> LocalRole:
         """Return the node's last role in the cluster."""
-        return next((one.role for one in self.members if one.member == self.own), Role.UNKNOWN)
+        return next((one.role for one in self.members if one.member == self.own), LocalRole.UNKNOWN)
 
 
 class ConfiguredNode(msgspec.Struct, frozen=True):
@@ -190,15 +190,15 @@ def _member(
     )
 
 
-def _role(member: str, known: MajorityView, kind: Kind | None) -> Role:
+def _role(member: str, known: MajorityView, kind: Kind | None) -> LocalRole:
     if kind == "witness":
-        return Role.WITNESS
+        return LocalRole.WITNESS
     if known.leader is None or not member:
-        return Role.UNKNOWN
+        return LocalRole.UNKNOWN
     if known.leader == member:
-        return Role.ACTIVE
+        return LocalRole.ACTIVE
     data = kind == "data" or member in (known.standbys or ())
-    return Role.PASSIVE if data else Role.UNKNOWN
+    return LocalRole.PASSIVE if data else LocalRole.UNKNOWN
 
 
 def in_sync(member: str, leader: str | None, standbys: frozenset[str] | None) -> bool | None:

@@ -30,8 +30,8 @@ class PartStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_exit: str | None = None
 
 
-class Role(enum.StrEnum):
-    """A node's role in the cluster; UNKNOWN without a leader, or before the store was reached."""
+class LocalRole(enum.StrEnum):
+    """A node's role as this node sees it; UNKNOWN without a leader, or without the store."""
 
     ACTIVE = "ACTIVE"
     PASSIVE = "PASSIVE"
@@ -55,7 +55,7 @@ class OwnView(msgspec.Struct, frozen=True, kw_only=True):
     the cluster last confirmed that the node has every acknowledged row.
     """
 
-    role: Role
+    role: LocalRole
     contact: Contact
     since: str
     writable: bool | None = None

@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> None:
 
 def wait(supervisor: int, look_seconds: float) -> str | None:
     """Wait for the end of the supervisor; return DIED, HANGS, or None if dismissed."""
-    silence = Silence()
+    silence = ThreadActivity()
     while True:
         if not select.select([STDIN], [], [], look_seconds)[0]:
             if silence.hangs(look(supervisor)):
@@ -59,10 +59,10 @@ def wait(supervisor: int, look_seconds: float) -> str | None:
             return None
         if not said:
             return DIED
-        silence = Silence()
+        silence = ThreadActivity()
 
 
-class Silence:
+class ThreadActivity:
     """The supervisor's thread states since its last heartbeat."""
 
     def __init__(self) -> None:

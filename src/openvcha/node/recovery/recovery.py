@@ -27,7 +27,7 @@ from openvcha.node.process.managed_process import Part
 from openvcha.node.recovery.own_data import WITNESS, missing_data, missing_store
 from openvcha.node.recovery.request import (
     POLL_SECONDS,
-    Request,
+    RecoveryRequest,
     RequestKind,
     expiry,
     finish,
@@ -74,7 +74,7 @@ Rewrite = Callable[[StoreWithAccounts, Identity], Awaitable[None]]
 """Makes the cluster stand-alone in a store of one member; idempotent."""
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class RecoveryOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of a request; ``error`` is None on success.
 
     ``unfinished``: the request stays, and the node's parts must not start before it is finished.
@@ -105,10 +105,10 @@ def outcome_path(layout: Layout) -> Path:
     return layout.run / "recovery.json"
 
 
-def load_outcome(layout: Layout) -> Outcome | None:
+def load_outcome(layout: Layout) -> RecoveryOutcome | None:
     """Return the last request's outcome; None if it is missing or unreadable."""
     try:
-        return msgspec.json.decode(outcome_path(layout).read_bytes(), type=Outcome)
+        return msgspec.json.decode(outcome_path(layout).read_bytes(), type=RecoveryOutcome)
     except (OSError, msgspec.DecodeError):
         return None
 
@@ -138,28 +138,28 @@ class Recovery:
     boot: Callable[[], str] = boot_id
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def carry_out(self, request: Request) -> Outcome:
+    async def carry_out(self, request: RecoveryRequest) -> RecoveryOutcome:
         """Run a request, write its outcome, and delete the request unless it is unfinished."""
         error = None
         try:
             await self._do(request)
         except _Unfinished as failed:
-            outcome = Outcome(id=request.id, error=str(failed), unfinished=True)
+            outcome = RecoveryOutcome(id=request.id, error=str(failed), unfinished=True)
             with contextlib.suppress(OSError):  # the disk may be full, which may be the reason
                 self._write(outcome)
             return outcome
         except _FAILURES as failed:
             error = str(failed)
-        outcome = Outcome(id=request.id, error=error)
+        outcome = RecoveryOutcome(id=request.id, error=error)
         self._write(outcome)
         # The sender of a newer request waits for its own outcome.
         newer = finish(self.layout, request)
         return outcome if newer is None else await self.carry_out(newer)
 
-    def _write(self, outcome: Outcome) -> None:
+    def _write(self, outcome: RecoveryOutcome) -> None:
         write_private(outcome_path(self.layout), msgspec.json.encode(outcome))
 
-    async def _do(self, request: Request) -> None:
+    async def _do(self, request: RecoveryRequest) -> None:
         if not self.identity.holds_data:
             raise RecoveryFailed(WITNESS)
         if request.wish is RequestKind.RESTORE:
@@ -179,14 +179,14 @@ class Recovery:
                 raise
             raise _Unfinished(f"{failed}; {UNFINISHED}") from failed
 
-    def _begin(self, request: Request) -> None:
+    def _begin(self, request: RecoveryRequest) -> None:
         self._require_running()
         # Otherwise VMs that are gone for good would be powered on while the store is down.
         forget_required_votes(self.layout)
         if not mark_begun(self.layout, request):
             raise _NotSeparated(WITHDRAWN)
 
-    async def _require_alone(self, request: Request) -> None:
+    async def _require_alone(self, request: RecoveryRequest) -> None:
         """Require that no other node responds: some may have returned since the command asked.
 
         The node's own etcd runs meanwhile, unchanged: it names the members that it knows, and finds
@@ -208,7 +208,7 @@ class Recovery:
         finally:
             await part.stop()
 
-    async def _require_silence(self, request: Request, tls: NodeTls) -> None:
+    async def _require_silence(self, request: RecoveryRequest, tls: NodeTls) -> None:
         """Require a lasting silence of all others, unless the store is separated already.
 
         Silence at one look proves nothing: after a power failure the others may still be starting.
@@ -308,7 +308,9 @@ class Recovery:
         forget_kept(self.layout)
 
 
-async def outcome_of(layout: Layout, request: Request, seconds: float) -> Outcome | None:
+async def outcome_of(
+    layout: Layout, request: RecoveryRequest, seconds: float
+) -> RecoveryOutcome | None:
     """Wait for the outcome of a request; None after the time limit."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):

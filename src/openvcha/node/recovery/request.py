@@ -29,7 +29,7 @@ class RequestKind(enum.StrEnum):
     RESTORE = "RESTORE"  # the old data, which were set aside
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
+class RecoveryRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request; ``id`` distinguishes its outcome from earlier ones.
 
     ``begun``: the store was, or may have been, separated from the other members. Only once it is
@@ -59,26 +59,26 @@ def request_path(layout: Layout) -> Path:
     return layout.root / "recovery.json"
 
 
-def submit(layout: Layout, request: Request) -> None:
+def submit(layout: Layout, request: RecoveryRequest) -> None:
     """Write a request; one that has begun stays begun, under the new id. Raises OSError."""
     with _exclusive(layout):
         write_request(layout, _continued(request, _readable(layout)))
 
 
-def write_request(layout: Layout, request: Request) -> None:
+def write_request(layout: Layout, request: RecoveryRequest) -> None:
     """Write a request for the node's supervisor, now or at its next start. Raises OSError."""
     write_durably(request_path(layout), msgspec.json.encode(request))
 
 
-def load_request(layout: Layout) -> Request | None:
+def load_request(layout: Layout) -> RecoveryRequest | None:
     """Return the pending request, if any. Raises OSError, msgspec.DecodeError."""
     try:
-        return msgspec.json.decode(request_path(layout).read_bytes(), type=Request)
+        return msgspec.json.decode(request_path(layout).read_bytes(), type=RecoveryRequest)
     except FileNotFoundError:
         return None
 
 
-def mark_begun(layout: Layout, request: Request) -> bool:
+def mark_begun(layout: Layout, request: RecoveryRequest) -> bool:
     """Mark the pending request, which may be newer, as begun; False if it was withdrawn."""
     with _exclusive(layout):
         newest = load_request(layout)
@@ -100,7 +100,7 @@ def withdraw(layout: Layout) -> Withdrawal:
         return Withdrawal.WITHDRAWN
 
 
-def finish(layout: Layout, request: Request) -> Request | None:
+def finish(layout: Layout, request: RecoveryRequest) -> RecoveryRequest | None:
     """Delete a request that was carried out; return a newer one instead, if there is one."""
     with _exclusive(layout):
         newer = load_request(layout)
@@ -110,7 +110,7 @@ def finish(layout: Layout, request: Request) -> Request | None:
         return None
 
 
-def expiry(request: Request, now: dt.datetime, boot: str) -> str | None:
+def expiry(request: RecoveryRequest, now: dt.datetime, boot: str) -> str | None:
     """Return why a request is no longer valid; None if it is.
 
     After a reboot, or a long time, the others may have served without this node.
@@ -138,14 +138,14 @@ async def wait_for_request(layout: Layout) -> None:
     await until_exists(request_path(layout), POLL_SECONDS)
 
 
-def _readable(layout: Layout) -> Request | None:
+def _readable(layout: Layout) -> RecoveryRequest | None:
     """Return the pending request; None if it is unreadable: the supervisor sets it aside."""
     with contextlib.suppress(msgspec.DecodeError):
         return load_request(layout)
     return None
 
 
-def _continued(request: Request, before: Request | None) -> Request:
+def _continued(request: RecoveryRequest, before: RecoveryRequest | None) -> RecoveryRequest:
     if before is None or not before.begun:
         return request
     return msgspec.structs.replace(request, wish=before.wish, begun=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from openvcha.node.etcd.member import peer_url
 from openvcha.node.identity import Identity
 from openvcha.node.local_records.cluster import KeptCluster
-from openvcha.node.process.status import Contact, OwnView, Role
+from openvcha.node.process.status import Contact, LocalRole, OwnView
 from openvcha.node.recovery.own_data import WITNESS
 from openvcha.node.recovery.survey import PlaceReply, Quorum, Survey
 from openvcha.store.patroni.state import lsn_text
@@ -71,7 +71,7 @@ def rows_lost(name: str, kept: KeptCluster | None) -> str:
         return f"possibly acknowledged rows: it is not known whether {name} had all of them."
     if not kept.listed:
         return "every row that was acknowledged after this node was removed from the cluster."
-    if kept.role is Role.ACTIVE:
+    if kept.role is LocalRole.ACTIVE:
         return _none_before(name, kept)
     if not kept.in_sync:
         return f"the rows that were acknowledged after {name} fell out of sync."

@@ -7,7 +7,7 @@ from typing import Self
 from openvcha.store.account import AccountSource
 from openvcha.store.errors import LeaseNotFound, StoreError, StoreUnavailable
 from openvcha.store.etcd import wire
-from openvcha.store.etcd.gateway import Gateway, Request
+from openvcha.store.etcd.gateway import Gateway, GatewayRequest
 from openvcha.store.etcd.member_pages import HEALTH, MemberHealth, read_health
 from openvcha.store.etcd.users_and_roles import EtcdAccounts
 from openvcha.store.etcd.watch import Watch
@@ -32,7 +32,7 @@ TIMEOUT_SECONDS = 5.0
 SILENCE_SECONDS = 2.0
 PROBE_SECONDS = 1.0
 DEFRAGMENT_SECONDS = 120.0
-MEMBERS = Request("/v3/cluster/member/list", {}, wire.members)
+MEMBERS = GatewayRequest("/v3/cluster/member/list", {}, wire.members)
 
 
 class Etcd:
@@ -96,7 +96,7 @@ class Etcd:
     async def get(self, key: str) -> KeyValue | None:
         """Read a key (linearizable)."""
         body = wire.range_of(key, prefix=False)
-        return await self._gateway.read(Request(RANGE, body, wire.one_of(key)))
+        return await self._gateway.read(GatewayRequest(RANGE, body, wire.one_of(key)))
 
     async def get_many(self, names: Sequence[str]) -> list[KeyValue | None]:
         """Read several keys, in the given order, at one revision."""
@@ -105,17 +105,17 @@ class Etcd:
     async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
         """Read all keys that begin with ``prefix``, sorted."""
         body = wire.range_of(prefix, prefix=True) | {"keys_only": keys_only}
-        return list(await self._gateway.read(Request(RANGE, body, wire.key_values)))
+        return list(await self._gateway.read(GatewayRequest(RANGE, body, wire.key_values)))
 
     async def snapshot(self, prefix: str) -> Snapshot:
         """Read like ``prefix``, with the revision from which to watch on."""
         body = wire.range_of(prefix, prefix=True)
-        return await self._gateway.read(Request(RANGE, body, wire.snapshot))
+        return await self._gateway.read(GatewayRequest(RANGE, body, wire.snapshot))
 
     async def put(self, key: str, value: bytes, lease: int = 0) -> int:
         """Write a value and return the revision. Raises LeaseNotFound."""
         body = {"key": wire.text(key), "value": wire.binary(value), "lease": lease}
-        return await self._gateway.write(Request("/v3/kv/put", body, wire.revision))
+        return await self._gateway.write(GatewayRequest("/v3/kv/put", body, wire.revision))
 
     async def delete(self, key: str) -> bool:
         """Delete a key, and return whether it existed."""
@@ -127,7 +127,7 @@ class Etcd:
 
     async def _delete(self, key: str, *, prefix: bool) -> int:
         body = wire.range_of(key, prefix=prefix)
-        return await self._gateway.write(Request("/v3/kv/deleterange", body, wire.deleted))
+        return await self._gateway.write(GatewayRequest("/v3/kv/deleterange", body, wire.deleted))
 
     async def txn(
         self,
@@ -137,21 +137,21 @@ class Etcd:
     ) -> TxnResult:
         """Run ``success`` if all ``compares`` hold, else ``failure``; all at one revision."""
         body = wire.transaction(compares, success, failure)
-        return await self._gateway.write(Request("/v3/kv/txn", body, wire.result))
+        return await self._gateway.write(GatewayRequest("/v3/kv/txn", body, wire.result))
 
     async def compact(self, revision: int) -> None:
         """Compact the history before ``revision``; the member that responds does so at once."""
         body = {"revision": revision, "physical": True}
-        await self._gateway.write(Request("/v3/kv/compaction", body, wire.nothing))
+        await self._gateway.write(GatewayRequest("/v3/kv/compaction", body, wire.nothing))
 
     async def lease_grant(self, ttl: int) -> int:
         """Create a lease of ``ttl`` seconds (etcd may extend it), and return its id."""
         # If the request is repeated, the unused lease expires.
-        return await self._gateway.read(Request("/v3/lease/grant", {"TTL": ttl}, wire.lease))
+        return await self._gateway.read(GatewayRequest("/v3/lease/grant", {"TTL": ttl}, wire.lease))
 
     async def lease_keep_alive(self, lease: int) -> int:
         """Renew a lease, and return its TTL in seconds. Raises LeaseNotFound."""
-        question = Request("/v3/lease/keepalive", {"ID": lease}, wire.lease_seconds)
+        question = GatewayRequest("/v3/lease/keepalive", {"ID": lease}, wire.lease_seconds)
         seconds = await self._gateway.read(question)
         if seconds <= 0:
             raise LeaseNotFound(f"lease {lease:x} has ended", 5)
@@ -159,7 +159,7 @@ class Etcd:
 
     async def lease_revoke(self, lease: int) -> None:
         """End a lease and delete its keys. Raises LeaseNotFound."""
-        await self._gateway.write(Request("/v3/lease/revoke", {"ID": lease}, wire.nothing))
+        await self._gateway.write(GatewayRequest("/v3/lease/revoke", {"ID": lease}, wire.nothing))
 
     def watch(self, target: str, start_revision: int = 0) -> AsyncGenerator[list[Event], None]:
         """Follow a key, or with a trailing ``/`` all keys below it; see ``Store.watch``."""
@@ -179,13 +179,13 @@ class Etcd:
     async def member_add(self, peer_urls: Sequence[str], *, learner: bool = True) -> Member:
         """Add a member. Raises PeerExists, and ClusterUnhealthy, which may pass by itself."""
         body = {"peerURLs": list(peer_urls), "isLearner": learner}
-        question = Request("/v3/cluster/member/add", body, wire.new_member)
+        question = GatewayRequest("/v3/cluster/member/add", body, wire.new_member)
         return await self._gateway.write(question)
 
     async def member_remove(self, member_id: int) -> None:
         """Remove a member. Raises MemberNotFound."""
         body = {"ID": member_id}
-        await self._gateway.write(Request("/v3/cluster/member/remove", body, wire.nothing))
+        await self._gateway.write(GatewayRequest("/v3/cluster/member/remove", body, wire.nothing))
 
     async def member_promote(self, member_id: int) -> None:
         """Make a learner a voter. Raises LearnerNotReady (retry), NotLearner, MemberNotFound.
@@ -194,7 +194,7 @@ class Etcd:
         leader refuses that: so the request goes to the leader itself.
         """
         leader = await self._leader_among_endpoints()
-        question = Request("/v3/cluster/member/promote", {"ID": member_id}, wire.nothing)
+        question = GatewayRequest("/v3/cluster/member/promote", {"ID": member_id}, wire.nothing)
         await self._gateway.request_from(leader, question, self._gateway.timeout)
 
     async def _leader_among_endpoints(self) -> str:
@@ -223,13 +223,13 @@ class Etcd:
         A server that is not an endpoint receives no account; etcd requires none for this.
         """
         body = {"targetID": member_id}
-        question = Request("/v3/maintenance/transfer-leadership", body, wire.nothing)
+        question = GatewayRequest("/v3/maintenance/transfer-leadership", body, wire.nothing)
         await self._gateway.request_from(endpoint, question, self._gateway.timeout)
 
     async def members_without_space(self) -> frozenset[int]:
         """Return the ids of the members with a NOSPACE alarm: the store refuses writes."""
         body = {"action": "GET", "alarm": wire.NOSPACE}
-        return await self._gateway.read(Request(ALARM, body, wire.members_without_space))
+        return await self._gateway.read(GatewayRequest(ALARM, body, wire.members_without_space))
 
     async def reclaim_space(self, endpoint: str) -> None:
         """Make the store of one member, at ``endpoint``, writable again by dropping its history.
@@ -247,21 +247,21 @@ class Etcd:
 
         The member does not respond meanwhile.
         """
-        question = Request("/v3/maintenance/defragment", {}, wire.nothing)
+        question = GatewayRequest("/v3/maintenance/defragment", {}, wire.nothing)
         await self._gateway.request_from(endpoint, question, DEFRAGMENT_SECONDS)
 
     async def disarm_alarm(self, members: frozenset[int]) -> None:
         """Clear the NOSPACE alarm of these members, so that the store accepts writes."""
         for member in members:
             body = {"action": "DEACTIVATE", "memberID": member, "alarm": wire.NOSPACE}
-            await self._gateway.read(Request(ALARM, body, wire.nothing))
+            await self._gateway.read(GatewayRequest(ALARM, body, wire.nothing))
 
     async def status(self, endpoint: str) -> EndpointStatus:
         """Return the view of one endpoint (URL); like ``move_leader``, without the account."""
         return await self._status(endpoint, self._gateway.timeout)
 
     async def _status(self, endpoint: str, seconds: float) -> EndpointStatus:
-        question = Request("/v3/maintenance/status", {}, wire.endpoint_status)
+        question = GatewayRequest("/v3/maintenance/status", {}, wire.endpoint_status)
         return await self._gateway.request_from(endpoint, question, seconds)
 
     async def healthy(
@@ -286,6 +286,6 @@ class Etcd:
         return said is MemberHealth.HEALTHY
 
 
-def _several(names: Sequence[str]) -> Request[list[KeyValue | None]]:
+def _several(names: Sequence[str]) -> GatewayRequest[list[KeyValue | None]]:
     body = wire.transaction([], [Get(name) for name in names], [])
-    return Request("/v3/kv/txn", body, wire.each_of(names))
+    return GatewayRequest("/v3/kv/txn", body, wire.each_of(names))

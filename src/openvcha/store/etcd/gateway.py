@@ -38,7 +38,7 @@ U = TypeVar("U")
 
 
 @dataclass(frozen=True, slots=True)
-class Request(Generic[T]):
+class GatewayRequest(Generic[T]):
     """A request to the gateway, and the parser of its response."""
 
     path: str
@@ -50,7 +50,9 @@ CONNECT_SECONDS = 1.0
 READ_SECONDS = 2.0
 """After this time an idempotent request goes to the next endpoint."""
 AUTHENTICATE = "/v3/auth/authenticate"
-QUORUM_READ = Request("/v3/kv/range", {"key": wire.text("/"), "count_only": True}, wire.nothing)
+QUORUM_READ = GatewayRequest(
+    "/v3/kv/range", {"key": wire.text("/"), "count_only": True}, wire.nothing
+)
 QUORUM = frozenset({"/v3/kv/range", "/v3/kv/txn"})
 """All reads here are linearizable: a member cannot serve them alone."""
 MAX_KNOWN = 64
@@ -110,7 +112,7 @@ class Gateway:
         """Close all connections."""
         await self._http.aclose()
 
-    async def read(self, request: Request[T], *, fresh: bool = False) -> T:
+    async def read(self, request: GatewayRequest[T], *, fresh: bool = False) -> T:
         """Send an idempotent request, and retry until the deadline. Raises StoreUnavailable.
 
         ``fresh`` first makes the endpoint catch up with the quorum, for a request that it serves
@@ -124,7 +126,7 @@ class Gateway:
 
         return await self._until_deadline(ask)
 
-    async def read_both(self, first: Request[T], second: Request[U]) -> tuple[T, U]:
+    async def read_both(self, first: GatewayRequest[T], second: GatewayRequest[U]) -> tuple[T, U]:
         """Send both requests to one endpoint, in this order, as ``read`` does.
 
         If ``first`` is a quorum read, the endpoint's memory is at least as new for ``second``.
@@ -141,7 +143,7 @@ class Gateway:
         """Return the seconds that one endpoint gets to respond."""
         return min(READ_SECONDS, self.timeout / len(self._endpoints))
 
-    async def write(self, request: Request[T]) -> T:
+    async def write(self, request: GatewayRequest[T]) -> T:
         """Send a request that must not be repeated. Raises OutcomeUnknown as well."""
 
         async def ask(endpoint: str, deadline: float) -> T:
@@ -149,7 +151,7 @@ class Gateway:
 
         return await self._until_deadline(ask)
 
-    async def request_from(self, endpoint: str, request: Request[T], seconds: float) -> T:
+    async def request_from(self, endpoint: str, request: GatewayRequest[T], seconds: float) -> T:
         """Send a request once, to this endpoint. Raises StoreUnavailable."""
         deadline = asyncio.get_running_loop().time() + seconds
         return await self._attempt(endpoint, request, deadline, seconds)
@@ -189,7 +191,7 @@ class Gateway:
         async def show(account: Account) -> str:
             shown = {"name": account.name, "password": account.password.reveal()}
             try:
-                request = Request(AUTHENTICATE, shown, wire.token)
+                request = GatewayRequest(AUTHENTICATE, shown, wire.token)
                 return await self._request(endpoint, request, deadline, seconds)
             except AuthDisabled:
                 return ""  # it lags behind, or auth is not enabled yet
@@ -246,7 +248,7 @@ class Gateway:
         raise type(next(iter(refusals.values())))("; ".join(map(str, refusals.values())))
 
     async def _attempt(
-        self, endpoint: str, request: Request[T], deadline: float, share: float | None
+        self, endpoint: str, request: GatewayRequest[T], deadline: float, share: float | None
     ) -> T:
         """Send a request; if it was refused as unauthenticated, authenticate and send it once more.
 
@@ -262,7 +264,7 @@ class Gateway:
         return await self._request(endpoint, request, deadline, share)
 
     async def _request(
-        self, endpoint: str, request: Request[T], deadline: float, share: float | None
+        self, endpoint: str, request: GatewayRequest[T], deadline: float, share: float | None
     ) -> T:
         """Send a request once. ``share``: seconds for an idempotent one; None for a write."""
         began = asyncio.get_running_loop().time()

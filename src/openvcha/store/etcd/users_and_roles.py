@@ -10,7 +10,7 @@ from openvcha.api.secret import Secret
 from openvcha.store.account import Account
 from openvcha.store.errors import AccountExists, AccountMissing, AuthDisabled
 from openvcha.store.etcd import reply_forms, wire
-from openvcha.store.etcd.gateway import AUTHENTICATE, Gateway, Request
+from openvcha.store.etcd.gateway import AUTHENTICATE, Gateway, GatewayRequest
 from openvcha.store.etcd.reply_forms import Json
 from openvcha.store.interface import Permission
 
@@ -88,7 +88,9 @@ class EtcdAccounts:
     async def _leave_role(self, user: str, role: str) -> None:
         with contextlib.suppress(AccountMissing):
             roles = partial(reply_forms.texts, name="roles")
-            found = await self._gateway.read(Request("/v3/auth/user/get", {"name": user}, roles))
+            found = await self._gateway.read(
+                GatewayRequest("/v3/auth/user/get", {"name": user}, roles)
+            )
             for other in set(found) - {role}:
                 await self._ask("user/revoke", {"name": user, "role": other})
 
@@ -97,7 +99,7 @@ class EtcdAccounts:
         encoded = map(_encoded, permissions)
         wanted = {(one["key"], one.get("range_end", "")): one for one in encoded}
         with contextlib.suppress(AccountMissing):
-            asked = Request("/v3/auth/role/get", {"role": role}, wire.permissions)
+            asked = GatewayRequest("/v3/auth/role/get", {"role": role}, wire.permissions)
             there = await self._gateway.read(asked)
             for key, end in there.keys() - wanted.keys():
                 await self._ask("role/revoke", {"role": role, "key": key, "range_end": end})
@@ -107,12 +109,12 @@ class EtcdAccounts:
 
     async def _list(self, kind: str) -> Sequence[str]:
         names = partial(reply_forms.texts, name=f"{kind}s")
-        return await self._gateway.read(Request(f"/v3/auth/{kind}/list", {}, names))
+        return await self._gateway.read(GatewayRequest(f"/v3/auth/{kind}/list", {}, names))
 
     async def _protected(self, own: Account) -> bool:
         shown = {"name": own.name, "password": own.password.reveal()}
         try:
-            await self._gateway.read(Request(AUTHENTICATE, shown, wire.nothing))
+            await self._gateway.read(GatewayRequest(AUTHENTICATE, shown, wire.nothing))
         except AuthDisabled:
             return False
         return True
@@ -125,7 +127,7 @@ class EtcdAccounts:
             await self._ask("user/changepw", fields)
 
     async def _ask(self, what: str, body: Json) -> None:
-        await self._gateway.write(Request(f"/v3/auth/{what}", body, wire.nothing))
+        await self._gateway.write(GatewayRequest(f"/v3/auth/{what}", body, wire.nothing))
 
 
 def _nobody() -> Account:

@@ -9,6 +9,7 @@ from openvcha.store.etcd.reply_forms import Json, Malformed
 from openvcha.store.interface import (
     Action,
     Compare,
+    CompareTarget,
     Delete,
     EndpointStatus,
     Event,
@@ -18,7 +19,6 @@ from openvcha.store.interface import (
     Member,
     Put,
     Snapshot,
-    Target,
     TxnResult,
 )
 
@@ -26,11 +26,11 @@ NOSPACE = "NOSPACE"
 """Etcd's alarm: a member's database has reached its quota."""
 
 _OPERANDS = {
-    Target.VERSION: "version",
-    Target.CREATE: "create_revision",
-    Target.MOD: "mod_revision",
-    Target.VALUE: "value",
-    Target.LEASE: "lease",
+    CompareTarget.VERSION: "version",
+    CompareTarget.CREATE: "create_revision",
+    CompareTarget.MOD: "mod_revision",
+    CompareTarget.VALUE: "value",
+    CompareTarget.LEASE: "lease",
 }
 
 _ERRORS: tuple[tuple[str, type[errors.StoreError]], ...] = (

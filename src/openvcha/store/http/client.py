@@ -62,7 +62,7 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HttpEndpoint:
     """The address of a server, with or without TLS; ``name`` is the value of the Host header."""
 
     secure: bool
@@ -84,7 +84,7 @@ class _Connection:
 
     def __init__(
         self,
-        place: Place,
+        place: HttpEndpoint,
         context: ssl.SSLContext | None,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
@@ -228,7 +228,7 @@ class TlsClient:
             self._drop(connection)
 
     @asynccontextmanager
-    async def _lent(self, place: Place, seconds: float) -> AsyncIterator[_Connection]:
+    async def _lent(self, place: HttpEndpoint, seconds: float) -> AsyncIterator[_Connection]:
         """Lend a connection; then keep it if it can be reused, else close it."""
         kept = self._kept(place)
         connection = kept or await self._connected(place, seconds)
@@ -247,7 +247,7 @@ class TlsClient:
             if len(self._idle) > self._most_idle:
                 self._drop(self._idle[0])
 
-    def _kept(self, place: Place) -> _Connection | None:
+    def _kept(self, place: HttpEndpoint) -> _Connection | None:
         context = self._context(place)
         for connection in [one for one in self._idle if one.place == place]:
             if connection.usable(context):
@@ -256,7 +256,7 @@ class TlsClient:
             self._drop(connection)
         return None
 
-    async def _connected(self, place: Place, seconds: float) -> _Connection:
+    async def _connected(self, place: HttpEndpoint, seconds: float) -> _Connection:
         context = self._context(place)
         resuming = context and self._sessions.resuming((place.host, place.port), context)
         try:
@@ -266,7 +266,7 @@ class TlsClient:
             raise NotSentError(_why(error)) from error
         return _Connection(place, context, *streams)
 
-    def _context(self, place: Place) -> ssl.SSLContext | None:
+    def _context(self, place: HttpEndpoint) -> ssl.SSLContext | None:
         try:
             return self._tls() if place.secure else None
         except (OSError, ValueError) as error:  # the certificates are missing or incomplete
@@ -307,17 +307,17 @@ async def read_lines(pieces: AsyncGenerator[bytes, None], most: int) -> AsyncGen
 
 
 @lru_cache(maxsize=256)
-def split(url: str) -> tuple[Place, str]:
+def split(url: str) -> tuple[HttpEndpoint, str]:
     """Return the server of a URL, and the request target there. Raises ValueError."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or parts.hostname is None:
         raise ValueError(f"not an HTTP URL: {url}")
     port = parts.port or (443 if parts.scheme == "https" else 80)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Place(parts.scheme == "https", parts.hostname, port, parts.netloc), target
+    return HttpEndpoint(parts.scheme == "https", parts.hostname, port, parts.netloc), target
 
 
-def _reachable(url: str) -> tuple[Place, str]:
+def _reachable(url: str) -> tuple[HttpEndpoint, str]:
     try:
         return split(url)
     except ValueError as error:  # other nodes announce their URLs

@@ -16,12 +16,12 @@ from openvcha.store.errors import RecordForged
 from openvcha.store.interface import (
     Action,
     Compare,
+    CompareTarget,
     Delete,
     Get,
     KeyValue,
     Put,
     Snapshot,
-    Target,
     TxnResult,
     present,
     unchanged,
@@ -266,4 +266,4 @@ def _follows(found: Roll | None, known: Roll) -> bool:
 
 def _as_it_is(found: KeyValue | None) -> Compare:
     """Require that the roll is unchanged: valid, forged, reserved or missing."""
-    return Compare(keys.ROLL, Target.MOD, found.mod_revision if found else 0)
+    return Compare(keys.ROLL, CompareTarget.MOD, found.mod_revision if found else 0)

@@ -23,6 +23,7 @@ from openvcha.store.errors import OutcomeUnknown, RecordForged, StoreError, Stor
 from openvcha.store.interface import (
     Action,
     Compare,
+    CompareTarget,
     Delete,
     Event,
     EventType,
@@ -32,7 +33,6 @@ from openvcha.store.interface import (
     Relation,
     Snapshot,
     Store,
-    Target,
     TxnResult,
     absent,
     unchanged,
@@ -268,7 +268,7 @@ class SealedStore:
                 return replace(result, succeeded=False)
             seen[put.key] = place
         conditions = [c for c in compares if c.key not in seen or not pins_state(c)]
-        conditions += [Compare(key, Target.MOD, place.mod) for key, place in seen.items()]
+        conditions += [Compare(key, CompareTarget.MOD, place.mod) for key, place in seen.items()]
         actions = [self._closed(one, seen) for one in success]
         result = await self._inner.txn(conditions, actions, failure)
         if result.succeeded:
@@ -350,7 +350,9 @@ class SealedStore:
         for key, place in seen.items():
             if place.reserved:
                 with contextlib.suppress(StoreError):
-                    await self._inner.txn([Compare(key, Target.MOD, place.mod)], [Delete(key)])
+                    await self._inner.txn(
+                        [Compare(key, CompareTarget.MOD, place.mod)], [Delete(key)]
+                    )
 
     def _opened(self, found: Iterable[KeyValue]) -> Iterable[KeyValue]:
         for kv in found:
@@ -452,13 +454,13 @@ def pins_state(compare: Compare) -> bool:
     """Return whether a condition pins one state of a key, or its absence."""
     if compare.relation is not Relation.EQUAL:
         return False
-    gone = compare.target in {Target.CREATE, Target.VERSION} and compare.operand == 0
-    return gone or compare.target is Target.MOD
+    gone = compare.target in {CompareTarget.CREATE, CompareTarget.VERSION} and compare.operand == 0
+    return gone or compare.target is CompareTarget.MOD
 
 
 def _require_sealable(compares: Sequence[Compare], failure: Sequence[Action]) -> None:
     for compare in compares:
-        if compare.target is Target.VALUE and seal_kind(compare.key):
+        if compare.target is CompareTarget.VALUE and seal_kind(compare.key):
             raise ValueError(f"{compare.key}: no condition on a value that is sealed")
     for action in failure:
         if isinstance(action, Put) and seal_kind(action.key):
