@@ -51,7 +51,7 @@ KEYS = [
     keys.task("abc"),
     keys.user("carla"),
     keys.session("00"),
-    keys.join("passive"),
+    keys.join_token("passive"),
     keys.node_facts("vcha-2"),
     keys.base_backup_report("vcha-2"),
     keys.EVENTS + "0000000000000001",

@@ -46,7 +46,7 @@ def postmaster(running: RunningLab, name: str) -> int:
 def copies(running: RunningLab) -> int:
     """Return how often a data node has started to copy all data."""
     logs = [running.layout(vm.name).logs / "supervisor.jsonl" for vm in running.vms()]
-    return sum(log.read_text().count('"copy started"') for log in logs if log.exists())
+    return sum(log.read_text().count('"base backup started"') for log in logs if log.exists())
 
 
 def until_all_write(writers: Writer, since: float, running: RunningLab) -> float:

@@ -37,7 +37,7 @@ def assert_copied_anew(running: RunningLab, name: str) -> None:
     """Check that the old data were set aside before the copy, and deleted once in sync."""
     order = [
         "set aside the data of a stuck standby",
-        "copy done",
+        "base backup done",
         "the new copy is in sync; the old data",
     ]
 

@@ -152,7 +152,7 @@ def test_a_former_active_is_rewound_also_where_everybody_lost_a_right(
     assert running.name_of("PASSIVE") == old
     supervisor, patroni = logged(running, old, "supervisor"), logged(running, old, "patroni")
     assert "pg_rewind exit code=0" in patroni.removeprefix(before[1])
-    assert "copy done" not in supervisor.removeprefix(before[0])
+    assert "base backup done" not in supervisor.removeprefix(before[0])
     assert writer.missing() == set()
 
 

@@ -124,7 +124,7 @@ async def makes_a_session_up(thief: Thief) -> str:
 
 
 async def makes_a_join_token_up(thief: Thief) -> str:
-    key = keys.join("passive")
+    key = keys.join_token("passive")
     record = {"digest": "0" * 64, "ha_address": "127.1.1.9", "issuer": "thief"}
     await thief.store.put(key, json.dumps({**record, "expires": "9000-01-01T00:00:00Z"}).encode())
     return key

@@ -19,7 +19,7 @@ ELSEWHERE = [
     keys.EVENTS_MEMORY,
     keys.task("abc"),
     keys.user("carla"),
-    keys.join("passive"),
+    keys.join_token("passive"),
     keys.node_facts("vcha-2"),
     keys.base_backup_report("vcha-2"),
     keys.PATRONI_FAILOVER,

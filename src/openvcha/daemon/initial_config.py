@@ -71,7 +71,7 @@ def first_config(identity: Identity, inventory: Inventory, vm: Vm) -> ClusterCon
 
 
 def _others(identity: Identity, kept: KeptCluster | None) -> list[str]:
-    """Return the peers that the node joined or has known since; a stand-alone node has none."""
+    """Return the peers of the node, at its creation or since; a stand-alone node has none."""
     known = {one.member or one.peer_url for one in kept.others} if kept else set[str]()
     return sorted((known | set(identity.etcd_initial_cluster)) - {identity.member})
 

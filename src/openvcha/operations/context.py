@@ -65,7 +65,7 @@ class PostgresAccess(Protocol):
 
 
 async def _nothing() -> None:
-    """Do nothing: for a store without seals or copy."""
+    """Do nothing: for a store without seals or mirror."""
 
 
 @dataclass(frozen=True)

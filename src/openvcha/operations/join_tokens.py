@@ -34,7 +34,7 @@ class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 def token_record(store: Store, role: JoinRole) -> Record[TokenRecord]:
     """Return the record of a role's token."""
-    return Record(store, keys.join(role.value.lower()), TokenRecord)
+    return Record(store, keys.join_token(role.value.lower()), TokenRecord)
 
 
 def new_token(

@@ -96,7 +96,7 @@ def required_votes_confirmed(member: str) -> str:
     return REQUIRED_VOTES_CONFIRMED + part(member)
 
 
-def join(role: str) -> str:
+def join_token(role: str) -> str:
     """Return the key of the join token for this role."""
     return JOINS + part(role)
 

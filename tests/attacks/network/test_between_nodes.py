@@ -139,7 +139,7 @@ def by_patroni(section: str) -> Callable[[Scene], Awaitable[None]]:
     return connect
 
 
-async def copy(scene: Scene) -> None:
+async def base_backup(scene: Scene) -> None:
     passwords = scene.layout.root / "pgpass"
     passwords.write_bytes(pgpass_line(REPLICATION_USER, PASSWORD.reveal()))
     passwords.chmod(0o600)
@@ -171,9 +171,9 @@ async def test_a_session_tells_him_nothing(
 
 @pytest.mark.engines
 @pytest.mark.parametrize("asks", [CLEARTEXT, NOTHING], ids=["the password", "nothing"])
-async def test_a_copy_tells_him_nothing(asks: bytes, tmp_path: Path) -> None:
+async def test_a_base_backup_tells_him_nothing(asks: bytes, tmp_path: Path) -> None:
     """The same for pg_basebackup, from a PostgreSQL that has TLS."""
     async with between(tmp_path, asks) as scene, asyncio.timeout(SECONDS):
-        await copy(scene)
+        await base_backup(scene)
         assert scene.thief.connections == 1
         assert scene.thief.heard == b""

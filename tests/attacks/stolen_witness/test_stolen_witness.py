@@ -44,7 +44,7 @@ FORBIDDEN = (
     keys.PATRONI_SYNC,
     keys.PATRONI_FAILOVER,
     keys.patroni_member(DATA),
-    keys.join("passive"),
+    keys.join_token("passive"),
     keys.node_facts(DATA),
     keys.base_backup_report(f"{WITNESS}-2"),
     keys.EVENTS_MEMORY,

@@ -97,7 +97,7 @@ def _common(operation: Operation) -> Iterator[tuple[ErrorType, Cause]]:
 def _needed(operation: Operation) -> str:
     """Return the key in the store that the operation cannot do without."""
     if operation.id == f"{JOINING}.join":
-        return keys.join("passive")
+        return keys.join_token("passive")
     own = operation.service.startswith((VCHA, JOINING))
     return keys.CLUSTER if own else keys.user(ADMINISTRATOR)
 

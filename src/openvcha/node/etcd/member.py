@@ -59,7 +59,7 @@ def etcd_argv(binary: Path, identity: Identity, layout: Layout) -> list[str]:
         "heartbeat-interval": HEARTBEAT_MS,
         "election-timeout": ELECTION_MS,
         "pre-vote": "true",  # a member that returns does not disturb the leader
-        "strict-reconfig-check": "false",  # otherwise the second join waits 5 s for the first
+        "strict-reconfig-check": "false",  # otherwise a second addition waits 5 s after the first
         "experimental-initial-corrupt-check": "true",
         "auto-compaction-mode": "periodic",
         "auto-compaction-retention": "1h",

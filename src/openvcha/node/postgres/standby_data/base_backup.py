@@ -77,7 +77,9 @@ class BaseBackup:
                 self._publish(
                     msgspec.structs.replace(failed, error=str(error), temporary=error.temporary)
                 )
-                self._events.warning("copy failed", reason=str(error), temporary=error.temporary)
+                self._events.warning(
+                    "base backup failed", reason=str(error), temporary=error.temporary
+                )
                 if not error.temporary:
                     return False
                 await self._sleep(backoff.pause(self._clock() - began))
@@ -96,12 +98,12 @@ class BaseBackup:
         self._check(leader)
         progress.total = leader.data_bytes
         self._publish(progress.report(BaseBackupState.RUNNING))
-        self._events.info("copy started", source=leader.member, bytes=leader.data_bytes)
+        self._events.info("base backup started", source=leader.member, bytes=leader.data_bytes)
         await self._back_up(leader, progress)
         await asyncio.to_thread(self._commit)
         progress.done = progress.total = max(progress.total, progress.done)
         self._publish(progress.report(BaseBackupState.DONE))
-        self._events.info("copy done", bytes=progress.total)
+        self._events.info("base backup done", bytes=progress.total)
 
     def _check(self, leader: Leader) -> None:
         if leader.major != self._postgres.version[0]:
