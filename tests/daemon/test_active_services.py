@@ -50,7 +50,7 @@ class Api:
             self.log.append("-api")
 
 
-class Stage:
+class ServicesHarness:
     """The services with everything around them simulated."""
 
     def __init__(self) -> None:
@@ -85,8 +85,8 @@ class Stage:
 
 
 @pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
-    made = Stage()
+async def harness() -> AsyncIterator[ServicesHarness]:
+    made = ServicesHarness()
     yield made
     made.following.cancel()
     await asyncio.wait([made.following])
@@ -94,74 +94,74 @@ async def stage() -> AsyncIterator[Stage]:
     assert not made.api.serves
 
 
-async def test_it_serves_while_it_leads(stage: Stage) -> None:
+async def test_it_serves_while_it_leads(harness: ServicesHarness) -> None:
     """On, off, and on again."""
-    await stage.set(leads=True)
-    assert sorted(stage.log) == ["address", "api", "tasks"]
-    await stage.set(leads=False)
-    assert sorted(stage.log[3:]) == ["-address", "-api", "-tasks"]
-    await stage.set(leads=True)
-    assert sorted(stage.log[6:]) == ["address", "api", "tasks"]
+    await harness.set(leads=True)
+    assert sorted(harness.log) == ["address", "api", "tasks"]
+    await harness.set(leads=False)
+    assert sorted(harness.log[3:]) == ["-address", "-api", "-tasks"]
+    await harness.set(leads=True)
+    assert sorted(harness.log[6:]) == ["address", "api", "tasks"]
 
 
-async def test_clients_go_first_when_it_ends(stage: Stage) -> None:
+async def test_clients_go_first_when_it_ends(harness: ServicesHarness) -> None:
     """The tasks' end may have to wait for the store; an open session must not wait with it."""
-    stage.ending = 30.0
-    await stage.set(leads=True)
-    await stage.set(leads=False, seconds=0.1)
-    assert stage.log[3:] == ["-api", "-address"]
+    harness.ending = 30.0
+    await harness.set(leads=True)
+    await harness.set(leads=False, seconds=0.1)
+    assert harness.log[3:] == ["-api", "-address"]
     await asyncio.sleep(31)
-    assert stage.log[3:] == ["-api", "-address", "-tasks"]
+    assert harness.log[3:] == ["-api", "-address", "-tasks"]
 
 
-async def test_tasks_go_on_while_the_address_is_taken(stage: Stage) -> None:
+async def test_tasks_go_on_while_the_address_is_taken(harness: ServicesHarness) -> None:
     """A frozen former active may hold it for long; it may take a task to release it."""
-    stage.address.taken = True
-    await stage.set(leads=True)
-    assert stage.log == ["tasks"]
-    stage.address.taken = False
+    harness.address.taken = True
+    await harness.set(leads=True)
+    assert harness.log == ["tasks"]
+    harness.address.taken = False
     await asyncio.sleep(1)
-    assert stage.log == ["tasks", "address", "api"]
+    assert harness.log == ["tasks", "address", "api"]
 
 
-async def test_an_address_is_taken_as_soon_as_it_is_free(stage: Stage) -> None:
+async def test_an_address_is_taken_as_soon_as_it_is_free(harness: ServicesHarness) -> None:
     """Clients are waiting for it."""
-    stage.address.taken = True
-    await stage.set(leads=True)
-    stage.address.taken = False
+    harness.address.taken = True
+    await harness.set(leads=True)
+    harness.address.taken = False
     await asyncio.sleep(0.05)
-    assert stage.address.held
+    assert harness.address.held
 
 
-async def test_no_api_is_shown_before_it_is_prepared(stage: Stage) -> None:
+async def test_no_api_is_shown_before_it_is_prepared(harness: ServicesHarness) -> None:
     """A failed preparation is retried; the data are reachable meanwhile."""
-    stage.unready = 3
-    await stage.set(leads=True, seconds=0.15)
-    assert stage.log == ["address"]
+    harness.unready = 3
+    await harness.set(leads=True, seconds=0.15)
+    assert harness.log == ["address"]
     await asyncio.sleep(2)
-    assert sorted(stage.log) == ["address", "api", "tasks"]
+    assert sorted(harness.log) == ["address", "api", "tasks"]
 
 
-async def test_an_end_in_the_middle_of_a_beginning_leaves_nothing(stage: Stage) -> None:
+async def test_an_end_in_the_middle_of_a_beginning_leaves_nothing(harness: ServicesHarness) -> None:
     """Flapping leadership: off before the address was held."""
-    stage.address.taken = True
-    await stage.set(leads=True)
-    assert not stage.address.held
-    await stage.set(leads=False)
-    stage.address.taken = False
+    harness.address.taken = True
+    await harness.set(leads=True)
+    assert not harness.address.held
+    await harness.set(leads=False)
+    harness.address.taken = False
     await asyncio.sleep(1)
-    assert stage.log == ["tasks", "-tasks"]
+    assert harness.log == ["tasks", "-tasks"]
 
 
 async def test_each_time_it_leads_the_api_waits_until_there_is_something_to_show(
-    stage: Stage,
+    harness: ServicesHarness,
 ) -> None:
     """An earlier preparation does not count."""
-    await stage.set(leads=True)
-    await stage.set(leads=False)
-    stage.unready = 20
-    await stage.set(leads=True)
-    assert not stage.api.serves
-    assert stage.address.held
+    await harness.set(leads=True)
+    await harness.set(leads=False)
+    harness.unready = 20
+    await harness.set(leads=True)
+    assert not harness.api.serves
+    assert harness.address.held
     await asyncio.sleep(5)
-    assert stage.api.serves
+    assert harness.api.serves

@@ -58,7 +58,7 @@ class Server:
         self.ended.set()
 
 
-class Stage:
+class ApiHarness:
     """An API with everything around it simulated."""
 
     def __init__(self) -> None:
@@ -87,124 +87,124 @@ class Stage:
 
 
 @pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
-    made = Stage()
+async def harness() -> AsyncIterator[ApiHarness]:
+    made = ApiHarness()
     yield made
     made.following.cancel()
     await asyncio.wait([made.following])
     assert not made.server.running
 
 
-async def test_it_serves_while_it_is_ordered(stage: Stage) -> None:
+async def test_it_serves_while_it_is_ordered(harness: ApiHarness) -> None:
     """A repeated order changes nothing."""
     for serve in (False, True, True, False, False, True):
-        await stage.order(serve=serve)
-    assert stage.log == ["serves", "-serves", "serves"]
+        await harness.order(serve=serve)
+    assert harness.log == ["serves", "-serves", "serves"]
 
 
-async def test_a_server_that_ended_is_started_again(stage: Stage) -> None:
+async def test_a_server_that_ended_is_started_again(harness: ApiHarness) -> None:
     """An API that should serve must not stay unreachable."""
-    await stage.order(serve=True)
-    stage.server.die()
+    await harness.order(serve=True)
+    harness.server.die()
     await asyncio.sleep(1)
-    assert stage.server.running
+    assert harness.server.running
 
 
-async def test_it_serves_as_soon_as_the_port_is_free(stage: Stage) -> None:
+async def test_it_serves_as_soon_as_the_port_is_free(harness: ApiHarness) -> None:
     """A former active may still hold it."""
-    stage.server.taken = True
-    await stage.order(serve=True)
-    assert not stage.server.running
-    stage.server.taken = False
+    harness.server.taken = True
+    await harness.order(serve=True)
+    assert not harness.server.running
+    harness.server.taken = False
     await asyncio.sleep(0.05)
-    assert stage.server.running
+    assert harness.server.running
 
 
-async def test_an_end_while_it_waits_for_the_port_leaves_nothing(stage: Stage) -> None:
+async def test_an_end_while_it_waits_for_the_port_leaves_nothing(harness: ApiHarness) -> None:
     """Flapping leadership."""
-    stage.server.taken = True
-    await stage.order(serve=True)
-    await stage.order(serve=False)
-    stage.server.taken = False
+    harness.server.taken = True
+    await harness.order(serve=True)
+    await harness.order(serve=False)
+    harness.server.taken = False
     await asyncio.sleep(1)
-    assert stage.log == []
+    assert harness.log == []
 
 
-async def test_it_says_that_it_ended_when_it_does_not_listen_any_more(stage: Stage) -> None:
+async def test_it_says_that_it_ended_when_it_does_not_listen_any_more(harness: ApiHarness) -> None:
     """Not before, as the next server waits for its port; and not much later."""
-    assert not stage.api.serving
-    stage.server.taken = True
-    await stage.order(serve=True)
-    assert stage.api.serving, "it may listen at any moment"
-    stage.server.taken = False
+    assert not harness.api.serving
+    harness.server.taken = True
+    await harness.order(serve=True)
+    assert harness.api.serving, "it may listen at any moment"
+    harness.server.taken = False
     await asyncio.sleep(1)
-    stage.server.ending = 5.0
-    await stage.order(serve=False)
-    assert stage.server.running, "requests that run go on"
-    assert not stage.server.listens
-    assert not stage.api.serving
-    await stage.order(serve=True, seconds=10)
-    assert stage.server.listens
-    assert stage.api.serving
+    harness.server.ending = 5.0
+    await harness.order(serve=False)
+    assert harness.server.running, "requests that run go on"
+    assert not harness.server.listens
+    assert not harness.api.serving
+    await harness.order(serve=True, seconds=10)
+    assert harness.server.listens
+    assert harness.api.serving
 
 
 @pytest.mark.parametrize("away", [False, True])
-async def test_it_serves_nobody_before_it_knows_the_nodes(stage: Stage, away: bool) -> None:
+async def test_it_serves_nobody_before_it_knows_the_nodes(harness: ApiHarness, away: bool) -> None:
     """A node whose first answer was late would be reported as down; the wait is bounded."""
-    stage.knows, stage.away = False, away
-    await stage.order(serve=True, seconds=WARM_UP_SECONDS - 1)
-    assert stage.log == []
-    assert stage.api.serving
+    harness.knows, harness.away = False, away
+    await harness.order(serve=True, seconds=WARM_UP_SECONDS - 1)
+    assert harness.log == []
+    assert harness.api.serving
     await asyncio.sleep(1.5)
-    assert stage.server.running
+    assert harness.server.running
 
 
-async def test_it_serves_as_soon_as_it_knows_the_nodes(stage: Stage) -> None:
+async def test_it_serves_as_soon_as_it_knows_the_nodes(harness: ApiHarness) -> None:
     """Until then it observes more often."""
-    stage.knows = False
-    await stage.order(serve=True)
-    stage.knows = True
+    harness.knows = False
+    await harness.order(serve=True)
+    harness.knows = True
     await asyncio.sleep(1)
-    assert stage.server.running
+    assert harness.server.running
 
 
-async def test_it_knows_the_nodes_before_it_is_to_serve(stage: Stage) -> None:
+async def test_it_knows_the_nodes_before_it_is_to_serve(harness: ApiHarness) -> None:
     """The former active may be lost with its node: then no client waits until that is certain."""
     await asyncio.sleep(3 * STANDBY_LOOK_SECONDS)
-    assert 3 <= stage.looks <= 5
-    stage.knows = False
-    await stage.order(serve=True, seconds=0.1)
-    assert stage.server.running
-    assert stage.looks >= 4, "it looks at once when it is to serve"
+    assert 3 <= harness.looks <= 5
+    harness.knows = False
+    await harness.order(serve=True, seconds=0.1)
+    assert harness.server.running
+    assert harness.looks >= 4, "it looks at once when it is to serve"
 
 
-async def test_it_looks_more_often_while_a_node_misses_its_looks(stage: Stage) -> None:
+async def test_it_looks_more_often_while_a_node_misses_its_looks(harness: ApiHarness) -> None:
     """Until that node's state is certain; before and after that the cluster is left in peace."""
-    await stage.order(serve=True, seconds=1.0)
-    looks = stage.looks
+    await harness.order(serve=True, seconds=1.0)
+    looks = harness.looks
     await asyncio.sleep(5 * LOOK_SECONDS)
-    assert 4 <= stage.looks - looks <= 6
-    stage.knows, looks = False, stage.looks
+    assert 4 <= harness.looks - looks <= 6
+    harness.knows, looks = False, harness.looks
     await asyncio.sleep(LOOK_SECONDS + 10.0)
-    assert 10 <= stage.looks - looks <= 14, "one each second"
-    stage.knows = True
+    assert 10 <= harness.looks - looks <= 14, "one each second"
+    harness.knows = True
     await asyncio.sleep(MISSED_LOOK_SECONDS)
-    looks = stage.looks
+    looks = harness.looks
     await asyncio.sleep(5 * LOOK_SECONDS)
-    assert 4 <= stage.looks - looks <= 6
+    assert 4 <= harness.looks - looks <= 6
 
 
-async def test_it_looks_at_the_cluster_while_it_serves(stage: Stage) -> None:
+async def test_it_looks_at_the_cluster_while_it_serves(harness: ApiHarness) -> None:
     """A node's state depends on several observations; a store outage ends none of this."""
     await asyncio.sleep(1)
-    stage.away = True
-    await stage.order(serve=True, seconds=5 * LOOK_SECONDS)
-    looks = stage.looks
+    harness.away = True
+    await harness.order(serve=True, seconds=5 * LOOK_SECONDS)
+    looks = harness.looks
     assert looks >= 4
-    await stage.order(serve=False)
+    await harness.order(serve=False)
     await asyncio.sleep(STANDBY_LOOK_SECONDS)
-    assert stage.looks <= looks + 3
-    assert stage.server.running is False
+    assert harness.looks <= looks + 3
+    assert harness.server.running is False
 
 
 @pytest.mark.parametrize(

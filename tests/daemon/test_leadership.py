@@ -22,7 +22,7 @@ OWN = "vcha-1-old"
 OTHER = "vcha-2-old"
 
 
-class Stage:
+class LeadershipHarness:
     """A world, and one node's view of its own leadership."""
 
     def __init__(self) -> None:
@@ -67,77 +67,81 @@ class Stage:
 
 
 @pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
-    made = Stage()
+async def harness() -> AsyncIterator[LeadershipHarness]:
+    made = LeadershipHarness()
     yield made
     await made.end()
 
 
-async def test_it_leads_when_the_key_names_it_and_it_takes_writes(stage: Stage) -> None:
+async def test_it_leads_when_the_key_names_it_and_it_takes_writes(
+    harness: LeadershipHarness,
+) -> None:
     """Not before, even when it holds the key already."""
-    await stage.begin()
-    assert stage.leads
+    await harness.begin()
+    assert harness.leads
 
 
-async def test_the_key_alone_makes_no_leader(stage: Stage) -> None:
+async def test_the_key_alone_makes_no_leader(harness: LeadershipHarness) -> None:
     """PostgreSQL must take writes before any client is sent to it."""
-    await stage.begin()
-    await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
+    await harness.begin()
+    await harness.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
     await asyncio.sleep(2)
-    stage.world.machine(OWN).postgres = "starting"
-    await stage.world.store.put(keys.PATRONI_LEADER, OWN.encode())
+    harness.world.machine(OWN).postgres = "starting"
+    await harness.world.store.put(keys.PATRONI_LEADER, OWN.encode())
     await asyncio.sleep(5)
-    assert not stage.leads
-    stage.world.machine(OWN).postgres = "primary"
+    assert not harness.leads
+    harness.world.machine(OWN).postgres = "primary"
     await asyncio.sleep(1)
-    assert stage.leads
+    assert harness.leads
 
 
-async def test_it_leads_as_soon_as_it_takes_writes(stage: Stage) -> None:
+async def test_it_leads_as_soon_as_it_takes_writes(harness: LeadershipHarness) -> None:
     """Clients wait for every moment in between."""
-    await stage.begin()
-    await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
+    await harness.begin()
+    await harness.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
     await asyncio.sleep(2)
-    stage.world.machine(OWN).postgres = "streaming"
-    await stage.world.store.put(keys.PATRONI_LEADER, OWN.encode())
+    harness.world.machine(OWN).postgres = "streaming"
+    await harness.world.store.put(keys.PATRONI_LEADER, OWN.encode())
     await asyncio.sleep(0.35)
-    assert not stage.leads
+    assert not harness.leads
     before = asyncio.get_running_loop().time()
-    stage.world.machine(OWN).postgres = "primary"
+    harness.world.machine(OWN).postgres = "primary"
     await asyncio.sleep(1)
-    assert stage.leads
-    assert stage.seen[-1][0] - before < 0.02
+    assert harness.leads
+    assert harness.seen[-1][0] - before < 0.02
 
 
-async def test_a_key_that_goes_on_before_it_takes_writes_makes_no_leader(stage: Stage) -> None:
+async def test_a_key_that_goes_on_before_it_takes_writes_makes_no_leader(
+    harness: LeadershipHarness,
+) -> None:
     """A promotion that came too late."""
-    await stage.begin()
-    await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
+    await harness.begin()
+    await harness.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
     await asyncio.sleep(2)
-    stage.world.machine(OWN).postgres = "streaming"
-    await stage.world.store.put(keys.PATRONI_LEADER, OWN.encode())
+    harness.world.machine(OWN).postgres = "streaming"
+    await harness.world.store.put(keys.PATRONI_LEADER, OWN.encode())
     await asyncio.sleep(0.35)
-    await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
-    stage.world.machine(OWN).postgres = "primary"
-    told = len(stage.seen)
+    await harness.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
+    harness.world.machine(OWN).postgres = "primary"
+    told = len(harness.seen)
     await asyncio.sleep(2)
-    assert len(stage.seen) == told
+    assert len(harness.seen) == told
 
 
 @pytest.mark.parametrize("gone", [False, True])
 async def test_it_ends_at_once_when_the_key_names_another_or_nobody(
-    stage: Stage, gone: bool
+    harness: LeadershipHarness, gone: bool
 ) -> None:
     """The key is watched, not polled."""
-    await stage.begin()
+    await harness.begin()
     before = asyncio.get_running_loop().time()
     if gone:
-        await stage.world.store.delete(keys.PATRONI_LEADER)
+        await harness.world.store.delete(keys.PATRONI_LEADER)
     else:
-        await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
+        await harness.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
     await asyncio.sleep(0.1)
-    assert not stage.leads
-    assert stage.seen[-1][0] - before < 0.05
+    assert not harness.leads
+    assert harness.seen[-1][0] - before < 0.05
 
 
 class Silent:
@@ -172,142 +176,148 @@ class Choosing(Silent):
         return self.says
 
 
-async def test_a_change_overtakes_the_look_that_runs(stage: Stage) -> None:
+async def test_a_change_overtakes_the_look_that_runs(harness: LeadershipHarness) -> None:
     """As the key is gone, its own Patroni is asked; a key held by another node settles it."""
-    stage.patroni = silent = Silent()
-    await stage.begin()
-    await stage.world.store.delete(keys.PATRONI_LEADER)
+    harness.patroni = silent = Silent()
+    await harness.begin()
+    await harness.world.store.delete(keys.PATRONI_LEADER)
     await asyncio.sleep(0.5)
     assert silent.asked
-    assert stage.leads
+    assert harness.leads
     before = asyncio.get_running_loop().time()
-    await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
+    await harness.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
     await asyncio.sleep(0.5)
-    assert not stage.leads
-    assert stage.seen[-1][0] - before < 0.05
+    assert not harness.leads
+    assert harness.seen[-1][0] - before < 0.05
 
 
-async def test_a_change_says_enough_to_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_change_says_enough_to_end(
+    harness: LeadershipHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The store is not asked for what it has just sent."""
-    await stage.begin()
+    await harness.begin()
     monkeypatch.setattr(patroni_client, "leader", lambda _: asyncio.Event().wait())
     before = asyncio.get_running_loop().time()
-    await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
+    await harness.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
     await asyncio.sleep(0.5)
-    assert not stage.leads
-    assert stage.seen[-1][0] - before < 0.05
+    assert not harness.leads
+    assert harness.seen[-1][0] - before < 0.05
 
 
-async def test_who_lost_the_key_and_has_it_again_leads_again(stage: Stage) -> None:
+async def test_who_lost_the_key_and_has_it_again_leads_again(harness: LeadershipHarness) -> None:
     """A change tells of that moment only: before starting, the store is asked."""
-    await stage.begin()
-    await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
+    await harness.begin()
+    await harness.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
     await asyncio.sleep(0.5)
-    await stage.world.store.put(keys.PATRONI_LEADER, OWN.encode())
+    await harness.world.store.put(keys.PATRONI_LEADER, OWN.encode())
     await asyncio.sleep(5)
-    assert [leads for _, leads in stage.seen] == [False, True, False, True]
+    assert [leads for _, leads in harness.seen] == [False, True, False, True]
 
 
-async def test_an_election_of_the_store_ends_no_leadership(stage: Stage) -> None:
+async def test_an_election_of_the_store_ends_no_leadership(harness: LeadershipHarness) -> None:
     """A short outage is no reason to disconnect every client."""
-    await stage.begin()
-    stage.world.faults.add("no quorum")
+    await harness.begin()
+    harness.world.faults.add("no quorum")
     await asyncio.sleep(GRACE_SECONDS / 2)
-    stage.world.faults.discard("no quorum")
+    harness.world.faults.discard("no quorum")
     await asyncio.sleep(GRACE_SECONDS)
-    assert stage.leads
-    assert len(stage.seen) == 2
+    assert harness.leads
+    assert len(harness.seen) == 2
 
 
-async def test_without_a_store_it_ends_before_another_may_lead(stage: Stage) -> None:
+async def test_without_a_store_it_ends_before_another_may_lead(harness: LeadershipHarness) -> None:
     """Patroni's key outlives its holder by at most 20 s: leadership ends well before."""
-    await stage.begin()
+    await harness.begin()
     before = asyncio.get_running_loop().time()
-    stage.world.faults.add("no quorum")
+    harness.world.faults.add("no quorum")
     await asyncio.sleep(20)
-    assert not stage.leads
-    assert stage.seen[-1][0] - before < 12
+    assert not harness.leads
+    assert harness.seen[-1][0] - before < 12
 
 
-async def test_where_nobody_else_may_lead_it_goes_on_alone(stage: Stage) -> None:
+async def test_where_nobody_else_may_lead_it_goes_on_alone(harness: LeadershipHarness) -> None:
     """In such a mode the active serves although all others are lost, as its Patroni reports."""
-    await stage.begin()
-    stage.world.going_by[OWN] = frozenset({keys.PAUSE, keys.ALONE})
-    stage.world.faults.add("no quorum")
+    await harness.begin()
+    harness.world.going_by[OWN] = frozenset({keys.PAUSE, keys.ALONE})
+    harness.world.faults.add("no quorum")
     await asyncio.sleep(60)
-    assert stage.leads
+    assert harness.leads
 
 
-async def test_a_pause_alone_is_not_enough_to_go_on_alone(stage: Stage) -> None:
+async def test_a_pause_alone_is_not_enough_to_go_on_alone(harness: LeadershipHarness) -> None:
     """As on the way back to ENABLED: another node may lead soon."""
-    await stage.begin()
-    stage.world.going_by[OWN] = frozenset({keys.PAUSE})
-    stage.world.faults.add("no quorum")
+    await harness.begin()
+    harness.world.going_by[OWN] = frozenset({keys.PAUSE})
+    harness.world.faults.add("no quorum")
     await asyncio.sleep(20)
-    assert not stage.leads
+    assert not harness.leads
 
 
 async def test_a_key_that_ran_out_meanwhile_ends_nothing_when_it_went_on_alone(
-    stage: Stage,
+    harness: LeadershipHarness,
 ) -> None:
     """The store comes back without the key, and Patroni needs a moment to acquire it again."""
-    await stage.begin()
-    stage.world.going_by[OWN] = frozenset({keys.PAUSE, keys.ALONE})
-    await stage.world.store.delete(keys.PATRONI_LEADER)
+    await harness.begin()
+    harness.world.going_by[OWN] = frozenset({keys.PAUSE, keys.ALONE})
+    await harness.world.store.delete(keys.PATRONI_LEADER)
     await asyncio.sleep(5)
-    assert stage.leads
-    stage.world.machine(OWN).postgres = "stopped"
+    assert harness.leads
+    harness.world.machine(OWN).postgres = "stopped"
     await asyncio.sleep(2)
-    assert not stage.leads
+    assert not harness.leads
 
 
-async def test_that_it_went_on_alone_once_counts_in_that_outage_only(stage: Stage) -> None:
+async def test_that_it_went_on_alone_once_counts_in_that_outage_only(
+    harness: LeadershipHarness,
+) -> None:
     """Back in ENABLED, with store and Patroni silent, it would keep the address for ever."""
-    stage.patroni = chosen = Choosing()
-    await stage.begin()
+    harness.patroni = chosen = Choosing()
+    await harness.begin()
     chosen.says = ALONE
-    stage.world.faults.add("no quorum")
+    harness.world.faults.add("no quorum")
     await asyncio.sleep(60)
-    assert stage.leads
-    stage.world.faults.discard("no quorum")
+    assert harness.leads
+    harness.world.faults.discard("no quorum")
     await asyncio.sleep(5)
     chosen.says = None
     before = asyncio.get_running_loop().time()
-    stage.world.faults.add("no quorum")
+    harness.world.faults.add("no quorum")
     await asyncio.sleep(60)
-    assert not stage.leads
-    assert stage.seen[-1][0] - before < 12
+    assert not harness.leads
+    assert harness.seen[-1][0] - before < 12
 
 
-async def test_in_one_outage_a_silent_patroni_is_made_up_for_by_postgresql(stage: Stage) -> None:
+async def test_in_one_outage_a_silent_patroni_is_made_up_for_by_postgresql(
+    harness: LeadershipHarness,
+) -> None:
     """Patroni may be restarting; but only while PostgreSQL itself takes writes."""
-    stage.patroni = chosen = Choosing()
-    await stage.begin()
+    harness.patroni = chosen = Choosing()
+    await harness.begin()
     chosen.says = ALONE
-    stage.world.faults.add("no quorum")
+    harness.world.faults.add("no quorum")
     await asyncio.sleep(20)
     chosen.says = None
     await asyncio.sleep(60)
-    assert stage.leads
-    stage.world.machine(OWN).postgres = "stopped"
+    assert harness.leads
+    harness.world.machine(OWN).postgres = "stopped"
     await asyncio.sleep(10)
-    assert not stage.leads
+    assert not harness.leads
 
 
-async def test_who_went_on_alone_ends_when_another_leads(stage: Stage) -> None:
+async def test_who_went_on_alone_ends_when_another_leads(harness: LeadershipHarness) -> None:
     """Another node's key counts for more than its own Patroni."""
-    await stage.begin()
-    stage.world.going_by[OWN] = frozenset({keys.PAUSE, keys.ALONE})
-    await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
+    await harness.begin()
+    harness.world.going_by[OWN] = frozenset({keys.PAUSE, keys.ALONE})
+    await harness.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
     await asyncio.sleep(2)
-    assert not stage.leads
+    assert not harness.leads
 
 
-async def test_who_never_led_does_not_begin_without_a_store(stage: Stage) -> None:
+async def test_who_never_led_does_not_begin_without_a_store(harness: LeadershipHarness) -> None:
     """Without knowledge it does not serve."""
-    await stage.begin()
-    await stage.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
+    await harness.begin()
+    await harness.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
     await asyncio.sleep(1)
-    stage.world.faults.add("no quorum")
+    harness.world.faults.add("no quorum")
     await asyncio.sleep(60)
-    assert not stage.leads
+    assert not harness.leads

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 from tests.support.simulated.observations import ObservationBuilder
-from tests.support.simulated.sealed_store import Stage
+from tests.support.simulated.sealed_store import SharedStore
 
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.patroni_client import PatroniUnreachable
@@ -355,12 +355,12 @@ async def test_what_cannot_be_stopped_is_stopped_again(
 @pytest.mark.parametrize("forged", [False, True])
 async def test_the_node_keeps_the_configuration_that_it_reads(forged: bool) -> None:
     """In every mode. A forged one ends nothing, and is not stored."""
-    stage = Stage()
-    await stage.store.put(keys.CLUSTER, b'{"name":"ours"}')
-    await stage.store.put(keys.PATRONI_CONFIG, b"{}")
+    shared = SharedStore()
+    await shared.store.put(keys.CLUSTER, b'{"name":"ours"}')
+    await shared.store.put(keys.PATRONI_CONFIG, b"{}")
     if forged:
-        await stage.raw.put(keys.CLUSTER, b'{"name":"theirs"}')
-    stage.kept.value = None
+        await shared.raw.put(keys.CLUSTER, b'{"name":"theirs"}')
+    shared.kept.value = None
     node = Node()
-    await PostgresKeeper(stage.store, node, node, OWN, "127.83.2.11").look()
-    assert (stage.kept.value is None) is forged
+    await PostgresKeeper(shared.store, node, node, OWN, "127.83.2.11").look()
+    assert (shared.kept.value is None) is forged

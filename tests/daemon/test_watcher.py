@@ -61,7 +61,7 @@ class UnsteadyStore(MemoryStore):
         return result
 
 
-class Stage:
+class WatchedCluster:
     """A cluster and its store; any node may have a watcher."""
 
     def __init__(self) -> None:
@@ -93,8 +93,8 @@ class Stage:
 
 
 @pytest.fixture
-def stage() -> Stage:
-    return Stage()
+def cluster() -> WatchedCluster:
+    return WatchedCluster()
 
 
 async def looks(watcher: Watcher, times: int = 2) -> None:
@@ -102,157 +102,159 @@ async def looks(watcher: Watcher, times: int = 2) -> None:
         await watcher.look()
 
 
-async def test_a_lost_node_is_told_after_the_second_look(stage: Stage) -> None:
+async def test_a_lost_node_is_told_after_the_second_look(cluster: WatchedCluster) -> None:
     """And once, however often it is observed."""
-    await stage.lead("a-1")
-    watcher = stage.watcher("a-1")
+    await cluster.lead("a-1")
+    watcher = cluster.watcher("a-1")
     await looks(watcher)
-    stage.world.node("w-3", etcd_answers=False)
+    cluster.world.node("w-3", etcd_answers=False)
     await looks(watcher, 1)
-    assert await stage.told() == []
+    assert await cluster.told() == []
     await looks(watcher, 5)
-    assert await stage.told() == ["node.left vcha-3", "state.degraded"]
+    assert await cluster.told() == ["node.left vcha-3", "state.degraded"]
 
 
-async def test_the_failover_is_told_by_the_successor_and_only_once(stage: Stage) -> None:
+async def test_the_failover_is_told_by_the_successor_and_only_once(cluster: WatchedCluster) -> None:
     """It knows the former active from the store; the old one, thawed, records nothing."""
-    await stage.lead("a-1")
-    old = stage.watcher("a-1")
+    await cluster.lead("a-1")
+    old = cluster.watcher("a-1")
     await looks(old)
-    await stage.lead("b-2")
-    successor = stage.watcher("b-2")
+    await cluster.lead("b-2")
+    successor = cluster.watcher("b-2")
     await looks(old)
-    assert await stage.told() == []
+    assert await cluster.told() == []
     await looks(successor, 3)
     await looks(old, 3)
-    assert await stage.told() == ["failover.succeeded vcha-2", "address.taken vcha-2"]
+    assert await cluster.told() == ["failover.succeeded vcha-2", "address.taken vcha-2"]
 
 
-async def test_nobody_in_between_is_no_failover(stage: Stage) -> None:
+async def test_nobody_in_between_is_no_failover(cluster: WatchedCluster) -> None:
     """The leader key is lost and comes back to the same node."""
-    await stage.lead("a-1")
-    watcher = stage.watcher("a-1")
+    await cluster.lead("a-1")
+    watcher = cluster.watcher("a-1")
     await looks(watcher)
-    stage.world.set(leader=None)
+    cluster.world.set(leader=None)
     await looks(watcher, 3)
-    await stage.lead("a-1")
+    await cluster.lead("a-1")
     await looks(watcher, 3)
-    assert "failover.succeeded vcha-1" not in await stage.told()
+    assert "failover.succeeded vcha-1" not in await cluster.told()
 
 
-async def test_a_demotion_between_two_looks_is_told(stage: Stage) -> None:
+async def test_a_demotion_between_two_looks_is_told(cluster: WatchedCluster) -> None:
     """The same node leads before and after, its key never expired, and it answered each time."""
-    await stage.lead("a-1")
-    watcher = stage.watcher("a-1")
+    await cluster.lead("a-1")
+    watcher = cluster.watcher("a-1")
     await looks(watcher)
-    stage.world.node("a-1", patroni=replace(PRIMARY, timeline=2, started="later"))
+    cluster.world.node("a-1", patroni=replace(PRIMARY, timeline=2, started="later"))
     await looks(watcher, 4)
-    assert await stage.told() == ["primary.interrupted vcha-1"]
+    assert await cluster.told() == ["primary.interrupted vcha-1"]
 
 
-async def test_a_primary_that_nobody_could_ask_is_told_when_it_is_back(stage: Stage) -> None:
+async def test_a_primary_that_nobody_could_ask_is_told_when_it_is_back(
+    cluster: WatchedCluster,
+) -> None:
     """However long it took, and even by a restarted process."""
-    await stage.lead("a-1")
-    await looks(stage.watcher("a-1"))
-    watcher = stage.watcher("a-1")
-    stage.world.node("a-1", patroni=replace(STREAMING, state="starting"))
+    await cluster.lead("a-1")
+    await looks(cluster.watcher("a-1"))
+    watcher = cluster.watcher("a-1")
+    cluster.world.node("a-1", patroni=replace(STREAMING, state="starting"))
     await looks(watcher, 3)
-    stage.world.node("a-1", patroni=replace(PRIMARY, timeline=2, started="later"))
+    cluster.world.node("a-1", patroni=replace(PRIMARY, timeline=2, started="later"))
     await looks(watcher, 3)
-    assert (await stage.told()).count("primary.interrupted vcha-1") == 1
+    assert (await cluster.told()).count("primary.interrupted vcha-1") == 1
 
 
-async def test_a_failover_is_no_interruption_of_its_primary(stage: Stage) -> None:
+async def test_a_failover_is_no_interruption_of_its_primary(cluster: WatchedCluster) -> None:
     """The successor's term begins after it leads, and is not the former leader's."""
-    await stage.lead("a-1")
-    await looks(stage.watcher("a-1"))
-    await stage.lead("b-2")
-    stage.world.node("b-2", patroni=STREAMING)
-    watcher = stage.watcher("b-2")
+    await cluster.lead("a-1")
+    await looks(cluster.watcher("a-1"))
+    await cluster.lead("b-2")
+    cluster.world.node("b-2", patroni=STREAMING)
+    watcher = cluster.watcher("b-2")
     await looks(watcher, 3)
-    stage.world.node("b-2", patroni=replace(PRIMARY, timeline=2, started="later"))
+    cluster.world.node("b-2", patroni=replace(PRIMARY, timeline=2, started="later"))
     await looks(watcher, 3)
-    assert "primary.interrupted vcha-2" not in await stage.told()
+    assert "primary.interrupted vcha-2" not in await cluster.told()
 
 
-async def test_the_address_is_told_when_it_is_taken(stage: Stage) -> None:
+async def test_the_address_is_told_when_it_is_taken(cluster: WatchedCluster) -> None:
     """Not with the failover, as a frozen node may hold it for a while."""
-    await stage.lead("a-1")
-    await looks(stage.watcher("a-1"))
-    await stage.lead("b-2")
-    await looks(stage.watcher("b-2", address=False))
-    assert await stage.told() == ["failover.succeeded vcha-2"]
-    await looks(stage.watcher("b-2"))
-    assert await stage.told() == ["failover.succeeded vcha-2", "address.taken vcha-2"]
+    await cluster.lead("a-1")
+    await looks(cluster.watcher("a-1"))
+    await cluster.lead("b-2")
+    await looks(cluster.watcher("b-2", address=False))
+    assert await cluster.told() == ["failover.succeeded vcha-2"]
+    await looks(cluster.watcher("b-2"))
+    assert await cluster.told() == ["failover.succeeded vcha-2", "address.taken vcha-2"]
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_every_change_is_told_once_whatever_dies(stage: Stage, seed: int) -> None:
+async def test_every_change_is_told_once_whatever_dies(cluster: WatchedCluster, seed: int) -> None:
     """A walk of losses, takeovers and modes, with lost answers and restarted processes."""
     chance = random.Random(seed)
     leader, expected = "a-1", []
     up, mode = True, ClusterMode.ENABLED
-    await stage.lead(leader)
-    watcher = stage.watcher(leader)
+    await cluster.lead(leader)
+    watcher = cluster.watcher(leader)
     await looks(watcher)
     for _ in range(30):
         match chance.choice(["witness", "failover", "mode", "nothing"]):
             case "witness":
                 up = not up
-                stage.world.node("w-3", etcd_answers=up)
+                cluster.world.node("w-3", etcd_answers=up)
                 expected += [f"node.{'joined' if up else 'left'} vcha-3"]
             case "failover":
                 leader = "b-2" if leader == "a-1" else "a-1"
-                await stage.lead(leader)
+                await cluster.lead(leader)
                 expected += [f"failover.succeeded vcha-{'1' if leader == 'a-1' else '2'}"]
-                watcher = stage.watcher(leader)
+                watcher = cluster.watcher(leader)
             case "mode":
                 mode = chance.choice([each for each in ClusterMode if each is not mode])
-                stage.world.configure(mode=mode)
+                cluster.world.configure(mode=mode)
                 expected += ["mode.changed"]
         for _ in range(2):
-            stage.store.loses = chance.choice(["", "before", "after"])
+            cluster.store.loses = chance.choice(["", "before", "after"])
             try:
                 await looks(watcher)
             except OutcomeUnknown:
-                watcher = stage.watcher(leader)
-        stage.store.loses = ""
+                watcher = cluster.watcher(leader)
+        cluster.store.loses = ""
         await looks(watcher)
     kinds = {line.split()[0] for line in expected}
-    assert [line for line in await stage.told() if line.split()[0] in kinds] == expected
+    assert [line for line in await cluster.told() if line.split()[0] in kinds] == expected
 
 
-async def put(stage: Stage, **changes: Any) -> None:
+async def put(cluster: WatchedCluster, **changes: Any) -> None:
     record = msgspec.structs.replace(TASK, **changes)
-    await stage.store.put(keys.task(record.id), encode(record))
+    await cluster.store.put(keys.task(record.id), encode(record))
 
 
-async def running(stage: Stage, seconds: float) -> None:
+async def running(cluster: WatchedCluster, seconds: float) -> None:
     """Run a process of the active for this long."""
-    process = asyncio.create_task(stage.watcher("a-1").run())
+    process = asyncio.create_task(cluster.watcher("a-1").run())
     await asyncio.sleep(seconds)
     process.cancel()
     await asyncio.wait([process])
 
 
-async def test_tasks_are_told_when_they_begin_and_end(stage: Stage) -> None:
+async def test_tasks_are_told_when_they_begin_and_end(cluster: WatchedCluster) -> None:
     """Also those that began or ended unobserved, and each once."""
-    await stage.lead("a-1")
-    await put(stage)
-    await running(stage, 3)
-    await put(stage, status=TaskStatus.RUNNING)
-    await running(stage, 3)
-    await put(stage, status=TaskStatus.SUCCEEDED)
-    await put(stage, id="t2")
-    await running(stage, 3)
+    await cluster.lead("a-1")
+    await put(cluster)
+    await running(cluster, 3)
+    await put(cluster, status=TaskStatus.RUNNING)
+    await running(cluster, 3)
+    await put(cluster, status=TaskStatus.SUCCEEDED)
+    await put(cluster, id="t2")
+    await running(cluster, 3)
     async with asyncio.TaskGroup() as group:
-        group.create_task(running(stage, 10))
+        group.create_task(running(cluster, 10))
         await asyncio.sleep(1)
-        await put(stage, id="t3")
-        await put(stage, id="t3", status=TaskStatus.RUNNING)
-        await put(stage, id="t3", status=TaskStatus.FAILED)
-        await put(stage, id="t2", status=TaskStatus.FAILED)
-    found = [(event.type.rsplit(".", 1)[-1], event.task) for event in await stage.events.list()]
+        await put(cluster, id="t3")
+        await put(cluster, id="t3", status=TaskStatus.RUNNING)
+        await put(cluster, id="t3", status=TaskStatus.FAILED)
+        await put(cluster, id="t2", status=TaskStatus.FAILED)
+    found = [(event.type.rsplit(".", 1)[-1], event.task) for event in await cluster.events.list()]
     assert found == [
         ("started", "t1"),
         ("succeeded", "t1"),
@@ -263,15 +265,15 @@ async def test_tasks_are_told_when_they_begin_and_end(stage: Stage) -> None:
     ]
 
 
-async def test_a_success_that_left_a_vm_is_a_warning(stage: Stage) -> None:
+async def test_a_success_that_left_a_vm_is_a_warning(cluster: WatchedCluster) -> None:
     """Its event names the VM; the type is that of any success."""
-    await stage.lead("a-1")
-    await put(stage)
-    await running(stage, 3)
+    await cluster.lead("a-1")
+    await put(cluster)
+    await running(cluster, 3)
     left = message("commit.left", "vcha-2", "vm-43", "It is busy.")
-    await put(stage, status=TaskStatus.SUCCEEDED, leftovers=(left,))
-    await running(stage, 3)
-    event = (await stage.events.list())[-1]
+    await put(cluster, status=TaskStatus.SUCCEEDED, leftovers=(left,))
+    await running(cluster, 3)
+    event = (await cluster.events.list())[-1]
     assert (event.type, event.severity) == (
         "org.openvcha.operation.succeeded",
         EventSeverity.WARNING,
@@ -289,42 +291,42 @@ async def test_a_success_that_left_a_vm_is_a_warning(stage: Stage) -> None:
     ],
 )
 async def test_a_failover_that_fails_has_its_own_event(
-    stage: Stage, reason: str, kind: str
+    cluster: WatchedCluster, reason: str, kind: str
 ) -> None:
     """By the reason for which it failed."""
     service, _, name = FAILOVER.rpartition(".")
     error = error_record(ApiError(ErrorType.ERROR, message(reason)))
     named = {"service": service, "operation": f"{name}$task"}
-    await put(stage, **named)
-    await put(stage, **named, status=TaskStatus.FAILED, error=error)
-    news = new_task_events(await stage.store.prefix(keys.TASKS), 0)
+    await put(cluster, **named)
+    await put(cluster, **named, status=TaskStatus.FAILED, error=error)
+    news = new_task_events(await cluster.store.prefix(keys.TASKS), 0)
     assert [each.draft.type for each in news] == ["org.openvcha.operation.started", kind]
 
 
-async def test_rubbish_among_the_tasks_is_passed_over(stage: Stage) -> None:
+async def test_rubbish_among_the_tasks_is_passed_over(cluster: WatchedCluster) -> None:
     """A later version's record must not keep the others from being reported."""
-    await stage.store.put(keys.task("t0"), b"rubbish")
-    await put(stage)
-    assert len(new_task_events(await stage.store.prefix(keys.TASKS), 0)) == 1
+    await cluster.store.put(keys.task("t0"), b"rubbish")
+    await put(cluster)
+    assert len(new_task_events(await cluster.store.prefix(keys.TASKS), 0)) == 1
 
 
 async def test_it_goes_on_after_the_store_was_away(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    cluster: WatchedCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What happened meanwhile is reported then."""
-    await stage.lead("a-1")
-    await looks(stage.watcher("a-1"))
+    await cluster.lead("a-1")
+    await looks(cluster.watcher("a-1"))
 
     async def away(_: str) -> None:
         raise StoreUnavailable("away")
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(running(stage, 20 * LOOK_SECONDS))
+        group.create_task(running(cluster, 20 * LOOK_SECONDS))
         with monkeypatch.context() as patch:
-            patch.setattr(stage.store, "get", away)
-            stage.world.node("w-3", etcd_answers=False)
+            patch.setattr(cluster.store, "get", away)
+            cluster.world.node("w-3", etcd_answers=False)
             await asyncio.sleep(5 * LOOK_SECONDS)
-    assert "node.left vcha-3" in await stage.told()
+    assert "node.left vcha-3" in await cluster.told()
 
 
 async def test_sweeping_goes_on_whatever_fails() -> None:

@@ -14,7 +14,7 @@ class Away(Exception):  # noqa: N818 - a state of the world
     """A transient error."""
 
 
-class Stage:
+class ScriptedWork:
     """Work that follows ``script``: each entry is a reason to fail, or the next pause."""
 
     def __init__(self, *script: str | float | None) -> None:
@@ -40,20 +40,20 @@ class Stage:
 
 async def test_it_goes_on_whatever_passes() -> None:
     """After the same pause."""
-    stage = Stage("away", None, "away")
-    assert await stage.run(7) == [0, 2, 4, 6]
+    work = ScriptedWork("away", None, "away")
+    assert await work.run(7) == [0, 2, 4, 6]
 
 
 async def test_a_reason_is_told_once_until_it_is_another_or_all_was_well() -> None:
     """Otherwise the log of a bad night would be full of it."""
-    stage = Stage("away", "away", "full", "full", None, "full")
-    await stage.run(13)
-    assert stage.told == ["away", "full", "full"]
+    work = ScriptedWork("away", "away", "full", "full", None, "full")
+    await work.run(13)
+    assert work.told == ["away", "full", "full"]
 
 
 async def test_each_time_may_say_how_long_the_next_pause_is() -> None:
     """Including none."""
-    assert await Stage(5.0, 0.0, None).run(8) == [0, 5, 5, 7]
+    assert await ScriptedWork(5.0, 0.0, None).run(8) == [0, 5, 5, 7]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyError, asyncio.CancelledError, SystemExit])
@@ -69,16 +69,16 @@ async def test_whatever_else_it_raises_ends_it(error: Callable[[], BaseException
 
 async def test_the_pause_may_end_early() -> None:
     """By whatever else it waits for."""
-    news, stage = asyncio.Event(), Stage()
+    news, work = asyncio.Event(), ScriptedWork()
 
     async def pause(seconds: float) -> None:
         await asyncio.wait([asyncio.ensure_future(news.wait())], timeout=seconds)
         news.clear()
 
-    running = asyncio.create_task(repeat(stage.attempt, 10.0, pause=pause))
+    running = asyncio.create_task(repeat(work.attempt, 10.0, pause=pause))
     await asyncio.sleep(3)
     news.set()
     await asyncio.sleep(8)
-    assert stage.times == [0, 3]
+    assert work.times == [0, 3]
     running.cancel()
     await asyncio.wait([running])

@@ -1,4 +1,4 @@
-"""Killed anywhere and restarted, a task ends, the world is consistent, nothing stays held."""
+"""Killed anywhere and restarted, a task ends, what it creates is consistent, nothing stays held."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -132,8 +132,8 @@ class MortalStore:
             yield events
 
 
-class World:
-    """The simulated world that all processes act on; it outlives them."""
+class SharedResources:
+    """The simulated resources that all processes act on; they outlive them."""
 
     def __init__(self, story: Story, client: Journal) -> None:
         self.story = story
@@ -144,10 +144,12 @@ class World:
 class Build(Step):
     """Creates two things, one after the other, and can be killed around each."""
 
-    def __init__(self, name: str, world: World, life: CrashPoint, weight: int = 1) -> None:
+    def __init__(
+        self, name: str, resources: SharedResources, life: CrashPoint, weight: int = 1
+    ) -> None:
         self.name = name
         self.weight = weight
-        self._world = world
+        self._world = resources
         self._life = life
 
     async def done(self, ctx: TaskContext) -> bool:
@@ -196,18 +198,22 @@ class Final(Build):
     cancelable = False
 
 
-def plan(world: World, life: CrashPoint) -> list[Step]:
+def plan(resources: SharedResources, life: CrashPoint) -> list[Step]:
     """Return three steps of different weight."""
-    return [Build("a", world, life), Turn("b", world, life, 5), Final("c", world, life, 2)]
+    return [
+        Build("a", resources, life),
+        Turn("b", resources, life, 5),
+        Final("c", resources, life, 2),
+    ]
 
 
-class Scene:
-    """A store with one task in it, a world, and processes that start and die."""
+class CrashScenario:
+    """A store with one task in it, resources, and processes that start and die."""
 
     def __init__(self, story: Story) -> None:
         self.store = MemoryStore()
         self.journal = Journal(self.store)
-        self.world = World(story, self.journal)
+        self.world = SharedResources(story, self.journal)
         self.task = ""
 
     async def begin(self) -> None:
@@ -287,10 +293,10 @@ def check_union(record: TaskRecord) -> None:
 
 async def moments(story: Story) -> int:
     """Return the number of moments of an undisturbed process."""
-    scene, life = Scene(story), CrashPoint()
-    await scene.begin()
-    await scene.live(life)
-    await scene.validate()
+    scenario, life = CrashScenario(story), CrashPoint()
+    await scenario.begin()
+    await scenario.live(life)
+    await scenario.validate()
     return life.moments
 
 
@@ -301,12 +307,12 @@ async def test_killed_anywhere_the_task_is_carried_to_its_end(story: Story, deat
     total = await moments(story)
     assert total > 15
     for dies_at in range(1, total + 1):
-        scene, life = Scene(story), CrashPoint(dies_at, after=death is Death.AFTER)
-        await scene.begin()
-        await scene.live(life)
+        scenario, life = CrashScenario(story), CrashPoint(dies_at, after=death is Death.AFTER)
+        await scenario.begin()
+        await scenario.live(life)
         assert life.died.is_set()
-        await scene.live(CrashPoint())
-        await scene.validate()
+        await scenario.live(CrashPoint())
+        await scenario.validate()
 
 
 @SWEPT
@@ -316,14 +322,14 @@ async def test_killed_twice_the_task_is_carried_to_its_end(story: Story, stride:
     total, deaths = await moments(story), 0
     for first in range(1, total + 1, stride):
         for second in range(1, total + LONGER, 2):
-            scene = Scene(story)
-            await scene.begin()
+            scenario = CrashScenario(story)
+            await scenario.begin()
             dying, recovering = CrashPoint(first, after=True), CrashPoint(second)
-            await scene.live(dying)
+            await scenario.live(dying)
             assert dying.died.is_set()
-            await scene.live(recovering)
-            await scene.live(CrashPoint())
-            await scene.validate()
+            await scenario.live(recovering)
+            await scenario.live(CrashPoint())
+            await scenario.validate()
             if not recovering.died.is_set():  # the recovery has fewer moments
                 break
             deaths += 1
@@ -365,22 +371,22 @@ async def test_a_superseded_runner_writes_nothing_more(story: Story) -> None:
 
 async def usurped(story: Story, at: int) -> Usurped:
     """Carry out a task until another runner takes over at this moment, if it is reached."""
-    scene = Scene(story)
-    await scene.begin()
-    store = Usurped(scene.store, at)
-    token = await scene.store.put(keys.RUNNER, b"one")
+    scenario = CrashScenario(story)
+    await scenario.begin()
+    store = Usurped(scenario.store, at)
+    token = await scenario.store.put(keys.RUNNER, b"one")
     ledger = TaskWriter(store, created_at(keys.RUNNER, token))
-    context = TaskContext(ledger, await scene.journal.read(scene.task))
-    steps = plan(scene.world, CrashPoint())
-    run = Execution(ledger, context, steps, scene.journal.clock).run()
+    context = TaskContext(ledger, await scenario.journal.read(scenario.task))
+    steps = plan(scenario.world, CrashPoint())
+    run = Execution(ledger, context, steps, scenario.journal.clock).run()
     if at > 100:
         pytest.fail("it never came to its end")
     try:
         await run
     except Fenced:
         assert store.taken_at is not None
-        assert scene._versions()[-1][1] < store.taken_at
-        assert await scene.store.get(keys.OPERATION)
+        assert scenario._versions()[-1][1] < store.taken_at
+        assert await scenario.store.get(keys.OPERATION)
     else:
         assert store.taken_at is None
     return store

@@ -81,7 +81,7 @@ class Weak(MemoryStore):
 
 
 @dataclass
-class Stage:
+class RunnerHarness:
     """A store, a journal and a clock that follows the loop's."""
 
     store: Weak = field(default_factory=Weak)
@@ -156,9 +156,9 @@ class Stage:
 
 
 @pytest.fixture
-def stage() -> Stage:
-    """Return an empty stage."""
-    return Stage()
+def harness() -> RunnerHarness:
+    """Return a runner with an empty store."""
+    return RunnerHarness()
 
 
 def raising(error: Exception) -> Act:
@@ -181,10 +181,10 @@ def reasons(record: TaskRecord) -> tuple[ErrorType | None, list[str]]:
 BAD = ApiError(ErrorType.UNABLE_TO_ALLOCATE_RESOURCE, message("wait.timeout", "1"))
 
 
-async def test_steps_run_in_order_to_success(stage: Stage) -> None:
+async def test_steps_run_in_order_to_success(harness: RunnerHarness) -> None:
     """When every step succeeds the task has SUCCEEDED, is at its total and has both times."""
-    record = await stage.carry_out(*(stage.step(name) for name in "abc"))
-    assert stage.log == ["a", "b", "c"]
+    record = await harness.carry_out(*(harness.step(name) for name in "abc"))
+    assert harness.log == ["a", "b", "c"]
     assert record.status is TaskStatus.SUCCEEDED
     assert (record.progress.completed, record.progress.total) == (100, 100)
     assert record.start_time is not None
@@ -192,24 +192,24 @@ async def test_steps_run_in_order_to_success(stage: Stage) -> None:
     assert not record.cancelable
 
 
-async def test_what_is_already_so_is_skipped_and_never_undone(stage: Stage) -> None:
+async def test_what_is_already_so_is_skipped_and_never_undone(harness: RunnerHarness) -> None:
     """A step whose postcondition holds from the start is neither acted nor undone."""
-    steps = stage.step("a", holds=True), stage.step("b"), stage.step("c", raising(BAD))
-    await stage.carry_out(*steps)
-    assert stage.log == ["b", "c", "-c", "-b"]
+    steps = harness.step("a", holds=True), harness.step("b"), harness.step("c", raising(BAD))
+    await harness.carry_out(*steps)
+    assert harness.log == ["b", "c", "-c", "-b"]
 
 
-async def test_a_plan_without_steps_succeeds(stage: Stage) -> None:
+async def test_a_plan_without_steps_succeeds(harness: RunnerHarness) -> None:
     """An empty plan is complete."""
-    assert (await stage.carry_out()).status is TaskStatus.SUCCEEDED
+    assert (await harness.carry_out()).status is TaskStatus.SUCCEEDED
 
 
-async def test_a_task_made_later_starts_at_once(stage: Stage) -> None:
+async def test_a_task_made_later_starts_at_once(harness: RunnerHarness) -> None:
     """An idle runner notices a new task at once, not at its next check."""
-    async with stage.runner(stage.step("a")):
+    async with harness.runner(harness.step("a")):
         await asyncio.sleep(1000)
         before = asyncio.get_running_loop().time()
-        await stage.ended(await stage.make())
+        await harness.ended(await harness.make())
         assert asyncio.get_running_loop().time() == before
 
 
@@ -230,20 +230,20 @@ class Eventful(Weak):
 async def test_a_task_made_between_look_and_watch_is_not_missed() -> None:
     """The runner watches from the revision of its read, so nothing falls in between."""
     store = Eventful()
-    stage = Stage(store)
+    harness = RunnerHarness(store)
     made: list[str] = []
 
     async def happening() -> None:
-        made.append(await stage.make())
+        made.append(await harness.make())
 
     store.happening = happening
-    async with stage.runner(stage.step("a")):
+    async with harness.runner(harness.step("a")):
         await asyncio.sleep(1)
-        assert stage.log == ["a"]
-        await stage.ended(made[0])
+        assert harness.log == ["a"]
+        await harness.ended(made[0])
 
 
-async def test_progress_follows_the_weights(stage: Stage) -> None:
+async def test_progress_follows_the_weights(harness: RunnerHarness) -> None:
     """A step's own share counts by its weight; the message is the one given."""
     text = message("progress.clone", "b")
     reached: list[int] = []
@@ -254,30 +254,30 @@ async def test_progress_follows_the_weights(stage: Stage) -> None:
             reached.append(ctx.record.progress.completed)
         assert ctx.record.progress.message == text
 
-    await stage.carry_out(stage.step("a"), stage.step("b", half, weight=3))
+    await harness.carry_out(harness.step("a"), harness.step("b", half, weight=3))
     assert reached == [62, 62, 99]
 
 
-async def test_what_changes_nothing_is_not_written(stage: Stage) -> None:
+async def test_what_changes_nothing_is_not_written(harness: RunnerHarness) -> None:
     """The same progress reported a thousand times is one write."""
 
     async def same(ctx: TaskContext) -> None:
         text = message("progress.check")
         await ctx.progress(0.1, text)
-        before = stage.store.revision
+        before = harness.store.revision
         for _ in range(1000):
             await ctx.progress(0.1, text)
-        assert stage.store.revision == before
+        assert harness.store.revision == before
 
-    assert (await stage.carry_out(stage.step("a", same))).status is TaskStatus.SUCCEEDED
+    assert (await harness.carry_out(harness.step("a", same))).status is TaskStatus.SUCCEEDED
 
 
-async def test_what_is_remembered_is_there_for_later_steps(stage: Stage) -> None:
+async def test_what_is_remembered_is_there_for_later_steps(harness: RunnerHarness) -> None:
     """State is durable when `remember` returns, and changes in no other way."""
 
     async def first(ctx: TaskContext) -> None:
         await ctx.remember(node={"vm": "vm-42"})
-        assert (await stage.journal.read(ctx.record.id)).state == {"node": {"vm": "vm-42"}}
+        assert (await harness.journal.read(ctx.record.id)).state == {"node": {"vm": "vm-42"}}
         with pytest.raises(TypeError):
             ctx.state["node"] = None  # type: ignore[index]  # that it cannot be is the point
 
@@ -285,34 +285,38 @@ async def test_what_is_remembered_is_there_for_later_steps(stage: Stage) -> None
         assert ctx.state["node"]["vm"] == "vm-42"
         await ctx.result({"vm": "vm-42"})
 
-    record = await stage.carry_out(stage.step("a", first), stage.step("b", second))
+    record = await harness.carry_out(harness.step("a", first), harness.step("b", second))
     assert record.result == {"vm": "vm-42"}
 
 
-async def test_a_failure_undoes_backwards_and_says_why(stage: Stage) -> None:
+async def test_a_failure_undoes_backwards_and_says_why(harness: RunnerHarness) -> None:
     """The error of the step is the task's; completed steps are undone, the failed step first."""
-    steps = stage.step("a"), stage.step("b"), stage.step("c", raising(BAD)), stage.step("d")
-    record = await stage.carry_out(*steps)
-    assert stage.log == ["a", "b", "c", "-c", "-b", "-a"]
+    steps = harness.step("a"), harness.step("b"), harness.step("c", raising(BAD)), harness.step("d")
+    record = await harness.carry_out(*steps)
+    assert harness.log == ["a", "b", "c", "-c", "-b", "-a"]
     assert record.status is TaskStatus.FAILED
     assert record.error is not None
     assert record.error.to_error() == BAD
     assert record.progress.completed < 100
 
 
-async def test_an_undo_that_fails_does_not_stop_the_others(stage: Stage) -> None:
+async def test_an_undo_that_fails_does_not_stop_the_others(harness: RunnerHarness) -> None:
     """A failed undo is reported after the first error, with its cause; the task ends."""
     other = ApiError(ErrorType.ERROR, message("copy.failed", "b", "x"))
-    steps = stage.step("a"), stage.step("b", nothing, raising(other)), stage.step("c", raising(BAD))
-    record = await stage.carry_out(*steps)
-    assert stage.log == ["a", "b", "c", "-c", "-b", "-a"]
+    steps = (
+        harness.step("a"),
+        harness.step("b", nothing, raising(other)),
+        harness.step("c", raising(BAD)),
+    )
+    record = await harness.carry_out(*steps)
+    assert harness.log == ["a", "b", "c", "-c", "-b", "-a"]
     ids = ["wait.timeout", "task.undo.failed", "copy.failed", "task.left"]
     assert reasons(record) == (ErrorType.UNABLE_TO_ALLOCATE_RESOURCE, ids)
 
 
 @pytest.mark.parametrize("heals", [True, False])
 async def test_an_undo_that_failed_is_tried_again_by_the_next_runner(
-    stage: Stage, heals: bool
+    harness: RunnerHarness, heals: bool
 ) -> None:
     """What works then is no longer listed; a repeated failure is reported once."""
     fails = raising(ApiError(ErrorType.ERROR, message("copy.failed", "b", "x")))
@@ -322,18 +326,20 @@ async def test_an_undo_that_failed_is_tried_again_by_the_next_runner(
         begun.set()
         await asyncio.Event().wait()
 
-    task = await stage.make()
-    async with stage.runner(stage.step("a", nothing, hang), stage.step("b", raising(BAD), fails)):
+    task = await harness.make()
+    async with harness.runner(
+        harness.step("a", nothing, hang), harness.step("b", raising(BAD), fails)
+    ):
         await begun.wait()
-    again = stage.step("b", raising(BAD), nothing if heals else fails)
-    async with stage.runner(stage.step("a"), again):
-        record = await stage.ended(task)
+    again = harness.step("b", raising(BAD), nothing if heals else fails)
+    async with harness.runner(harness.step("a"), again):
+        record = await harness.ended(task)
     ids = ["wait.timeout", "task.undo.failed", "copy.failed", *([] if heals else ["task.left"])]
     assert reasons(record)[1] == ids
 
 
 @pytest.mark.parametrize("known", [True, False])
-async def test_what_a_failed_undo_has_left_is_named(stage: Stage, known: bool) -> None:
+async def test_what_a_failed_undo_has_left_is_named(harness: RunnerHarness, known: bool) -> None:
     """By the step; where that fails, only its name is reported."""
 
     class Leaving(HealthReporter):
@@ -344,15 +350,15 @@ async def test_what_a_failed_undo_has_left_is_named(stage: Stage, known: bool) -
                 raise StoreUnavailable("away")
             return message("clone.left", "b", "vm-1")
 
-    record = await stage.carry_out(Leaving("a", stage.log, raising(BAD), raising(BAD)))
+    record = await harness.carry_out(Leaving("a", harness.log, raising(BAD), raising(BAD)))
     ids = ["wait.timeout", "task.undo.failed", "wait.timeout", *(["clone.left"] if known else [])]
     assert reasons(record)[1] == [*ids, "task.left"]
 
 
-async def test_an_unexpected_exception_is_only_in_the_log(stage: Stage) -> None:
+async def test_an_unexpected_exception_is_only_in_the_log(harness: RunnerHarness) -> None:
     """The record shows an operation id that is in the log, and nothing of the exception."""
     with structlog.testing.capture_logs() as logs:
-        record = await stage.carry_out(stage.step("a", raising(RuntimeError("hunter2"))))
+        record = await harness.carry_out(harness.step("a", raising(RuntimeError("hunter2"))))
     assert reasons(record) == (ErrorType.INTERNAL_SERVER_ERROR, ["internal.error"])
     assert record.error is not None
     (incident,) = record.error.messages[0].args
@@ -361,11 +367,11 @@ async def test_an_unexpected_exception_is_only_in_the_log(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("where", ["act", "undo"])
-async def test_a_file_that_cannot_be_worked_on_is_named(stage: Stage, where: str) -> None:
+async def test_a_file_that_cannot_be_worked_on_is_named(harness: RunnerHarness, where: str) -> None:
     """An error of the machine is not internal: the file and the reason say what to do."""
     refusal = raising(PermissionError(1, "Operation not permitted", "/srv/node/pgdata/1"))
     step = (refusal,) if where == "act" else (raising(BAD), refusal)
-    record = await stage.carry_out(stage.step("a", *step))
+    record = await harness.carry_out(harness.step("a", *step))
     kind, ids = reasons(record)
     assert "internal.error" not in ids
     assert "file.refused" in ids
@@ -374,13 +380,13 @@ async def test_a_file_that_cannot_be_worked_on_is_named(stage: Stage, where: str
     assert "/srv/node/pgdata/1" in str(record.error.messages)
 
 
-async def test_a_secret_in_the_state_is_refused(stage: Stage) -> None:
+async def test_a_secret_in_the_state_is_refused(harness: RunnerHarness) -> None:
     """A step that would store a secret fails, and nothing of it is written."""
 
     async def leak(ctx: TaskContext) -> None:
         await ctx.remember(password=Secret("hunter2"))
 
-    record = await stage.carry_out(stage.step("a", leak))
+    record = await harness.carry_out(harness.step("a", leak))
     assert reasons(record)[0] is ErrorType.INTERNAL_SERVER_ERROR
     assert record.state == {}
 
@@ -407,49 +413,51 @@ class Failing:
         OSError(28, "No space left on device", "/srv/node/x"),
     ],
 )
-async def test_what_may_pass_is_tried_again_later_and_later(stage: Stage, error: Exception) -> None:
+async def test_what_may_pass_is_tried_again_later_and_later(
+    harness: RunnerHarness, error: Exception
+) -> None:
     """A temporary failure is retried with growing pauses, and its reason is shown."""
     failing = Failing([error] * 5)
-    task = await stage.make()
-    async with stage.runner(stage.step("a", failing)):
-        assert (await stage.ended(task)).status is TaskStatus.SUCCEEDED
+    task = await harness.make()
+    async with harness.runner(harness.step("a", failing)):
+        assert (await harness.ended(task)).status is TaskStatus.SUCCEEDED
     pauses = [b - a for a, b in zip(failing.times, failing.times[1:], strict=False)]
     assert pauses == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6])
-    shown = {record.progress.message.id.rsplit("vcha.")[-1] for record in stage.states(task)}
+    shown = {record.progress.message.id.rsplit("vcha.")[-1] for record in harness.states(task)}
     assert shown & {"fence.powered.on", "store.unavailable", "file.full"}
 
 
-async def test_patience_ends(stage: Stage) -> None:
+async def test_patience_ends(harness: RunnerHarness) -> None:
     """A failure that outlasts the step's limit for retries is TIMED_OUT with the last reason."""
     failing = Failing([TemporaryFailure(message("fence.powered.on", "b"))] * 100)
-    started = stage.now()
-    record = await stage.carry_out(stage.step("a", failing, patience=30))
+    started = harness.now()
+    record = await harness.carry_out(harness.step("a", failing, patience=30))
     ids = ["task.step.patience", "fence.powered.on"]
     assert reasons(record) == (ErrorType.TIMED_OUT, ids)
     assert record.end_time is not None
     assert timedelta(seconds=20) < record.end_time - started <= timedelta(seconds=30)
 
 
-async def test_a_step_has_a_limit(stage: Stage) -> None:
+async def test_a_step_has_a_limit(harness: RunnerHarness) -> None:
     """A step that hangs is interrupted at its time limit, and undone."""
 
     async def hang(_: TaskContext) -> None:
         await asyncio.Event().wait()
 
-    record = await stage.carry_out(stage.step("a", hang, limit=40))
+    record = await harness.carry_out(harness.step("a", hang, limit=40))
     assert reasons(record) == (ErrorType.TIMED_OUT, ["task.step.limit"])
-    assert stage.log == ["a", "-a"]
+    assert harness.log == ["a", "-a"]
 
 
-async def test_an_undo_is_patient_too(stage: Stage) -> None:
+async def test_an_undo_is_patient_too(harness: RunnerHarness) -> None:
     """A temporary failure of an undo is retried; one that hangs ends at the limit."""
     patient = Failing([TemporaryFailure(message("fence.powered.on", "b"))] * 3)
 
     async def hang(_: TaskContext) -> None:
         await asyncio.Event().wait()
 
-    steps = stage.step("a", nothing, patient), stage.step("b", raising(BAD), hang, limit=9)
-    record = await stage.carry_out(*steps)
+    steps = harness.step("a", nothing, patient), harness.step("b", raising(BAD), hang, limit=9)
+    record = await harness.carry_out(*steps)
     ids = ["wait.timeout", "task.undo.failed", "task.step.limit", "task.left"]
     assert reasons(record)[1] == ids
     assert len(patient.times) == 4
@@ -460,81 +468,81 @@ async def waits(ctx: TaskContext) -> None:
     await ctx.pause(100_000)
 
 
-async def test_a_cancel_is_noticed_at_once_and_undone(stage: Stage) -> None:
+async def test_a_cancel_is_noticed_at_once_and_undone(harness: RunnerHarness) -> None:
     """A waiting step stops at once; the task has FAILED with CANCELED."""
-    task = await stage.make()
-    async with stage.runner(stage.step("a"), stage.step("b", waits), stage.step("c")):
-        await stage.until(task, lambda record: record.step == "b")
+    task = await harness.make()
+    async with harness.runner(harness.step("a"), harness.step("b", waits), harness.step("c")):
+        await harness.until(task, lambda record: record.step == "b")
         await asyncio.sleep(100)
-        asked = stage.now()
-        await stage.journal.request_cancel(task)
-        record = await stage.ended(task)
+        asked = harness.now()
+        await harness.journal.request_cancel(task)
+        record = await harness.ended(task)
     assert reasons(record) == (ErrorType.CANCELED, ["task.canceled"])
-    assert stage.log == ["a", "b", "-b", "-a"]
+    assert harness.log == ["a", "b", "-b", "-a"]
     assert record.end_time == asked
 
 
-async def test_a_step_without_safe_points_is_finished_first(stage: Stage) -> None:
+async def test_a_step_without_safe_points_is_finished_first(harness: RunnerHarness) -> None:
     """Cancelling takes effect where the step allows it: here after it, before the next."""
 
     async def busy(ctx: TaskContext) -> None:
-        await stage.journal.request_cancel(ctx.record.id)
+        await harness.journal.request_cancel(ctx.record.id)
         await asyncio.sleep(10)
-        stage.log.append("still")
+        harness.log.append("still")
 
-    record = await stage.carry_out(stage.step("a", busy), stage.step("b"))
-    assert stage.log == ["a", "still", "-a"]
+    record = await harness.carry_out(harness.step("a", busy), harness.step("b"))
+    assert harness.log == ["a", "still", "-a"]
     assert reasons(record)[0] is ErrorType.CANCELED
 
 
-async def test_a_cancel_that_was_accepted_in_the_last_step_counts(stage: Stage) -> None:
+async def test_a_cancel_that_was_accepted_in_the_last_step_counts(harness: RunnerHarness) -> None:
     """A task whose cancellation was accepted never succeeds."""
 
     async def asked(ctx: TaskContext) -> None:
-        await stage.journal.request_cancel(ctx.record.id)
+        await harness.journal.request_cancel(ctx.record.id)
 
-    record = await stage.carry_out(stage.step("a", asked))
+    record = await harness.carry_out(harness.step("a", asked))
     assert reasons(record)[0] is ErrorType.CANCELED
 
 
-async def test_a_step_that_must_not_be_interrupted_is_not(stage: Stage) -> None:
+async def test_a_step_that_must_not_be_interrupted_is_not(harness: RunnerHarness) -> None:
     """While it acts cancelling is refused, and callers can see that."""
 
     async def asked(ctx: TaskContext) -> None:
-        assert not (await stage.journal.get(ctx.record.id)).cancelable
+        assert not (await harness.journal.get(ctx.record.id)).cancelable
         with pytest.raises(ApiError) as caught:
-            await stage.journal.request_cancel(ctx.record.id)
+            await harness.journal.request_cancel(ctx.record.id)
         assert caught.value.error_type is ErrorType.UNSUPPORTED
 
-    steps = stage.step("a"), stage.step("b", asked, cancelable=False), stage.step("c")
-    record = await stage.carry_out(*steps)
+    steps = harness.step("a"), harness.step("b", asked, cancelable=False), harness.step("c")
+    record = await harness.carry_out(*steps)
     assert record.status is TaskStatus.SUCCEEDED
-    states = stage.states(record.id)
+    states = harness.states(record.id)
     assert {state.cancelable for state in states if state.step == "c" and not state.finished} == {
         True
     }
 
 
-async def test_an_operation_that_cannot_be_canceled_never_is(stage: Stage) -> None:
+async def test_an_operation_that_cannot_be_canceled_never_is(harness: RunnerHarness) -> None:
     """If the operation does not permit it no step makes it possible."""
-    record = await stage.carry_out(stage.step("a"), cancelable=False)
-    assert not any(state.cancelable for state in stage.states(record.id))
+    record = await harness.carry_out(harness.step("a"), cancelable=False)
+    assert not any(state.cancelable for state in harness.states(record.id))
 
 
-async def test_a_task_canceled_before_it_began_has_done_nothing(stage: Stage) -> None:
+async def test_a_task_canceled_before_it_began_has_done_nothing(harness: RunnerHarness) -> None:
     """It ends with progress and both times, as clients expect of every task that ended."""
-    task = await stage.make()
-    await stage.journal.request_cancel(task)
-    async with stage.runner(stage.step("a")):
-        record = await stage.ended(task)
-    assert stage.log == []
+    task = await harness.make()
+    await harness.journal.request_cancel(task)
+    async with harness.runner(harness.step("a")):
+        record = await harness.ended(task)
+    assert harness.log == []
     assert reasons(record)[0] is ErrorType.CANCELED
-    begun = [state for state in stage.states(task) if state.status is not TaskStatus.PENDING]
+    begun = [state for state in harness.states(task) if state.status is not TaskStatus.PENDING]
     assert all(state.start_time is not None for state in begun)
     assert record.end_time is not None
 
 
-async def test_interruptible_work_cleans_up_before_the_undo(stage: Stage) -> None:
+async def test_interruptible_work_cleans_up_before_the_undo(harness: RunnerHarness) -> None:
     """What runs when a cancel arrives is stopped first, then the steps are undone."""
 
     async def work() -> None:
@@ -542,46 +550,46 @@ async def test_interruptible_work_cleans_up_before_the_undo(stage: Stage) -> Non
             await asyncio.Event().wait()
         finally:
             await asyncio.sleep(3)
-            stage.log.append("cleaned")
+            harness.log.append("cleaned")
 
     async def act(ctx: TaskContext) -> None:
         await ctx.interruptible(work())
 
-    task = await stage.make()
-    async with stage.runner(stage.step("a", act)):
-        await stage.until(task, lambda record: record.step == "a")
-        await stage.journal.request_cancel(task)
-        await stage.ended(task)
-    assert stage.log == ["a", "cleaned", "-a"]
+    task = await harness.make()
+    async with harness.runner(harness.step("a", act)):
+        await harness.until(task, lambda record: record.step == "a")
+        await harness.journal.request_cancel(task)
+        await harness.ended(task)
+    assert harness.log == ["a", "cleaned", "-a"]
 
 
-async def test_an_operation_that_nobody_knows_ends(stage: Stage) -> None:
+async def test_an_operation_that_nobody_knows_ends(harness: RunnerHarness) -> None:
     """A task of another version ends FAILED with that reason, instead of holding the operation."""
-    task = await stage.make()
-    async with stage.runner(plans={}):
-        record = await stage.ended(task)
+    task = await harness.make()
+    async with harness.runner(plans={}):
+        record = await harness.ended(task)
     assert reasons(record) == (ErrorType.ERROR, ["task.plan.unknown"])
     assert record.start_time is not None
 
 
-async def test_what_an_unknown_operation_had_begun_is_named(stage: Stage) -> None:
+async def test_what_an_unknown_operation_had_begun_is_named(harness: RunnerHarness) -> None:
     """Its error lists the steps that are not undone."""
-    task = await stage.make()
-    begun = msgspec.structs.replace(await stage.journal.read(task), started=("clone", "copy"))
-    await stage.store.put(keys.task(task), encode(begun))
-    async with stage.runner(plans={}):
-        record = await stage.ended(task)
+    task = await harness.make()
+    begun = msgspec.structs.replace(await harness.journal.read(task), started=("clone", "copy"))
+    await harness.store.put(keys.task(task), encode(begun))
+    async with harness.runner(plans={}):
+        record = await harness.ended(task)
     assert reasons(record)[1] == ["task.plan.unknown", "task.left"]
 
 
-async def test_a_started_step_that_is_gone_is_named(stage: Stage) -> None:
+async def test_a_started_step_that_is_gone_is_named(harness: RunnerHarness) -> None:
     """A step that this version's plan lacks is listed among those not undone."""
-    task = await stage.make()
-    begun = msgspec.structs.replace(await stage.journal.read(task), started=("old",))
-    await stage.store.put(keys.task(task), encode(begun))
-    async with stage.runner(stage.step("a", raising(BAD))):
-        record = await stage.ended(task)
-    assert stage.log == ["a", "-a"]
+    task = await harness.make()
+    begun = msgspec.structs.replace(await harness.journal.read(task), started=("old",))
+    await harness.store.put(keys.task(task), encode(begun))
+    async with harness.runner(harness.step("a", raising(BAD))):
+        record = await harness.ended(task)
+    assert harness.log == ["a", "-a"]
     assert reasons(record)[1] == ["wait.timeout", "task.undo.unknown", "task.left"]
 
 
@@ -596,101 +604,101 @@ def ambiguous_plan(_: TaskRecord) -> list[Step]:
 
 
 @pytest.mark.parametrize("plan", [broken_plan, ambiguous_plan])
-async def test_a_plan_that_breaks_ends_its_task(stage: Stage, plan: Plan) -> None:
+async def test_a_plan_that_breaks_ends_its_task(harness: RunnerHarness, plan: Plan) -> None:
     """No error in a plan holds the operation for ever."""
-    task = await stage.make()
-    async with stage.runner(plans={REDEPLOY: plan}):
-        record = await stage.ended(task)
+    task = await harness.make()
+    async with harness.runner(plans={REDEPLOY: plan}):
+        record = await harness.ended(task)
     assert reasons(record) == (ErrorType.INTERNAL_SERVER_ERROR, ["internal.error"])
 
 
-async def test_an_own_condition_that_fails_is_an_error_like_any(stage: Stage) -> None:
+async def test_an_own_condition_that_fails_is_an_error_like_any(harness: RunnerHarness) -> None:
     """A step's Fenced about something else does not make the runner think it was superseded."""
-    record = await stage.carry_out(stage.step("a", raising(Fenced("something of the step's"))))
+    record = await harness.carry_out(harness.step("a", raising(Fenced("something of the step's"))))
     assert reasons(record)[0] is ErrorType.INTERNAL_SERVER_ERROR
 
 
-async def test_a_step_can_fence_its_own_writes(stage: Stage) -> None:
+async def test_a_step_can_fence_its_own_writes(harness: RunnerHarness) -> None:
     """The guard holds as long as the runner holds its key, and no longer."""
 
     async def act(ctx: TaskContext) -> None:
-        assert (await stage.store.txn([ctx.guard], [])).succeeded
-        if stage.log != ["a"]:
+        assert (await harness.store.txn([ctx.guard], [])).succeeded
+        if harness.log != ["a"]:
             return
-        await stage.store.delete(keys.RUNNER)
-        assert not (await stage.store.txn([ctx.guard], [])).succeeded
+        await harness.store.delete(keys.RUNNER)
+        assert not (await harness.store.txn([ctx.guard], [])).succeeded
 
-    assert (await stage.carry_out(stage.step("a", act))).status is TaskStatus.SUCCEEDED
+    assert (await harness.carry_out(harness.step("a", act))).status is TaskStatus.SUCCEEDED
 
 
-async def test_a_task_waits_while_the_store_is_away(stage: Stage) -> None:
+async def test_a_task_waits_while_the_store_is_away(harness: RunnerHarness) -> None:
     """A short store outage is not a failure: the task goes on when it is back."""
 
     async def away(ctx: TaskContext) -> None:
-        stage.store.away = True
-        asyncio.get_running_loop().call_later(2, setattr, stage.store, "away", False)
+        harness.store.away = True
+        asyncio.get_running_loop().call_later(2, setattr, harness.store, "away", False)
         await ctx.remember(a=1)
 
-    record = await stage.carry_out(stage.step("a", away))
+    record = await harness.carry_out(harness.step("a", away))
     assert record.status is TaskStatus.SUCCEEDED
     assert record.state == {"a": 1}
 
 
-async def test_another_runner_goes_on_when_one_goes(stage: Stage) -> None:
+async def test_another_runner_goes_on_when_one_goes(harness: RunnerHarness) -> None:
     """A runner that is stopped leaves its task RUNNING, and the next continues it at once."""
-    task = await stage.make()
-    async with stage.runner(stage.step("a"), stage.step("b", waits)):
-        await stage.until(task, lambda record: record.step == "b")
-    assert (await stage.journal.read(task)).status is TaskStatus.RUNNING
-    async with stage.runner(stage.step("a", holds=True), stage.step("b")):
-        assert (await stage.ended(task)).status is TaskStatus.SUCCEEDED
-    assert stage.log == ["a", "b", "b"]
+    task = await harness.make()
+    async with harness.runner(harness.step("a"), harness.step("b", waits)):
+        await harness.until(task, lambda record: record.step == "b")
+    assert (await harness.journal.read(task)).status is TaskStatus.RUNNING
+    async with harness.runner(harness.step("a", holds=True), harness.step("b")):
+        assert (await harness.ended(task)).status is TaskStatus.SUCCEEDED
+    assert harness.log == ["a", "b", "b"]
 
 
-async def test_two_runners_never_work_together(stage: Stage) -> None:
+async def test_two_runners_never_work_together(harness: RunnerHarness) -> None:
     """The second one waits as long as the first one holds the key."""
-    async with stage.runner(stage.step("a")) as first, stage.runner(stage.step("a")):
+    async with harness.runner(harness.step("a")) as first, harness.runner(harness.step("a")):
         for _ in range(3):
-            await stage.ended(await stage.make())
-        first_log = list(stage.log)
+            await harness.ended(await harness.make())
+        first_log = list(harness.log)
         assert not first.done()
     assert first_log == ["a", "a", "a"]
 
 
-async def test_a_runner_that_lost_its_key_begins_anew(stage: Stage) -> None:
+async def test_a_runner_that_lost_its_key_begins_anew(harness: RunnerHarness) -> None:
     """After its key was deleted it stops its work, campaigns again and goes on."""
-    task = await stage.make()
-    async with stage.runner(stage.step("a", waits)):
-        await stage.until(task, lambda record: record.step == "a")
-        await stage.store.delete(keys.RUNNER)
+    task = await harness.make()
+    async with harness.runner(harness.step("a", waits)):
+        await harness.until(task, lambda record: record.step == "a")
+        await harness.store.delete(keys.RUNNER)
         await asyncio.sleep(30)
-        assert await stage.store.get(keys.RUNNER)
-        assert stage.log == ["a", "a"]
-        await stage.journal.request_cancel(task)
-        await stage.ended(task)
+        assert await harness.store.get(keys.RUNNER)
+        assert harness.log == ["a", "a"]
+        await harness.journal.request_cancel(task)
+        await harness.ended(task)
 
 
-async def test_old_tasks_are_swept(stage: Stage) -> None:
+async def test_old_tasks_are_swept(harness: RunnerHarness) -> None:
     """A task is retained for 30 days after its end and deleted at the next hourly sweep."""
-    async with stage.runner(stage.step("a")):
-        old = await stage.make()
-        await stage.ended(old)
-        stage.start += timedelta(days=30, minutes=-1)
-        young = await stage.make()
-        await stage.ended(young)
-        assert (await stage.journal.read(old)).finished
+    async with harness.runner(harness.step("a")):
+        old = await harness.make()
+        await harness.ended(old)
+        harness.start += timedelta(days=30, minutes=-1)
+        young = await harness.make()
+        await harness.ended(young)
+        assert (await harness.journal.read(old)).finished
         await asyncio.sleep(SWEEP_SECONDS + 61)
-        left = await stage.store.prefix(keys.TASKS)
+        left = await harness.store.prefix(keys.TASKS)
         assert [kv.key for kv in left] == [keys.task(young)]
 
 
-async def test_old_tasks_are_swept_at_the_start(stage: Stage) -> None:
+async def test_old_tasks_are_swept_at_the_start(harness: RunnerHarness) -> None:
     """A runner that starts after a long pause does not wait for an hour."""
-    record = await stage.carry_out(stage.step("a"))
-    stage.start += timedelta(days=31)
-    async with stage.runner(stage.step("a")):
+    record = await harness.carry_out(harness.step("a"))
+    harness.start += timedelta(days=31)
+    async with harness.runner(harness.step("a")):
         await asyncio.sleep(1)
-        assert await stage.store.get(keys.task(record.id)) is None
+        assert await harness.store.get(keys.task(record.id)) is None
 
 
 @pytest.fixture(autouse=True)

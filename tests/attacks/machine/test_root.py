@@ -43,7 +43,7 @@ pytestmark = pytest.mark.skipif(
 
 
 @dataclass
-class Stage:
+class AccountFolders:
     """The account's home, and root's own folder with a file worth stealing."""
 
     home: Path
@@ -67,7 +67,7 @@ class Stage:
 
 
 @pytest.fixture
-def stage() -> Iterator[Stage]:
+def folders() -> Iterator[AccountFolders]:
     top = Path(tempfile.mkdtemp(prefix="openvcha-root-", dir="/tmp"))
     try:
         top.chmod(0o755)
@@ -77,20 +77,20 @@ def stage() -> Iterator[Stage]:
         secret = roots / "shadow"
         secret.write_text(SECRET)
         secret.chmod(0o600)
-        made = Stage(home, roots, secret)
+        made = AccountFolders(home, roots, secret)
         made.give(home)
         yield made
     finally:
         shutil.rmtree(top)
 
 
-def test_a_path_is_its_first_other_owners(stage: Stage) -> None:
+def test_a_path_is_its_first_other_owners(folders: AccountFolders) -> None:
     """Directories and links count, in either direction; a missing path is its parent's owner's."""
-    own, theirs = stage.roots, stage.home
+    own, theirs = folders.roots, folders.home
     (theirs / "into-roots").symlink_to(own)
     (own / "into-theirs").symlink_to(theirs)
     (own / "plain").symlink_to("shadow")
-    stage.give(theirs)
+    folders.give(theirs)
     for path, uid in {
         own: 0,
         own / "shadow": 0,
@@ -108,12 +108,12 @@ def test_a_path_is_its_first_other_owners(stage: Stage) -> None:
             controlling_uid(path)
 
 
-def test_where_everybody_decides_root_does_nothing(stage: Stage) -> None:
+def test_where_everybody_decides_root_does_nothing(folders: AccountFolders) -> None:
     """A directory in which others may rename, and links in a circle.
 
     With an access control list, the group's bits are those of any account that the list names.
     """
-    open_ = stage.roots / "open"
+    open_ = folders.roots / "open"
     open_.mkdir()
     for mode, gid in ((0o777, 0), (0o775, ACCOUNT.pw_gid), (0o775, 0)):
         os.chown(open_, 0, gid)
@@ -122,10 +122,10 @@ def test_where_everybody_decides_root_does_nothing(stage: Stage) -> None:
             controlling_uid(open_ / "node", may_be_missing=True)
     open_.chmod(0o1777)
     assert controlling_uid(open_ / "node", may_be_missing=True) == 0
-    (stage.roots / "a").symlink_to("b")
-    (stage.roots / "b").symlink_to("a")
+    (folders.roots / "a").symlink_to("b")
+    (folders.roots / "b").symlink_to("a")
     with pytest.raises(CannotDropRoot, match="links"):
-        controlling_uid(stage.roots / "a")
+        controlling_uid(folders.roots / "a")
 
 
 def give(directory: Path) -> None:
@@ -133,23 +133,23 @@ def give(directory: Path) -> None:
         hand_over(descriptor, directory, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
 
 
-def test_what_changes_hands_is_roots_alone(stage: Stage) -> None:
+def test_what_changes_hands_is_roots_alone(folders: AccountFolders) -> None:
     """Links are handed over as links; files with another hard link, or another owner, are not."""
-    node = stage.roots / "node"
+    node = folders.roots / "node"
     (node / "tls").mkdir(parents=True)
     (node / "tls" / "node.key").write_text("x")
-    (node / "link").symlink_to(stage.secret)
+    (node / "link").symlink_to(folders.secret)
     give(node)
     owners = {path.name: path.lstat().st_uid for path in (node, *node.rglob("*"))}
     assert owners == dict.fromkeys(("node", "tls", "node.key", "link"), ACCOUNT.pw_uid)
-    assert stage.secret.stat().st_uid == 0
+    assert folders.secret.stat().st_uid == 0
 
-    other = stage.roots / "other"
+    other = folders.roots / "other"
     other.mkdir()
-    (other / "linked").hardlink_to(stage.secret)
+    (other / "linked").hardlink_to(folders.secret)
     with pytest.raises(CannotDropRoot, match="another hard link"):
         give(other)
-    assert stage.secret.stat().st_uid == 0
+    assert folders.secret.stat().st_uid == 0
     (other / "linked").unlink()
     (other / "alien").write_text("x")
     os.chown(other / "alien", 1, 1)
@@ -157,41 +157,43 @@ def test_what_changes_hands_is_roots_alone(stage: Stage) -> None:
         give(other)
 
 
-def test_what_has_changed_hands_is_not_looked_into_again(stage: Stage) -> None:
+def test_what_has_changed_hands_is_not_looked_into_again(folders: AccountFolders) -> None:
     """Its owner may have changed it: a hard link, a directory swapped for a link."""
-    node, link = stage.home / "node", stage.home / "link"
+    node, link = folders.home / "node", folders.home / "link"
     (node / "swapped").mkdir(parents=True)
-    stage.give(node)
-    (node / "linked").hardlink_to(stage.secret)
+    folders.give(node)
+    (node / "linked").hardlink_to(folders.secret)
     descriptor = os.open(node, os.O_RDONLY | os.O_DIRECTORY)
     try:
         hand_over(descriptor, node, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
     finally:
         os.close(descriptor)
     (node / "linked").unlink()
-    stage.assert_untouched()
-    link.symlink_to(stage.roots)
+    folders.assert_untouched()
+    link.symlink_to(folders.roots)
     with pytest.raises(CannotDropRoot, match="other than root"):
         give(link)
     link.unlink()
-    stage.assert_untouched()
+    folders.assert_untouched()
 
 
 @pytest.mark.parametrize("write", [write_durably, write_private])
-def test_files_are_not_written_through_a_prepared_link(stage: Stage, write: object) -> None:
+def test_files_are_not_written_through_a_prepared_link(
+    folders: AccountFolders, write: object
+) -> None:
     """Neither under their own name nor under that of the temporary file."""
     assert callable(write)
     for name in ("file", ".file.new"):
-        (stage.home / name).symlink_to(stage.secret)
-    write(stage.home / "file", b"new")
-    assert (stage.home / "file").read_bytes() == b"new"
-    (stage.home / "file").unlink()
-    stage.assert_untouched()
+        (folders.home / name).symlink_to(folders.secret)
+    write(folders.home / "file", b"new")
+    assert (folders.home / "file").read_bytes() == b"new"
+    (folders.home / "file").unlink()
+    folders.assert_untouched()
 
 
-def node_of(stage: Stage) -> Path:
+def node_of(folders: AccountFolders) -> Path:
     """Create a data node's directory as the account would, ready to be made stand-alone."""
-    node = stage.home / "node"
+    node = folders.home / "node"
     layout = Layout(node)
     identity = Identity(
         member="vcha-1",
@@ -302,53 +304,57 @@ def run(*commands: str) -> str:
     return done.stdout
 
 
-def trapped(stage: Stage, directory: Path, trap: str) -> None:
+def trapped(folders: AccountFolders, directory: Path, trap: str) -> None:
     """Replace one file with a link to root's file."""
     path = directory / trap
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    path.symlink_to(stage.secret if trap != ".recovery.json.new" else stage.roots / "made")
+    path.symlink_to(folders.secret if trap != ".recovery.json.new" else folders.roots / "made")
 
 
 @pytest.mark.parametrize("traps", [TRAPS[4:], TRAPS])
-def test_no_command_on_a_node_follows_a_link_as_root(stage: Stage, traps: tuple[str, ...]) -> None:
+def test_no_command_on_a_node_follows_a_link_as_root(
+    folders: AccountFolders, traps: tuple[str, ...]
+) -> None:
     """It prints, overwrites and hands over nothing of root's."""
-    node = node_of(stage)
+    node = node_of(folders)
     for trap in traps:
-        trapped(stage, node, trap)
-    stage.give(stage.home)
-    said = run(*(command.format(node=node, home=stage.home) for command in NODE_COMMANDS))
+        trapped(folders, node, trap)
+    folders.give(folders.home)
+    said = run(*(command.format(node=node, home=folders.home) for command in NODE_COMMANDS))
     assert "SECRET" not in said, said
-    stage.assert_untouched()
+    folders.assert_untouched()
 
 
-def test_no_command_on_a_lab_follows_a_link_as_root(stage: Stage) -> None:
+def test_no_command_on_a_lab_follows_a_link_as_root(folders: AccountFolders) -> None:
     """Whichever of its files is a link."""
-    lab = stage.home / "lab"
+    lab = folders.home / "lab"
     lab.mkdir()
     for trap in TRAPS[2:]:
-        trapped(stage, lab, trap)
+        trapped(folders, lab, trap)
     (lab / "lab.json").unlink()
     (lab / "lab.json").write_text('{"name": "lab", "octet": 77, "cluster_id": "c"}')
-    stage.give(stage.home)
-    said = run(*(command.format(home=stage.home) for command in LAB_COMMANDS))
+    folders.give(folders.home)
+    said = run(*(command.format(home=folders.home) for command in LAB_COMMANDS))
     assert "SECRET" not in said, said
-    stage.assert_untouched()
+    folders.assert_untouched()
 
 
 @pytest.mark.parametrize("user", [0, ACCOUNT.pw_uid])
-def test_a_process_that_the_account_names_is_ended_only_if_its_own(stage: Stage, user: int) -> None:
+def test_a_process_that_the_account_names_is_ended_only_if_its_own(
+    folders: AccountFolders, user: int
+) -> None:
     """A node's status says which process is its supervisor: one of root's, for example."""
     named = subprocess.Popen(["sleep", "600"], user=user)
     try:
         found = read_process(named.pid)
         assert found is not None
-        lab = stage.home / "lab"
+        lab = folders.home / "lab"
         layout = Layout(lab)
         layout.run.mkdir(parents=True)
         status = NodeStatus(member="m", kind="DATA", pid=found.pid, started=found.started)
         layout.status.write_bytes(msgspec.json.encode(status))
-        stage.give(stage.home)
+        folders.give(folders.home)
         kill_tree(lab)
         assert named.poll() is None if user == 0 else named.wait(60) == -signal.SIGKILL
         with acting_as(ACCOUNT.pw_uid, ACCOUNT.pw_gid):
@@ -359,26 +365,30 @@ def test_a_process_that_the_account_names_is_ended_only_if_its_own(stage: Stage,
         named.wait()
 
 
-def test_a_request_is_written_as_the_nodes_account(stage: Stage) -> None:
+def test_a_request_is_written_as_the_nodes_account(folders: AccountFolders) -> None:
     """So that a link in its place leads no further than the account itself could go."""
-    node = node_of(stage)
-    trapped(stage, node, ".recovery.json.new")
-    stage.give(stage.home)
+    node = node_of(folders)
+    trapped(folders, node, ".recovery.json.new")
+    folders.give(folders.home)
     with acting_as(ACCOUNT.pw_uid, ACCOUNT.pw_gid):
         write_request(Layout(node), RecoveryRequest(wish=RequestKind.RESTORE, id="1"))
     assert (node / "recovery.json").stat().st_uid == ACCOUNT.pw_uid
     assert os.geteuid() == 0
-    stage.assert_untouched()
+    folders.assert_untouched()
 
 
-def test_no_module_of_the_folder_is_run_as_root(stage: Stage) -> None:
+def test_no_module_of_the_folder_is_run_as_root(folders: AccountFolders) -> None:
     """The re-executed program is the installed one, whatever root's working directory is."""
-    (stage.home / "openvcha.py").write_text("print('HIJACKED')")
-    stage.give(stage.home)
+    (folders.home / "openvcha.py").write_text("print('HIJACKED')")
+    folders.give(folders.home)
     python, *rest = own_command_line()
     at = rest.index("openvcha") + 1
     done = subprocess.run(
-        [python, *rest[:at], "--help"], cwd=stage.home, capture_output=True, text=True, check=False
+        [python, *rest[:at], "--help"],
+        cwd=folders.home,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "HIJACKED" not in done.stdout + done.stderr
 

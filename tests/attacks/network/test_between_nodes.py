@@ -73,7 +73,7 @@ class Thief:
 
 
 @dataclass
-class Scene:
+class NodeWithFakePrimary:
     """A data node's directory, and the server that answers where it looks for the primary."""
 
     layout: Layout
@@ -85,7 +85,7 @@ class Scene:
 
 
 @asynccontextmanager
-async def between(folder: Path, asks: bytes) -> AsyncIterator[Scene]:
+async def between(folder: Path, asks: bytes) -> AsyncIterator[NodeWithFakePrimary]:
     authorities = new_authorities()
     secrets = Secrets(**dict.fromkeys(Secrets.__struct_fields__, PASSWORD))
     api = api_certificate(authorities.service, "127.83.1.10", "localhost")
@@ -112,41 +112,41 @@ async def between(folder: Path, asks: bytes) -> AsyncIterator[Scene]:
     thief = Thief(tls, asks)
     async with serving(thief.meet, HOST) as port:
         postgres = Postgres(Path("/pg/bin"), (15, 4), has_tls=True, source="system")
-        yield Scene(Layout(folder), identity, secrets, postgres, thief, port)
+        yield NodeWithFakePrimary(Layout(folder), identity, secrets, postgres, thief, port)
 
 
-async def superuser(scene: Scene) -> None:
-    place = superuser_conninfo(HOST, scene.port, scene.layout, scene.secrets, scene.postgres)
+async def superuser(node: NodeWithFakePrimary) -> None:
+    place = superuser_conninfo(HOST, node.port, node.layout, node.secrets, node.postgres)
     with pytest.raises(psycopg.OperationalError):
         await psycopg.AsyncConnection.connect(place)
 
 
-def by_patroni(section: str) -> Callable[[Scene], Awaitable[None]]:
+def by_patroni(section: str) -> Callable[[NodeWithFakePrimary], Awaitable[None]]:
     """Connect with Patroni's own settings, which primary_conninfo and a rewind are built from."""
 
-    async def connect(scene: Scene) -> None:
+    async def connect(node: NodeWithFakePrimary) -> None:
         made = json.loads(
-            patroni_config(scene.identity, scene.secrets, scene.layout, scene.postgres, [])
+            patroni_config(node.identity, node.secrets, node.layout, node.postgres, [])
         )
         told: dict[str, Any] = dict(made["postgresql"]["authentication"][section])
         told["user"] = told.pop("username")
         told.pop("options", None)
         with pytest.raises(psycopg.OperationalError):
             await psycopg.AsyncConnection.connect(
-                host=HOST, port=scene.port, dbname="postgres", connect_timeout=5, **told
+                host=HOST, port=node.port, dbname="postgres", connect_timeout=5, **told
             )
 
     return connect
 
 
-async def base_backup(scene: Scene) -> None:
-    passwords = scene.layout.root / "pgpass"
+async def base_backup(node: NodeWithFakePrimary) -> None:
+    passwords = node.layout.root / "pgpass"
     passwords.write_bytes(pgpass_line(REPLICATION_USER, PASSWORD.reveal()))
     passwords.chmod(0o600)
-    target = scene.layout.root / "copied"
+    target = node.layout.root / "copied"
     system = find_postgres({ENGINES_VARIABLE: "system"})
-    argv = backup_argv(system, target, HOST, scene.port, REPLICATION_USER)
-    environment = backup_environment(scene.layout, system, passwords)
+    argv = backup_argv(system, target, HOST, node.port, REPLICATION_USER)
+    environment = backup_environment(node.layout, system, passwords)
     running = await asyncio.create_subprocess_exec(
         *argv, env={"PATH": os.environ["PATH"], **environment}, stderr=asyncio.subprocess.DEVNULL
     )
@@ -160,20 +160,20 @@ async def base_backup(scene: Scene) -> None:
     ids=["superuser", "Patroni", "replication", "rewind"],
 )
 async def test_a_session_tells_him_nothing(
-    connect: Callable[[Scene], Awaitable[None]], asks: bytes, tmp_path: Path
+    connect: Callable[[NodeWithFakePrimary], Awaitable[None]], asks: bytes, tmp_path: Path
 ) -> None:
     """A server that does not prove for this certificate that it knows the password is sent none."""
-    async with between(tmp_path, asks) as scene, asyncio.timeout(SECONDS):
-        await connect(scene)
-        assert scene.thief.connections == 1
-        assert scene.thief.heard == b""
+    async with between(tmp_path, asks) as node, asyncio.timeout(SECONDS):
+        await connect(node)
+        assert node.thief.connections == 1
+        assert node.thief.heard == b""
 
 
 @pytest.mark.engines
 @pytest.mark.parametrize("asks", [CLEARTEXT, NOTHING], ids=["the password", "nothing"])
 async def test_a_base_backup_tells_him_nothing(asks: bytes, tmp_path: Path) -> None:
     """The same for pg_basebackup, from a PostgreSQL that has TLS."""
-    async with between(tmp_path, asks) as scene, asyncio.timeout(SECONDS):
-        await base_backup(scene)
-        assert scene.thief.connections == 1
-        assert scene.thief.heard == b""
+    async with between(tmp_path, asks) as node, asyncio.timeout(SECONDS):
+        await base_backup(node)
+        assert node.thief.connections == 1
+        assert node.thief.heard == b""

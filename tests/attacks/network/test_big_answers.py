@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from tests.support.edge import TlsFiles, make_tls
 from tests.support.serving import serving
-from tests.support.simulated.connectivity import Stage
+from tests.support.simulated.connectivity import ObservedCluster
 from tests.support.simulated.kept_cluster import IDENTITY
 
 from openvcha.api.errors import ApiError
@@ -196,12 +196,12 @@ async def test_a_node_sees_on_whatever_its_patroni_says(
     monkeypatch: pytest.MonkeyPatch, value: bytes
 ) -> None:
     """What cannot be read is unknown."""
-    stage = Stage(monkeypatch)
-    stage.patroni = value
-    seen = await stage.eye.look()
+    cluster = ObservedCluster(monkeypatch)
+    cluster.patroni = value
+    seen = await cluster.eye.look()
     assert seen.writable in {None, False}
-    assert stage.eye.known is not None
-    assert (stage.eye.known.timeline, stage.eye.known.lsn) == (None, None)
+    assert cluster.eye.known is not None
+    assert (cluster.eye.known.timeline, cluster.eye.known.lsn) == (None, None)
 
 
 @pytest.mark.parametrize("body", [DEEP, OBJECT, b"[]"])

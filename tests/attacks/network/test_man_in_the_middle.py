@@ -38,7 +38,7 @@ KINDS = ("trust", "sha1", "sha256", "pem")
 
 
 @dataclass
-class Scene:
+class AttackedPeer:
     """The real peer, and the files of its authority and of the man's certificate."""
 
     peer: Peer
@@ -64,11 +64,11 @@ class Scene:
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+async def attacked(tmp_path: Path) -> AsyncIterator[AttackedPeer]:
     own_certificate(tmp_path)
     async with peer_in(tmp_path) as peer:
         peer.vcenter.token = "token-of-a-session"
-        yield Scene(peer, tmp_path)
+        yield AttackedPeer(peer, tmp_path)
 
 
 def assert_blind(man: TlsProxy) -> None:
@@ -78,45 +78,47 @@ def assert_blind(man: TlsProxy) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_password_of_vc_spec_goes_to_the_verified_peer_only(
-    scene: Scene, kind: str
+    attacked: AttackedPeer, kind: str
 ) -> None:
     """Whichever connections he answers himself, and however the certificate is verified."""
     for plan in PLANS:
-        async with scene.man(*plan) as (man, port):
+        async with attacked.man(*plan) as (man, port):
             with contextlib.suppress(ApiError):
-                await scene.check(**scene.known_by(kind), port=port)
+                await attacked.check(**attacked.known_by(kind), port=port)
             assert_blind(man)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_who_answers_the_first_connection_himself_is_told(scene: Scene, kind: str) -> None:
+async def test_who_answers_the_first_connection_himself_is_told(
+    attacked: AttackedPeer, kind: str
+) -> None:
     """The check does not just fail: the caller learns whose certificate was presented."""
-    async with scene.man(OWN) as (man, port):
+    async with attacked.man(OWN) as (man, port):
         with pytest.raises(ApiError) as caught:
-            await scene.check(**scene.known_by(kind), port=port)
+            await attacked.check(**attacked.known_by(kind), port=port)
         assert caught.value.error_type is ErrorType.UNVERIFIED_PEER
         assert_blind(man)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_session_goes_to_no_one_else_when_a_connection_ends(
-    scene: Scene, kind: str
+    attacked: AttackedPeer, kind: str
 ) -> None:
     """A connection that is reopened with the session's token is verified again."""
-    scene.peer.vcenter.closes = True
-    async with scene.man(PASS, OWN) as (man, port):
+    attacked.peer.vcenter.closes = True
+    async with attacked.man(PASS, OWN) as (man, port):
         with pytest.raises(ApiError) as caught:
-            await scene.check(**scene.known_by(kind), port=port)
+            await attacked.check(**attacked.known_by(kind), port=port)
         assert caught.value.error_type is ErrorType.UNVERIFIED_PEER
         assert man.connections >= 2, "nothing was attacked"
         assert_blind(man)
 
 
-async def test_a_later_connection_shows_what_the_first_one_showed(scene: Scene) -> None:
+async def test_a_later_connection_shows_what_the_first_one_showed(attacked: AttackedPeer) -> None:
     """Even where his certificate would be trusted too, e.g. one of the same authority."""
-    scene.peer.vcenter.closes = True
+    attacked.peer.vcenter.closes = True
     trusting = Trust(lambda _: True, None)
-    async with scene.man(PASS, OWN) as (man, port):
+    async with attacked.man(PASS, OWN) as (man, port):
         async with PeerConnection("127.0.0.1", port, trusting) as connection:
             login = {"authorization": f"Basic {SECRETS[1]}"}
             assert (await connection.request("POST", "/api/session", login)).status == 201
@@ -127,42 +129,42 @@ async def test_a_later_connection_shows_what_the_first_one_showed(scene: Scene) 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_who_only_passes_on_changes_nothing(scene: Scene, kind: str) -> None:
+async def test_who_only_passes_on_changes_nothing(attacked: AttackedPeer, kind: str) -> None:
     """The attacks above fail because of the certificate, not because nothing gets through."""
-    async with scene.man(PASS) as (man, port):
-        await scene.check(**scene.known_by(kind), port=port)
+    async with attacked.man(PASS) as (man, port):
+        await attacked.check(**attacked.known_by(kind), port=port)
         assert man.connections == 1, "one connection is checked and used"
 
 
-async def test_no_redirect_takes_the_password_along(scene: Scene) -> None:
+async def test_no_redirect_takes_the_password_along(attacked: AttackedPeer) -> None:
     """Not even from the right peer, to one whose certificate would be trusted too."""
-    tls = server_tls(scene.directory, "api")
+    tls = server_tls(attacked.directory, "api")
     async with middle(0, (OWN,), tls) as (man, port):
-        scene.peer.vcenter.redirect = f"https://127.0.0.1:{port}/api/session"
+        attacked.peer.vcenter.redirect = f"https://127.0.0.1:{port}/api/session"
         with pytest.raises(ApiError):
-            await scene.check()
+            await attacked.check()
         assert man.connections == 0
 
 
 async def test_no_proxy_of_the_environment_sees_it(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    attacked: AttackedPeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The service connects to the peer directly, whatever its environment says."""
-    async with middle(0, (OWN,), server_tls(scene.directory)) as (man, port):
+    async with middle(0, (OWN,), server_tls(attacked.directory)) as (man, port):
         for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
-        await scene.check()
+        await attacked.check()
         assert man.connections == 0
 
 
 @asynccontextmanager
 async def authenticated_client(
-    scene: Scene, port: int, *, thumbprint: bool, monkeypatch: pytest.MonkeyPatch
+    attacked: AttackedPeer, port: int, *, thumbprint: bool, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[None]:
     monkeypatch.setattr("openvcha.cli.target.read_password", lambda *_: Secret(PASSWORD))
-    known: dict[str, Any] = {"ca": scene.peer.ca}
+    known: dict[str, Any] = {"ca": attacked.peer.ca}
     if thumbprint:
-        known = {"thumbprint": thumbprint_sha256(scene.peer.certificate.certificate)}
+        known = {"thumbprint": thumbprint_sha256(attacked.peer.certificate.certificate)}
     target = Target(server=f"https://127.0.0.1:{port}", user=USER, **known)
     async with target.api():
         yield
@@ -170,14 +172,14 @@ async def authenticated_client(
 
 @pytest.mark.parametrize("thumbprint", [True, False])
 async def test_the_command_line_logs_in_with_the_verified_server_only(
-    scene: Scene, thumbprint: bool, monkeypatch: pytest.MonkeyPatch
+    attacked: AttackedPeer, thumbprint: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`--server` with `--thumbprint`, or with `--ca`."""
     for plan in PLANS:
-        async with scene.man(*plan) as (man, port):
+        async with attacked.man(*plan) as (man, port):
             with contextlib.suppress(CommandError, RequestRefused, ServerUnreachable):
                 async with authenticated_client(
-                    scene, port, thumbprint=thumbprint, monkeypatch=monkeypatch
+                    attacked, port, thumbprint=thumbprint, monkeypatch=monkeypatch
                 ):
                     pass
             assert_blind(man)
@@ -185,27 +187,27 @@ async def test_the_command_line_logs_in_with_the_verified_server_only(
 
 @pytest.mark.parametrize("thumbprint", [True, False])
 async def test_a_join_token_goes_to_the_verified_server_only(
-    scene: Scene, thumbprint: bool, monkeypatch: pytest.MonkeyPatch
+    attacked: AttackedPeer, thumbprint: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`vcha node create` protects its token as carefully as a password."""
     monkeypatch.setattr(manual_join, "RETRY_LIMIT_SECONDS", 0.0)
-    right = thumbprint_sha256(scene.peer.certificate.certificate) if thumbprint else None
+    right = thumbprint_sha256(attacked.peer.certificate.certificate) if thumbprint else None
     for plan in PLANS:
-        async with scene.man(*plan) as (man, port):
+        async with attacked.man(*plan) as (man, port):
             wanted = JoinRequest(
                 server=f"https://127.0.0.1:{port}", role="witness", name="w", ha_address="127.1.1.1"
             )
             with contextlib.suppress(CommandError, RequestRefused, ServerUnreachable):
-                ca = None if thumbprint else scene.peer.ca
+                ca = None if thumbprint else attacked.peer.ca
                 await manual_join._join(wanted, Secret(PASSWORD), "request", ca, right)
             assert_blind(man)
 
 
-async def test_he_does_read_what_an_unverified_client_sends(scene: Scene) -> None:
+async def test_he_does_read_what_an_unverified_client_sends(attacked: AttackedPeer) -> None:
     """The man is a real one: a client that does not verify loses the password to him."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
-    async with scene.man(OWN) as (man, port):
+    async with attacked.man(OWN) as (man, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
         writer.write(PASSWORD.encode())
         await reader.read(1)

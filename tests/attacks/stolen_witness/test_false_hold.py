@@ -18,7 +18,7 @@ TTL = 10
 HELD = pytest.mark.parametrize("key", [keys.RUNNER, keys.DEFRAGMENTATION])
 
 
-class Stage:
+class SharedStore:
     """The store as a thief writes to it, and as a data node does."""
 
     def __init__(self) -> None:
@@ -47,42 +47,44 @@ class Stage:
 @pytest.mark.parametrize("leased", [False, True])
 async def test_a_false_hold_is_none(key: str, value: bytes, leased: bool) -> None:
     """Whatever its value is, and also with a lease that he keeps alive."""
-    stage = Stage()
-    await stage.raw.put(key, value, await stage.kept_alive() if leased else 0)
-    hold = await stage.held(key)
-    assert (await stage.value(key)).value == b"a-1"
-    assert (await stage.sealed.txn([hold.guard], [])).succeeded
+    shared = SharedStore()
+    await shared.raw.put(key, value, await shared.kept_alive() if leased else 0)
+    hold = await shared.held(key)
+    assert (await shared.value(key)).value == b"a-1"
+    assert (await shared.sealed.txn([hold.guard], [])).succeeded
     await hold.release()
-    assert await stage.raw.get(key) is None
+    assert await shared.raw.get(key) is None
 
 
 @HELD
 @pytest.mark.parametrize("written", [b"thief", None, RESERVED])
 async def test_who_is_written_over_lets_go_and_goes_on(key: str, written: bytes | None) -> None:
     """Overwritten with his own value, with the one found there, or with a mere reservation."""
-    stage = Stage()
-    first = await stage.held(key)
-    found = await stage.raw.get(key)
+    shared = SharedStore()
+    first = await shared.held(key)
+    found = await shared.raw.get(key)
     assert found is not None
-    await stage.raw.put(key, found.value if written is None else written, await stage.kept_alive())
+    await shared.raw.put(
+        key, found.value if written is None else written, await shared.kept_alive()
+    )
     async with asyncio.timeout(LATEST):
         await first.lost.wait()
     await first.release()
-    second = await stage.held(key)
+    second = await shared.held(key)
     assert second.revision > first.revision
-    assert not (await stage.sealed.txn([first.guard], [])).succeeded
+    assert not (await shared.sealed.txn([first.guard], [])).succeeded
     await second.release()
 
 
 @HELD
 async def test_who_takes_it_over_at_once_fences_off_who_held_it(key: str) -> None:
     """Although the thief makes it look like a mere reservation."""
-    stage = Stage()
-    first = await stage.held(key)
-    await stage.raw.put(key, RESERVED, await stage.kept_alive())
-    second = await stage.held(key)
+    shared = SharedStore()
+    first = await shared.held(key)
+    await shared.raw.put(key, RESERVED, await shared.kept_alive())
+    second = await shared.held(key)
     assert second.revision > first.revision
-    assert not (await stage.sealed.txn([first.guard], [])).succeeded
+    assert not (await shared.sealed.txn([first.guard], [])).succeeded
     await first.release()
     await second.release()
 
@@ -90,26 +92,26 @@ async def test_who_takes_it_over_at_once_fences_off_who_held_it(key: str) -> Non
 @HELD
 async def test_who_waits_hears_of_it_though_nothing_is_deleted(key: str) -> None:
     """The overwrite detached the key from the holder's lease, whose end no longer deletes it."""
-    stage = Stage()
-    first = await stage.held(key)
-    waiting = asyncio.create_task(campaign(stage.node(), key, b"b-2", TTL))
+    shared = SharedStore()
+    first = await shared.held(key)
+    waiting = asyncio.create_task(campaign(shared.node(), key, b"b-2", TTL))
     await asyncio.sleep(1)
-    await stage.raw.put(key, b"thief", await stage.kept_alive())
+    await shared.raw.put(key, b"thief", await shared.kept_alive())
     async with asyncio.timeout(LATEST):
         second = await waiting
         await first.lost.wait()
     await first.release()
-    assert (await stage.value(key)).value == b"b-2"
+    assert (await shared.value(key)).value == b"b-2"
     await second.release()
 
 
 @HELD
 async def test_a_true_hold_is_respected(key: str) -> None:
     """One of another data node, for as long as its lease is renewed."""
-    stage = Stage()
-    first = await stage.held(key)
+    shared = SharedStore()
+    first = await shared.held(key)
     await asyncio.sleep(5 * TTL)
-    assert await acquire(stage.node(), key, b"b-2", TTL) is None
+    assert await acquire(shared.node(), key, b"b-2", TTL) is None
     assert not first.lost.is_set()
-    assert (await stage.value(key)).value == b"a-1"
+    assert (await shared.value(key)).value == b"a-1"
     await first.release()

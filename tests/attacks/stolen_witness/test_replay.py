@@ -59,7 +59,7 @@ class Replayed(MemoryStore):
         self._keys = kept | {key: kv for key, kv in whole.items() if key.startswith(prefix)}
 
 
-class Stage:
+class ReplayedCluster:
     """A cluster's store, and the directories of its data nodes."""
 
     def __init__(self, folder: Path, kind: type[SealedStore] = RolledStore) -> None:
@@ -101,34 +101,36 @@ class Stage:
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Stage:
-    return Stage(tmp_path)
+def cluster(tmp_path: Path) -> ReplayedCluster:
+    return ReplayedCluster(tmp_path)
 
 
-Attack = Callable[[Stage, Callable[[Whole], None]], Awaitable[Callable[[SealedStore], Any]]]
+Attack = Callable[
+    [ReplayedCluster, Callable[[Whole], None]], Awaitable[Callable[[SealedStore], Any]]
+]
 """Uses the store, puts it back by what it is given, and returns how to see whether it came off."""
 
 
-async def removed_administrator(stage: Stage, put_back: Callable[[Whole], None]) -> Any:
-    await stage.users.add("thief", FIRST, UserRole.ADMINISTRATOR)
-    whole = stage.raw.whole()
-    await stage.users.remove("thief")
+async def removed_administrator(cluster: ReplayedCluster, put_back: Callable[[Whole], None]) -> Any:
+    await cluster.users.add("thief", FIRST, UserRole.ADMINISTRATOR)
+    whole = cluster.raw.whole()
+    await cluster.users.remove("thief")
     put_back(whole)
-    return lambda store: stage.enters(store, "thief")
+    return lambda store: cluster.enters(store, "thief")
 
 
-async def old_password(stage: Stage, put_back: Callable[[Whole], None]) -> Any:
-    await stage.users.add("bert", FIRST, UserRole.READ_ONLY)
-    whole = stage.raw.whole()
-    await stage.users.passwd("bert", SECOND)
+async def old_password(cluster: ReplayedCluster, put_back: Callable[[Whole], None]) -> Any:
+    await cluster.users.add("bert", FIRST, UserRole.READ_ONLY)
+    whole = cluster.raw.whole()
+    await cluster.users.passwd("bert", SECOND)
     put_back(whole)
-    return lambda store: stage.enters(store, "bert", FIRST)
+    return lambda store: cluster.enters(store, "bert", FIRST)
 
 
-async def role_taken_away(stage: Stage, put_back: Callable[[Whole], None]) -> Any:
-    await stage.users.add("bert", FIRST, UserRole.ADMINISTRATOR)
-    whole = stage.raw.whole()
-    await stage.users.set_role("bert", UserRole.NO_ACCESS)
+async def role_taken_away(cluster: ReplayedCluster, put_back: Callable[[Whole], None]) -> Any:
+    await cluster.users.add("bert", FIRST, UserRole.ADMINISTRATOR)
+    whole = cluster.raw.whole()
+    await cluster.users.set_role("bert", UserRole.NO_ACCESS)
     put_back(whole)
 
     async def is_administrator(store: SealedStore) -> bool:
@@ -142,11 +144,11 @@ async def role_taken_away(stage: Stage, put_back: Callable[[Whole], None]) -> An
     return is_administrator
 
 
-async def used_token(stage: Stage, put_back: Callable[[Whole], None]) -> Any:
+async def used_token(cluster: ReplayedCluster, put_back: Callable[[Whole], None]) -> Any:
     token, record = new_token("127.1.1.9", "anna", NOW)
-    stored = token_record(stage.store, JoinRole.PASSIVE)
+    stored = token_record(cluster.store, JoinRole.PASSIVE)
     await stored.create(record)
-    whole = stage.raw.whole()
+    whole = cluster.raw.whole()
     await stored.update(lambda found: spent(found, found.digest, b"the first node's key"))
     put_back(whole)
     spec = JoinSpec(
@@ -172,19 +174,21 @@ async def used_token(stage: Stage, put_back: Callable[[Whole], None]) -> Any:
 ATTACKS: tuple[Attack, ...] = (removed_administrator, old_password, role_taken_away, used_token)
 
 
-async def _made(stage: Stage, attack: Attack, *, whole: bool) -> Callable[[SealedStore], Any]:
+async def _made(
+    cluster: ReplayedCluster, attack: Attack, *, whole: bool
+) -> Callable[[SealedStore], Any]:
     """Make an attack: with the whole store, or with everything except the roll."""
-    await stage.users.add("anna", FIRST, UserRole.ADMINISTRATOR)
+    await cluster.users.add("anna", FIRST, UserRole.ADMINISTRATOR)
 
     def put_back(copied: Whole) -> None:
         if whole:
-            stage.raw.put_back(copied)
+            cluster.raw.put_back(copied)
         else:
             for prefix in (keys.USERS, keys.JOINS):
-                stage.raw.put_one_back(copied, prefix)
+                cluster.raw.put_one_back(copied, prefix)
 
-    async with stage.followed("b"):
-        return await attack(stage, put_back)
+    async with cluster.followed("b"):
+        return await attack(cluster, put_back)
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["the whole store", "all but the roll"])
@@ -192,33 +196,33 @@ async def _made(stage: Stage, attack: Attack, *, whole: bool) -> Callable[[Seale
 async def test_an_old_state_brings_nobody_back(attack: Attack, whole: bool, tmp_path: Path) -> None:
     """Not in the program that changed it, nor after a restart, on either node, nor on a new one."""
     (tmp_path / "seals").mkdir()
-    bare = Stage(tmp_path / "seals", SealedStore)
+    bare = ReplayedCluster(tmp_path / "seals", SealedStore)
     came_off = await _made(bare, attack, whole=whole)
     assert await came_off(bare.store)
-    stage = Stage(tmp_path)
-    came_off = await _made(stage, attack, whole=whole)
-    for name, content in roll_file(stage.layout("a")).items():
-        place = stage.layout("new").root / name
+    cluster = ReplayedCluster(tmp_path)
+    came_off = await _made(cluster, attack, whole=whole)
+    for name, content in roll_file(cluster.layout("a")).items():
+        place = cluster.layout("new").root / name
         place.parent.mkdir()
         place.write_bytes(content)
-    programs = [stage.store, stage.process("a", keeps=False)]
-    programs += [stage.process(node) for node in ("a", "b", "new")]
+    programs = [cluster.store, cluster.process("a", keeps=False)]
+    programs += [cluster.process(node) for node in ("a", "b", "new")]
     for store in programs:
         assert not await came_off(store)
         # Users that did not change can still log in: a person has to be able to look at this.
-        assert await stage.enters(store, "anna")
+        assert await cluster.enters(store, "anna")
         told = store.refused()
         assert (keys.ROLL in told) is whole
         assert [key for key in told if key != keys.ROLL] or attack is used_token or not whole
 
 
-async def test_it_is_told_with_what_to_do(stage: Stage) -> None:
+async def test_it_is_told_with_what_to_do(cluster: ReplayedCluster) -> None:
     """As its own warning, which names the command for an administrator who restored it himself."""
-    await _made(stage, removed_administrator, whole=True)
-    await stage.store.prefix(keys.USERS)
-    cluster = Cluster()
-    cluster.set(forged=stage.store.refused())
-    warnings = assess(cluster.seen).warnings
+    await _made(cluster, removed_administrator, whole=True)
+    await cluster.store.prefix(keys.USERS)
+    observed = Cluster()
+    observed.set(forged=cluster.store.refused())
+    warnings = assess(observed.seen).warnings
     said = [each for each in warnings if "older" in each.error.default_message]
     assert len(said) == 1
     assert said[0].recommendation is not None
@@ -226,23 +230,23 @@ async def test_it_is_told_with_what_to_do(stage: Stage) -> None:
     assert any(keys.user("thief") in each.error.args for each in warnings)
 
 
-async def test_a_person_may_accept_it(stage: Stage) -> None:
+async def test_a_person_may_accept_it(cluster: ReplayedCluster) -> None:
     """Then the restored state counts, on all nodes, and every earlier session ends."""
-    anna = await stage.users.add("anna", FIRST, UserRole.ADMINISTRATOR)
-    await stage.users.add("bert", FIRST, UserRole.READ_ONLY)
-    sessions = Sessions(stage.store, stage.users)
+    anna = await cluster.users.add("anna", FIRST, UserRole.ADMINISTRATOR)
+    await cluster.users.add("bert", FIRST, UserRole.READ_ONLY)
+    sessions = Sessions(cluster.store, cluster.users)
     token = await sessions.create(anna)
-    whole = stage.raw.whole()
+    whole = cluster.raw.whole()
     await sessions.delete(token_hash(token.reveal()))
-    await stage.users.remove("bert")
-    stage.raw.put_back(whole)
-    assert await stage.store.differing() == (keys.user("bert"),)
-    assert not await stage.enters(stage.store, "bert")
-    async with stage.followed("b"):
-        assert await stage.process("a", keeps=False).accept()
-    for store in (stage.store, stage.process("a"), stage.process("b")):
+    await cluster.users.remove("bert")
+    cluster.raw.put_back(whole)
+    assert await cluster.store.differing() == (keys.user("bert"),)
+    assert not await cluster.enters(cluster.store, "bert")
+    async with cluster.followed("b"):
+        assert await cluster.process("a", keeps=False).accept()
+    for store in (cluster.store, cluster.process("a"), cluster.process("b")):
         store._refused.clear()
-        assert await stage.enters(store, "bert")
+        assert await cluster.enters(store, "bert")
         assert await store.differing() == ()
         with pytest.raises(ApiError):
             await Sessions(store, Users(store, passwords=CHEAP)).resolve(token)
@@ -253,13 +257,13 @@ async def test_a_person_may_accept_it(stage: Stage) -> None:
 
 
 async def test_the_command_asks_and_is_audited(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    cluster: ReplayedCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """It names the differences; without a confirmation nothing is changed."""
-    await _made(stage, removed_administrator, whole=True)
+    await _made(cluster, removed_administrator, whole=True)
 
     async def with_store(_: Path, work: Any) -> Any:
-        return await work(stage.process("a", keeps=False))
+        return await work(cluster.process("a", keeps=False))
 
     monkeypatch.setattr(commands, "_with_store", with_store)
 
@@ -269,78 +273,78 @@ async def test_the_command_asks_and_is_audited(
     refused = await asyncio.to_thread(accept, "n\n")
     assert refused.exit_code == 1
     assert keys.user("thief") in refused.output
-    assert not await stage.enters(stage.store, "thief")
+    assert not await cluster.enters(cluster.store, "thief")
     assert (await asyncio.to_thread(accept, "y\n")).exit_code == 0
-    assert await stage.enters(stage.store, "thief")
-    records = await AuditLog(stage.store).list()
+    assert await cluster.enters(cluster.store, "thief")
+    records = await AuditLog(cluster.store).list()
     assert [(one.operation, one.result) for one in records] == [("store.accept", "OK")]
 
 
-async def test_a_store_put_back_is_mended_by_the_next_change(stage: Stage) -> None:
+async def test_a_store_put_back_is_mended_by_the_next_change(cluster: ReplayedCluster) -> None:
     """A change is based on the valid state; restored records can be removed and created again."""
-    await _made(stage, removed_administrator, whole=True)
-    await stage.users.add("bert", FIRST, UserRole.READ_ONLY)
-    stage.store._refused.clear()
-    assert not await stage.enters(stage.store, "thief")
-    assert keys.ROLL not in stage.store.refused()
-    await stage.users.add("thief", SECOND, UserRole.READ_ONLY)
-    assert await stage.enters(stage.store, "thief", SECOND)
-    assert not await stage.enters(stage.store, "thief", FIRST)
+    await _made(cluster, removed_administrator, whole=True)
+    await cluster.users.add("bert", FIRST, UserRole.READ_ONLY)
+    cluster.store._refused.clear()
+    assert not await cluster.enters(cluster.store, "thief")
+    assert keys.ROLL not in cluster.store.refused()
+    await cluster.users.add("thief", SECOND, UserRole.READ_ONLY)
+    assert await cluster.enters(cluster.store, "thief", SECOND)
+    assert not await cluster.enters(cluster.store, "thief", FIRST)
 
 
-async def test_a_node_that_was_off_takes_what_is_newer(stage: Stage) -> None:
+async def test_a_node_that_was_off_takes_what_is_newer(cluster: ReplayedCluster) -> None:
     """Also one that never received any update; none of it is a warning."""
-    async with stage.followed("b"):
-        await stage.users.add("anna", FIRST, UserRole.ADMINISTRATOR)
+    async with cluster.followed("b"):
+        await cluster.users.add("anna", FIRST, UserRole.ADMINISTRATOR)
     for number in range(5):
-        await stage.users.add(f"user{number}", FIRST, UserRole.READ_ONLY)
-    await stage.users.remove("user4")
-    late, never = stage.process("b"), stage.process("never")
+        await cluster.users.add(f"user{number}", FIRST, UserRole.READ_ONLY)
+    await cluster.users.remove("user4")
+    late, never = cluster.process("b"), cluster.process("never")
     for store in (late, never):
-        assert await stage.enters(store, "user3")
-        assert not await stage.enters(store, "user4")
+        assert await cluster.enters(store, "user3")
+        assert not await cluster.enters(store, "user4")
         assert store.refused() == ()
 
 
-async def test_a_crash_before_the_node_has_written_it_is_no_harm(stage: Stage) -> None:
+async def test_a_crash_before_the_node_has_written_it_is_no_harm(cluster: ReplayedCluster) -> None:
     """The kept roll is older than the store's then, never newer."""
-    await stage.users.add("anna", FIRST, UserRole.ADMINISTRATOR)
-    await Users(stage.process("a", keeps=False), passwords=CHEAP).add(
+    await cluster.users.add("anna", FIRST, UserRole.ADMINISTRATOR)
+    await Users(cluster.process("a", keeps=False), passwords=CHEAP).add(
         "bert", FIRST, UserRole.READ_ONLY
     )
-    again = stage.process("a")
-    assert await stage.enters(again, "bert")
+    again = cluster.process("a")
+    assert await cluster.enters(again, "bert")
     assert again.refused() == ()
 
 
-async def test_a_deleted_roll_is_put_back_and_opens_nothing(stage: Stage) -> None:
+async def test_a_deleted_roll_is_put_back_and_opens_nothing(cluster: ReplayedCluster) -> None:
     """The active restores it; where no node has kept one, no user gets in."""
-    await stage.users.add("anna", FIRST, UserRole.ADMINISTRATOR)
-    await stage.raw.delete(keys.ROLL)
-    assert await stage.enters(stage.store, "anna")
-    assert keys.ROLL in stage.store.refused()
-    await stage.store.verify_all()
-    assert await stage.enters(stage.process("never"), "anna")
-    await stage.raw.delete(keys.ROLL)
-    assert not await stage.enters(stage.process("nor this"), "anna")
-    await stage.raw.put(keys.ROLL, b'{"number":99,"records":{}}')
-    assert await stage.enters(stage.store, "anna")
+    await cluster.users.add("anna", FIRST, UserRole.ADMINISTRATOR)
+    await cluster.raw.delete(keys.ROLL)
+    assert await cluster.enters(cluster.store, "anna")
+    assert keys.ROLL in cluster.store.refused()
+    await cluster.store.verify_all()
+    assert await cluster.enters(cluster.process("never"), "anna")
+    await cluster.raw.delete(keys.ROLL)
+    assert not await cluster.enters(cluster.process("nor this"), "anna")
+    await cluster.raw.put(keys.ROLL, b'{"number":99,"records":{}}')
+    assert await cluster.enters(cluster.store, "anna")
 
 
-async def test_standing_alone_keeps_the_roll(stage: Stage) -> None:
+async def test_standing_alone_keeps_the_roll(cluster: ReplayedCluster) -> None:
     """The configuration starts over then; the users' rights do not."""
-    await _made(stage, removed_administrator, whole=True)
-    forget_kept(stage.layout("a"))
-    assert not await stage.enters(stage.process("a"), "thief")
+    await _made(cluster, removed_administrator, whole=True)
+    forget_kept(cluster.layout("a"))
+    assert not await cluster.enters(cluster.process("a"), "thief")
 
 
-async def test_a_new_seal_brings_nothing_back(stage: Stage) -> None:
+async def test_a_new_seal_brings_nothing_back(cluster: ReplayedCluster) -> None:
     """Rotation seals only the valid records again."""
-    await _made(stage, removed_administrator, whole=True)
-    stage.known = [Secret("another"), *stage.known]
+    await _made(cluster, removed_administrator, whole=True)
+    cluster.known = [Secret("another"), *cluster.known]
     for prefix in (*keys.SEALED, keys.PATRONI_CONFIG):
-        assert await stage.store.reseal(prefix)
-    stage.known = stage.known[:1]
-    assert await stage.enters(stage.store, "anna")
-    assert not await stage.enters(stage.store, "thief")
-    assert not await stage.enters(stage.process("b"), "thief")
+        assert await cluster.store.reseal(prefix)
+    cluster.known = cluster.known[:1]
+    assert await cluster.enters(cluster.store, "anna")
+    assert not await cluster.enters(cluster.store, "thief")
+    assert not await cluster.enters(cluster.process("b"), "thief")

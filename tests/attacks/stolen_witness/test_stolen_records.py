@@ -80,7 +80,7 @@ class Files:
         self.values[key] = good
 
 
-class Stage:
+class AttackedStore:
     """A cluster's store, and what a thief can do to it: everything that etcd lets a member do."""
 
     def __init__(self, *, sealed: bool) -> None:
@@ -121,82 +121,82 @@ class Stage:
         return True
 
 
-Attack = Callable[[Stage], Awaitable[bool]]
+Attack = Callable[[AttackedStore], Awaitable[bool]]
 """Makes an attack, and tells whether it came off."""
 
 
-async def adds_an_administrator(stage: Stage) -> bool:
+async def adds_an_administrator(attacked: AttackedStore) -> bool:
     known = await CHEAP.hash(PASSWORD.reveal())
     user = User(name="thief", role=UserRole.ADMINISTRATOR, password_hash=known, generation="g")
-    await stage.raw.put(keys.user("thief"), encode(user))
-    return await stage.enters("thief", PASSWORD)
+    await attacked.raw.put(keys.user("thief"), encode(user))
+    return await attacked.enters("thief", PASSWORD)
 
 
-async def renames_a_user(stage: Stage) -> bool:
+async def renames_a_user(attacked: AttackedStore) -> bool:
     """Move a user's sealed record, whose password the thief knows, to the key of another."""
-    await stage.anna()
-    await stage.raw.put(keys.user("root"), await stage.stored(keys.user("anna")))
-    return await stage.enters("root", PASSWORD)
+    await attacked.anna()
+    await attacked.raw.put(keys.user("root"), await attacked.stored(keys.user("anna")))
+    return await attacked.enters("root", PASSWORD)
 
 
-async def puts_a_deleted_user_back(stage: Stage) -> bool:
-    await stage.anna(UserRole.ADMINISTRATOR)
-    await stage.users.add("bert", PASSWORD, UserRole.ADMINISTRATOR)
-    copied = await stage.stored(keys.user("anna"))
-    await stage.users.remove("anna")
+async def puts_a_deleted_user_back(attacked: AttackedStore) -> bool:
+    await attacked.anna(UserRole.ADMINISTRATOR)
+    await attacked.users.add("bert", PASSWORD, UserRole.ADMINISTRATOR)
+    copied = await attacked.stored(keys.user("anna"))
+    await attacked.users.remove("anna")
     for _ in range(3):  # so that the count of writes is right too
-        await stage.raw.put(keys.user("anna"), copied)
-    await stage.raw.delete(keys.user("anna"))
-    await stage.raw.put(keys.user("anna"), b"")
-    await stage.raw.put(keys.user("anna"), copied)
-    return await stage.enters("anna", PASSWORD)
+        await attacked.raw.put(keys.user("anna"), copied)
+    await attacked.raw.delete(keys.user("anna"))
+    await attacked.raw.put(keys.user("anna"), b"")
+    await attacked.raw.put(keys.user("anna"), copied)
+    return await attacked.enters("anna", PASSWORD)
 
 
-async def puts_an_old_password_back(stage: Stage) -> bool:
-    await stage.users.add("anna", OLD, UserRole.ADMINISTRATOR)
-    copied = await stage.stored(keys.user("anna"))
-    await stage.users.passwd("anna", PASSWORD)
-    await stage.raw.put(keys.user("anna"), copied)
-    return await stage.enters("anna", OLD)
+async def puts_an_old_password_back(attacked: AttackedStore) -> bool:
+    await attacked.users.add("anna", OLD, UserRole.ADMINISTRATOR)
+    copied = await attacked.stored(keys.user("anna"))
+    await attacked.users.passwd("anna", PASSWORD)
+    await attacked.raw.put(keys.user("anna"), copied)
+    return await attacked.enters("anna", OLD)
 
 
-async def raises_a_reader(stage: Stage) -> bool:
-    await stage.anna()
-    await stage.altered(keys.user("anna"), role="Administrator")
-    found = await stage.users.find("anna")
+async def raises_a_reader(attacked: AttackedStore) -> bool:
+    await attacked.anna()
+    await attacked.altered(keys.user("anna"), role="Administrator")
+    found = await attacked.users.find("anna")
     return found is not None and found.role is UserRole.ADMINISTRATOR
 
 
-async def makes_a_session_up(stage: Stage) -> bool:
-    user, now = await stage.anna(), datetime.now(UTC)
+async def makes_a_session_up(attacked: AttackedStore) -> bool:
+    user, now = await attacked.anna(), datetime.now(UTC)
     record = SessionRecord(
         user=user.name, generation=user.generation, created=now, last_accessed=now
     )
-    await stage.raw.put(keys.session(token_hash(TOKEN).hex()), encode(record))
-    return await stage.resolved(TOKEN)
+    await attacked.raw.put(keys.session(token_hash(TOKEN).hex()), encode(record))
+    return await attacked.resolved(TOKEN)
 
 
-async def puts_an_ended_session_back(stage: Stage) -> bool:
-    token = (await stage.sessions.create(await stage.anna())).reveal()
+async def puts_an_ended_session_back(attacked: AttackedStore) -> bool:
+    token = (await attacked.sessions.create(await attacked.anna())).reveal()
     key = keys.session(token_hash(token).hex())
-    copied = await stage.stored(key)
-    await stage.sessions.delete(token_hash(token))
-    await stage.raw.put(key, copied)
-    return await stage.resolved(token)
+    copied = await attacked.stored(key)
+    await attacked.sessions.delete(token_hash(token))
+    await attacked.raw.put(key, copied)
+    return await attacked.resolved(token)
 
 
-async def prolongs_a_session(stage: Stage) -> bool:
-    token = (await stage.sessions.create(await stage.anna())).reveal()
+async def prolongs_a_session(attacked: AttackedStore) -> bool:
+    token = (await attacked.sessions.create(await attacked.anna())).reveal()
     key = keys.session(token_hash(token).hex())
     later = datetime.now(UTC) + timedelta(days=300)
-    await stage.altered(key, created=later, last_accessed=later)
-    return await stage.resolved(token)
+    await attacked.altered(key, created=later, last_accessed=later)
+    return await attacked.resolved(token)
 
 
-async def makes_a_join_token_up(stage: Stage) -> bool:
+async def makes_a_join_token_up(attacked: AttackedStore) -> bool:
     token, record = new_token("127.1.1.9", "anna", NOW)
-    stored = token_record(stage.store, JoinRole.PASSIVE)
-    await stage.raw.put(stored.key, encode(record))
+    stored = token_record(attacked.store, JoinRole.PASSIVE)
+    await attacked.raw.put(stored.key, encode(record))
     spec = JoinSpec(
         token=token,
         role=JoinRole.PASSIVE,
@@ -212,19 +212,19 @@ async def makes_a_join_token_up(stage: Stage) -> bool:
     return True
 
 
-async def changes_the_configuration(stage: Stage) -> bool:
-    await cluster_record(stage.store).create(Cluster().seen.config)
-    await stage.store.get(keys.CLUSTER)
-    await stage.altered(keys.CLUSTER, name="of the thief")
-    found = await cluster_record(stage.store).get()
+async def changes_the_configuration(attacked: AttackedStore) -> bool:
+    await cluster_record(attacked.store).create(Cluster().seen.config)
+    await attacked.store.get(keys.CLUSTER)
+    await attacked.altered(keys.CLUSTER, name="of the thief")
+    found = await cluster_record(attacked.store).get()
     return found is None or found.name == "of the thief"
 
 
-async def deletes_the_configuration(stage: Stage) -> bool:
+async def deletes_the_configuration(attacked: AttackedStore) -> bool:
     """Delete it, so that the active would write a first configuration over a cluster of three."""
-    await cluster_record(stage.store).create(Cluster().seen.config)
-    await stage.raw.delete(keys.CLUSTER)
-    return await cluster_record(stage.store).get() is None
+    await cluster_record(attacked.store).create(Cluster().seen.config)
+    await attacked.raw.delete(keys.CLUSTER)
+    return await cluster_record(attacked.store).get() is None
 
 
 class Ran(Step):
@@ -264,10 +264,10 @@ def task(name: str, **changes: Any) -> TaskRecord:
     return msgspec.structs.replace(record, **changes)
 
 
-async def carried_out(stage: Stage) -> int:
+async def carried_out(attacked: AttackedStore) -> int:
     """Let the runner work for a while, and return how many tasks it ran."""
     step = Ran()
-    runner = Runner(stage.store, stage.journal, {task("").operation_id: lambda _: [step]})
+    runner = Runner(attacked.store, attacked.journal, {task("").operation_id: lambda _: [step]})
     working = asyncio.create_task(runner.run())
     await asyncio.sleep(30)
     working.cancel()
@@ -275,26 +275,26 @@ async def carried_out(stage: Stage) -> int:
     return step.ran
 
 
-async def makes_a_task_up(stage: Stage) -> bool:
-    await stage.raw.put(keys.task("t"), encode(task("t")))
-    await stage.raw.put(keys.OPERATION, b"t")
-    return await carried_out(stage) > 0
+async def makes_a_task_up(attacked: AttackedStore) -> bool:
+    await attacked.raw.put(keys.task("t"), encode(task("t")))
+    await attacked.raw.put(keys.OPERATION, b"t")
+    return await carried_out(attacked) > 0
 
 
-async def repeats_a_task(stage: Stage) -> bool:
+async def repeats_a_task(attacked: AttackedStore) -> bool:
     """Restore the record of a task that has ended to its initial state."""
     made = task("")
-    begun = await stage.journal.create(
+    begun = await attacked.journal.create(
         service=made.service, operation=made.operation, description=made.description, user="anna"
     )
-    copied = await stage.stored(keys.task(begun.id))
-    assert await carried_out(stage) == 1
-    await stage.raw.put(keys.task(begun.id), copied)
-    again = await carried_out(stage)
-    await stage.raw.delete(keys.task(begun.id))
-    await stage.raw.put(keys.task(begun.id), b"")
-    await stage.raw.put(keys.task(begun.id), copied)
-    return again + await carried_out(stage) > 0
+    copied = await attacked.stored(keys.task(begun.id))
+    assert await carried_out(attacked) == 1
+    await attacked.raw.put(keys.task(begun.id), copied)
+    again = await carried_out(attacked)
+    await attacked.raw.delete(keys.task(begun.id))
+    await attacked.raw.put(keys.task(begun.id), b"")
+    await attacked.raw.put(keys.task(begun.id), copied)
+    return again + await carried_out(attacked) > 0
 
 
 ATTACKS: tuple[Attack, ...] = (
@@ -317,11 +317,11 @@ ATTACKS: tuple[Attack, ...] = (
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
 async def test_a_thief(attack: Attack) -> None:
     """Without seals he succeeds, with them he does not, and it is reported."""
-    assert await attack(Stage(sealed=False))
-    stage = Stage(sealed=True)
-    assert not await attack(stage)
-    await stage.sealed.verify_all()
-    refused = stage.sealed.refused()
+    assert await attack(AttackedStore(sealed=False))
+    attacked = AttackedStore(sealed=True)
+    assert not await attack(attacked)
+    await attacked.sealed.verify_all()
+    refused = attacked.sealed.refused()
     assert len(refused) == 1
     cluster = Cluster()
     cluster.set(forged=refused)
@@ -332,57 +332,57 @@ async def test_a_thief(attack: Attack) -> None:
 
 async def test_one_forged_user_is_in_nobodys_way() -> None:
     """The others can log in and are listed, and the forged one can be removed or created again."""
-    stage = Stage(sealed=True)
-    await adds_an_administrator(stage)
-    await stage.anna()
-    assert await stage.enters("anna", PASSWORD)
-    assert [user.name for user in await stage.users.list()] == ["anna"]
+    attacked = AttackedStore(sealed=True)
+    await adds_an_administrator(attacked)
+    await attacked.anna()
+    assert await attacked.enters("anna", PASSWORD)
+    assert [user.name for user in await attacked.users.list()] == ["anna"]
     with pytest.raises(ApiError):
-        await stage.users.set_role("thief", UserRole.READ_ONLY)
-    await stage.users.remove("thief")
-    assert await stage.raw.get(keys.user("thief")) is None
-    await adds_an_administrator(stage)
-    await stage.users.add("thief", OLD, UserRole.READ_ONLY)
-    assert not await stage.enters("thief", PASSWORD)
+        await attacked.users.set_role("thief", UserRole.READ_ONLY)
+    await attacked.users.remove("thief")
+    assert await attacked.raw.get(keys.user("thief")) is None
+    await adds_an_administrator(attacked)
+    await attacked.users.add("thief", OLD, UserRole.READ_ONLY)
+    assert not await attacked.enters("thief", PASSWORD)
 
 
 async def test_a_deletion_opens_nothing() -> None:
     """Deletion cannot be prevented, but without users nobody gets in, by password or session."""
-    stage = Stage(sealed=True)
-    token = (await stage.sessions.create(await stage.anna(UserRole.ADMINISTRATOR))).reveal()
-    await stage.raw.delete_prefix(keys.USERS)
-    assert not await stage.enters("anna", PASSWORD)
-    assert not await stage.enters("", Secret(""))
-    assert not await stage.resolved(token)
-    await stage.raw.delete_prefix(keys.SESSIONS)
-    assert not await stage.resolved(token)
+    attacked = AttackedStore(sealed=True)
+    token = (await attacked.sessions.create(await attacked.anna(UserRole.ADMINISTRATOR))).reveal()
+    await attacked.raw.delete_prefix(keys.USERS)
+    assert not await attacked.enters("anna", PASSWORD)
+    assert not await attacked.enters("", Secret(""))
+    assert not await attacked.resolved(token)
+    await attacked.raw.delete_prefix(keys.SESSIONS)
+    assert not await attacked.resolved(token)
 
 
 async def test_a_forged_hold_keeps_nobody_from_an_operation() -> None:
     """One of no task, of an ended one, or of a forged one; a running task still holds it."""
-    stage = Stage(sealed=True)
+    attacked = AttackedStore(sealed=True)
     made = task("")
 
     async def create() -> TaskRecord:
-        return await stage.journal.create(
+        return await attacked.journal.create(
             service=made.service,
             operation=made.operation,
             description=made.description,
             user="anna",
         )
 
-    await stage.raw.put(keys.task("forged"), encode(task("forged")))
+    await attacked.raw.put(keys.task("forged"), encode(task("forged")))
     for held in (b"nothing", b"forged", b"\xff\xfe", b"x" * 100_000):
-        await stage.raw.put(keys.OPERATION, held)
-        assert await stage.journal.running() is None
+        await attacked.raw.put(keys.OPERATION, held)
+        assert await attacked.journal.running() is None
         await create()
         with pytest.raises(ApiError, match="is running") as busy:
             await create()
         assert busy.value.error_type is ErrorType.RESOURCE_BUSY
-        assert await carried_out(stage) == 1
+        assert await carried_out(attacked) == 1
     over = (await create()).id
-    assert await carried_out(stage) == 1
-    await stage.raw.put(keys.OPERATION, over.encode())
+    assert await carried_out(attacked) == 1
+    await attacked.raw.put(keys.OPERATION, over.encode())
     await create()
 
 
@@ -391,88 +391,88 @@ async def test_a_running_task_holds_the_operation_though_its_hold_is_gone(
     instead: bytes | None,
 ) -> None:
     """Deleted, or overwritten with the id of no task or of one that has ended; no votes stay."""
-    stage = Stage(sealed=True)
+    attacked = AttackedStore(sealed=True)
     made = task("")
 
     async def create() -> TaskRecord:
-        return await stage.journal.create(
+        return await attacked.journal.create(
             service=made.service,
             operation=made.operation,
             description=made.description,
             user="anna",
         )
 
-    await stage.store.put(keys.task("ended"), encode(task("ended", status=TaskStatus.FAILED)))
+    await attacked.store.put(keys.task("ended"), encode(task("ended", status=TaskStatus.FAILED)))
     running = await create()
-    await stage.store.put(keys.REQUIRED_VOTES, b"{}")
-    await stage.raw.delete(keys.OPERATION)
+    await attacked.store.put(keys.REQUIRED_VOTES, b"{}")
+    await attacked.raw.delete(keys.OPERATION)
     if instead is not None:
-        await stage.raw.put(keys.OPERATION, instead)
-    assert await stage.journal.running() == running
+        await attacked.raw.put(keys.OPERATION, instead)
+    assert await attacked.journal.running() == running
     with pytest.raises(ApiError, match="is running") as busy:
         await create()
     assert busy.value.error_type is ErrorType.RESOURCE_BUSY
     assert busy.value.messages[0].args[1] == running.id
-    assert await carried_out(stage) == 1
-    assert await stage.raw.get(keys.REQUIRED_VOTES) is None
-    assert await stage.journal.running() is None
+    assert await carried_out(attacked) == 1
+    assert await attacked.raw.get(keys.REQUIRED_VOTES) is None
+    assert await attacked.journal.running() is None
     assert (await create()).id != running.id
 
 
 async def test_a_forged_task_is_named_as_that() -> None:
     """A caller that asks for it is told so, and the list has the others."""
-    stage = Stage(sealed=True)
-    await stage.raw.put(keys.task("t"), encode(task("t")))
+    attacked = AttackedStore(sealed=True)
+    await attacked.raw.put(keys.task("t"), encode(task("t")))
     with pytest.raises(ApiError) as refused:
-        await stage.journal.get("t")
+        await attacked.journal.get("t")
     assert refused.value.error_type is ErrorType.RESOURCE_INACCESSIBLE
     with pytest.raises(ApiError) as refused:
-        await stage.journal.request_cancel("t")
+        await attacked.journal.request_cancel("t")
     assert refused.value.error_type is ErrorType.RESOURCE_INACCESSIBLE
 
 
 async def test_what_is_kept_of_the_cluster_is_put_back() -> None:
     """The active restores it by itself; what it then reads is the former state."""
-    stage = Stage(sealed=True)
-    await cluster_record(stage.store).create(Cluster().seen.config)
-    await stage.raw.put(keys.CLUSTER, b"{}")
-    await stage.sealed.verify_all()
-    bare = SealedStore(stage.raw, Seals(lambda: [Secret("of the data nodes")]))
+    attacked = AttackedStore(sealed=True)
+    await cluster_record(attacked.store).create(Cluster().seen.config)
+    await attacked.raw.put(keys.CLUSTER, b"{}")
+    await attacked.sealed.verify_all()
+    bare = SealedStore(attacked.raw, Seals(lambda: [Secret("of the data nodes")]))
     found = await cluster_record(bare).get()
     assert isinstance(found, ClusterConfig)
     assert found == Cluster().seen.config
-    await stage.raw.put(keys.CLUSTER, b"{}")
+    await attacked.raw.put(keys.CLUSTER, b"{}")
     with pytest.raises(RecordForged):
         await cluster_record(bare).get()
 
 
 async def test_a_forged_record_is_listed_and_set_aside() -> None:
     """By `vcha node store`, like any other unreadable record."""
-    stage = Stage(sealed=True)
-    await adds_an_administrator(stage)
+    attacked = AttackedStore(sealed=True)
+    await adds_an_administrator(attacked)
     key = keys.user("thief")
-    (found,) = await find_forged(stage.sealed)
+    (found,) = await find_forged(attacked.sealed)
     assert found.key == key
     assert "data node" in found.reason
-    assert await find_unreadable(stage.store) == []
-    place = await set_aside(stage.store, key, by="anna", now=NOW)
-    assert await stage.raw.get(key) is None
-    assert b"data node" in await stage.stored(place)
+    assert await find_unreadable(attacked.store) == []
+    place = await set_aside(attacked.store, key, by="anna", now=NOW)
+    assert await attacked.raw.get(key) is None
+    assert b"data node" in await attacked.stored(place)
 
 
 async def test_a_login_costs_one_question_more_and_a_request_none() -> None:
     """What the seal of a new session needs is read together with its reservation."""
     costs: list[tuple[int, int, int]] = []
     for sealed in (False, True):
-        stage = Stage(sealed=sealed)
-        user = await stage.anna()
-        before = stage.raw.asked
-        token = (await stage.sessions.create(user)).reveal()
-        begun = stage.raw.asked
-        assert await stage.resolved(token)
-        asked = stage.raw.asked
-        await stage.users.set_role("anna", UserRole.ADMINISTRATOR)
-        costs.append((begun - before, asked - begun, stage.raw.asked - asked))
+        attacked = AttackedStore(sealed=sealed)
+        user = await attacked.anna()
+        before = attacked.raw.asked
+        token = (await attacked.sessions.create(user)).reveal()
+        begun = attacked.raw.asked
+        assert await attacked.resolved(token)
+        asked = attacked.raw.asked
+        await attacked.users.set_role("anna", UserRole.ADMINISTRATOR)
+        costs.append((begun - before, asked - begun, attacked.raw.asked - asked))
     (login, request, change), (login_sealed, *others) = costs
     assert login_sealed == login + 1
     assert others == [request, change]

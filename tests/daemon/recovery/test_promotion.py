@@ -92,7 +92,7 @@ class Patroni:
         return self.frozen
 
 
-class Stage:
+class ClusterWithoutActive:
     """A cluster whose active is lost, seen from its passive in sync."""
 
     def __init__(self, *, paused: bool, stops: str = "") -> None:
@@ -130,12 +130,12 @@ class Stage:
 @WAYS
 async def test_it_takes_over(paused: bool) -> None:
     """Patroni itself writes the leader key for good."""
-    stage = Stage(paused=paused)
-    running = await stage.begin()
-    assert await promote(stage.services, stage.seen) is PromotionOutcome.LEADS
-    assert stage.patroni.primary
-    assert await leader(stage.store) == OWN
-    assert await sync_state(stage.store) == SyncState(OWN, frozenset())
+    cluster = ClusterWithoutActive(paused=paused)
+    running = await cluster.begin()
+    assert await promote(cluster.services, cluster.seen) is PromotionOutcome.LEADS
+    assert cluster.patroni.primary
+    assert await leader(cluster.store) == OWN
+    assert await sync_state(cluster.store) == SyncState(OWN, frozenset())
     running.cancel()
 
 
@@ -145,27 +145,27 @@ async def test_what_cannot_take_over_is_found_before_anything_is_changed(
     paused: bool, silent: str
 ) -> None:
     """A Patroni that hangs: it does not answer, and soon its key in the store expires."""
-    stage = Stage(paused=paused)
-    (await stage.begin()).cancel()
+    cluster = ClusterWithoutActive(paused=paused)
+    (await cluster.begin()).cancel()
     if silent == "answer":
-        stage.patroni.frozen = True
+        cluster.patroni.frozen = True
     else:
-        await stage.store.delete(keys.patroni_member(OWN))
-    before = stage.store.revision
-    assert await promote(stage.services, stage.seen) is PromotionOutcome.PATRONI_SILENT
-    assert stage.store.revision == before
+        await cluster.store.delete(keys.patroni_member(OWN))
+    before = cluster.store.revision
+    assert await promote(cluster.services, cluster.seen) is PromotionOutcome.PATRONI_SILENT
+    assert cluster.store.revision == before
 
 
 @WAYS
 async def test_a_patroni_that_is_just_starting_is_waited_for(paused: bool) -> None:
     """One failed look decides nothing."""
-    stage = Stage(paused=paused)
-    (await stage.begin()).cancel()
-    stage.patroni.frozen = True
-    promoting = asyncio.create_task(promote(stage.services, stage.seen))
+    cluster = ClusterWithoutActive(paused=paused)
+    (await cluster.begin()).cancel()
+    cluster.patroni.frozen = True
+    promoting = asyncio.create_task(promote(cluster.services, cluster.seen))
     await asyncio.sleep(5)
-    stage.patroni.frozen = False
-    running = asyncio.create_task(stage.patroni.run())
+    cluster.patroni.frozen = False
+    running = asyncio.create_task(cluster.patroni.run())
     assert await promoting is PromotionOutcome.LEADS
     running.cancel()
 
@@ -178,19 +178,19 @@ async def test_a_node_that_is_lost_meanwhile_leaves_nothing_behind(
     paused: bool, stops: str
 ) -> None:
     """The former active leads when it comes back; the lost node finds no old request."""
-    stage = Stage(paused=paused, stops=stops)
-    await stage.begin()
-    assert await promote(stage.services, stage.seen) is PromotionOutcome.UNCHANGED
-    await stage.validate_as_before()
+    cluster = ClusterWithoutActive(paused=paused, stops=stops)
+    await cluster.begin()
+    assert await promote(cluster.services, cluster.seen) is PromotionOutcome.UNCHANGED
+    await cluster.validate_as_before()
 
 
 @WAYS
 async def test_what_has_begun_is_not_taken_back(paused: bool) -> None:
     """From then on PostgreSQL may take writes at any moment: only the node itself may lead."""
-    stage = Stage(paused=paused, stops="before the promotion")
-    await stage.begin()
-    assert await promote(stage.services, stage.seen) is PromotionOutcome.LOST
-    assert await sync_state(stage.store) == SyncState(OWN, frozenset())
+    cluster = ClusterWithoutActive(paused=paused, stops="before the promotion")
+    await cluster.begin()
+    assert await promote(cluster.services, cluster.seen) is PromotionOutcome.LOST
+    assert await sync_state(cluster.store) == SyncState(OWN, frozenset())
 
 
 class Idle(Patroni):
@@ -205,28 +205,28 @@ async def test_a_node_that_lives_and_does_not_take_over_is_not_left_with_the_rig
     paused: bool,
 ) -> None:
     """Its time is up after a minute; otherwise its Patroni would keep the leader key for good."""
-    stage = Stage(paused=paused)
-    stage.patroni = Idle(stage.store, paused=paused)
-    running = await stage.begin()
+    cluster = ClusterWithoutActive(paused=paused)
+    cluster.patroni = Idle(cluster.store, paused=paused)
+    running = await cluster.begin()
     began = asyncio.get_running_loop().time()
-    assert await promote(stage.services, stage.seen) is PromotionOutcome.UNCHANGED
+    assert await promote(cluster.services, cluster.seen) is PromotionOutcome.UNCHANGED
     assert asyncio.get_running_loop().time() - began >= promotion.PROMOTE_SECONDS
-    await stage.validate_as_before()
+    await cluster.validate_as_before()
     running.cancel()
 
 
 @WAYS
 async def test_interrupted_by_hand_it_takes_back_what_it_gave(paused: bool) -> None:
     """Even in the middle of the wait."""
-    stage = Stage(paused=paused)
-    stage.patroni = Idle(stage.store, paused=paused)
-    running = await stage.begin()
-    promoting = asyncio.create_task(promote(stage.services, stage.seen))
+    cluster = ClusterWithoutActive(paused=paused)
+    cluster.patroni = Idle(cluster.store, paused=paused)
+    running = await cluster.begin()
+    promoting = asyncio.create_task(promote(cluster.services, cluster.seen))
     await asyncio.sleep(30)
     promoting.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await promoting
-    await stage.validate_as_before()
+    await cluster.validate_as_before()
     running.cancel()
 
 
@@ -261,30 +261,30 @@ async def test_killed_at_any_moment_it_leaves_a_new_leader_or_nothing(
     """What is left expires without being revoked, whether the node runs or not."""
     ended = set()
     for calls in range(40):
-        stage = Stage(paused=paused, stops=stops)
-        running = await stage.begin()
-        services = stage.services
-        services.store = Mortal(stage.store, calls)
+        cluster = ClusterWithoutActive(paused=paused, stops=stops)
+        running = await cluster.begin()
+        services = cluster.services
+        services.store = Mortal(cluster.store, calls)
         try:
-            outcome = await promote(services, stage.seen)
+            outcome = await promote(services, cluster.seen)
         except Killed:
             outcome = None
-        stage.patroni.frozen = stage.patroni.frozen or stops == "at once"
+        cluster.patroni.frozen = cluster.patroni.frozen or stops == "at once"
         await asyncio.sleep(2 * TTL)
-        led = await leader(stage.store) == OWN
-        assert led == stage.patroni.primary or stops == "at once"
-        if not led and not stage.patroni.primary:
-            await stage.validate_as_before()
+        led = await leader(cluster.store) == OWN
+        assert led == cluster.patroni.primary or stops == "at once"
+        if not led and not cluster.patroni.primary:
+            await cluster.validate_as_before()
         ended.add((outcome, led))
         running.cancel()
     assert len(ended) > 1 or stops
 
 
-async def granted(stage: Stage) -> Grant:
+async def granted(cluster: ClusterWithoutActive) -> Grant:
     """Do what the command does first, until it would wait."""
-    lives = await stage.store.get(keys.patroni_member(OWN))
+    lives = await cluster.store.get(keys.patroni_member(OWN))
     assert lives
-    grant = await promotion._grant(stage.store, stage.seen, lives)
+    grant = await promotion._grant(cluster.store, cluster.seen, lives)
     assert grant
     return grant
 
@@ -292,50 +292,50 @@ async def granted(stage: Stage) -> Grant:
 @pytest.mark.parametrize("first", ["patroni", "command"])
 async def test_of_taking_over_and_taking_back_only_one_succeeds(first: str) -> None:
     """At the very moment its time is up: Patroni has read the keys already."""
-    stage = Stage(paused=False)
-    stage.patroni = Idle(stage.store, paused=False)
-    running = await stage.begin()
-    grant = await granted(stage)
-    beginning = asyncio.create_task(stage.patroni.begin())
+    cluster = ClusterWithoutActive(paused=False)
+    cluster.patroni = Idle(cluster.store, paused=False)
+    running = await cluster.begin()
+    grant = await granted(cluster)
+    beginning = asyncio.create_task(cluster.patroni.begin())
     await asyncio.sleep(0.05 if first == "command" else 0.2)
-    outcome = await revoke(stage.services, grant)
+    outcome = await revoke(cluster.services, grant)
     await beginning
     if first == "command":
-        assert (outcome, stage.patroni.primary) == (PromotionOutcome.UNCHANGED, False)
-        await stage.validate_as_before()
+        assert (outcome, cluster.patroni.primary) == (PromotionOutcome.UNCHANGED, False)
+        await cluster.validate_as_before()
     else:
-        assert (outcome, stage.patroni.primary) == (PromotionOutcome.LEADS, True)
-        assert await leader(stage.store) == OWN
+        assert (outcome, cluster.patroni.primary) == (PromotionOutcome.LEADS, True)
+        assert await leader(cluster.store) == OWN
     running.cancel()
 
 
 async def test_a_wish_that_was_read_before_it_was_taken_back_is_noticed() -> None:
     """Under a pause Patroni may take the key a moment later: the outcome is the final one."""
-    stage = Stage(paused=True)
-    stage.patroni = Idle(stage.store, paused=True)
-    running = await stage.begin()
-    grant = await granted(stage)
-    taking = asyncio.create_task(revoke(stage.services, grant))
+    cluster = ClusterWithoutActive(paused=True)
+    cluster.patroni = Idle(cluster.store, paused=True)
+    running = await cluster.begin()
+    grant = await granted(cluster)
+    taking = asyncio.create_task(revoke(cluster.services, grant))
     await asyncio.sleep(0.5)
-    await stage.patroni.acquire()
+    await cluster.patroni.acquire()
     assert await taking in {PromotionOutcome.PROMOTING, PromotionOutcome.LEADS}
-    assert await leader(stage.store) == OWN
+    assert await leader(cluster.store) == OWN
     running.cancel()
 
 
 @pytest.mark.parametrize("changed", ["leader", "sync"])
 async def test_nothing_is_written_when_it_is_not_as_it_was_seen(changed: str) -> None:
     """The person agreed to another situation: a node leads, or this one fell behind."""
-    stage = Stage(paused=False)
-    running = await stage.begin()
+    cluster = ClusterWithoutActive(paused=False)
+    running = await cluster.begin()
     running.cancel()
     if changed == "leader":
-        await stage.store.put(keys.PATRONI_LEADER, OTHER.encode())
+        await cluster.store.put(keys.PATRONI_LEADER, OTHER.encode())
     else:
-        await stage.store.put(keys.PATRONI_SYNC, b'{"leader":"a-1","sync_standby":null}')
-    before = stage.store.revision
-    assert await promote(stage.services, stage.seen) is PromotionOutcome.CHANGED
-    assert stage.store.revision == before
+        await cluster.store.put(keys.PATRONI_SYNC, b'{"leader":"a-1","sync_standby":null}')
+    before = cluster.store.revision
+    assert await promote(cluster.services, cluster.seen) is PromotionOutcome.CHANGED
+    assert cluster.store.revision == before
 
 
 @WAYS
@@ -350,39 +350,39 @@ async def test_nothing_is_written_when_it_changes_at_that_very_moment(
     paused: bool, key: str, value: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between look and transaction, which must have the conditions."""
-    stage = Stage(paused=paused)
-    running = await stage.begin()
+    cluster = ClusterWithoutActive(paused=paused)
+    running = await cluster.begin()
     running.cancel()
 
     async def late(*parts: Any) -> Any:
         monkeypatch.undo()
-        await stage.store.put(key, value)
-        return await stage.store.txn(*parts)
+        await cluster.store.put(key, value)
+        return await cluster.store.txn(*parts)
 
-    monkeypatch.setattr(stage.store, "txn", late)
-    assert await promote(stage.services, stage.seen) is PromotionOutcome.CHANGED
-    found = await stage.store.get(key)
+    monkeypatch.setattr(cluster.store, "txn", late)
+    assert await promote(cluster.services, cluster.seen) is PromotionOutcome.CHANGED
+    found = await cluster.store.get(key)
     assert found is not None
     assert found.value == value
-    assert await stage.store.get(keys.PATRONI_FAILOVER) is None
+    assert await cluster.store.get(keys.PATRONI_FAILOVER) is None
 
 
 async def test_a_lost_active_that_holds_its_key_still_loses_it() -> None:
     """If a person confirmed that its machine is off. It cannot write ``/sync`` any more."""
-    stage = Stage(paused=False)
-    stage.patroni = Idle(stage.store, paused=False)
-    running = await stage.begin()
-    await stage.store.put(keys.PATRONI_LEADER, OTHER.encode())
-    read = await stage.store.get(keys.PATRONI_SYNC)
+    cluster = ClusterWithoutActive(paused=False)
+    cluster.patroni = Idle(cluster.store, paused=False)
+    running = await cluster.begin()
+    await cluster.store.put(keys.PATRONI_LEADER, OTHER.encode())
+    read = await cluster.store.get(keys.PATRONI_SYNC)
     assert read
-    lives = await stage.store.get(keys.patroni_member(OWN))
+    lives = await cluster.store.get(keys.patroni_member(OWN))
     assert lives
-    seen = replace(stage.seen, leader=OTHER)
-    assert await promotion._grant(stage.store, seen, lives)
+    seen = replace(cluster.seen, leader=OTHER)
+    assert await promotion._grant(cluster.store, seen, lives)
     alone = b'{"leader":"a-1","sync_standby":null}'
-    late = await stage.store.txn([unchanged(read)], [Put(keys.PATRONI_SYNC, alone)])
+    late = await cluster.store.txn([unchanged(read)], [Put(keys.PATRONI_SYNC, alone)])
     assert not late.succeeded
-    assert (await stage.store.txn([value_is(keys.PATRONI_LEADER, OWN.encode())], [])).succeeded
+    assert (await cluster.store.txn([value_is(keys.PATRONI_LEADER, OWN.encode())], [])).succeeded
     running.cancel()
 
 
@@ -391,20 +391,20 @@ async def test_a_store_that_is_away_for_a_moment_ends_nothing(
     paused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An election in the middle of the wait."""
-    stage = Stage(paused=paused)
-    stage.patroni = Idle(stage.store, paused=paused)
-    running = await stage.begin()
-    promoting = asyncio.create_task(promote(stage.services, stage.seen))
+    cluster = ClusterWithoutActive(paused=paused)
+    cluster.patroni = Idle(cluster.store, paused=paused)
+    running = await cluster.begin()
+    promoting = asyncio.create_task(promote(cluster.services, cluster.seen))
     await asyncio.sleep(2)
-    get = stage.store.get
+    get = cluster.store.get
 
     async def away(key: str) -> None:
         raise StoreUnavailable(key)
 
-    monkeypatch.setattr(stage.store, "get", away)
+    monkeypatch.setattr(cluster.store, "get", away)
     await asyncio.sleep(2)
-    monkeypatch.setattr(stage.store, "get", get)
+    monkeypatch.setattr(cluster.store, "get", get)
     running.cancel()
-    stage.patroni.primary = True
-    await stage.store.put(keys.PATRONI_LEADER, OWN.encode(), stage.patroni.lease)
+    cluster.patroni.primary = True
+    await cluster.store.put(keys.PATRONI_LEADER, OWN.encode(), cluster.patroni.lease)
     assert await promoting is PromotionOutcome.LEADS

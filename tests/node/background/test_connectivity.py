@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.support.simulated.connectivity import NAMES, Stage
+from tests.support.simulated.connectivity import NAMES, ObservedCluster
 from typer.testing import CliRunner
 
 from openvcha.cli.main import app
@@ -17,28 +17,28 @@ from openvcha.node.process.status import Contact, LocalRole, NodeStatus, OwnView
 pytestmark = pytest.mark.looptime
 
 
-async def isolated(stage: Stage) -> Any:
+async def isolated(cluster: ObservedCluster) -> Any:
     """Observe until the grace period has passed."""
-    stage.reachable = False
-    await stage.eye.look()
+    cluster.reachable = False
+    await cluster.eye.look()
     await asyncio.sleep(ISOLATED_SECONDS)
-    return await stage.eye.look()
+    return await cluster.eye.look()
 
 
 async def test_an_active_without_a_majority_is_isolated_and_names_the_silent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It still reports its role and since when it is isolated, and recovers by itself."""
-    stage = Stage(monkeypatch)
-    before = await stage.eye.look()
+    cluster = ObservedCluster(monkeypatch)
+    before = await cluster.eye.look()
     assert (before.role, before.contact, before.writable) == (LocalRole.ACTIVE, "CONNECTED", True)
-    stage.silent = {"second", "third"}
-    stage.patroni = b'{"role": "replica", "state": "running"}'
-    seen = await isolated(stage)
+    cluster.silent = {"second", "third"}
+    cluster.patroni = b'{"role": "replica", "state": "running"}'
+    seen = await isolated(cluster)
     assert (seen.role, seen.contact, seen.writable) == (LocalRole.ACTIVE, Contact.ISOLATED, False)
     assert seen.waits_for == ("second", "third")
-    stage.reachable = True
-    again = await stage.eye.look()
+    cluster.reachable = True
+    again = await cluster.eye.look()
     assert (again.contact, again.waits_for) == (Contact.CONNECTED, ())
 
 
@@ -46,35 +46,35 @@ async def test_while_the_own_member_says_nothing_the_node_is_not_sure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It may just be restarting; only when that lasts does the node count as isolated."""
-    stage = Stage(monkeypatch)
-    await stage.eye.look()
-    stage.silent = set(NAMES)
-    assert (await isolated(stage)).contact is Contact.CONNECTED
+    cluster = ObservedCluster(monkeypatch)
+    await cluster.eye.look()
+    cluster.silent = set(NAMES)
+    assert (await isolated(cluster)).contact is Contact.CONNECTED
     await asyncio.sleep(connectivity.UNSURE_SECONDS)
-    assert (await stage.eye.look()).contact is Contact.ISOLATED
+    assert (await cluster.eye.look()).contact is Contact.ISOLATED
 
 
 async def test_an_election_is_not_yet_being_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only after its grace period."""
-    stage = Stage(monkeypatch)
-    await stage.eye.look()
-    stage.reachable = False
-    assert (await stage.eye.look()).contact is Contact.CONNECTED
+    cluster = ObservedCluster(monkeypatch)
+    await cluster.eye.look()
+    cluster.reachable = False
+    assert (await cluster.eye.look()).contact is Contact.CONNECTED
 
 
 async def test_who_was_never_in_touch_is_starting(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a power failure all nodes wait for each other: none is isolated from anything yet."""
-    stage = Stage(monkeypatch)
-    assert (await isolated(stage)).contact is Contact.STARTING
+    cluster = ObservedCluster(monkeypatch)
+    assert (await isolated(cluster)).contact is Contact.STARTING
 
 
 async def test_what_nobody_says_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     """No leader, no answer from Patroni, and a witness without a database."""
-    stage = Stage(monkeypatch)
-    stage.leader, stage.patroni = None, b""
-    seen = await stage.eye.look()
+    cluster = ObservedCluster(monkeypatch)
+    cluster.leader, cluster.patroni = None, b""
+    seen = await cluster.eye.look()
     assert (seen.role, seen.writable) == (LocalRole.UNKNOWN, None)
-    witness = await Stage(monkeypatch, "witness").eye.look()
+    witness = await ObservedCluster(monkeypatch, "witness").eye.look()
     assert (witness.role, witness.contact) == (LocalRole.WITNESS, Contact.CONNECTED)
 
 
@@ -82,16 +82,16 @@ async def test_a_patroni_that_says_nothing_new_is_asked_now_and_then(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It publishes its state in the store, which shows when to ask it."""
-    stage = Stage(monkeypatch)
-    await stage.eye.look()
-    await stage.eye.look()
-    before = stage.asked
-    stage.patroni = b'{"role": "replica", "state": "running"}'
-    assert (await stage.eye.look()).writable is True
-    assert stage.asked == before
+    cluster = ObservedCluster(monkeypatch)
+    await cluster.eye.look()
+    await cluster.eye.look()
+    before = cluster.asked
+    cluster.patroni = b'{"role": "replica", "state": "running"}'
+    assert (await cluster.eye.look()).writable is True
+    assert cluster.asked == before
     await asyncio.sleep(connectivity.PATRONI_SECONDS)
-    assert (await stage.eye.look()).writable is False
-    assert stage.asked == before + 1
+    assert (await cluster.eye.look()).writable is False
+    assert cluster.asked == before + 1
 
 
 @pytest.mark.parametrize("change", ["told", "leader"])
@@ -99,15 +99,15 @@ async def test_what_patroni_writes_is_heard_of_it_in_the_same_look(
     monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     """And afterwards it is not asked again."""
-    stage = Stage(monkeypatch)
-    await stage.eye.look()
-    await stage.eye.look()
-    stage.patroni = b'{"role": "replica", "state": "running"}'
-    setattr(stage, change, {"told": 2, "leader": "second"}[change])
-    assert (await stage.eye.look()).writable is False
-    before = stage.asked
-    await stage.eye.look()
-    assert stage.asked == before
+    cluster = ObservedCluster(monkeypatch)
+    await cluster.eye.look()
+    await cluster.eye.look()
+    cluster.patroni = b'{"role": "replica", "state": "running"}'
+    setattr(cluster, change, {"told": 2, "leader": "second"}[change])
+    assert (await cluster.eye.look()).writable is False
+    before = cluster.asked
+    await cluster.eye.look()
+    assert cluster.asked == before
 
 
 @pytest.mark.parametrize("why", ["store", "patroni"])
@@ -115,36 +115,36 @@ async def test_while_something_is_silent_patroni_is_asked_each_time(
     monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     """The store's record of it may be missing, or be that of a Patroni that hangs."""
-    stage = Stage(monkeypatch)
-    await stage.eye.look()
+    cluster = ObservedCluster(monkeypatch)
+    await cluster.eye.look()
     if why == "store":
-        stage.reachable = False
+        cluster.reachable = False
     else:
-        stage.patroni, stage.told = b"", 2
-    await stage.eye.look()
-    before = stage.asked
+        cluster.patroni, cluster.told = b"", 2
+    await cluster.eye.look()
+    before = cluster.asked
     for _ in range(3):
-        await stage.eye.look()
-    assert stage.asked == before + 3
+        await cluster.eye.look()
+    assert cluster.asked == before + 3
 
 
 async def test_who_is_no_member_any_more_is_not_connected(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that was replaced may still reach the others."""
     monkeypatch.setattr("tests.support.simulated.connectivity.NAMES", ("other", "second", "third"))
-    assert (await Stage(monkeypatch).eye.look()).contact is Contact.STARTING
+    assert (await ObservedCluster(monkeypatch).eye.look()).contact is Contact.STARTING
 
 
 async def test_a_record_that_cannot_be_read_stops_no_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the node is in sync is unknown then; that it must stop its database is not."""
-    stage = Stage(monkeypatch)
-    stage.leader, stage.sync = "second", b'{"leader": "second", "sync_standby": "own"}'
-    assert (await stage.eye.look()).in_sync is True
-    stage.sync = b"no record"
-    seen = await stage.eye.look()
+    cluster = ObservedCluster(monkeypatch)
+    cluster.leader, cluster.sync = "second", b'{"leader": "second", "sync_standby": "own"}'
+    assert (await cluster.eye.look()).in_sync is True
+    cluster.sync = b"no record"
+    seen = await cluster.eye.look()
     assert (seen.contact, seen.in_sync) == (Contact.CONNECTED, None)
-    stage.forged = True
-    assert (await stage.eye.look()).contact is Contact.CONNECTED
-    assert stage.eye.standing().paused is False
+    cluster.forged = True
+    assert (await cluster.eye.look()).contact is Contact.CONNECTED
+    assert cluster.eye.standing().paused is False
 
 
 def test_it_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

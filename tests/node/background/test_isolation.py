@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.support.simulated.connectivity import Stage
+from tests.support.simulated.connectivity import ObservedCluster
 
 from openvcha.node.background import connectivity, isolation
 from openvcha.node.background.context import RETRY_SECONDS
@@ -23,7 +23,7 @@ ALONE = "listen_addresses = '127.1.1.0'\n#synchronous_standby_names = '\"second\
 WITH_STANDBY = "listen_addresses = '127.1.1.0'\nsynchronous_standby_names = '\"second\"'\n"
 
 
-class Active(Stage):
+class Active(ObservedCluster):
     """An active whose passive is out of sync; ``ended`` are the times at which it was stopped."""
 
     def __init__(self, patch: pytest.MonkeyPatch, directory: Path) -> None:

@@ -66,7 +66,7 @@ class Members(MemoryStore):
         return [SimpleNamespace(name=name) for name in self.names]
 
 
-class Stage:
+class StuckStandby:
     """Node ``own``, whose standby is stuck behind the primary ``other``."""
 
     def __init__(self, directory: Path, patch: pytest.MonkeyPatch) -> None:
@@ -155,8 +155,8 @@ class Stage:
 
 
 @pytest.fixture
-async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
-    made = Stage(tmp_path, monkeypatch)
+async def standby(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StuckStandby]:
+    made = StuckStandby(tmp_path, monkeypatch)
     yield made
     made.log.close()
     if made.job:
@@ -165,129 +165,135 @@ async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 
 async def test_a_stuck_standby_takes_a_base_backup_and_the_old_data_kept_until_in_sync(
-    stage: Stage,
+    standby: StuckStandby,
 ) -> None:
     """Streaming is not enough: only a node named in /sync has every acknowledged row."""
-    await stage.begin_stuck()
+    await standby.begin_stuck()
     await asyncio.sleep(STUCK_SECONDS + 5)
-    assert stage.done == ["halt patroni", "end postgres", "base backup", "begin patroni"]
-    assert (stage.row, stage.kept()) == ("new", ["old"])
-    assert "kept until the copy is in sync" in str(stage.told[-1])
-    await stage.put(keys.patroni_member("own"), STANDBY | {"replication_state": "streaming"})
-    await stage.tell_leader("other", "third")
+    assert standby.done == ["halt patroni", "end postgres", "base backup", "begin patroni"]
+    assert (standby.row, standby.kept()) == ("new", ["old"])
+    assert "kept until the copy is in sync" in str(standby.told[-1])
+    await standby.put(keys.patroni_member("own"), STANDBY | {"replication_state": "streaming"})
+    await standby.tell_leader("other", "third")
     await asyncio.sleep(60)
-    assert stage.kept() == ["old"]
-    await stage.joined()
+    assert standby.kept() == ["old"]
+    await standby.joined()
     await asyncio.sleep(5)
-    assert stage.kept() == []
-    assert stage.row == "new"
-    assert stage.told[-1] is None
+    assert standby.kept() == []
+    assert standby.row == "new"
+    assert standby.told[-1] is None
 
 
-async def test_how_long_a_standby_may_be_stuck_is_a_setting(stage: Stage) -> None:
+async def test_how_long_a_standby_may_be_stuck_is_a_setting(standby: StuckStandby) -> None:
     """A lab that waits for less copies earlier."""
-    stage.view.identity.timers = Timers(stuck_standby=8)
-    await stage.begin_stuck()
+    standby.view.identity.timers = Timers(stuck_standby=8)
+    await standby.begin_stuck()
     await asyncio.sleep(5)
-    assert stage.done == []
+    assert standby.done == []
     await asyncio.sleep(8)
-    assert "base backup" in stage.done
+    assert "base backup" in standby.done
 
 
 @pytest.mark.parametrize("names", [("other", "successor", "witness"), ()])
-async def test_a_node_that_was_removed_copies_nothing(stage: Stage, names: tuple[str, ...]) -> None:
+async def test_a_node_that_was_removed_copies_nothing(
+    standby: StuckStandby, names: tuple[str, ...]
+) -> None:
     """It is no standby of the cluster any more, so its data stay; also while that is unknown."""
-    stage.store.names = names
-    await stage.begin_stuck()
+    standby.store.names = names
+    await standby.begin_stuck()
     await asyncio.sleep(2 * STUCK_SECONDS)
-    assert stage.done == []
-    assert stage.row == "old"
+    assert standby.done == []
+    assert standby.row == "old"
 
 
-async def test_a_base_backup_that_did_not_help_is_not_made_again_at_once(stage: Stage) -> None:
+async def test_a_base_backup_that_did_not_help_is_not_made_again_at_once(
+    standby: StuckStandby,
+) -> None:
     """Nothing is gained, and each base backup takes space."""
-    await stage.begin_stuck()
+    await standby.begin_stuck()
     await asyncio.sleep(10 * STUCK_SECONDS)
-    assert stage.done.count("halt patroni") == 1
+    assert standby.done.count("halt patroni") == 1
 
 
 @pytest.mark.parametrize("named", ["own", "nobody", "unconfirmed", "not primary", "paused"])
-async def test_without_a_primary_elsewhere_nothing_is_touched(stage: Stage, named: str) -> None:
+async def test_without_a_primary_elsewhere_nothing_is_touched(
+    standby: StuckStandby, named: str
+) -> None:
     """The node's data may be the last copy."""
-    await stage.begin_stuck()
+    await standby.begin_stuck()
     match named:
         case "own":
-            await stage.tell_leader("own")
+            await standby.tell_leader("own")
         case "nobody":
-            await stage.store.delete(keys.PATRONI_LEADER)
+            await standby.store.delete(keys.PATRONI_LEADER)
         case "unconfirmed":
-            await stage.put(keys.PATRONI_SYNC, {"leader": "own", "sync_standby": "other"})
+            await standby.put(keys.PATRONI_SYNC, {"leader": "own", "sync_standby": "other"})
         case "not primary":
-            await stage.put(keys.patroni_member("other"), STANDBY)
+            await standby.put(keys.patroni_member("other"), STANDBY)
         case _:
-            await stage.put(keys.PATRONI_CONFIG, {"pause": True})
+            await standby.put(keys.PATRONI_CONFIG, {"pause": True})
     await asyncio.sleep(10 * STUCK_SECONDS)
-    assert stage.done == []
-    assert stage.row == "old"
+    assert standby.done == []
+    assert standby.row == "old"
 
 
-async def test_the_guard_holds_at_the_very_moment(stage: Stage) -> None:
+async def test_the_guard_holds_at_the_very_moment(standby: StuckStandby) -> None:
     """The primary changed while PostgreSQL was being stopped: the data stay."""
-    stage.on_halt = "third"
-    await stage.begin_stuck()
+    standby.on_halt = "third"
+    await standby.begin_stuck()
     await asyncio.sleep(STUCK_SECONDS + 5)
-    assert stage.done == ["halt patroni", "end postgres", "begin patroni"]
-    assert (stage.row, stage.kept()) == ("old", [])
+    assert standby.done == ["halt patroni", "end postgres", "begin patroni"]
+    assert (standby.row, standby.kept()) == ("old", [])
 
 
 @pytest.mark.parametrize(("now", "primary"), [("third", True), ("other", False), ("unknown", True)])
 async def test_at_the_very_moment_the_same_primary_is_still_there(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, now: str, primary: bool
+    standby: StuckStandby, monkeypatch: pytest.MonkeyPatch, now: str, primary: bool
 ) -> None:
     """Another primary, a former primary, or an unknown state is not enough."""
     state = json.dumps(PRIMARY if primary else STANDBY).encode()
-    halt = stage.halt
+    halt = standby.halt
 
     async def halted(name: str) -> None:
         await halt(name)
-        stage.store.silent = now == "unknown"
-        if not stage.store.silent:
-            await stage.store.put(keys.patroni_member(now), state)
-            await stage.tell_leader(now)
+        standby.store.silent = now == "unknown"
+        if not standby.store.silent:
+            await standby.store.put(keys.patroni_member(now), state)
+            await standby.tell_leader(now)
 
-    monkeypatch.setattr(stage, "halt", halted)
-    await stage.begin_stuck()
+    monkeypatch.setattr(standby, "halt", halted)
+    await standby.begin_stuck()
     await asyncio.sleep(STUCK_SECONDS + 5)
-    assert stage.done == ["halt patroni", "end postgres", "begin patroni"]
-    assert (stage.row, stage.kept()) == ("old", [])
+    assert standby.done == ["halt patroni", "end postgres", "begin patroni"]
+    assert (standby.row, standby.kept()) == ("old", [])
 
 
-async def test_time_in_which_nothing_is_known_does_not_count(stage: Stage) -> None:
+async def test_time_in_which_nothing_is_known_does_not_count(standby: StuckStandby) -> None:
     """The standby may have advanced all the while; and no silence ends the job."""
-    await stage.begin_stuck()
+    await standby.begin_stuck()
     await asyncio.sleep(STUCK_SECONDS - 10)
-    stage.store.silent = True
+    standby.store.silent = True
     await asyncio.sleep(4 * STUCK_SECONDS)
-    stage.store.silent = False
+    standby.store.silent = False
     await asyncio.sleep(STUCK_SECONDS - 10)
-    assert stage.done == []
+    assert standby.done == []
     await asyncio.sleep(20)
-    assert "base backup" in stage.done
+    assert "base backup" in standby.done
 
 
-async def test_without_a_primary_nothing_is_said_of_a_stuck_standby(stage: Stage) -> None:
+async def test_without_a_primary_nothing_is_said_of_a_stuck_standby(standby: StuckStandby) -> None:
     """Nor is anything tried, even on a node without data."""
-    set_data_aside(stage.layout, NOW)
-    await stage.begin_stuck()
-    await stage.store.delete(keys.PATRONI_LEADER)
+    set_data_aside(standby.layout, NOW)
+    await standby.begin_stuck()
+    await standby.store.delete(keys.PATRONI_LEADER)
     await asyncio.sleep(2 * STUCK_SECONDS)
-    assert stage.done == []
-    assert set(stage.told) == {None}
-    assert stage.kept() == ["old"]
+    assert standby.done == []
+    assert set(standby.told) == {None}
+    assert standby.kept() == ["old"]
 
 
 async def test_where_postgres_cannot_be_ended_patroni_goes_on_with_the_old_data(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    standby: StuckStandby, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job fails with the reason, so that it is shown; the supervisor restarts it."""
 
@@ -295,16 +301,18 @@ async def test_where_postgres_cannot_be_ended_patroni_goes_on_with_the_old_data(
         raise OSError("input/output error")
 
     monkeypatch.setattr(rejoin, "kill_tree", breaks)
-    await stage.begin_stuck()
+    await standby.begin_stuck()
     await asyncio.sleep(STUCK_SECONDS + 5)
-    assert stage.done == ["halt patroni", "begin patroni"]
-    assert (stage.row, stage.kept()) == ("old", [])
-    assert stage.job is not None
-    assert stage.job.done()
-    assert isinstance(stage.job.exception(), OSError)
+    assert standby.done == ["halt patroni", "begin patroni"]
+    assert (standby.row, standby.kept()) == ("old", [])
+    assert standby.job is not None
+    assert standby.job.done()
+    assert isinstance(standby.job.exception(), OSError)
 
 
-async def test_nothing_but_postgres_is_ended(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_but_postgres_is_ended(
+    standby: StuckStandby, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The node's vote and its other programs are unaffected."""
     programs = [Process(1, 0, 1, ("/usr/lib/postgres", "-D", "x")), Process(2, 0, 1, ("etcd",))]
     ended: list[int] = []
@@ -313,26 +321,26 @@ async def test_nothing_but_postgres_is_ended(stage: Stage, monkeypatch: pytest.M
         ended.extend(process.pid for process in programs if which(process))
 
     monkeypatch.setattr(rejoin, "kill_tree", end)
-    await stage.begin_stuck()
+    await standby.begin_stuck()
     await asyncio.sleep(STUCK_SECONDS + 5)
     assert ended == [1]
 
 
 @pytest.mark.parametrize("holds_data", [True, False])
 async def test_a_half_deletion_is_finished_when_the_node_is_ready(
-    stage: Stage, holds_data: bool
+    standby: StuckStandby, holds_data: bool
 ) -> None:
     """Before that nothing is touched; on a witness nothing ever."""
-    stage.view.identity.holds_data = holds_data
-    half = stage.layout.root / "pgdata.discarded-1"
+    standby.view.identity.holds_data = holds_data
+    half = standby.layout.root / "pgdata.discarded-1"
     half.mkdir()
-    stage.job = asyncio.create_task(rejoin.rejoin(stage.view))
+    standby.job = asyncio.create_task(rejoin.rejoin(standby.view))
     await asyncio.sleep(5)
     assert half.exists()
-    stage.ready.set()
+    standby.ready.set()
     await asyncio.sleep(5)
     assert half.exists() is not holds_data
-    assert not stage.job.done()
+    assert not standby.job.done()
 
 
 HealthReporter = tuple[bytes, dict[str, Any], dict[str, Any], dict[str, Any]]
@@ -365,72 +373,74 @@ OTHERS: HealthReporter = (
     ids=str,
 )
 async def test_what_patroni_says_of_the_standby(
-    stage: Stage, told: HealthReporter, expected: tuple[str | None, bool, bool]
+    standby: StuckStandby, told: HealthReporter, expected: tuple[str | None, bool, bool]
 ) -> None:
     """It decides whether old data are discarded and a base backup starts: each answer counts."""
     leader, sync, other, own = told
-    await stage.store.put(keys.PATRONI_LEADER, leader)
-    await stage.put(keys.PATRONI_SYNC, sync)
-    await stage.put(keys.patroni_member("other"), other)
-    await stage.put(keys.patroni_member("own"), own)
-    found = observe_standby("own", await stage.store.prefix(keys.PATRONI), ())
+    await standby.store.put(keys.PATRONI_LEADER, leader)
+    await standby.put(keys.PATRONI_SYNC, sync)
+    await standby.put(keys.patroni_member("other"), other)
+    await standby.put(keys.patroni_member("own"), own)
+    found = observe_standby("own", await standby.store.prefix(keys.PATRONI), ())
     assert (found.source, found.well, found.in_sync) == expected
 
 
 @pytest.mark.parametrize("why", ["room", "leader", "changed"])
-async def test_what_hinders_is_told_and_nothing_is_done(stage: Stage, why: str) -> None:
+async def test_what_hinders_is_told_and_nothing_is_done(standby: StuckStandby, why: str) -> None:
     """Without space for both copies, or when the primary itself does not answer."""
     if why == "room":
-        stage.free = SPARE_BYTES + 999
+        standby.free = SPARE_BYTES + 999
     elif why == "changed":
-        stage.leader = Leader("third", "127.1.1.1", 5432, 1000, 15)
+        standby.leader = Leader("third", "127.1.1.1", 5432, 1000, 15)
     else:
-        stage.leader = None
-    await stage.begin_stuck()
+        standby.leader = None
+    await standby.begin_stuck()
     await asyncio.sleep(10 * STUCK_SECONDS)
-    assert stage.done == []
+    assert standby.done == []
     said = {
         "room": "must hold the old data",
         "leader": "cannot be asked",
         "changed": "the primary has just changed",
     }
-    assert said[why] in str(stage.told)
+    assert said[why] in str(standby.told)
 
 
-async def test_a_base_backup_that_fails_for_good_gives_the_old_data_back(stage: Stage) -> None:
+async def test_a_base_backup_that_fails_for_good_gives_the_old_data_back(
+    standby: StuckStandby,
+) -> None:
     """A node without data would be worse than one with old data."""
-    stage.copies = False
-    stage.layout.incomplete_base_backup.mkdir()
-    await stage.begin_stuck()
+    standby.copies = False
+    standby.layout.incomplete_base_backup.mkdir()
+    await standby.begin_stuck()
     await asyncio.sleep(3 * STUCK_SECONDS)
-    assert not stage.layout.incomplete_base_backup.exists()
-    assert stage.done == ["halt patroni", "end postgres", "base backup", "begin patroni"]
-    assert (stage.row, stage.kept()) == ("old", [])
+    assert not standby.layout.incomplete_base_backup.exists()
+    assert standby.done == ["halt patroni", "end postgres", "base backup", "begin patroni"]
+    assert (standby.row, standby.kept()) == ("old", [])
 
 
 async def test_a_base_backup_that_breaks_leaves_patroni_halted_and_is_made_again(
-    stage: Stage,
+    standby: StuckStandby,
 ) -> None:
     """Without data Patroni would bootstrap its own."""
-    works, stage.base_backup = stage.base_backup, stage.break_down  # type: ignore[method-assign]  # it breaks
-    await stage.begin_stuck()
+    works, standby.base_backup = standby.base_backup, standby.break_down  # type: ignore[method-assign]  # it breaks
+    await standby.begin_stuck()
     await asyncio.sleep(STUCK_SECONDS + 5)
-    assert stage.done == ["halt patroni", "end postgres"]
-    assert stage.kept() == ["old"]
-    stage.base_backup = works  # type: ignore[method-assign]  # see above
-    await stage.begin_duty()
+    assert standby.done == ["halt patroni", "end postgres"]
+    assert standby.kept() == ["old"]
+    standby.base_backup = works  # type: ignore[method-assign]  # see above
+    await standby.begin_duty()
     await asyncio.sleep(5)
-    assert stage.done[-2:] == ["base backup", "begin patroni"]
-    assert (stage.row, stage.kept()) == ("new", ["old"])
+    assert standby.done[-2:] == ["base backup", "begin patroni"]
+    assert (standby.row, standby.kept()) == ("new", ["old"])
 
 
-async def test_a_standby_that_comes_on_is_left_alone(stage: Stage) -> None:
+async def test_a_standby_that_comes_on_is_left_alone(standby: StuckStandby) -> None:
     """However slowly."""
-    await stage.begin_stuck()
+    await standby.begin_stuck()
     for position in range(101, 110):
-        await stage.put(keys.patroni_member("own"), STANDBY | {"replay_lsn": position})
+        await standby.put(keys.patroni_member("own"), STANDBY | {"replay_lsn": position})
         await asyncio.sleep(STUCK_SECONDS - 5)
-    assert stage.done == []
+    assert standby.done == []
 
 
 def look(*places: str, workers: frozenset[int] = frozenset()) -> StandbyObservation:
@@ -469,21 +479,21 @@ async def test_what_is_no_being_stuck_begins_the_time_anew(between: dict[str, An
 
 
 @pytest.mark.parametrize("name", ["timeline", "receive_lsn", "replay_lsn"])
-async def test_each_thing_that_grows_is_progress(stage: Stage, name: str) -> None:
+async def test_each_thing_that_grows_is_progress(standby: StuckStandby, name: str) -> None:
     """A standby receives long before it replays, and changes its timeline before both."""
     places = []
     for value in (1, 2):
-        await stage.put(keys.patroni_member("own"), {"state": "running", name: value})
-        places.append(observe_standby("own", await stage.store.prefix(keys.PATRONI), ()).places)
+        await standby.put(keys.patroni_member("own"), {"state": "running", name: value})
+        places.append(observe_standby("own", await standby.store.prefix(keys.PATRONI), ()).places)
     assert places[1] - places[0]
 
 
-async def test_what_runs_already_is_not_waited_for_as_a_recovery(stage: Stage) -> None:
+async def test_what_runs_already_is_not_waited_for_as_a_recovery(standby: StuckStandby) -> None:
     """A running standby has a startup process for ever."""
     startup = Process(3, 0, 1, ("postgres: cluster: startup recovering 00000001",))
     for state, workers in (("starting", {3}), ("running", set())):
-        await stage.put(keys.patroni_member("own"), {"state": state})
-        found = observe_standby("own", await stage.store.prefix(keys.PATRONI), [startup])
+        await standby.put(keys.patroni_member("own"), {"state": state})
+        found = observe_standby("own", await standby.store.prefix(keys.PATRONI), [startup])
         assert found.workers == workers
 
 
@@ -560,16 +570,16 @@ def test_setting_aside_survives_a_crash_between_any_two_lines(tmp_path: Path) ->
 
 
 async def test_a_base_backup_that_took_long_is_not_taken_for_a_standby_that_was_quiet_so_long(
-    stage: Stage,
+    standby: StuckStandby,
 ) -> None:
     """The old data's history does not apply to the new data, which would be copied again."""
-    made = stage.base_backup
+    made = standby.base_backup
 
     async def slow() -> bool:
         await asyncio.sleep(2 * RETRY_BASE_BACKUP_SECONDS)
         return await made()
 
-    stage.base_backup = slow  # type: ignore[method-assign]
-    await stage.begin_stuck()
+    standby.base_backup = slow  # type: ignore[method-assign]
+    await standby.begin_stuck()
     await asyncio.sleep(STUCK_SECONDS + 2 * RETRY_BASE_BACKUP_SECONDS + 120)
-    assert stage.done.count("halt patroni") == 1
+    assert standby.done.count("halt patroni") == 1

@@ -108,7 +108,7 @@ class Cluster:
         return EndpointStatus(1, 1, "3.4", 0, 1, 1, cluster_id=0xC1, revision=7)
 
 
-class Stage:
+class WriterHarness:
     """The job's writer; what it would write is in ``saved``."""
 
     def __init__(self, layout: Layout) -> None:
@@ -141,45 +141,45 @@ class Stage:
 @pytest.mark.looptime
 async def test_a_change_is_written_at_once_and_the_time_now_and_then(layout: Layout) -> None:
     """A new position alone is no change: that would keep the disk of a busy node busy."""
-    stage = Stage(layout)
-    running = asyncio.create_task(stage.keeping.run())
-    await stage.sees(KNOWN)
-    assert [one.store_id for one in stage.saved] == ["c1"]
+    harness = WriterHarness(layout)
+    running = asyncio.create_task(harness.keeping.run())
+    await harness.sees(KNOWN)
+    assert [one.store_id for one in harness.saved] == ["c1"]
     for lsn in range(81, 90):
-        await stage.sees(_at(lsn))
-    assert len(stage.saved) == 1
-    await stage.sees(_at(90), int(KEEP_SECONDS))
-    assert [one.lsn for one in stage.saved] == [80, 90]
-    await stage.sees(MajorityView(REDEPLOYED, "b-2", frozenset()))
-    assert [one.in_sync for one in stage.saved] == [True, True, False]
+        await harness.sees(_at(lsn))
+    assert len(harness.saved) == 1
+    await harness.sees(_at(90), int(KEEP_SECONDS))
+    assert [one.lsn for one in harness.saved] == [80, 90]
+    await harness.sees(MajorityView(REDEPLOYED, "b-2", frozenset()))
+    assert [one.in_sync for one in harness.saved] == [True, True, False]
     running.cancel()
 
 
 @pytest.mark.looptime
 async def test_until_when_another_led_is_kept_after_it_is_lost(layout: Layout) -> None:
     """So that a person knows how old the reported position is."""
-    stage = Stage(layout)
-    running = asyncio.create_task(stage.keeping.run())
-    await stage.sees(KNOWN)
-    await stage.sees(MajorityView(REDEPLOYED, None, frozenset({"a-1"})))
-    last = stage.saved[-1]
-    assert (last.leader, last.last_leader, last.last_led) == (None, "b-2", stage.saved[0].seen)
-    await stage.sees(MajorityView(REDEPLOYED, "a-1", frozenset()))
-    assert stage.saved[-1].last_leader == "b-2"
+    harness = WriterHarness(layout)
+    running = asyncio.create_task(harness.keeping.run())
+    await harness.sees(KNOWN)
+    await harness.sees(MajorityView(REDEPLOYED, None, frozenset({"a-1"})))
+    last = harness.saved[-1]
+    assert (last.leader, last.last_leader, last.last_led) == (None, "b-2", harness.saved[0].seen)
+    await harness.sees(MajorityView(REDEPLOYED, "a-1", frozenset()))
+    assert harness.saved[-1].last_leader == "b-2"
     running.cancel()
 
 
 @pytest.mark.looptime
 async def test_a_store_that_is_full_is_told_by_whom(layout: Layout) -> None:
     """No user can log in to ask the API."""
-    stage = Stage(layout)
-    running = asyncio.create_task(stage.keeping.run())
-    stage.cluster.full = frozenset({4})
-    await stage.sees(KNOWN)
-    assert "NOSPACE on b-2" in str(stage.told[-1])
-    stage.cluster.full = frozenset()
-    await stage.sees(KNOWN, int(KEEP_SECONDS) + 1)
-    assert stage.told[-1] is None
+    harness = WriterHarness(layout)
+    running = asyncio.create_task(harness.keeping.run())
+    harness.cluster.full = frozenset({4})
+    await harness.sees(KNOWN)
+    assert "NOSPACE on b-2" in str(harness.told[-1])
+    harness.cluster.full = frozenset()
+    await harness.sees(KNOWN, int(KEEP_SECONDS) + 1)
+    assert harness.told[-1] is None
     running.cancel()
 
 
@@ -190,30 +190,30 @@ def _at(lsn: int) -> MajorityView:
 @pytest.mark.looptime
 async def test_what_cannot_be_asked_any_more_stays_as_it_was_kept(layout: Layout) -> None:
     """That a node is out of sync must be recorded even if the store goes silent just then."""
-    stage = Stage(layout)
-    running = asyncio.create_task(stage.keeping.run())
-    await stage.sees(KNOWN)
-    stage.cluster.silent = True
-    await stage.sees(MajorityView(REDEPLOYED, "b-2", frozenset()))
-    assert (stage.saved[-1].in_sync, stage.saved[-1].store_id) == (False, "c1")
-    assert [one.name for one in stage.saved[-1].members] == ["a", "b", "w"]
-    stage.cluster.silent, stage.cluster.value = False, b"not a record"
-    await stage.sees(KNOWN)
-    assert [one.vm for one in stage.saved[-1].members] == ["vm-1", "vm-4", "vm-5"]
+    harness = WriterHarness(layout)
+    running = asyncio.create_task(harness.keeping.run())
+    await harness.sees(KNOWN)
+    harness.cluster.silent = True
+    await harness.sees(MajorityView(REDEPLOYED, "b-2", frozenset()))
+    assert (harness.saved[-1].in_sync, harness.saved[-1].store_id) == (False, "c1")
+    assert [one.name for one in harness.saved[-1].members] == ["a", "b", "w"]
+    harness.cluster.silent, harness.cluster.value = False, b"not a record"
+    await harness.sees(KNOWN)
+    assert [one.vm for one in harness.saved[-1].members] == ["vm-1", "vm-4", "vm-5"]
     running.cancel()
 
 
 @pytest.mark.looptime
 async def test_a_disk_that_takes_nothing_is_told_once_and_tried_again(layout: Layout) -> None:
     """The data on disk are outdated then; it matters more that the node goes on."""
-    stage = Stage(layout)
-    running = asyncio.create_task(stage.keeping.run())
-    stage.broken = True
-    await stage.sees(KNOWN, 3)
-    assert len(stage.warnings) == 1
-    stage.broken = False
-    await stage.sees(KNOWN)
-    assert stage.saved
+    harness = WriterHarness(layout)
+    running = asyncio.create_task(harness.keeping.run())
+    harness.broken = True
+    await harness.sees(KNOWN, 3)
+    assert len(harness.warnings) == 1
+    harness.broken = False
+    await harness.sees(KNOWN)
+    assert harness.saved
     running.cancel()
 
 

@@ -46,7 +46,7 @@ class Program:
             self.code.set_result(-number)
 
 
-class Stage:
+class PartHarness:
     """Provides a part's programs, clock and sleep."""
 
     def __init__(self, directory: Path, spec: PartSpec, runs: Sequence[float] = ()) -> None:
@@ -101,20 +101,22 @@ class Stage:
 SPEC = PartSpec("part", ("/bin/true",), {}, stop_seconds=0.05)
 
 
-async def settled(stage: Stage, starts: int) -> None:
+async def settled(harness: PartHarness, starts: int) -> None:
     """Wait until the part has started its program this often."""
-    await stage.until(lambda: len(stage.started) >= starts and stage.part.status.pid is not None)
+    await harness.until(
+        lambda: len(harness.started) >= starts and harness.part.status.pid is not None
+    )
 
 
 async def test_the_pause_doubles_and_is_forgotten_after_a_calm_run(tmp_path: Path) -> None:
     """Programs that exit soon are restarted with growing pauses, until one has run for long."""
-    stage = Stage(tmp_path, SPEC, runs=[0, 1, 0, 31, 0])
-    stage.part.begin()
-    await settled(stage, 6)
-    assert stage.pauses == [0.2, 0.4, 0.8, 0.2, 0.4]
-    assert stage.part.status.restarts == 5
-    assert stage.part.status.last_exit == "exit code 1"
-    await stage.part.stop()
+    harness = PartHarness(tmp_path, SPEC, runs=[0, 1, 0, 31, 0])
+    harness.part.begin()
+    await settled(harness, 6)
+    assert harness.pauses == [0.2, 0.4, 0.8, 0.2, 0.4]
+    assert harness.part.status.restarts == 5
+    assert harness.part.status.last_exit == "exit code 1"
+    await harness.part.stop()
 
 
 def test_the_pause_has_a_limit() -> None:
@@ -125,54 +127,54 @@ def test_the_pause_has_a_limit() -> None:
 
 async def test_a_program_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     """Stopping ends with SIGKILL at the deadline at the latest, and nothing is restarted."""
-    stage = Stage(tmp_path, SPEC)
-    stage.deaf = True
-    stage.part.begin()
-    await settled(stage, 1)
-    await stage.part.stop()
-    assert stage.started[0].signals == [signal.SIGTERM, signal.SIGKILL]
-    assert stage.part.status.state is PartState.STOPPED
-    assert len(stage.started) == 1
+    harness = PartHarness(tmp_path, SPEC)
+    harness.deaf = True
+    harness.part.begin()
+    await settled(harness, 1)
+    await harness.part.stop()
+    assert harness.started[0].signals == [signal.SIGTERM, signal.SIGKILL]
+    assert harness.part.status.state is PartState.STOPPED
+    assert len(harness.started) == 1
 
 
 async def test_a_part_that_never_began_can_be_stopped(tmp_path: Path) -> None:
     """A node that is stopped early has parts that have never run."""
-    stage = Stage(tmp_path, SPEC)
-    await stage.part.stop()
-    assert stage.started == []
+    harness = PartHarness(tmp_path, SPEC)
+    await harness.part.stop()
+    assert harness.started == []
 
 
 async def test_a_part_that_was_halted_can_begin_again(tmp_path: Path) -> None:
     """In between nothing runs, and its log stays open."""
-    stage = Stage(tmp_path, SPEC)
-    stage.part.begin()
-    await settled(stage, 1)
-    await stage.part.halt()
+    harness = PartHarness(tmp_path, SPEC)
+    harness.part.begin()
+    await settled(harness, 1)
+    await harness.part.halt()
     await asyncio.sleep(0.1)
-    assert len(stage.started) == 1
-    assert stage.part.status.state is PartState.STOPPED
-    stage.part.begin()
-    await settled(stage, 2)
-    stage.log.write(b"still open")
-    await stage.part.stop()
-    assert stage.log.lost == 0
+    assert len(harness.started) == 1
+    assert harness.part.status.state is PartState.STOPPED
+    harness.part.begin()
+    await settled(harness, 2)
+    harness.log.write(b"still open")
+    await harness.part.stop()
+    assert harness.log.lost == 0
 
 
 async def test_a_gated_part_waits_for_its_word(tmp_path: Path) -> None:
     """It is started at once, but gets its go-ahead only when the gate is opened."""
-    stage = Stage(tmp_path, PartSpec("part", ("/bin/true",), {}, gated=True))
-    stage.part.begin()
-    await settled(stage, 1)
-    os.set_blocking(stage.stdin, False)
+    harness = PartHarness(tmp_path, PartSpec("part", ("/bin/true",), {}, gated=True))
+    harness.part.begin()
+    await settled(harness, 1)
+    os.set_blocking(harness.stdin, False)
     with pytest.raises(BlockingIOError):
-        os.read(stage.stdin, 1)
-    assert stage.part.status.state is PartState.WAITING
-    stage.part.open_gate()
-    await stage.until(lambda: stage.part.status.state is PartState.RUNNING)
-    assert os.read(stage.stdin, 9) == GO
-    assert os.read(stage.stdin, 9) == b""
-    await stage.part.stop()
-    os.close(stage.stdin)
+        os.read(harness.stdin, 1)
+    assert harness.part.status.state is PartState.WAITING
+    harness.part.open_gate()
+    await harness.until(lambda: harness.part.status.state is PartState.RUNNING)
+    assert os.read(harness.stdin, 9) == GO
+    assert os.read(harness.stdin, 9) == b""
+    await harness.part.stop()
+    os.close(harness.stdin)
 
 
 async def test_a_part_that_watches_hears_that_the_loop_goes_on(
@@ -181,19 +183,19 @@ async def test_a_part_that_watches_hears_that_the_loop_goes_on(
     """Until its go-ahead; when it does not read, nothing blocks."""
     monkeypatch.setattr("openvcha.node.process.supervisor_watch.BEAT_SECONDS", 0.0)
     spec = PartSpec("part", ("/bin/true",), {}, gated=True, watches=True)
-    stage = Stage(tmp_path, spec)
-    stage.part.begin()
-    await settled(stage, 1)
-    fcntl.fcntl(stage.stdin, fcntl.F_SETPIPE_SZ, 4096)
+    harness = PartHarness(tmp_path, spec)
+    harness.part.begin()
+    await settled(harness, 1)
+    fcntl.fcntl(harness.stdin, fcntl.F_SETPIPE_SZ, 4096)
     async with asyncio.timeout(60):
-        while _waiting(stage.stdin) < 4096:  # noqa: ASYNC110 - the kernel's count is no Event
+        while _waiting(harness.stdin) < 4096:  # noqa: ASYNC110 - the kernel's count is no Event
             await asyncio.sleep(0)
-    assert set(os.read(stage.stdin, 4096)) == set(BEAT)
-    stage.part.open_gate()
-    await stage.until(lambda: stage.part.status.state is PartState.RUNNING)
-    assert os.read(stage.stdin, 4096).endswith(GO)
-    await stage.part.stop()
-    os.close(stage.stdin)
+    assert set(os.read(harness.stdin, 4096)) == set(BEAT)
+    harness.part.open_gate()
+    await harness.until(lambda: harness.part.status.state is PartState.RUNNING)
+    assert os.read(harness.stdin, 4096).endswith(GO)
+    await harness.part.stop()
+    os.close(harness.stdin)
 
 
 def _waiting(pipe: int) -> int:
@@ -216,36 +218,38 @@ def open_files() -> set[Path]:
 
 async def test_a_fault_of_ours_does_not_lose_a_part(tmp_path: Path) -> None:
     """Whatever fails while a program is started or watched, it is started again."""
-    stage = Stage(tmp_path, SPEC)
-    stage.faults = [RuntimeError("odd"), ValueError("odder")]
-    stage.part.begin()
-    await settled(stage, 1)
-    assert stage.part.status.restarts == 2
-    assert stage.part.status.last_exit == "could not be supervised: odd"
-    await stage.part.stop()
+    harness = PartHarness(tmp_path, SPEC)
+    harness.faults = [RuntimeError("odd"), ValueError("odder")]
+    harness.part.begin()
+    await settled(harness, 1)
+    assert harness.part.status.restarts == 2
+    assert harness.part.status.last_exit == "could not be supervised: odd"
+    await harness.part.stop()
 
 
 async def test_only_a_gated_part_gets_a_pipe(tmp_path: Path) -> None:
     """An ungated program reads nothing: its input is /dev/null."""
-    stage = Stage(tmp_path, SPEC)
-    stage.part.begin()
-    await settled(stage, 1)
-    assert stage.given == asyncio.subprocess.DEVNULL
-    await stage.part.stop()
+    harness = PartHarness(tmp_path, SPEC)
+    harness.part.begin()
+    await settled(harness, 1)
+    assert harness.given == asyncio.subprocess.DEVNULL
+    await harness.part.stop()
 
 
 async def test_a_gate_leaves_no_descriptor(tmp_path: Path) -> None:
     """However often a gated part exits, before its go-ahead or after it."""
     before = open_files()
-    stage = Stage(tmp_path, PartSpec("part", ("/bin/true",), {}, gated=True), runs=[0, 0, 0])
-    stage.part.begin()
-    await settled(stage, 2)
-    os.close(stage.stdin)
-    stage.part.open_gate()
-    await settled(stage, 4)
-    await stage.part.stop()
+    harness = PartHarness(
+        tmp_path, PartSpec("part", ("/bin/true",), {}, gated=True), runs=[0, 0, 0]
+    )
+    harness.part.begin()
+    await settled(harness, 2)
+    os.close(harness.stdin)
+    harness.part.open_gate()
+    await settled(harness, 4)
+    await harness.part.stop()
     # The descriptors that the test itself duplicates at each start stay open.
-    assert len(open_files() - before) <= len(stage.started)
+    assert len(open_files() - before) <= len(harness.started)
 
 
 async def test_output_is_read_and_the_end_is_seen_while_a_child_holds_it() -> None:

@@ -32,7 +32,7 @@ class Log:
         self.well += 1
 
 
-class Stage:
+class SupervisedRun:
     """Runs work under supervision, and records what was reported of it and each start."""
 
     def __init__(self, *ends: Callable[[], Awaitable[object]]) -> None:
@@ -107,35 +107,35 @@ async def test_whatever_ends_it_is_told_and_it_is_begun_anew(
     ends: Callable[[], Awaitable[object]], reason: str
 ) -> None:
     """Nothing ends it silently; once it has worked for a while that is reported too."""
-    stage = Stage(ends)
-    running = await stage.run(CALM + 2)
-    assert stage.begun == [0, 1]
-    (first, told), (second, well) = stage.told
+    run = SupervisedRun(ends)
+    running = await run.run(CALM + 2)
+    assert run.begun == [0, 1]
+    (first, told), (second, well) = run.told
     assert first == 0
     assert told
     assert told.startswith(reason)
     assert (second, well) == (1 + CALM, None)
-    assert len(stage.log.broken) == stage.log.well == 1
+    assert len(run.log.broken) == run.log.well == 1
     await end(running)
 
 
 async def test_it_waits_longer_each_time() -> None:
     """Up to a limit: a persistent failure must not use up the CPU."""
-    stage = Stage(*[raising(ValueError("odd"))] * 6)
-    await end(await stage.run(40))
-    assert stage.begun == [0, 1, 3, 7, 15, 23, 31]
+    run = SupervisedRun(*[raising(ValueError("odd"))] * 6)
+    await end(await run.run(40))
+    assert run.begun == [0, 1, 3, 7, 15, 23, 31]
 
 
 async def test_each_kind_of_failure_is_logged_once() -> None:
     """Even if its text has another number each time; a new kind is logged."""
 
     async def counting() -> None:
-        raise ValueError(f"port {len(stage.begun)}")
+        raise ValueError(f"port {len(run.begun)}")
 
-    stage = Stage(counting, counting, raising(KeyError("other")), counting)
-    await end(await stage.run(16))
-    assert stage.log.broken == ["ValueError('port 1')", "KeyError('other')"]
-    reasons = [reason for _, reason in stage.told]
+    run = SupervisedRun(counting, counting, raising(KeyError("other")), counting)
+    await end(await run.run(16))
+    assert run.log.broken == ["ValueError('port 1')", "KeyError('other')"]
+    reasons = [reason for _, reason in run.told]
     assert reasons[-1] == "ValueError: port 4"
 
 
@@ -146,10 +146,10 @@ async def test_a_failure_after_calm_times_is_logged_again() -> None:
         await asyncio.sleep(CALM + 5)
         raise ValueError("odd")
 
-    stage = Stage(raising(ValueError("odd")), late, late)
-    await end(await stage.run(3 * CALM))
-    assert len(stage.log.broken) == 3
-    assert [reason for _, reason in stage.told] == [
+    run = SupervisedRun(raising(ValueError("odd")), late, late)
+    await end(await run.run(3 * CALM))
+    assert len(run.log.broken) == 3
+    assert [reason for _, reason in run.told] == [
         "ValueError: odd",
         None,
         "ValueError: odd",
@@ -169,18 +169,18 @@ async def test_it_ends_when_it_is_canceled() -> None:
         finally:
             ended += 1
 
-    await end(await Stage(working).run(5))
+    await end(await SupervisedRun(working).run(5))
     assert ended == 1
-    stage = Stage(raising(ValueError("odd")))
-    await end(await stage.run(0.5))
-    assert len(stage.begun) == 1
+    run = SupervisedRun(raising(ValueError("odd")))
+    await end(await run.run(0.5))
+    assert len(run.begun) == 1
 
 
 async def test_a_reason_is_bounded() -> None:
     """It is part of the cluster's health: others' text in it may be long."""
-    stage = Stage(raising(ValueError("x" * 10_000)))
-    await end(await stage.run(0.5))
-    assert len(stage.told[0][1] or "") == MAX_REASON_LENGTH + 1
+    run = SupervisedRun(raising(ValueError("x" * 10_000)))
+    await end(await run.run(0.5))
+    assert len(run.told[0][1] or "") == MAX_REASON_LENGTH + 1
 
 
 def test_what_fails_is_known_until_it_goes_on() -> None:

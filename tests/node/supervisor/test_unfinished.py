@@ -20,7 +20,7 @@ pytestmark = pytest.mark.looptime
 UNFINISHED = RecoveryOutcome(id="1", error="the store is separated", unfinished=True)
 
 
-class Stage:
+class NodeWithRequest:
     """A node with a pending request; ``outcomes`` are those of its attempts, ``ran`` its runs."""
 
     def __init__(self, directory: Path, patch: pytest.MonkeyPatch) -> None:
@@ -72,32 +72,34 @@ async def _unused(*_: Any) -> None:
 
 
 @pytest.fixture
-def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
-    return Stage(tmp_path, monkeypatch)
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NodeWithRequest:
+    return NodeWithRequest(tmp_path, monkeypatch)
 
 
-async def test_nothing_starts_until_it_is_finished(stage: Stage) -> None:
+async def test_nothing_starts_until_it_is_finished(node: NodeWithRequest) -> None:
     """It is tried again after a pause, until it succeeds."""
-    stage.outcomes = [UNFINISHED, UNFINISHED, RecoveryOutcome(id="1")]
-    await stage.supervisor.run(stage.stop)
-    assert stage.ran == 1
-    first, *later = stage.attempts
+    node.outcomes = [UNFINISHED, UNFINISHED, RecoveryOutcome(id="1")]
+    await node.supervisor.run(node.stop)
+    assert node.ran == 1
+    first, *later = node.attempts
     assert [one - first for one in later] == pytest.approx([RETRY_SECONDS, 2 * RETRY_SECONDS])
 
 
-async def test_meanwhile_the_status_says_so_and_the_node_can_be_stopped(stage: Stage) -> None:
+async def test_meanwhile_the_status_says_so_and_the_node_can_be_stopped(
+    node: NodeWithRequest,
+) -> None:
     """SIGTERM ends the pause."""
-    stage.outcomes = [UNFINISHED]
-    stage.in_attempt = stage.stop.set
-    await stage.supervisor.run(stage.stop)
-    assert (stage.ran, len(stage.attempts)) == (0, 1)
-    status = load_status(stage.layout.root)
+    node.outcomes = [UNFINISHED]
+    node.in_attempt = node.stop.set
+    await node.supervisor.run(node.stop)
+    assert (node.ran, len(node.attempts)) == (0, 1)
+    status = load_status(node.layout.root)
     assert status
     assert status.notes["recovery"] == "failed: the store is separated"
 
 
-async def test_what_failed_for_good_starts_the_node(stage: Stage) -> None:
+async def test_what_failed_for_good_starts_the_node(node: NodeWithRequest) -> None:
     """The store is not separated then."""
-    stage.outcomes = [RecoveryOutcome(id="1", error="vcha-2 answers")]
-    await stage.supervisor.run(stage.stop)
-    assert stage.ran == 1
+    node.outcomes = [RecoveryOutcome(id="1", error="vcha-2 answers")]
+    await node.supervisor.run(node.stop)
+    assert node.ran == 1

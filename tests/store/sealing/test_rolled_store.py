@@ -77,7 +77,7 @@ class Lossy(Remote):
         return (roll.read(found.value.partition(b"\n")[2]) if found else None) or EMPTY
 
 
-class Stage:
+class StoreClients:
     def __init__(self, folder: Path, seed: int) -> None:
         self.raw = Lossy(seed)
         self.folder = folder
@@ -129,28 +129,28 @@ def _state(kv: KeyValue) -> tuple[Any, int]:
 @pytest.mark.parametrize("seed", range(6))
 async def test_no_crash_and_no_race_is_taken_for_a_thief(seed: int, tmp_path: Path) -> None:
     """Several programs of two nodes change, read and exit at any moment, one reads a mirror."""
-    stage = Stage(tmp_path, seed)
+    clients = StoreClients(tmp_path, seed)
     alarms: list[tuple[str, ...]] = []
 
     async def program(node: str, *, keeps: bool, inner: Store | None = None) -> None:
         while True:
-            store = stage.program(node, inner, keeps=keeps)
+            store = clients.program(node, inner, keeps=keeps)
             try:
-                async with asyncio.timeout(stage.random.uniform(0.1, 1.5)):
+                async with asyncio.timeout(clients.random.uniform(0.1, 1.5)):
                     while True:
-                        await stage.change(store)
-                        await stage.look(store)
+                        await clients.change(store)
+                        await clients.look(store)
             except TimeoutError:
                 pass
             alarms.append(store.refused())
             # Nothing uncommitted is kept.
-            assert stage.kept(node) <= stage.raw.roll().number
+            assert clients.kept(node) <= clients.raw.roll().number
 
     async def follower(node: str) -> None:
-        store = stage.program(node, keeps=True)
+        store = clients.program(node, keeps=True)
         await store.follow_roll()
 
-    async with mirrored(stage.raw) as mirror, asyncio.timeout(60):
+    async with mirrored(clients.raw) as mirror, asyncio.timeout(60):
         assert isinstance(mirror, Mirror)
         works = [
             program("a", keeps=False),
@@ -167,11 +167,11 @@ async def test_no_crash_and_no_race_is_taken_for_a_thief(seed: int, tmp_path: Pa
     assert all(isinstance(each, asyncio.CancelledError) for each in ended), ended
     assert len(alarms) > 2
     assert set(alarms) == {()}
-    stage.raw.lossy = False
+    clients.raw.lossy = False
     for node in ("a", "b", "never"):
-        store = stage.program(node, keeps=False)
+        store = clients.program(node, keeps=False)
         assert await store.differing() == ()
-        await stage.look(store)
+        await clients.look(store)
         assert store.refused() == ()
 
 
@@ -180,60 +180,60 @@ async def test_a_transaction_whose_outcome_is_unknown_is_not_kept(
     happens: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether it was carried out or not: the next read tells."""
-    stage = Stage(tmp_path, 1)
-    stage.raw.lossy = False
-    store = stage.program("a", keeps=True)
+    clients = StoreClients(tmp_path, 1)
+    clients.raw.lossy = False
+    store = clients.program("a", keeps=True)
     await store.put(NAMES[0], b'{"text":"one"}')
 
     async def lost(*parts: Any) -> TxnResult:
         if happens:
-            await Lossy.txn(stage.raw, *parts)
+            await Lossy.txn(clients.raw, *parts)
         raise OutcomeUnknown("lost")
 
     with monkeypatch.context() as patched:
-        patched.setattr(stage.raw, "txn", lost)
+        patched.setattr(clients.raw, "txn", lost)
         with pytest.raises(OutcomeUnknown):
             await store.put(NAMES[0], b'{"text":"two"}')
-    assert stage.kept("a") == 1
-    await stage.look(store)
+    assert clients.kept("a") == 1
+    await clients.look(store)
     assert store.refused() == ()
-    assert stage.kept("a") == 1 + happens
+    assert clients.kept("a") == 1 + happens
 
 
 async def test_each_way_to_change_changes_the_roll(tmp_path: Path) -> None:
     """By a put, a deletion of one or all, in a transaction; a write without a change does not."""
-    stage = Stage(tmp_path, 1)
-    stage.raw.lossy = False
-    store = stage.program("a", keeps=True)
+    clients = StoreClients(tmp_path, 1)
+    clients.raw.lossy = False
+    store = clients.program("a", keeps=True)
     for number, key in enumerate(NAMES, 1):
         await store.put(key, b"{}")
-        assert stage.raw.roll().number == number
-    assert set(stage.raw.roll().records) == set(NAMES)
+        assert clients.raw.roll().number == number
+    assert set(clients.raw.roll().records) == set(NAMES)
     assert await store.delete(NAMES[0])
     assert not await store.delete(NAMES[0])
-    assert stage.raw.roll().number == len(NAMES) + 1
+    assert clients.raw.roll().number == len(NAMES) + 1
     assert await store.delete_prefix(keys.JOINS) == 1
     assert await store.delete_prefix(keys.JOINS) == 0
-    assert set(stage.raw.roll().records) == set(NAMES[1:3])
+    assert set(clients.raw.roll().records) == set(NAMES[1:3])
     await store.put(keys.ROOT + "free", b"1")
-    assert stage.raw.roll().number == len(NAMES) + 2
+    assert clients.raw.roll().number == len(NAMES) + 2
     await store.txn([], [Get(keys.ROOT), Delete(keys.ROOT + "u", prefix=True)])
-    assert stage.raw.roll().records == {}
+    assert clients.raw.roll().records == {}
     assert not (
         await store.txn(
             [Compare(NAMES[0], *_state(KeyValue(NAMES[0], b"", 1, 9)))], [Put(NAMES[0], b"{}")]
         )
     ).succeeded
-    assert stage.raw.roll().records == {}
+    assert clients.raw.roll().records == {}
 
 
 async def test_a_reservation_of_a_program_that_died_is_in_nobodys_way(tmp_path: Path) -> None:
     """Neither on the roll, nor on a record."""
-    stage = Stage(tmp_path, 1)
-    stage.raw.lossy = False
-    store = stage.program("a", keeps=True)
+    clients = StoreClients(tmp_path, 1)
+    clients.raw.lossy = False
+    store = clients.program("a", keeps=True)
     for key in (keys.ROLL, NAMES[0]):
-        await stage.raw.put(key, RESERVED)
+        await clients.raw.put(key, RESERVED)
     assert await store.delete_prefix(keys.JOINS) == 0
     assert await Record(store, NAMES[0], Thing).create(Thing("one"))
     assert await Record(store, NAMES[0], Thing).get() == Thing("one")
@@ -241,14 +241,14 @@ async def test_a_reservation_of_a_program_that_died_is_in_nobodys_way(tmp_path: 
 
 async def test_the_files_of_a_node_are_its_owners(tmp_path: Path) -> None:
     """An unreadable one counts as missing: the next roll replaces it."""
-    stage = Stage(tmp_path, 1)
-    stage.raw.lossy = False
-    await stage.program("a", keeps=True).put(NAMES[0], b"{}")
-    path = stage.layout("a").kept_records / KEPT[keys.ROLL]
+    clients = StoreClients(tmp_path, 1)
+    clients.raw.lossy = False
+    await clients.program("a", keeps=True).put(NAMES[0], b"{}")
+    path = clients.layout("a").kept_records / KEPT[keys.ROLL]
     assert path.stat().st_mode & 0o777 == 0o600
     for damaged in (b"", b"9\n", b"9\n[]", b"x\n{}"):
         path.write_bytes(damaged)
-        store = stage.program("a", keeps=True)
+        store = clients.program("a", keeps=True)
         assert await store.get(NAMES[0]) is not None
         assert store.refused() == ()
 
@@ -257,41 +257,41 @@ async def test_a_request_costs_no_question_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The roll is read with the record; with a mirror nothing is requested at all."""
-    stage = Stage(tmp_path, 1)
-    stage.raw.lossy = False
-    await stage.program("a", keeps=True).put(NAMES[0], b"{}")
-    store = stage.program("a", keeps=False)
+    clients = StoreClients(tmp_path, 1)
+    clients.raw.lossy = False
+    await clients.program("a", keeps=True).put(NAMES[0], b"{}")
+    store = clients.program("a", keeps=False)
     calls = 0
 
     async def counted(names: Sequence[str]) -> list[KeyValue | None]:
         nonlocal calls
         calls += 1
-        return await Lossy.get_many(stage.raw, names)
+        return await Lossy.get_many(clients.raw, names)
 
-    monkeypatch.setattr(stage.raw, "get_many", counted)
+    monkeypatch.setattr(clients.raw, "get_many", counted)
     await store.get(NAMES[0])
     await store.get_many(NAMES)
     assert calls == 2
-    async with mirrored(stage.raw) as mirror:
-        reading = stage.program("a", mirror, keeps=False)
+    async with mirrored(clients.raw) as mirror:
+        reading = clients.program("a", mirror, keeps=False)
         await asyncio.sleep(3)
-        stage.raw.reads.clear()
+        clients.raw.reads.clear()
         await reading.get(NAMES[0])
         await reading.get_many(NAMES[:3])
         await reading.prefix(keys.USERS)
         assert calls == 2
-        assert stage.raw.reads == []
+        assert clients.raw.reads == []
 
 
 async def test_a_record_that_the_roll_refuses_can_be_set_aside(tmp_path: Path) -> None:
     """It is reported as forged, with its content."""
-    stage = Stage(tmp_path, 1)
-    stage.raw.lossy = False
-    store = stage.program("a", keeps=True)
+    clients = StoreClients(tmp_path, 1)
+    clients.raw.lossy = False
+    store = clients.program("a", keeps=True)
     await store.put(NAMES[0], b"{}")
-    old = dict(stage.raw._keys)
+    old = dict(clients.raw._keys)
     await store.delete(NAMES[0])
-    stage.raw._keys = old
+    clients.raw._keys = old
     with pytest.raises(RecordForged) as refused:
         await store.get(NAMES[0])
     assert refused.value.raw == old[NAMES[0]]

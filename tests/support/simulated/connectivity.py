@@ -22,7 +22,7 @@ NOWHERE = Path("/nonexistent")
 NAMES = ("own", "second", "third")
 
 
-class Stage:
+class ObservedCluster:
     """A cluster of three as ``own`` sees it."""
 
     def __init__(

@@ -46,7 +46,7 @@ class Kept:
         self.value = good
 
 
-class Stage:
+class SharedStore:
     """A store, as data nodes and as a thief see it."""
 
     def __init__(self) -> None:

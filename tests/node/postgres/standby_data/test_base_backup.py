@@ -61,7 +61,7 @@ class Backup:
             self.ended.set_result(-number)
 
 
-class Stage:
+class BaseBackupHarness:
     """A base backup with a simulated leader, programs, disk and time."""
 
     def __init__(self, directory: Path, *runs: tuple[int | None, bytes]) -> None:
@@ -125,30 +125,36 @@ class Stage:
 
 async def test_the_data_appear_only_when_they_are_complete(tmp_path: Path) -> None:
     """Success renames the data to their final path; the reports end with DONE and all bytes."""
-    stage = Stage(tmp_path, (0, b" 100/400 kB (25%), 0/1 tablespace\n 300/400 kB (75%), x"))
-    assert await stage.step.run()
-    assert has_data(stage.layout)
-    assert not stage.layout.incomplete_base_backup.exists()
-    assert (stage.layout.pgdata / STANDBY_SIGNAL).exists(), "started, it would be a second primary"
-    assert [report.state for report in stage.reports] == ["RUNNING", "RUNNING", "RUNNING", "DONE"]
-    assert stage.reports[2].rate == 200 * 1024
-    assert stage.reports[2].seconds_left == 0.5
-    assert stage.reports[3].bytes_done == stage.reports[3].bytes_total == 400 * 1024
+    harness = BaseBackupHarness(
+        tmp_path, (0, b" 100/400 kB (25%), 0/1 tablespace\n 300/400 kB (75%), x")
+    )
+    assert await harness.step.run()
+    assert has_data(harness.layout)
+    assert not harness.layout.incomplete_base_backup.exists()
+    assert (harness.layout.pgdata / STANDBY_SIGNAL).exists(), (
+        "started, it would be a second primary"
+    )
+    assert [report.state for report in harness.reports] == ["RUNNING", "RUNNING", "RUNNING", "DONE"]
+    assert harness.reports[2].rate == 200 * 1024
+    assert harness.reports[2].seconds_left == 0.5
+    assert harness.reports[3].bytes_done == harness.reports[3].bytes_total == 400 * 1024
 
 
 async def test_temporary_failures_are_tried_again(tmp_path: Path) -> None:
     """No leader, or a leader that goes away: reported, then retried after a pause, from zero."""
-    stage = Stage(tmp_path, (1, b"pg_basebackup: error: connection refused"), (0, b""))
-    stage.leaders = [BaseBackupFailed("there is no leader", temporary=True)]
-    assert await stage.step.run()
-    failures = [report for report in stage.reports if report.state is BaseBackupState.FAILED]
+    harness = BaseBackupHarness(
+        tmp_path, (1, b"pg_basebackup: error: connection refused"), (0, b"")
+    )
+    harness.leaders = [BaseBackupFailed("there is no leader", temporary=True)]
+    assert await harness.step.run()
+    failures = [report for report in harness.reports if report.state is BaseBackupState.FAILED]
     assert [failure.error for failure in failures] == [
         "there is no leader",
         "pg_basebackup: error: connection refused",
     ]
     assert all(failure.temporary for failure in failures)
-    assert stage.pauses == [0.2, 0.4]
-    assert [report.attempt for report in stage.reports] == [1, 2, 2, 3, 3]
+    assert harness.pauses == [0.2, 0.4]
+    assert [report.attempt for report in harness.reports] == [1, 2, 2, 3, 3]
 
 
 @pytest.mark.parametrize(
@@ -160,12 +166,12 @@ async def test_temporary_failures_are_tried_again(tmp_path: Path) -> None:
 )
 async def test_hopeless_failures_are_final(tmp_path: Path, output: bytes) -> None:
     """What a retry cannot fix is reported as final, with its reason, and nothing is in place."""
-    stage = Stage(tmp_path, (1, output))
-    assert not await stage.step.run()
-    assert stage.reports[-1].state is BaseBackupState.FAILED
-    assert stage.reports[-1].error == output.decode()
-    assert not stage.reports[-1].temporary
-    assert not has_data(stage.layout)
+    harness = BaseBackupHarness(tmp_path, (1, output))
+    assert not await harness.step.run()
+    assert harness.reports[-1].state is BaseBackupState.FAILED
+    assert harness.reports[-1].error == output.decode()
+    assert not harness.reports[-1].temporary
+    assert not has_data(harness.layout)
 
 
 def test_the_reason_is_the_error_not_what_follows_it() -> None:
@@ -182,41 +188,41 @@ def test_the_reason_is_the_error_not_what_follows_it() -> None:
 
 async def test_the_disk_is_looked_at_before(tmp_path: Path) -> None:
     """Too little space is reported before anything is copied."""
-    stage = Stage(tmp_path)
-    stage.free = 1000
-    assert not await stage.step.run()
-    assert "1000 free" in (stage.reports[-1].error or "")
+    harness = BaseBackupHarness(tmp_path)
+    harness.free = 1000
+    assert not await harness.step.run()
+    assert "1000 free" in (harness.reports[-1].error or "")
 
 
 async def test_another_major_version_is_refused(tmp_path: Path) -> None:
     """Data of another major version cannot run, so they are not copied."""
-    stage = Stage(tmp_path)
-    stage.leaders = [Leader("first", "127.1.1.1", 5432, 1000, 16)]
-    assert not await stage.step.run()
-    assert stage.reports[-1].error == "the leader runs PostgreSQL 16, but this node has 15"
+    harness = BaseBackupHarness(tmp_path)
+    harness.leaders = [Leader("first", "127.1.1.1", 5432, 1000, 16)]
+    assert not await harness.step.run()
+    assert harness.reports[-1].error == "the leader runs PostgreSQL 16, but this node has 15"
 
 
 async def test_an_incomplete_base_backup_is_removed(tmp_path: Path) -> None:
     """The rest of an interrupted one does not get into the next one."""
-    stage = Stage(tmp_path, (0, b""))
-    stage.layout.incomplete_base_backup.mkdir()
-    (stage.layout.incomplete_base_backup / "old").touch()
-    assert await stage.step.run()
-    assert not (stage.layout.pgdata / "old").exists()
+    harness = BaseBackupHarness(tmp_path, (0, b""))
+    harness.layout.incomplete_base_backup.mkdir()
+    (harness.layout.incomplete_base_backup / "old").touch()
+    assert await harness.step.run()
+    assert not (harness.layout.pgdata / "old").exists()
 
 
 async def test_stopping_ends_the_base_backup(tmp_path: Path) -> None:
     """A node that is stopped ends pg_basebackup and leaves nothing that looks like data."""
-    stage = Stage(tmp_path, (None, b""))
-    running = asyncio.create_task(stage.step.run())
-    await stage.began.wait()
+    harness = BaseBackupHarness(tmp_path, (None, b""))
+    running = asyncio.create_task(harness.step.run())
+    await harness.began.wait()
     await asyncio.sleep(0)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert stage.backups[0].signals[0] is signal.SIGTERM
-    assert not has_data(stage.layout)
-    assert not (stage.layout.run / "copy.pgpass").exists()
+    assert harness.backups[0].signals[0] is signal.SIGTERM
+    assert not has_data(harness.layout)
+    assert not (harness.layout.run / "copy.pgpass").exists()
 
 
 async def test_a_full_disk_at_our_own_hands_is_final(
@@ -228,20 +234,20 @@ async def test_a_full_disk_at_our_own_hands_is_final(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("openvcha.node.postgres.standby_data.base_backup.write_private", full)
-    stage = Stage(tmp_path)
-    assert not await stage.step.run()
-    assert "No space left" in (stage.reports[-1].error or "")
+    harness = BaseBackupHarness(tmp_path)
+    assert not await harness.step.run()
+    assert "No space left" in (harness.reports[-1].error or "")
 
 
 async def test_no_password_is_in_arguments_or_environment(tmp_path: Path) -> None:
     """It is only in a file that is then deleted; others' settings do not reach the program."""
-    stage = Stage(tmp_path, (0, b""))
-    assert await stage.step.run()
-    everything = [*stage.argv, *stage.environment, *stage.environment.values()]
+    harness = BaseBackupHarness(tmp_path, (0, b""))
+    assert await harness.step.run()
+    everything = [*harness.argv, *harness.environment, *harness.environment.values()]
     assert not any("word" in text and "pass:" in text for text in everything)
-    assert "PGHOST" not in stage.environment
-    assert stage.environment["PGSSLMODE"] == "verify-ca"
-    assert "--checkpoint=fast" in stage.argv
+    assert "PGHOST" not in harness.environment
+    assert harness.environment["PGSSLMODE"] == "verify-ca"
+    assert "--checkpoint=fast" in harness.argv
 
 
 def test_without_tls_libpq_gets_no_tls_settings(tmp_path: Path) -> None:
