@@ -275,7 +275,7 @@ import os, sys
 from openvcha.cli import main
 from openvcha.cli.commands import call, events, task, user
 from openvcha.cli.lab import commands
-from openvcha.cli.node import commands, join, programs, recovery, store
+from openvcha.cli.node import commands, manual_join, programs, recovery, store
 for words in sys.argv[1:]:
     print("==", words, flush=True)
     if os.fork() == 0:
