@@ -26,7 +26,7 @@ def looks(store: Simulated) -> StoreSpaceProbe:
 
 async def test_the_largest_member_counts() -> None:
     """Its file, not the space in use."""
-    found = await looks(simulated(0, a=10, b=700, c=20)).look()
+    found = await looks(simulated(0, a=10, b=700, c=20)).measure()
     assert found == StoreSpace("b", 700, 700, 1000, full=True)
     assert found.percent == 70
 
@@ -35,11 +35,11 @@ async def test_it_is_asked_again_after_some_seconds() -> None:
     """Not with each observation."""
     store = simulated(0, a=10)
     looking = looks(store)
-    first = await looking.look()
+    first = await looking.measure()
     store.statuses = simulated(0, a=20).statuses
-    assert await looking.look() == first
+    assert await looking.measure() == first
     await asyncio.sleep(CACHE_SECONDS)
-    again = await looking.look()
+    again = await looking.measure()
     assert again is not None
     assert again.size == 20
 
@@ -49,7 +49,7 @@ async def test_who_has_just_listed_the_members_does_not_list_them_again() -> Non
     store = simulated(0, a=10, b=20)
     members = await store.members()
     store.members = NotImplemented  # type: ignore[method-assign]  # nobody calls it
-    first, second = await looks(store).look(members), await looks(store).look(members[:1])
+    first, second = await looks(store).measure(members), await looks(store).measure(members[:1])
     assert first is not None
     assert second is not None
     assert (first.member, second.member) == ("b", "a")
@@ -58,7 +58,7 @@ async def test_who_has_just_listed_the_members_does_not_list_them_again() -> Non
 async def test_a_member_that_hangs_hides_no_other() -> None:
     """And delays an observation by less than its own probe does."""
     begun = asyncio.get_running_loop().time()
-    found = await looks(Slow(simulated(0, a=10, hangs=900).statuses)).look()
+    found = await looks(Slow(simulated(0, a=10, hangs=900).statuses)).measure()
     assert found is not None
     assert found.member == "a"
     assert asyncio.get_running_loop().time() - begun < ASK_SECONDS
@@ -66,4 +66,4 @@ async def test_a_member_that_hangs_hides_no_other() -> None:
 
 async def test_what_cannot_be_asked_is_unknown() -> None:
     """No member answers."""
-    assert await looks(simulated(0, dead=900)).look() is None
+    assert await looks(simulated(0, dead=900)).measure() is None

@@ -34,7 +34,7 @@ AWAITED = {
     ("daemon/api.py", "self._work()"),  # only supervised work
     ("daemon/active_services.py", "self._work()"),  # only supervised work
     ("daemon/leadership.py", "self._changed.wait()"),
-    ("daemon/leadership.py", "self._look()"),
+    ("daemon/leadership.py", "self._check()"),
     ("daemon/api_orders.py", "_report_forever(writer, lambda: report(number))"),
     ("node/postgres/superuser.py", "connection.execute('checkpoint')"),
     ("node/postgres/superuser.py", "self._silence(host)"),

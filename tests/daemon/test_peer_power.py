@@ -17,7 +17,7 @@ from openvcha.api.messages import message
 from openvcha.api.structures import VmPowerState
 from openvcha.daemon import peer_power
 from openvcha.daemon.peer_power import (
-    LOOK_SECONDS,
+    POLL_SECONDS,
     LocalMeans,
     LocalNode,
     keep_peers_on,
@@ -103,7 +103,7 @@ async def watched(timers: Timers = TIMERS) -> AsyncIterator[Site]:
     """Watch a site for as long as the test lasts, by the test's own clock."""
     site = Site(timers)
     watching = asyncio.create_task(keep_peers_on(site.means()))
-    await asyncio.sleep(LOOK_SECONDS)
+    await asyncio.sleep(POLL_SECONDS)
     try:
         yield site
         assert not watching.done()
@@ -117,7 +117,7 @@ async def test_who_is_needed_is_powered_on_when_the_store_has_stopped() -> None:
     async with watched() as site:
         site.serves = False
         site.off("vm-a", "vm-w")
-        await asyncio.sleep(STOPPED_SECONDS + 2 * LOOK_SECONDS)
+        await asyncio.sleep(STOPPED_SECONDS + 2 * POLL_SECONDS)
         assert site.asked == ["vm-a"]
 
 
@@ -126,16 +126,16 @@ async def test_how_long_the_store_may_be_stopped_is_a_setting() -> None:
     async with watched(Timers(leader_ttl=50, stopped_store=60)) as site:
         site.serves = False
         site.off("vm-a")
-        await asyncio.sleep(60 - 2 * LOOK_SECONDS)
+        await asyncio.sleep(60 - 2 * POLL_SECONDS)
         assert site.asked == []
-        await asyncio.sleep(4 * LOOK_SECONDS)
+        await asyncio.sleep(4 * POLL_SECONDS)
         assert site.asked == ["vm-a"]
     async with watched(Timers(leader_ttl=50, stopped_store=60)) as site:
         site.leads = False
         site.off("vm-a")
-        await asyncio.sleep(100 - 2 * LOOK_SECONDS)
+        await asyncio.sleep(100 - 2 * POLL_SECONDS)
         assert site.asked == []
-        await asyncio.sleep(4 * LOOK_SECONDS)
+        await asyncio.sleep(4 * POLL_SECONDS)
         assert site.asked == ["vm-a"]
 
 
@@ -145,9 +145,9 @@ async def test_an_election_is_no_reason() -> None:
         site.off("vm-a")
         for _ in range(5):
             site.serves = False
-            await asyncio.sleep(STOPPED_SECONDS - 2 * LOOK_SECONDS)
+            await asyncio.sleep(STOPPED_SECONDS - 2 * POLL_SECONDS)
             site.serves = True
-            await asyncio.sleep(2 * LOOK_SECONDS)
+            await asyncio.sleep(2 * POLL_SECONDS)
         assert site.asked == []
 
 
@@ -195,11 +195,11 @@ async def test_a_power_on_that_is_refused_is_tried_again() -> None:
         await asyncio.sleep(3 * STOPPED_SECONDS)
         assert site.asked == []
         site.away = False
-        await asyncio.sleep(STOPPED_SECONDS + 2 * LOOK_SECONDS)
+        await asyncio.sleep(STOPPED_SECONDS + 2 * POLL_SECONDS)
         assert site.asked == ["vm-a", "vm-w"]
         site.refuses = set()
         site.voters = ["a", "p"]
-        await asyncio.sleep(STOPPED_SECONDS + 2 * LOOK_SECONDS)
+        await asyncio.sleep(STOPPED_SECONDS + 2 * POLL_SECONDS)
         assert site.asked == ["vm-a", "vm-w", "vm-a"]
 
 
@@ -209,9 +209,9 @@ async def test_where_nobody_leads_the_active_of_the_task_is_powered_on() -> None
         site.voters = ["a", "p", "w"]
         site.leads = False
         site.off("vm-a", "vm-w")
-        await asyncio.sleep(LEADERLESS_SECONDS - 2 * LOOK_SECONDS)
+        await asyncio.sleep(LEADERLESS_SECONDS - 2 * POLL_SECONDS)
         assert site.asked == []
-        await asyncio.sleep(4 * LOOK_SECONDS)
+        await asyncio.sleep(4 * POLL_SECONDS)
         assert site.asked == ["vm-a"]
 
 
@@ -221,9 +221,9 @@ async def test_where_another_takes_over_the_active_is_let_be() -> None:
         site.off("vm-a")
         for _ in range(3):
             site.leads = False
-            await asyncio.sleep(LEADERLESS_SECONDS - 2 * LOOK_SECONDS)
+            await asyncio.sleep(LEADERLESS_SECONDS - 2 * POLL_SECONDS)
             site.leads = True
-            await asyncio.sleep(2 * LOOK_SECONDS)
+            await asyncio.sleep(2 * POLL_SECONDS)
         assert site.asked == []
 
 
@@ -279,7 +279,7 @@ async def test_the_list_outlasts_the_longest_wait_for_the_store(
     save_required_votes(layout, REQUIRED_VOTES, start - timedelta(seconds=CONFIRM_SECONDS))
     means = changed(site.means(), required_votes=node.required_votes)
     watching = asyncio.create_task(keep_peers_on(means))
-    await asyncio.sleep(2 * (MAX_STOPPED_STORE + 2 * LOOK_SECONDS))
+    await asyncio.sleep(2 * (MAX_STOPPED_STORE + 2 * POLL_SECONDS))
     watching.cancel()
     assert site.asked == ["vm-a", "vm-a"]
 

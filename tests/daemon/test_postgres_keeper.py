@@ -247,7 +247,7 @@ async def test_a_failover_that_is_over_keeps_nobody_down(
         await store.put(keys.PATRONI_FAILOVER, wish)
     node = Node()
     node.standby, node.state = False, DOWN
-    await PostgresKeeper(store, node, node, OWN, "127.83.2.11").look()
+    await PostgresKeeper(store, node, node, OWN, "127.83.2.11").run_once()
     assert node.told == told
 
 
@@ -265,13 +265,13 @@ async def test_a_failover_to_a_node_that_is_lost_keeps_nobody_down(
     node = Node()
     node.standby, node.state = False, DOWN
     keeper = PostgresKeeper(store, node, node, OWN, "127.83.2.11")
-    await keeper.look()
-    await keeper.look()
+    await keeper.run_once()
+    await keeper.run_once()
     assert node.told == ([] if lives else ["start 127.83.2.11"])
     if lives:
         await asyncio.sleep(21)
-        await keeper.look()
-        await keeper.look()
+        await keeper.run_once()
+        await keeper.run_once()
         assert node.told == ["start 127.83.2.11"]
     assert await store.get(keys.PATRONI_FAILOVER) is None
 
@@ -289,7 +289,7 @@ async def test_a_failover_is_taken_back_only_where_it_keeps_a_primary_down(
     await store.put(keys.PATRONI_FAILOVER, b'{"leader":"a-1","member":"b-2"}')
     node = Node()
     node.standby, node.state = standby, state
-    await PostgresKeeper(store, node, node, OWN, "127.83.2.11").look()
+    await PostgresKeeper(store, node, node, OWN, "127.83.2.11").run_once()
     assert await store.get(keys.PATRONI_FAILOVER) is not None
 
 
@@ -305,7 +305,7 @@ async def test_the_configuration_says_who_is_out_of_service(
         await store.delete(keys.CLUSTER)
     node = Node()
     node.state = DOWN
-    await PostgresKeeper(store, node, node, member, "127.83.2.11").look()
+    await PostgresKeeper(store, node, node, member, "127.83.2.11").run_once()
     assert node.told == told
 
 
@@ -327,7 +327,7 @@ async def test_another_takes_over_while_the_own_state_is_looked_at(
         return found
 
     monkeypatch.setattr(node, "node", slow)
-    await PostgresKeeper(store, node, node, OWN, "127.83.2.11").look()
+    await PostgresKeeper(store, node, node, OWN, "127.83.2.11").run_once()
     assert node.told == []
 
 
@@ -362,5 +362,5 @@ async def test_the_node_keeps_the_configuration_that_it_reads(forged: bool) -> N
         await shared.raw.put(keys.CLUSTER, b'{"name":"theirs"}')
     shared.kept.value = None
     node = Node()
-    await PostgresKeeper(shared.store, node, node, OWN, "127.83.2.11").look()
+    await PostgresKeeper(shared.store, node, node, OWN, "127.83.2.11").run_once()
     assert (shared.kept.value is None) is forged

@@ -126,12 +126,12 @@ async def test_what_nobody_reads_is_not_unreadable(store: MemoryStore) -> None:
 async def test_news_are_noted_and_what_is_mended_is_forgotten(store: MemoryStore) -> None:
     """The warning disappears with its cause."""
     noted: list[tuple[str, ...]] = []
-    look = RecordInspection(store, noted.append).look
-    await look()
+    scan = RecordInspection(store, noted.append).scan
+    await scan()
     await store.put(keys.PATRONI_SYNC, BROKEN)
-    await look()
+    await scan()
     await store.put(keys.PATRONI_SYNC, b'{"leader": "a", "sync_standby": "b"}')
-    await look()
+    await scan()
     assert noted == [(), (keys.PATRONI_SYNC,), ()]
 
 

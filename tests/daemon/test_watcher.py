@@ -17,7 +17,7 @@ from openvcha.api.structures import ClusterMode, EventSeverity, TaskProgress, Ta
 from openvcha.cluster.observation import Observation
 from openvcha.cluster.preconditions import FAILOVER
 from openvcha.daemon.task_events import new_task_events
-from openvcha.daemon.watcher import LOOK_SECONDS, Watcher, sweep_forever
+from openvcha.daemon.watcher import POLL_SECONDS, Watcher, sweep_forever
 from openvcha.events.log import EventLog
 from openvcha.store import keys
 from openvcha.store.errors import OutcomeUnknown, StoreUnavailable
@@ -97,20 +97,20 @@ def cluster() -> WatchedCluster:
     return WatchedCluster()
 
 
-async def looks(watcher: Watcher, times: int = 2) -> None:
+async def reports(watcher: Watcher, times: int = 2) -> None:
     for _ in range(times):
-        await watcher.look()
+        await watcher.report_changes()
 
 
 async def test_a_lost_node_is_told_after_the_second_look(cluster: WatchedCluster) -> None:
     """And once, however often it is observed."""
     await cluster.lead("a-1")
     watcher = cluster.watcher("a-1")
-    await looks(watcher)
+    await reports(watcher)
     cluster.world.node("w-3", etcd_answers=False)
-    await looks(watcher, 1)
+    await reports(watcher, 1)
     assert await cluster.told() == []
-    await looks(watcher, 5)
+    await reports(watcher, 5)
     assert await cluster.told() == ["node.left vcha-3", "state.degraded"]
 
 
@@ -118,13 +118,13 @@ async def test_the_failover_is_told_by_the_successor_and_only_once(cluster: Watc
     """It knows the former active from the store; the old one, thawed, records nothing."""
     await cluster.lead("a-1")
     old = cluster.watcher("a-1")
-    await looks(old)
+    await reports(old)
     await cluster.lead("b-2")
     successor = cluster.watcher("b-2")
-    await looks(old)
+    await reports(old)
     assert await cluster.told() == []
-    await looks(successor, 3)
-    await looks(old, 3)
+    await reports(successor, 3)
+    await reports(old, 3)
     assert await cluster.told() == ["failover.succeeded vcha-2", "address.taken vcha-2"]
 
 
@@ -132,11 +132,11 @@ async def test_nobody_in_between_is_no_failover(cluster: WatchedCluster) -> None
     """The leader key is lost and comes back to the same node."""
     await cluster.lead("a-1")
     watcher = cluster.watcher("a-1")
-    await looks(watcher)
+    await reports(watcher)
     cluster.world.set(leader=None)
-    await looks(watcher, 3)
+    await reports(watcher, 3)
     await cluster.lead("a-1")
-    await looks(watcher, 3)
+    await reports(watcher, 3)
     assert "failover.succeeded vcha-1" not in await cluster.told()
 
 
@@ -144,9 +144,9 @@ async def test_a_demotion_between_two_looks_is_told(cluster: WatchedCluster) -> 
     """The same node leads before and after, its key never expired, and it answered each time."""
     await cluster.lead("a-1")
     watcher = cluster.watcher("a-1")
-    await looks(watcher)
+    await reports(watcher)
     cluster.world.node("a-1", patroni=replace(PRIMARY, timeline=2, started="later"))
-    await looks(watcher, 4)
+    await reports(watcher, 4)
     assert await cluster.told() == ["primary.interrupted vcha-1"]
 
 
@@ -155,36 +155,36 @@ async def test_a_primary_that_nobody_could_ask_is_told_when_it_is_back(
 ) -> None:
     """However long it took, and even by a restarted process."""
     await cluster.lead("a-1")
-    await looks(cluster.watcher("a-1"))
+    await reports(cluster.watcher("a-1"))
     watcher = cluster.watcher("a-1")
     cluster.world.node("a-1", patroni=replace(STREAMING, state="starting"))
-    await looks(watcher, 3)
+    await reports(watcher, 3)
     cluster.world.node("a-1", patroni=replace(PRIMARY, timeline=2, started="later"))
-    await looks(watcher, 3)
+    await reports(watcher, 3)
     assert (await cluster.told()).count("primary.interrupted vcha-1") == 1
 
 
 async def test_a_failover_is_no_interruption_of_its_primary(cluster: WatchedCluster) -> None:
     """The successor's term begins after it leads, and is not the former leader's."""
     await cluster.lead("a-1")
-    await looks(cluster.watcher("a-1"))
+    await reports(cluster.watcher("a-1"))
     await cluster.lead("b-2")
     cluster.world.node("b-2", patroni=STREAMING)
     watcher = cluster.watcher("b-2")
-    await looks(watcher, 3)
+    await reports(watcher, 3)
     cluster.world.node("b-2", patroni=replace(PRIMARY, timeline=2, started="later"))
-    await looks(watcher, 3)
+    await reports(watcher, 3)
     assert "primary.interrupted vcha-2" not in await cluster.told()
 
 
 async def test_the_address_is_told_when_it_is_taken(cluster: WatchedCluster) -> None:
     """Not with the failover, as a frozen node may hold it for a while."""
     await cluster.lead("a-1")
-    await looks(cluster.watcher("a-1"))
+    await reports(cluster.watcher("a-1"))
     await cluster.lead("b-2")
-    await looks(cluster.watcher("b-2", address=False))
+    await reports(cluster.watcher("b-2", address=False))
     assert await cluster.told() == ["failover.succeeded vcha-2"]
-    await looks(cluster.watcher("b-2"))
+    await reports(cluster.watcher("b-2"))
     assert await cluster.told() == ["failover.succeeded vcha-2", "address.taken vcha-2"]
 
 
@@ -196,7 +196,7 @@ async def test_every_change_is_told_once_whatever_dies(cluster: WatchedCluster, 
     up, mode = True, ClusterMode.ENABLED
     await cluster.lead(leader)
     watcher = cluster.watcher(leader)
-    await looks(watcher)
+    await reports(watcher)
     for _ in range(30):
         match chance.choice(["witness", "failover", "mode", "nothing"]):
             case "witness":
@@ -215,11 +215,11 @@ async def test_every_change_is_told_once_whatever_dies(cluster: WatchedCluster, 
         for _ in range(2):
             cluster.store.loses = chance.choice(["", "before", "after"])
             try:
-                await looks(watcher)
+                await reports(watcher)
             except OutcomeUnknown:
                 watcher = cluster.watcher(leader)
         cluster.store.loses = ""
-        await looks(watcher)
+        await reports(watcher)
     kinds = {line.split()[0] for line in expected}
     assert [line for line in await cluster.told() if line.split()[0] in kinds] == expected
 
@@ -315,17 +315,17 @@ async def test_it_goes_on_after_the_store_was_away(
 ) -> None:
     """What happened meanwhile is reported then."""
     await cluster.lead("a-1")
-    await looks(cluster.watcher("a-1"))
+    await reports(cluster.watcher("a-1"))
 
     async def away(_: str) -> None:
         raise StoreUnavailable("away")
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(running(cluster, 20 * LOOK_SECONDS))
+        group.create_task(running(cluster, 20 * POLL_SECONDS))
         with monkeypatch.context() as patch:
             patch.setattr(cluster.store, "get", away)
             cluster.world.node("w-3", etcd_answers=False)
-            await asyncio.sleep(5 * LOOK_SECONDS)
+            await asyncio.sleep(5 * POLL_SECONDS)
     assert "node.left vcha-3" in await cluster.told()
 
 

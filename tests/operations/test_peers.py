@@ -16,7 +16,7 @@ from tests.support.simulated.redeploy import begin as begin_redeploy
 from tests.support.simulated.scenes import NEW, NEW_WITNESS, ClusterScenario, placement
 
 from openvcha.api.structures import TaskStatus, UndeploySpec, WitnessRedeploySpec
-from openvcha.daemon.peer_power import LOOK_SECONDS
+from openvcha.daemon.peer_power import POLL_SECONDS
 from openvcha.node.local_records.required_votes import RequiredVotes
 from openvcha.operations.steps.required_votes import OTHERS_SECONDS
 from openvcha.store import keys
@@ -266,7 +266,7 @@ async def test_a_list_that_was_left_is_forgotten(scene: ClusterScenario) -> None
     world.machine(WITNESS).keep(RequiredVotes(task="t", active=ACTIVE, nodes=vms), now)
     world.kill(WITNESS)
     world.power_on(vms[WITNESS])
-    await asyncio.sleep(2 * LOOK_SECONDS + 1)
+    await asyncio.sleep(2 * POLL_SECONDS + 1)
     assert world.machine(WITNESS).required_votes is None
     world.kill(ACTIVE)
     world.kill("vcha-2-old")

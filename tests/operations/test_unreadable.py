@@ -33,9 +33,9 @@ async def test_the_cluster_is_told_with_one_warning_more(scene: ClusterScenario,
     """The warning names the key and the command, and disappears with the value."""
     await scene.healthy()
     services = scene.process().services
-    look = RecordInspection(services.store, services.observer.note_unreadable).look
+    scan = RecordInspection(services.store, services.observer.note_unreadable).scan
     await services.store.put(key, BROKEN)
-    await look()
+    await scan()
     seen = await services.observe()
     assert seen.unreadable == (key,)
     (told,) = [f for f in health.assess(seen).findings if f.key == f"record.unreadable:{key}"]
@@ -45,7 +45,7 @@ async def test_the_cluster_is_told_with_one_warning_more(scene: ClusterScenario,
     assert (await get_cluster(services, CALLER)).config_state is ConfigState.CONFIGURED
     assert (await get_operations(services, CALLER)) is not None
     await services.store.delete(key)
-    await look()
+    await scan()
     assert (await services.observe()).unreadable == ()
 
 

@@ -28,9 +28,9 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def begun(path: Path, look_seconds: float) -> asyncio.Task[None]:
+async def begun(path: Path, poll_seconds: float) -> asyncio.Task[None]:
     """Start to wait, and return after its first unsuccessful check."""
-    waiting = asyncio.create_task(until_exists(path, look_seconds))
+    waiting = asyncio.create_task(until_exists(path, poll_seconds))
     for _ in range(10):
         await asyncio.sleep(0)
     assert not waiting.done()

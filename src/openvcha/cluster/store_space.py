@@ -44,7 +44,7 @@ class StoreSpaceProbe:
         self._asked: float | None = None
         self._found: StoreSpace | None = None
 
-    async def look(self, members: Sequence[Member] | None = None) -> StoreSpace | None:
+    async def measure(self, members: Sequence[Member] | None = None) -> StoreSpace | None:
         """Return how full the store was at most some seconds ago; None: unknown.
 
         ``members`` are those just listed.

@@ -77,7 +77,7 @@ async def open_services(
                 refused=store.refused,
                 lag_limit=identity.timers.replication_lag,
                 node_leader_ttl=identity.timers.leader_ttl,
-                space=StoreSpaceProbe(store, identity.store.quota_bytes).look,
+                space=StoreSpaceProbe(store, identity.store.quota_bytes).measure,
                 change_number=mirror.change_number if mirrors else None,
             ),
             infrastructure=infrastructure,

@@ -22,7 +22,7 @@ from openvcha.store.patroni.state import read_leader
 from openvcha.system.repeating import repeat
 from openvcha.system.structlog_light import structlog
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 STARTING_SECONDS = 0.1
 PATRONI_TIMEOUT_SECONDS = 3.0
 GRACE_SECONDS = 8.0
@@ -68,42 +68,42 @@ class Leadership:
             yield self._leads
             while True:
                 self._changed.clear()
-                async with self._background_look() as look:
-                    leads = await self._result_of(look)
+                async with self._background_check() as check:
+                    leads = await self._result_of(check)
                     if leads != self._leads:
                         self._leads = leads
                         yield leads
                 await self._wait()
 
     @asynccontextmanager
-    async def _background_look(self) -> AsyncIterator[asyncio.Task[bool]]:
+    async def _background_check(self) -> AsyncIterator[asyncio.Task[bool]]:
         """Check in the background during a block, which may end before the check does."""
-        look = asyncio.create_task(self._look(), name="who leads?")
+        check = asyncio.create_task(self._check(), name="who leads?")
         try:
-            yield look
+            yield check
         finally:
-            look.cancel()
-            await asyncio.gather(look, return_exceptions=True)
+            check.cancel()
+            await asyncio.gather(check, return_exceptions=True)
 
-    async def _result_of(self, look: asyncio.Task[bool]) -> bool:
+    async def _result_of(self, check: asyncio.Task[bool]) -> bool:
         """Return the result of a check; a change in the meantime makes it obsolete."""
         if not self._lost:
-            await self._either(look)
+            await self._either(check)
         lost, self._lost = self._lost, False
         if lost:
             self._named = False
             return False
-        return self._leads if self._changed.is_set() else look.result()
+        return self._leads if self._changed.is_set() else check.result()
 
-    async def _either(self, look: asyncio.Task[bool]) -> None:
+    async def _either(self, check: asyncio.Task[bool]) -> None:
         changed = asyncio.create_task(self._changed.wait())
         try:
-            await asyncio.wait([look, changed], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([check, changed], return_when=asyncio.FIRST_COMPLETED)
         finally:
             changed.cancel()
             await asyncio.gather(changed, return_exceptions=True)
 
-    async def _look(self) -> bool:
+    async def _check(self) -> bool:
         try:
             async with asyncio.timeout(PATRONI_TIMEOUT_SECONDS):
                 leader = await patroni_client.leader(self._store)
@@ -133,7 +133,7 @@ class Leadership:
 
     async def _writable(self) -> bool:
         try:
-            async with asyncio.timeout(LOOK_SECONDS):
+            async with asyncio.timeout(POLL_SECONDS):
                 await self._until_writable()
         except (PostgresUnreachable, TimeoutError):
             return False
@@ -142,7 +142,7 @@ class Leadership:
     async def _wait(self) -> None:
         starting = self._named and not self._leads
         try:
-            async with asyncio.timeout(STARTING_SECONDS if starting else LOOK_SECONDS):
+            async with asyncio.timeout(STARTING_SECONDS if starting else POLL_SECONDS):
                 await self._changed.wait()
         except TimeoutError:
             return
@@ -170,7 +170,7 @@ class Leadership:
         def failed(reason: str) -> None:
             _log.warning("cannot watch the leader key", reason=reason)
 
-        await repeat(watch, LOOK_SECONDS, transient=(Compacted, StoreError), failed=failed)
+        await repeat(watch, POLL_SECONDS, transient=(Compacted, StoreError), failed=failed)
 
     def _on_event(self, event: Event) -> None:
         """Learn from an event only that another node leads; before leading, read the store."""

@@ -36,7 +36,7 @@ from openvcha.store.etcd.client import Etcd
 from openvcha.store.etcd.member_pages import MEMBERS, read_members
 from openvcha.system.structlog_light import structlog
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 PROBE_SECONDS = 2.0
 
 _log = structlog.get_logger(__name__)
@@ -60,7 +60,7 @@ class LocalMeans:
 
 
 async def keep_peers_on(means: LocalMeans) -> None:
-    """Power on missing peers until canceled, once a fault has persisted for several looks.
+    """Power on missing peers until canceled, once a fault has persisted for several observations.
 
     If the store has stopped, power on the nodes whose votes it lacks. If it serves and no node
     leads, power on the active that ran the task: it may be the only one with all the data.
@@ -79,7 +79,7 @@ async def keep_peers_on(means: LocalMeans) -> None:
         elif required_votes and clock() - led >= means.timers.leaderless:
             await _power_on_lacking(means, _only_active(required_votes), None)
             led = clock()
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
 
 
 def _only_active(required_votes: RequiredVotes) -> RequiredVotes:

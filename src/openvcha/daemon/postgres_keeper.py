@@ -20,7 +20,7 @@ from openvcha.store.patroni.state import SyncState
 from openvcha.system.repeating import repeat
 from openvcha.system.structlog_light import structlog
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 IDLE_SECONDS = 3.0
 """While Patroni is not paused and manages PostgreSQL itself."""
 
@@ -110,16 +110,16 @@ class PostgresKeeper:
     async def run(self) -> None:
         """Check and act until canceled; retry after failures."""
 
-        async def look() -> float:
-            return LOOK_SECONDS if await self.look() else IDLE_SECONDS
+        async def poll() -> float:
+            return POLL_SECONDS if await self.run_once() else IDLE_SECONDS
 
         def failed(reason: str) -> None:
             _log.warning("cannot manage PostgreSQL now", reason=reason)
 
         transient = (StoreError, PatroniUnreachable, OSError)
-        await repeat(look, LOOK_SECONDS, transient=transient, failed=failed)
+        await repeat(poll, POLL_SECONDS, transient=transient, failed=failed)
 
-    async def look(self) -> bool:
+    async def run_once(self) -> bool:
         """Decide and act once; return whether Patroni should be paused.
 
         Raises StoreError, PatroniUnreachable, OSError.

@@ -46,7 +46,7 @@ from openvcha.system.repeating import repeat
 from openvcha.system.structlog_light import structlog
 from openvcha.tasks.record import TaskRecord
 
-LOOK_SECONDS: Final = 15.0
+POLL_SECONDS: Final = 15.0
 MAX_KEPT_BYTES: Final = 64 << 10
 MAX_KEPT_RECORDS: Final = 100
 
@@ -198,9 +198,9 @@ class RecordInspection:
         def failed(reason: str) -> None:
             _log.info("cannot check the records now", reason=reason)
 
-        await repeat(self.look, LOOK_SECONDS, transient=(StoreUnavailable,), failed=failed)
+        await repeat(self.scan, POLL_SECONDS, transient=(StoreUnavailable,), failed=failed)
 
-    async def look(self) -> None:
+    async def scan(self) -> None:
         """Scan once. Raises StoreUnavailable."""
         found = await find_unreadable(self._store)
         for one in found:

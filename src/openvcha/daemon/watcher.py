@@ -23,7 +23,7 @@ from openvcha.store.interface import Compare, EventType, KeyValue, Store, value_
 from openvcha.system.repeating import repeat
 from openvcha.system.structlog_light import structlog
 
-LOOK_SECONDS = 2.0
+POLL_SECONDS = 2.0
 RETRY_SECONDS = 1.0
 SWEEP_SECONDS = 3600.0
 
@@ -66,11 +66,11 @@ class Watcher:
     async def _forever(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         await run_forever(name, work, _log, report_health=self._report_health)
 
-    async def look(self) -> None:
+    async def report_changes(self) -> None:
         """Observe once, and write events for what was seen twice in a row and is not reported yet.
 
         The last reported state is read before observing, so the observation is newer. If another
-        process writes events in the meantime, this look is discarded and the next one counts.
+        process writes events in the meantime, this one is discarded and the next one counts.
         """
         told = await self._events.last_reported()
         now = state_of(await self._observe(), self._member if self._holds_address() else None)
@@ -103,7 +103,7 @@ class Watcher:
         return value_is(keys.PATRONI_LEADER, self._member.encode())
 
     async def _look_forever(self) -> None:
-        await _repeat_while_available(self.look, LOOK_SECONDS)
+        await _repeat_while_available(self.report_changes, POLL_SECONDS)
 
     async def _follow_tasks_forever(self) -> None:
         await _repeat_while_available(self._follow_tasks, RETRY_SECONDS)

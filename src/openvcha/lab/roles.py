@@ -56,8 +56,8 @@ def select(lab: Lab, inventory: Inventory, known: Roles, node: str) -> Vm:
         raise CommandError(f"cannot tell which node is the {node} now; use the node's name")
     vm = inventory.vm(known.vms[node])
     if vm is None:
-        look = shell_command(lab, "lab status")
-        raise CommandError(f"there is no {node}: it was destroyed ({look})")
+        show_status = shell_command(lab, "lab status")
+        raise CommandError(f"there is no {node}: it was destroyed ({show_status})")
     return vm
 
 

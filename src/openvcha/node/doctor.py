@@ -42,9 +42,9 @@ def doctor(
     ]
 
 
-def _found(subject: str, look: Callable[[], DoctorFinding]) -> DoctorFinding:
+def _found(subject: str, check: Callable[[], DoctorFinding]) -> DoctorFinding:
     try:
-        return look()
+        return check()
     except (EngineMissing, CannotDropRoot) as error:
         return DoctorFinding(subject, DoctorVerdict.MISSING, str(error))
 

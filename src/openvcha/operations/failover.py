@@ -42,7 +42,7 @@ SWITCH_SECONDS = 120.0
 SETTLE_SECONDS = 120.0
 LOST_SECONDS = 5.0
 # Clients wait or reconnect during these steps, so the steps poll less often than others.
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 
 
 async def fail_over(services: Services, caller: Caller, planned: bool) -> str:
@@ -158,7 +158,7 @@ class Checkpoint(Step):
             await ctx.interruptible(self._checkpoint(node, until))
         target = await self._position(way.old)
         await wait_until(
-            ctx, lambda: self._behind(way.new, target), REPLAY_SECONDS, 0.8, pause=LOOK_SECONDS
+            ctx, lambda: self._behind(way.new, target), REPLAY_SECONDS, 0.8, pause=POLL_SECONDS
         )
         await ctx.remember(prepared=True)
 
@@ -228,7 +228,7 @@ class SwitchLeader(Step):
     async def act(self, ctx: TaskContext) -> None:
         """Request the switch; retry a failed request as long as the preconditions hold."""
         way = await _recall(self._services, ctx)
-        await wait_until(ctx, lambda: self._press(ctx, way), SWITCH_SECONDS, pause=LOOK_SECONDS)
+        await wait_until(ctx, lambda: self._press(ctx, way), SWITCH_SECONDS, pause=POLL_SECONDS)
 
     async def undo(self, ctx: TaskContext) -> None:
         """Withdraw the request and undo the transfer: no switch may follow the end of the task."""
@@ -288,7 +288,7 @@ class Settle(Step):
         """Wait for the former active; the failover has succeeded in any case."""
         way = await _recall(self._services, ctx)
         with contextlib.suppress(WaitTimedOut):
-            await wait_until(ctx, lambda: self._unmet(way), SETTLE_SECONDS, pause=LOOK_SECONDS)
+            await wait_until(ctx, lambda: self._unmet(way), SETTLE_SECONDS, pause=POLL_SECONDS)
 
     async def undo(self, ctx: TaskContext) -> None:
         """Do nothing: the new active stays."""

@@ -34,7 +34,7 @@ from openvcha.tasks.steps import TemporaryFailure
 KINDS = {JoinRole.PASSIVE: NodeKind.DATA, JoinRole.WITNESS: NodeKind.WITNESS}
 ANSWER_SECONDS = 20.0
 """Shorter than a client's timeout; a retry finds the same task."""
-LOOK_SECONDS = 0.05
+POLL_SECONDS = 0.05
 
 
 async def issue_token(services: Services, caller: Caller, spec: JoinTokenSpec) -> JoinToken:
@@ -161,7 +161,7 @@ async def _registered(services: Services, task_id: str, spec: JoinSpec) -> NewNo
                 return node
         if asyncio.get_running_loop().time() >= deadline:
             raise ApiError(ErrorType.RESOURCE_BUSY, message("join.not.yet", task_id))
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
 
 
 def _is_for(task: TaskRecord, role: JoinRole) -> bool:

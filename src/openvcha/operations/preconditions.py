@@ -20,7 +20,7 @@ from openvcha.tasks.steps import TemporaryFailure
 
 SETTLE_SECONDS = 10.0
 """As long as a peer may take to respond; clients wait longer."""
-LOOK_SECONDS = 0.25
+POLL_SECONDS = 0.25
 
 WhyNot = Callable[[Observation], Refusal | None]
 """Returns why an operation is refused in an observation; None if it is not."""
@@ -62,7 +62,7 @@ async def settled(services: Services, why_not: WhyNot) -> tuple[Observation, Ref
         refusal = why_not(seen)
         if refusal is None or not refusal.momentary or now() >= deadline:
             return seen, refusal
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def require(services: Services, why_not: WhyNot) -> Observation:

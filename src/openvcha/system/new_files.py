@@ -20,10 +20,10 @@ _IN_CREATE: Final = 0x100
 _EVENTS_BYTES: Final = 64 << 10
 
 
-async def until_exists(path: Path, look_seconds: float) -> None:
-    """Wait until a file exists; without inotify poll every ``look_seconds``."""
+async def until_exists(path: Path, poll_seconds: float) -> None:
+    """Wait until a file exists; without inotify poll every ``poll_seconds``."""
     with _changes_below(path.parent) as changed:
-        pause = look_seconds if changed is None else SELDOM_SECONDS
+        pause = poll_seconds if changed is None else SELDOM_SECONDS
         while not path.exists():  # noqa: ASYNC240 - faster than a thread
             await _either(changed, pause)
 

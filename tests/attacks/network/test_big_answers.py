@@ -198,10 +198,10 @@ async def test_a_node_sees_on_whatever_its_patroni_says(
     """What cannot be read is unknown."""
     cluster = ObservedCluster(monkeypatch)
     cluster.patroni = value
-    seen = await cluster.eye.look()
+    seen = await cluster.observer.observe()
     assert seen.writable in {None, False}
-    assert cluster.eye.known is not None
-    assert (cluster.eye.known.timeline, cluster.eye.known.lsn) == (None, None)
+    assert cluster.observer.known is not None
+    assert (cluster.observer.known.timeline, cluster.observer.known.lsn) == (None, None)
 
 
 @pytest.mark.parametrize("body", [DEEP, OBJECT, b"[]"])

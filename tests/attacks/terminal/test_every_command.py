@@ -175,7 +175,7 @@ def labs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (lab_commands, demo):
         monkeypatch.setattr(module, "new_lab_as_owner", lambda *_: lab)
     monkeypatch.setattr(lab_commands, "lab_as_owner", lambda *_: lab)
-    monkeypatch.setattr(lab_commands, "look", giving(lab_status()))
+    monkeypatch.setattr(lab_commands, "lab_status", giving(lab_status()))
     monkeypatch.setattr(lab_commands, "database", reached)
     monkeypatch.setattr(summary, "status", giving(lab_status()))
     monkeypatch.setattr(summary, "database", reached)

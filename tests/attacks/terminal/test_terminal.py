@@ -102,7 +102,7 @@ def test_errors_are_text(
     async def refused(_: Lab) -> LabStatus:
         raise error
 
-    monkeypatch.setattr(lab_commands, "look", refused)
+    monkeypatch.setattr(lab_commands, "lab_status", refused)
     monkeypatch.setattr(folders, "find", lambda *_: Lab(tmp_path))
     with terminal(monkeypatch) as seen:
         run("lab", "status")

@@ -7,14 +7,14 @@ import pytest
 
 from openvcha.daemon.recovery import store_refusal
 from openvcha.daemon.recovery.store_refusal import (
-    LOOK_SECONDS,
-    LOOKS,
-    FailedLook,
+    ATTEMPT_SECONDS,
+    ATTEMPTS,
+    FailedAttempt,
     OwnStore,
     StoreRefusal,
     ask_own_store,
     explain,
-    look_repeatedly,
+    observe_repeatedly,
     own_store,
 )
 from openvcha.node.identity import Identity
@@ -38,15 +38,15 @@ WORDS = {
 """A new kind of error needs a line here, and a decision."""
 
 
-def looks(error: StoreUnavailable | TimeoutError, *own: OwnStore) -> list[FailedLook]:
-    return [FailedLook(error, one) for one in own]
+def attempts(error: StoreUnavailable | TimeoutError, *own: OwnStore) -> list[FailedAttempt]:
+    return [FailedAttempt(error, one) for one in own]
 
 
 @pytest.mark.parametrize("kind", subclasses(StoreUnavailable))
 @pytest.mark.parametrize("own", list(OwnStore))
 def test_each_error_has_its_own_reason(kind: type[StoreUnavailable], own: OwnStore) -> None:
     """Only a store that lacks a quorum, and fails for no other reason, may have to be left."""
-    found = explain(looks(kind("the text"), *[own] * LOOKS))
+    found = explain(attempts(kind("the text"), *[own] * ATTEMPTS))
     if kind is StoreUnavailable and own is OwnStore.NO_QUORUM:
         assert found == StoreRefusal("the store has no quorum", standalone=True)
         return
@@ -59,24 +59,24 @@ def test_each_error_has_its_own_reason(kind: type[StoreUnavailable], own: OwnSto
 @pytest.mark.parametrize("own", [OwnStore.QUORUM, OwnStore.UNKNOWN])
 def test_a_timeout_is_a_busy_machine(own: OwnStore) -> None:
     """It says nothing about the other nodes."""
-    found = explain(looks(TimeoutError(), *[own] * LOOKS))
+    found = explain(attempts(TimeoutError(), *[own] * ATTEMPTS))
     assert not found.standalone
     assert "this machine may be busy; try again" in found.reason
 
 
 def test_a_timeout_with_a_store_that_has_no_quorum_is_no_quorum() -> None:
     """Without one, requests take as long as they may."""
-    assert explain(looks(TimeoutError(), *[OwnStore.NO_QUORUM] * LOOKS)).standalone
+    assert explain(attempts(TimeoutError(), *[OwnStore.NO_QUORUM] * ATTEMPTS)).standalone
 
 
-@pytest.mark.parametrize("at", range(LOOKS))
+@pytest.mark.parametrize("at", range(ATTEMPTS))
 @pytest.mark.parametrize("other", [OwnStore.QUORUM, OwnStore.UNKNOWN])
 def test_one_look_that_differs_is_enough(at: int, other: OwnStore) -> None:
     """An election also leaves the store without a quorum for some seconds."""
-    own = [OwnStore.NO_QUORUM] * LOOKS
+    own = [OwnStore.NO_QUORUM] * ATTEMPTS
     own[at] = other
-    assert not explain(looks(StoreUnavailable("away"), *own)).standalone
-    assert not explain(looks(StoreUnavailable("away"), OwnStore.NO_QUORUM)).standalone
+    assert not explain(attempts(StoreUnavailable("away"), *own)).standalone
+    assert not explain(attempts(StoreUnavailable("away"), OwnStore.NO_QUORUM)).standalone
 
 
 def reply(manner: ReplyKind, body: bytes = b"") -> ProbeReply:
@@ -130,26 +130,26 @@ async def lacking() -> OwnStore:
     return OwnStore.NO_QUORUM
 
 
-@pytest.mark.parametrize("failures", range(LOOKS))
+@pytest.mark.parametrize("failures", range(ATTEMPTS))
 async def test_a_look_that_succeeds_later_counts(failures: int) -> None:
     """A slow one is repeated."""
     asked = 0
 
-    async def look() -> str:
+    async def attempt() -> str:
         nonlocal asked
         asked += 1
         if asked <= failures:
-            await asyncio.sleep(LOOK_SECONDS + 1)
+            await asyncio.sleep(ATTEMPT_SECONDS + 1)
         return "seen"
 
-    assert await look_repeatedly(look, lacking) == "seen"
+    assert await observe_repeatedly(attempt, lacking) == "seen"
     assert asked == failures + 1
 
 
 async def test_after_the_last_look_it_is_refused() -> None:
-    async def look() -> str:
+    async def attempt() -> str:
         raise StoreFull("away")
 
-    found = await look_repeatedly(look, lacking)
+    found = await observe_repeatedly(attempt, lacking)
     assert isinstance(found, StoreRefusal)
     assert not found.standalone

@@ -66,16 +66,16 @@ class Log:
         self.warned.append(event)
 
 
-async def look(server: Server, passwords: Any) -> tuple[PostgresSurvey, list[str]]:
+async def survey(server: Server, passwords: Any) -> tuple[PostgresSurvey, list[str]]:
     log: Any = Log()
     async with AccessRepair(server, "h", passwords, log) as access:
-        return await access.look(), log.warned
+        return await access.survey(), log.warned
 
 
 async def test_it_is_told_after_several_tries_only() -> None:
     """Before each retry the node tries to repair it, by a session in the other database."""
     server = Server()
-    seen, warned = await look(server, Settled())
+    seen, warned = await survey(server, Settled())
     assert seen == PostgresSurvey(refusal=NOLOGIN)
     assert warned == ["PostgreSQL no longer accepts the cluster's sessions"]
     assert server.asked == ["h/postgres", *["h/template1", "h/postgres"] * (len(RETRY_PAUSES) - 1)]
@@ -91,7 +91,7 @@ async def test_it_is_told_after_several_tries_only() -> None:
 )
 async def test_what_is_no_refusal_is_not_told(server: Server, passwords: Any) -> None:
     """A server that starts, stops or hangs, and one whose passwords are being changed."""
-    assert await look(server, passwords) == (PostgresSurvey(), [])
+    assert await survey(server, passwords) == (PostgresSurvey(), [])
     assert server.asked == ["h/postgres"]
 
 

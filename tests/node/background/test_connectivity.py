@@ -20,9 +20,9 @@ pytestmark = pytest.mark.looptime
 async def isolated(cluster: ObservedCluster) -> Any:
     """Observe until the grace period has passed."""
     cluster.reachable = False
-    await cluster.eye.look()
+    await cluster.observer.observe()
     await asyncio.sleep(ISOLATED_SECONDS)
-    return await cluster.eye.look()
+    return await cluster.observer.observe()
 
 
 async def test_an_active_without_a_majority_is_isolated_and_names_the_silent(
@@ -30,7 +30,7 @@ async def test_an_active_without_a_majority_is_isolated_and_names_the_silent(
 ) -> None:
     """It still reports its role and since when it is isolated, and recovers by itself."""
     cluster = ObservedCluster(monkeypatch)
-    before = await cluster.eye.look()
+    before = await cluster.observer.observe()
     assert (before.role, before.contact, before.writable) == (LocalRole.ACTIVE, "CONNECTED", True)
     cluster.silent = {"second", "third"}
     cluster.patroni = b'{"role": "replica", "state": "running"}'
@@ -38,7 +38,7 @@ async def test_an_active_without_a_majority_is_isolated_and_names_the_silent(
     assert (seen.role, seen.contact, seen.writable) == (LocalRole.ACTIVE, Contact.ISOLATED, False)
     assert seen.waits_for == ("second", "third")
     cluster.reachable = True
-    again = await cluster.eye.look()
+    again = await cluster.observer.observe()
     assert (again.contact, again.waits_for) == (Contact.CONNECTED, ())
 
 
@@ -47,19 +47,19 @@ async def test_while_the_own_member_says_nothing_the_node_is_not_sure(
 ) -> None:
     """It may just be restarting; only when that lasts does the node count as isolated."""
     cluster = ObservedCluster(monkeypatch)
-    await cluster.eye.look()
+    await cluster.observer.observe()
     cluster.silent = set(NAMES)
     assert (await isolated(cluster)).contact is Contact.CONNECTED
     await asyncio.sleep(connectivity.UNSURE_SECONDS)
-    assert (await cluster.eye.look()).contact is Contact.ISOLATED
+    assert (await cluster.observer.observe()).contact is Contact.ISOLATED
 
 
 async def test_an_election_is_not_yet_being_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only after its grace period."""
     cluster = ObservedCluster(monkeypatch)
-    await cluster.eye.look()
+    await cluster.observer.observe()
     cluster.reachable = False
-    assert (await cluster.eye.look()).contact is Contact.CONNECTED
+    assert (await cluster.observer.observe()).contact is Contact.CONNECTED
 
 
 async def test_who_was_never_in_touch_is_starting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,9 +72,9 @@ async def test_what_nobody_says_is_unknown(monkeypatch: pytest.MonkeyPatch) -> N
     """No leader, no answer from Patroni, and a witness without a database."""
     cluster = ObservedCluster(monkeypatch)
     cluster.leader, cluster.patroni = None, b""
-    seen = await cluster.eye.look()
+    seen = await cluster.observer.observe()
     assert (seen.role, seen.writable) == (LocalRole.UNKNOWN, None)
-    witness = await ObservedCluster(monkeypatch, "witness").eye.look()
+    witness = await ObservedCluster(monkeypatch, "witness").observer.observe()
     assert (witness.role, witness.contact) == (LocalRole.WITNESS, Contact.CONNECTED)
 
 
@@ -83,14 +83,14 @@ async def test_a_patroni_that_says_nothing_new_is_asked_now_and_then(
 ) -> None:
     """It publishes its state in the store, which shows when to ask it."""
     cluster = ObservedCluster(monkeypatch)
-    await cluster.eye.look()
-    await cluster.eye.look()
+    await cluster.observer.observe()
+    await cluster.observer.observe()
     before = cluster.asked
     cluster.patroni = b'{"role": "replica", "state": "running"}'
-    assert (await cluster.eye.look()).writable is True
+    assert (await cluster.observer.observe()).writable is True
     assert cluster.asked == before
     await asyncio.sleep(connectivity.PATRONI_SECONDS)
-    assert (await cluster.eye.look()).writable is False
+    assert (await cluster.observer.observe()).writable is False
     assert cluster.asked == before + 1
 
 
@@ -100,13 +100,13 @@ async def test_what_patroni_writes_is_heard_of_it_in_the_same_look(
 ) -> None:
     """And afterwards it is not asked again."""
     cluster = ObservedCluster(monkeypatch)
-    await cluster.eye.look()
-    await cluster.eye.look()
+    await cluster.observer.observe()
+    await cluster.observer.observe()
     cluster.patroni = b'{"role": "replica", "state": "running"}'
     setattr(cluster, change, {"told": 2, "leader": "second"}[change])
-    assert (await cluster.eye.look()).writable is False
+    assert (await cluster.observer.observe()).writable is False
     before = cluster.asked
-    await cluster.eye.look()
+    await cluster.observer.observe()
     assert cluster.asked == before
 
 
@@ -116,35 +116,35 @@ async def test_while_something_is_silent_patroni_is_asked_each_time(
 ) -> None:
     """The store's record of it may be missing, or be that of a Patroni that hangs."""
     cluster = ObservedCluster(monkeypatch)
-    await cluster.eye.look()
+    await cluster.observer.observe()
     if why == "store":
         cluster.reachable = False
     else:
         cluster.patroni, cluster.told = b"", 2
-    await cluster.eye.look()
+    await cluster.observer.observe()
     before = cluster.asked
     for _ in range(3):
-        await cluster.eye.look()
+        await cluster.observer.observe()
     assert cluster.asked == before + 3
 
 
 async def test_who_is_no_member_any_more_is_not_connected(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that was replaced may still reach the others."""
     monkeypatch.setattr("tests.support.simulated.connectivity.NAMES", ("other", "second", "third"))
-    assert (await ObservedCluster(monkeypatch).eye.look()).contact is Contact.STARTING
+    assert (await ObservedCluster(monkeypatch).observer.observe()).contact is Contact.STARTING
 
 
 async def test_a_record_that_cannot_be_read_stops_no_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the node is in sync is unknown then; that it must stop its database is not."""
     cluster = ObservedCluster(monkeypatch)
     cluster.leader, cluster.sync = "second", b'{"leader": "second", "sync_standby": "own"}'
-    assert (await cluster.eye.look()).in_sync is True
+    assert (await cluster.observer.observe()).in_sync is True
     cluster.sync = b"no record"
-    seen = await cluster.eye.look()
+    seen = await cluster.observer.observe()
     assert (seen.contact, seen.in_sync) == (Contact.CONNECTED, None)
     cluster.forged = True
-    assert (await cluster.eye.look()).contact is Contact.CONNECTED
-    assert cluster.eye.standing().paused is False
+    assert (await cluster.observer.observe()).contact is Contact.CONNECTED
+    assert cluster.observer.standing().paused is False
 
 
 def test_it_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from openvcha.node.background.context import ObservedMembers
-from openvcha.node.background.expulsion import GRACE_SECONDS, LOOK_SECONDS, watch_expulsion
+from openvcha.node.background.expulsion import GRACE_SECONDS, POLL_SECONDS, watch_expulsion
 from openvcha.store.errors import StoreUnavailable
 
 pytestmark = pytest.mark.looptime
@@ -40,7 +40,7 @@ class Node:
     async def live(self) -> None:
         """Be a member for a while."""
         self.job = asyncio.create_task(watch_expulsion(self.view))
-        await asyncio.sleep(2 * LOOK_SECONDS)
+        await asyncio.sleep(2 * POLL_SECONDS)
 
     async def members(self) -> list[Any]:
         self.asked += 1
@@ -94,10 +94,10 @@ async def test_replaced_while_it_was_frozen_it_ends_with_its_first_look(node: No
     await asyncio.sleep(60)
     node.listed = False
     began = asyncio.get_running_loop().time()
-    await asyncio.sleep(2 * LOOK_SECONDS)
+    await asyncio.sleep(2 * POLL_SECONDS)
     each = ["postgres", "service", "api", "patroni", "postgres"]
     assert node.what[: 2 * len(each)] == [*each, *each]
-    assert node.ended[0][1] - began <= LOOK_SECONDS
+    assert node.ended[0][1] - began <= POLL_SECONDS
     assert "removed" in str(node.notes)
 
 
@@ -105,9 +105,9 @@ async def test_removed_while_it_lives_it_is_let_go_first(node: Node) -> None:
     """Commits may still wait for it: an undeploy releases it, then powers it off."""
     await node.live()
     node.listed = False
-    await asyncio.sleep(GRACE_SECONDS - 2 * LOOK_SECONDS)
+    await asyncio.sleep(GRACE_SECONDS - 2 * POLL_SECONDS)
     assert not node.ended
-    await asyncio.sleep(4 * LOOK_SECONDS)
+    await asyncio.sleep(4 * POLL_SECONDS)
     assert "patroni" in node.what
 
 
@@ -118,12 +118,12 @@ async def test_what_another_duty_has_just_read_is_not_asked_again(node: Node) ->
     await node.live()
     for _ in range(30):
         node.view.control.members = ObservedMembers(clock(), frozenset({"a-1", "b-2"}))
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
     assert node.asked <= 1
     node.listed = None
     await asyncio.sleep(60)
     node.listed = False
-    await asyncio.sleep(2 * LOOK_SECONDS)
+    await asyncio.sleep(2 * POLL_SECONDS)
     assert "patroni" in node.what
 
 
@@ -133,7 +133,7 @@ async def test_a_list_without_the_node_expels_it(node: Node) -> None:
     clock = asyncio.get_running_loop().time
     for _ in range(2 * int(GRACE_SECONDS)):
         node.view.control.members = ObservedMembers(clock(), frozenset({"a-1"}))
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
     assert node.ended[0][1] >= GRACE_SECONDS
 
 

@@ -18,7 +18,7 @@ from openvcha.node.layout import Layout
 pytestmark = pytest.mark.looptime
 LOG: Any = SimpleNamespace(warning=lambda *_, **__: None)
 JOB = {"view": ALL_JOBS["view"]}
-SOON = ISOLATED_SECONDS + connectivity.LOOK_SECONDS + connectivity.SILENT_SECONDS
+SOON = ISOLATED_SECONDS + connectivity.POLL_SECONDS + connectivity.SILENT_SECONDS
 ALONE = "listen_addresses = '127.1.1.0'\n#synchronous_standby_names = '\"second\"'\n"
 WITH_STANDBY = "listen_addresses = '127.1.1.0'\nsynchronous_standby_names = '\"second\"'\n"
 
@@ -72,14 +72,14 @@ async def test_it_ends_once_within_seconds_and_says_so_afterwards(making: Making
         active.reachable, cut = False, active.now()
         await active.lives(60.0)
         assert len(active.ended) == times
-        assert ISOLATED_SECONDS - connectivity.LOOK_SECONDS <= active.ended[-1] - cut <= SOON
+        assert ISOLATED_SECONDS - connectivity.POLL_SECONDS <= active.ended[-1] - cut <= SOON
         active.reachable = True
         await active.lives(3.0)
     isolated = [seen for seen in active.shown if seen.contact == "ISOLATED"]
     assert isolated[0].writable is False
 
 
-@pytest.mark.parametrize("seconds", [1.0, ISOLATED_SECONDS - connectivity.LOOK_SECONDS])
+@pytest.mark.parametrize("seconds", [1.0, ISOLATED_SECONDS - connectivity.POLL_SECONDS])
 async def test_an_election_of_the_store_does_not_end_it(making: Making, seconds: float) -> None:
     """However many elections there are."""
     active = await making()
@@ -198,7 +198,7 @@ async def test_a_job_that_is_restarted_during_a_cut_still_stops_it(making: Makin
     active.reachable, cut = False, active.now()
     await active.lives(ISOLATED_SECONDS / 2)
     active.fault = ValueError("not foreseen")
-    await active.lives(connectivity.LOOK_SECONDS)
+    await active.lives(connectivity.POLL_SECONDS)
     assert active.notes["job view"]
     await active.lives(60.0)
     assert len(active.ended) == 1
@@ -213,7 +213,7 @@ async def test_silence_counts_from_when_a_restarted_job_first_hears_it(making: M
     for _ in range(3):
         active.fault = ValueError("not foreseen")
         active.reachable = False
-        await active.lives(ISOLATED_SECONDS - connectivity.LOOK_SECONDS)
+        await active.lives(ISOLATED_SECONDS - connectivity.POLL_SECONDS)
         active.reachable = True
         await active.lives(RETRY_SECONDS * 16)
     assert active.ended == []

@@ -157,7 +157,7 @@ async def test_one_look_ends_nobody(tmp_path: Path) -> None:
     )
     after = []
     for _ in range(4):
-        await watch.look()
+        await watch.run_once()
         after.append(list(ended))
     assert after == [[], [], [99], [99]]
     assert events.told == [[BACKEND]]
@@ -175,12 +175,12 @@ async def test_while_a_postmaster_lives_nothing_is_searched(tmp_path: Path) -> N
         postmaster=lambda _: read_process(program.pid),
     )
     for _ in range(3):
-        await watch.look()
+        await watch.run_once()
     assert len(searched) == 1
     program.kill()
     await program.wait()
     for _ in range(3):
-        await watch.look()
+        await watch.run_once()
     assert len(searched) == 4
 
 

@@ -443,22 +443,22 @@ async def test_a_standby_that_comes_on_is_left_alone(standby: StuckStandby) -> N
     assert standby.done == []
 
 
-def look(*places: str, workers: frozenset[int] = frozenset()) -> StandbyObservation:
+def observation(*places: str, workers: frozenset[int] = frozenset()) -> StandbyObservation:
     return StandbyObservation("other", False, False, False, frozenset(places), workers)
 
 
 async def test_a_crash_loop_is_no_progress_and_long_work_has_its_time() -> None:
     """Positions seen before do not count; a rewind in progress does, within its limit."""
     watch = StandbyWatch(0)
-    quiet = [watch.quiet_seconds(look("a" if at % 2 else "b"), at) for at in range(40)]
+    quiet = [watch.quiet_seconds(observation("a" if at % 2 else "b"), at) for at in range(40)]
     assert quiet[-1] > 30
     watch = StandbyWatch(0)
     rewind = frozenset({7})
-    quiet = [watch.quiet_seconds(look("a", workers=rewind), at) for at in range(0, 1000, 2)]
+    quiet = [watch.quiet_seconds(observation("a", workers=rewind), at) for at in range(0, 1000, 2)]
     assert max(quiet[: int(WORKING_SECONDS) // 2]) <= 2
     assert quiet[-1] > STUCK_SECONDS
     watch = StandbyWatch(0)
-    loop = [watch.quiet_seconds(look("a", workers=frozenset({at})), at) for at in range(40)]
+    loop = [watch.quiet_seconds(observation("a", workers=frozenset({at})), at) for at in range(40)]
     assert loop[-1] > 30
 
 
@@ -470,9 +470,9 @@ async def test_a_crash_loop_is_no_progress_and_long_work_has_its_time() -> None:
 async def test_what_is_no_being_stuck_begins_the_time_anew(between: dict[str, Any]) -> None:
     """A standby that is healthy, held back, or has no primary or a new one."""
     watch = StandbyWatch(0)
-    watch.quiet_seconds(look("a"), 0)
-    assert watch.quiet_seconds(look("a"), 20) == 20
-    changed = replace(look("a"), **between)
+    watch.quiet_seconds(observation("a"), 0)
+    assert watch.quiet_seconds(observation("a"), 20) == 20
+    changed = replace(observation("a"), **between)
     assert watch.quiet_seconds(changed, 40) == 0
     lasts = 20 if between == {"source": "third"} else 0
     assert watch.quiet_seconds(changed, 60) == lasts

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from openvcha.node.background.required_votes import (
     CONFIRM_SECONDS,
-    LOOK_SECONDS,
+    POLL_SECONDS,
     RequiredVotesFile,
     RequiredVotesKeeper,
 )
@@ -130,7 +130,7 @@ async def test_a_stuck_watch_costs_seconds(node: Node) -> None:
     task = asyncio.create_task(node.job.run())
     await asyncio.sleep(0.1)
     await node.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
-    await asyncio.sleep(LOOK_SECONDS + 0.1)
+    await asyncio.sleep(POLL_SECONDS + 0.1)
     assert node.kept
     task.cancel()
     await asyncio.wait([task])
@@ -141,19 +141,19 @@ async def test_a_store_that_does_not_say_it_changes_nothing(node: Node, fault: s
     """Then a list is neither forgotten nor stored."""
     await node.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
     setattr(node.store, fault, True)
-    await node.job.look()
+    await node.job.run_once()
     assert node.kept is None
     setattr(node.store, fault, False)
-    await node.job.look()
+    await node.job.run_once()
     setattr(node.store, fault, True)
-    await node.job.look()
+    await node.job.run_once()
     assert node.kept
 
 
 async def test_a_record_that_cannot_be_read_changes_nothing(node: Node) -> None:
     """Another version may have written it."""
     await node.store.put(keys.REQUIRED_VOTES, b"{")
-    await node.job.look()
+    await node.job.run_once()
     assert (node.kept, await node.said()) == (None, None)
 
 
@@ -163,7 +163,7 @@ async def test_a_record_that_is_being_written_is_no_news(running: Node) -> None:
     await asyncio.sleep(0.1)
     with capture_logs() as told:
         await running.store.put(keys.REQUIRED_VOTES, RESERVED)
-        await asyncio.sleep(LOOK_SECONDS * 2)
+        await asyncio.sleep(POLL_SECONDS * 2)
     assert told == []
     assert running.kept is not None
 
@@ -171,10 +171,10 @@ async def test_a_record_that_is_being_written_is_no_news(running: Node) -> None:
 async def test_who_is_none_of_the_nodes_forgets_it(node: Node) -> None:
     """A node that was replaced must not act for the others."""
     await node.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
-    await node.job.look()
+    await node.job.run_once()
     other = RequiredVotes(task="u", active="a", nodes={"a": "vm-a"}, gone=OWN)
     await node.store.put(keys.REQUIRED_VOTES, encode_required_votes(other))
-    await node.job.look()
+    await node.job.run_once()
     assert (node.kept, await node.said()) == (None, None)
 
 
@@ -182,24 +182,24 @@ async def test_a_full_disk_is_not_said(node: Node) -> None:
     """The node publishes the reason instead, which the task reports."""
     revision = await node.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
     node.full = True
-    await node.job.look()
+    await node.job.run_once()
     said = await node.said()
     assert said is not None
     assert not_kept_reason(said) == os.strerror(errno.ENOSPC)
     assert said != kept(revision)
     node.full = False
-    await node.job.look()
+    await node.job.run_once()
     assert await node.said() == kept(revision)
 
 
 async def test_a_list_on_the_disk_is_kept_though_its_age_cannot_be_noted(node: Node) -> None:
     """The disk has filled up since: the confirmation of the same list stays true."""
     revision = await node.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
-    await node.job.look()
+    await node.job.run_once()
     node.full = True
     node.seen.append(node.seen[0] + timedelta(seconds=CONFIRM_SECONDS))
     with capture_logs() as told:
-        await node.job.look()
+        await node.job.run_once()
     assert [entry["log_level"] for entry in told] == ["warning"]
     assert await node.said() == kept(revision)
 
@@ -214,10 +214,10 @@ async def test_a_majority_confirms_it_again_and_again_but_the_disk_rests(node: N
     """The file's age says how long the list has been unconfirmed."""
     await node.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
     for _ in range(5):
-        await node.job.look()
+        await node.job.run_once()
     assert node.writes == 1
     node.seen.append(node.seen[0] + timedelta(seconds=CONFIRM_SECONDS))
-    await node.job.look()
+    await node.job.run_once()
     assert node.writes == 2
     assert node.kept
     assert node.kept.seen == node.seen[-1].isoformat()
@@ -232,19 +232,19 @@ async def test_whenever_it_dies_what_is_said_is_on_the_disk(
     """And after the next start it matches the record, whichever write was the last."""
     record = await node.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
     if step in {"forget", "delete"}:
-        await node.job.look()
+        await node.job.run_once()
         await node.store.delete(keys.REQUIRED_VOTES)
         record = 0
     with monkeypatch.context() as patch:
         _die_at(patch, node, step, before=before)
         node.begin()
         with pytest.raises(Died):
-            await node.job.look()
+            await node.job.run_once()
     # After the task the order is reversed: first forgotten, then withdrawn.
     assert not record or not await node.said() or node.kept
     assert record or node.kept is None or await node.said()
     node.begin()
-    await node.job.look()
+    await node.job.run_once()
     assert (node.kept is not None, await node.said()) == (
         bool(record),
         b"%d" % record if record else None,

@@ -10,7 +10,7 @@ from tests.support.simulated.roomy import StoreWithMembers, simulated
 
 from openvcha.node.background.store_space import (
     FUTILE_SECONDS,
-    LOOK_SECONDS,
+    POLL_SECONDS,
     TURN_SECONDS,
     SpaceKeeper,
     keep_space,
@@ -79,7 +79,7 @@ async def run_for(seconds: float, *views: Any) -> None:
 async def test_two_nodes_defragment_one_member_after_the_other() -> None:
     """Each when it pays off, the leader last; two at once would be noticed."""
     store = made(100, full=False, a=500, b=500, c=110)
-    await run_for(5 * LOOK_SECONDS, view(store, "a"), view(store, "b"))
+    await run_for(5 * POLL_SECONDS, view(store, "a"), view(store, "b"))
     done = [call for call in store.simulated.calls if call.startswith("defragment")]
     assert done == ["defragment b", "defragment a"]
     assert await store.get(keys.DEFRAGMENTATION) is None
@@ -89,7 +89,7 @@ async def test_nothing_is_done_that_does_not_pay() -> None:
     """How full it is is reported all the same."""
     store = made(100, full=False, a=300, b=300, c=300)
     seen = view(store)
-    await run_for(3 * LOOK_SECONDS, seen)
+    await run_for(3 * POLL_SECONDS, seen)
     assert store.simulated.calls == []
     assert seen.control.notes["room"] == "the store uses 1 of 0 MiB (30 %)"
 
@@ -104,13 +104,13 @@ async def test_a_store_that_is_full_since_just_now_is_looked_at_soon(
         raise StoreFull("etcdserver: mvcc: database space exceeded")
 
     monkeypatch.setattr(store, "lease_grant", full)
-    assert await SpaceKeeper(view(store)).look()
+    assert await SpaceKeeper(view(store)).run_once()
 
 
 async def test_nobody_is_away_while_another_is_lost() -> None:
     """Even when it would pay off."""
     store = made(100, full=False, a=900, b=900, dead=900)
-    await run_for(3 * LOOK_SECONDS, view(store))
+    await run_for(3 * POLL_SECONDS, view(store))
     assert store.simulated.calls == []
 
 
@@ -122,7 +122,7 @@ async def test_a_full_store_is_mended(leader: str | None) -> None:
         await lead(store, leader)
     for name, status in store.simulated.statuses.items():
         store.simulated.statuses[name] = replace(status, full=True)
-    await run_for(LOOK_SECONDS, view(store, "b"), view(store, "a"))
+    await run_for(POLL_SECONDS, view(store, "b"), view(store, "a"))
     assert store.simulated.calls[0] == "compact 42"
     assert store.simulated.calls[-1] == "disarm"
     assert store.simulated.calls.count("disarm") == 1
@@ -133,7 +133,7 @@ async def test_the_next_one_mends_it_when_the_first_does_not() -> None:
     store = made(100, full=True, a=1000, b=1000, c=1000)
     await run_for(TURN_SECONDS - 1, view(store, "b"))
     assert store.simulated.calls == []
-    await run_for(TURN_SECONDS + LOOK_SECONDS, view(store, "b"))
+    await run_for(TURN_SECONDS + POLL_SECONDS, view(store, "b"))
     assert store.simulated.calls[-1] == "disarm"
 
 
@@ -146,8 +146,8 @@ async def test_a_witness_does_nothing() -> None:
 
 async def test_a_look_tells_whether_the_store_is_full() -> None:
     """Then the next check comes sooner."""
-    assert await SpaceKeeper(view(made(990, full=True, a=1000, b=1000, c=1000))).look()
-    assert not await SpaceKeeper(view(made(100, full=False, a=110, b=110, c=110))).look()
+    assert await SpaceKeeper(view(made(990, full=True, a=1000, b=1000, c=1000))).run_once()
+    assert not await SpaceKeeper(view(made(100, full=False, a=110, b=110, c=110))).run_once()
 
 
 def tries(store: Store) -> int:
@@ -165,7 +165,7 @@ async def test_members_are_not_troubled_for_nothing() -> None:
     for name, status in store.simulated.statuses.items():
         store.simulated.statuses[name] = replace(status, revision=43)
     store.simulated.left = 100
-    await asyncio.sleep(TURN_SECONDS + LOOK_SECONDS)
+    await asyncio.sleep(TURN_SECONDS + POLL_SECONDS)
     assert store.simulated.calls[-1] == "disarm"
     node.cancel()
 

@@ -7,7 +7,7 @@ import pytest
 from psycopg import OperationalError
 
 from openvcha.node.postgres.superuser import PostgresUnreachable
-from openvcha.node.postgres.writable import KEEP_SECONDS, LOOK_SECONDS, WritableProbe
+from openvcha.node.postgres.writable import KEEP_SECONDS, POLL_SECONDS, WritableProbe
 
 pytestmark = pytest.mark.looptime
 
@@ -73,7 +73,7 @@ async def test_nobody_waits_for_a_connection() -> None:
     before = asyncio.get_running_loop().time()
     server.primary = True
     await waiting
-    assert asyncio.get_running_loop().time() - before <= LOOK_SECONDS
+    assert asyncio.get_running_loop().time() - before <= POLL_SECONDS
     assert len(server.connected) == 1
     await end(keeping)
     assert server.connected[0].closed

@@ -79,7 +79,7 @@ class SurvivingNode:
         self.meanwhile: Callable[[], None] = lambda: None
         self.forbids: str | None = None
         self.asked = 0
-        self.look_seconds = 0.1
+        self.poll_seconds = 0.1
         self.now, self.boot = NOON, BOOT
         self.told: list[str] = []
         self.stopping = asyncio.Event()
@@ -96,7 +96,7 @@ class SurvivingNode:
 
     async def survey(self, *_: Any, public: bool) -> Survey:
         assert public
-        await asyncio.sleep(self.look_seconds)
+        await asyncio.sleep(self.poll_seconds)
         self.asked += 1
         self.in_survey()
         return Survey(self.identity, None, self.listed, None, ())
@@ -456,7 +456,7 @@ async def test_who_boots_a_little_later_forbids_it(survivor: SurvivingNode, look
 
 async def test_looks_with_gaps_are_no_silence(survivor: SurvivingNode) -> None:
     """A machine that is too busy to look says so, and changes nothing."""
-    survivor.look_seconds = 11.0
+    survivor.poll_seconds = 11.0
     start = asyncio.get_running_loop().time()
     assert "may be busy: try again" in str(await survivor.ask())
     assert asyncio.get_running_loop().time() - start == pytest.approx(ALONE_SECONDS, abs=1)

@@ -37,7 +37,7 @@ OWN = "org.openvcha."
 HEADER = "vmware-api-session-id"
 UNFINISHED = {"PENDING", "RUNNING"}
 TASK_SECONDS = 60.0
-LOOK_SECONDS = 0.02
+POLL_SECONDS = 0.02
 
 #: vCenter's own errors; the official SDK has no bindings for ours.
 OF_THE_SDK = [each for each in OPERATIONS if not each.service.startswith(OWN)]
@@ -243,5 +243,5 @@ def ended(client: Client, stage: ServedCluster, result: Any) -> Any:
         infos[:] = [client.call(stage, by_id("com.vmware.cis.tasks.get"), {"task": task}, who)]
         return infos[0].status not in UNFINISHED
 
-    until(finished, TASK_SECONDS, seen=lambda: infos, pause=LOOK_SECONDS)
+    until(finished, TASK_SECONDS, seen=lambda: infos, pause=POLL_SECONDS)
     return infos[0]

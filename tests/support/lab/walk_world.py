@@ -18,7 +18,7 @@ from openvcha.node.postgres.tls import certified
 from openvcha.node.process.process_tree import NodeProcesses, kill_tree
 
 SETTLE_SECONDS = 300.0
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 CONNECT_SECONDS = 2
 
 
@@ -122,7 +122,7 @@ class LabProbe:
             condition,
             seconds,
             seen=lambda: (what, self.cluster(), self.brought_up, self.machines()),
-            pause=LOOK_SECONDS,
+            pause=POLL_SECONDS,
         )
 
     def health(self) -> str | None:

@@ -65,13 +65,13 @@ class ObservedCluster:
             show=self.shown.append,
             status=lambda _: PartStatus(name="etcd", state=PartState.RUNNING),
             tell=self.notes.__setitem__,
-            last_look=None,
+            last_observation=None,
         )
         self.view: Any
         self.view = SimpleNamespace(
             identity=identity, layout=Layout(directory), store=self, events=events, control=control
         )
-        self.eye = connectivity.ConnectivityObserver(self.view)
+        self.observer = connectivity.ConnectivityObserver(self.view)
 
     async def ask(self, endpoint: str, path: str, *_: Any) -> bytes | None:
         """Return the page of Patroni or of an etcd member; None if it is silent."""

@@ -23,7 +23,7 @@ from openvcha.lab.access import database
 from openvcha.lab.folders import DEFAULT_NAME
 from openvcha.lab.state import ADMINISTRATOR
 from openvcha.lab.status import Overall
-from openvcha.lab.status import status as look
+from openvcha.lab.status import status as lab_status
 from openvcha.node.identity import (
     MAX_LEADER_TTL,
     MAX_SECONDS,
@@ -160,7 +160,7 @@ def up(
 @app.command(epilog=EPILOG)
 def status(name: Name = DEFAULT_NAME, base: Base = None, as_json: AsJson = False) -> None:
     """Show the nodes, the cluster's health and running tasks; exit code 0 means HEALTHY."""
-    found = asyncio.run(look(readable_lab(name, base)))
+    found = asyncio.run(lab_status(readable_lab(name, base)))
     if as_json:
         say_json(found, indent=2)
     else:

@@ -18,7 +18,7 @@ from openvcha.daemon.recovery import promotion_check as promoting
 from openvcha.daemon.recovery.promotion import PromotionOutcome
 from openvcha.daemon.recovery.promotion_check import NonMember, PatroniKeys
 from openvcha.daemon.recovery.standalone_check import ask_all, check_standalone, own_view
-from openvcha.daemon.recovery.store_refusal import StoreRefusal, ask_own_store, look_repeatedly
+from openvcha.daemon.recovery.store_refusal import StoreRefusal, ask_own_store, observe_repeatedly
 from openvcha.node.identity import Identity, load_identity
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import load_kept
@@ -200,13 +200,13 @@ async def _observed(
 ) -> tuple[Observation, PatroniKeys, tuple[NonMember, ...]]:
     """Observe the cluster, its last leader's position, and the nodes outside it."""
 
-    async def look() -> tuple[Observation, PatroniKeys, tuple[NonMember, ...]]:
+    async def observe() -> tuple[Observation, PatroniKeys, tuple[NonMember, ...]]:
         async with open_services(layout.root) as services:
             found = await promoting.patroni_keys(services.store)
             seen = await services.observe()
             return seen, found, await promoting.non_members(services, seen)
 
-    seen = await look_repeatedly(look, lambda: ask_own_store(identity, NodeTls(layout)))
+    seen = await observe_repeatedly(observe, lambda: ask_own_store(identity, NodeTls(layout)))
     if isinstance(seen, StoreRefusal):
         advice = STAND_ALONE if seen.standalone else ""
         raise fail(f"{identity.name} cannot be made the primary: {seen.reason}{advice}")

@@ -16,7 +16,7 @@ NEVER = "1970-01-01T00:00:00+00:00"
 
 
 def own_view(status: NodeStatus | None, *, runs: bool) -> OwnView | None:
-    """Return the node's view of itself; None if it is off, STARTING before its first look."""
+    """Return the node's own view: None if it is off, STARTING before its first observation."""
     if not runs:
         return None
     starting = OwnView(role=LocalRole.UNKNOWN, contact=Contact.STARTING, since=NEVER)

@@ -18,8 +18,8 @@ from openvcha.store.errors import (
 from openvcha.store.etcd.member_pages import HEALTH, MEMBERS, MemberHealth, read_health
 from openvcha.store.http.client import TlsSource
 
-LOOKS = 3
-LOOK_SECONDS = 6.0
+ATTEMPTS = 3
+ATTEMPT_SECONDS = 6.0
 PAUSE_SECONDS = 1.0
 PROBE_SECONDS = 2.0
 
@@ -35,8 +35,8 @@ class OwnStore(Enum):
 
 
 @dataclass(frozen=True)
-class FailedLook:
-    """A look at the cluster that failed, and what the node's own member reported after it."""
+class FailedAttempt:
+    """A failed attempt to observe the cluster, and what the node's own member reported after it."""
 
     error: StoreUnavailable | TimeoutError
     own: OwnStore
@@ -57,22 +57,22 @@ _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (ClusterUnhealthy, "the store's members have just lost contact with each other; try again"),
     (
         TimeoutError,
-        f"the store did not respond within {LOOK_SECONDS:g} s; this machine may be busy",
+        f"the store did not respond within {ATTEMPT_SECONDS:g} s; this machine may be busy",
     ),
 )
 _OTHERWISE = "the store is unavailable; see `vcha node status` and try again"
 _ABOUT_QUORUM: Final = (StoreUnavailable, TimeoutError)
 
 
-def explain(looks: Sequence[FailedLook]) -> StoreRefusal:
-    """Return the refusal after failed looks, at least one.
+def explain(attempts: Sequence[FailedAttempt]) -> StoreRefusal:
+    """Return the refusal after failed attempts, at least one.
 
-    Only a store that reports at several looks that it has no quorum is a reason to stand alone: a
-    busy machine, a rejected account or a full store says nothing about the other nodes.
+    Only a store that repeatedly reports that it has no quorum is a reason to stand alone: a busy
+    machine, a rejected account or a full store says nothing about the other nodes.
     """
-    if len(looks) >= LOOKS and all(map(_lacks_quorum, looks)):
+    if len(attempts) >= ATTEMPTS and all(map(_lacks_quorum, attempts)):
         return StoreRefusal("the store has no quorum", standalone=True)
-    error = looks[-1].error
+    error = attempts[-1].error
     reason = next((text for kind, text in _REASONS if isinstance(error, kind)), _OTHERWISE)
     if isinstance(error, TimeoutError):
         return StoreRefusal(f"{reason}; try again")
@@ -104,21 +104,21 @@ async def ask_own_store(identity: Identity, tls: TlsSource) -> OwnStore:
     return own_store(health, peers)
 
 
-async def look_repeatedly(
-    look: Callable[[], Awaitable[T]], own: Callable[[], Awaitable[OwnStore]]
+async def observe_repeatedly(
+    attempt: Callable[[], Awaitable[T]], own: Callable[[], Awaitable[OwnStore]]
 ) -> T | StoreRefusal:
-    """Return the first look that succeeds, or the refusal. Raises StoreError."""
-    failed: list[FailedLook] = []
-    for number in range(LOOKS):
+    """Return the first observation that succeeds, or the refusal. Raises StoreError."""
+    failed: list[FailedAttempt] = []
+    for number in range(ATTEMPTS):
         if number:
             await asyncio.sleep(PAUSE_SECONDS)
         try:
-            async with asyncio.timeout(LOOK_SECONDS):
-                return await look()
+            async with asyncio.timeout(ATTEMPT_SECONDS):
+                return await attempt()
         except (StoreUnavailable, TimeoutError) as error:
-            failed.append(FailedLook(error, await own()))
+            failed.append(FailedAttempt(error, await own()))
     return explain(failed)
 
 
-def _lacks_quorum(look: FailedLook) -> bool:
-    return look.own is OwnStore.NO_QUORUM and type(look.error) in _ABOUT_QUORUM
+def _lacks_quorum(attempt: FailedAttempt) -> bool:
+    return attempt.own is OwnStore.NO_QUORUM and type(attempt.error) in _ABOUT_QUORUM

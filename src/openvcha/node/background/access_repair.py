@@ -91,7 +91,7 @@ class NodePasswords:
 
 
 class AccessRepair:
-    """Access to one node's PostgreSQL, with a session that is kept open between looks."""
+    """Access to one node's PostgreSQL, with a session that is kept open between surveys."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class AccessRepair:
     async def __aexit__(self, *_: object) -> None:
         await self._keep(None)
 
-    async def look(self) -> PostgresSurvey:
+    async def survey(self) -> PostgresSurvey:
         """Read what users have set, through a new session; restore what new sessions need."""
         refusal = ""
         for pause in RETRY_PAUSES:

@@ -9,7 +9,7 @@ import msgspec
 
 from openvcha.node.background.context import (
     RETRY_SECONDS,
-    LastLook,
+    LastObservation,
     NodeContext,
     ObservedMembers,
     report_health,
@@ -34,13 +34,13 @@ from openvcha.store.patroni.rest import PatroniNode, read_node
 from openvcha.store.patroni.state import Unreadable, paused, read_leader, read_sync
 from openvcha.system.host_port import url
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 SILENT_SECONDS = 0.5
 ASK_SECONDS = 2.0
 PROBE_SECONDS = 2.0
 PATRONI_SECONDS = 5.0
 """Time after which to ask Patroni again; earlier if it has written something else to the store, but
-at most once per look: its response costs as much as the rest of a look."""
+at most once per observation: its response costs as much as the rest of it."""
 # If the node's own member of the store does not respond either: it may be restarting.
 UNSURE_SECONDS = 10.0
 CACHE_JOB = "kept cluster"
@@ -62,8 +62,8 @@ async def observe_connectivity(context: NodeContext) -> None:
         beside.create_task(keeping, name="keep what is seen")
         while True:
             began = clock()
-            seen = await observer.look()
-            control.last_look = observer.last_look(seen)
+            seen = await observer.observe()
+            control.last_observation = observer.last_observation(seen)
             if await guard.enforce(observer.standing()):
                 seen = msgspec.structs.replace(seen, writable=False)
             control.tell("isolation", guard.failure)
@@ -74,7 +74,7 @@ async def observe_connectivity(context: NodeContext) -> None:
                 names = frozenset(member.name for member in observer.known.members)
                 control.members = ObservedMembers(began, names)
                 cache.note(observer.known)
-            await asyncio.sleep(SILENT_SECONDS if observer.silent else LOOK_SECONDS)
+            await asyncio.sleep(SILENT_SECONDS if observer.silent else POLL_SECONDS)
 
 
 Trace = tuple[str | None, int | None]
@@ -84,7 +84,8 @@ Trace = tuple[str | None, int | None]
 class ConnectivityObserver:
     """An observer of the cluster on one node, which keeps the last observation.
 
-    It continues from the last look of a former observer: during a cut the store cannot be read.
+    It continues from the last observation of a former observer: the store cannot be read while the
+    node is cut off.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class ConnectivityObserver:
         own = keys.patroni_member(identity.member)
         data_keys = (*READ_KEYS, keys.PATRONI_CONFIG, own)
         self._names = data_keys if identity.holds_data else READ_KEYS
-        last = context.control.last_look or _no_look(identity, now())
+        last = context.control.last_observation or _no_observation(identity, now())
         self._role, self._in_sync = last.view.role, last.view.in_sync
         # As last read from the store: other nodes act on that; a hung Patroni does not notice it.
         self._paused = last.paused
@@ -118,7 +119,7 @@ class ConnectivityObserver:
         self._store: tuple[tuple[Member, ...], str | None, frozenset[str] | None] | None = None
         self._health: dict[str, MemberHealth | None] = {}
 
-    async def look(self) -> OwnView:
+    async def observe(self) -> OwnView:
         """Ask the store; while it does not respond, also ask each of its members."""
         began = self._clock()
         due = self._patroni_is_due(began)
@@ -138,7 +139,7 @@ class ConnectivityObserver:
 
     @property
     def known(self) -> MajorityView | None:
-        """Return the result of the last look; None if there was no quorum."""
+        """Return the result of the last observation; None if there was no quorum."""
         if self._store is None:
             return None
         own = self._patroni
@@ -146,7 +147,7 @@ class ConnectivityObserver:
         return MajorityView(*self._store, paused=self._paused, timeline=timeline, lsn=lsn)
 
     def standing(self) -> QuorumState:
-        """Return the state of the quorum after the last look."""
+        """Return the state of the quorum after the last observation."""
         return QuorumState(
             voters=self._voters,
             paused=self._paused,
@@ -154,10 +155,10 @@ class ConnectivityObserver:
             silent_seconds=self._silent_seconds(),
         )
 
-    def last_look(self, seen: OwnView) -> LastLook:
+    def last_observation(self, seen: OwnView) -> LastObservation:
         """Return what the next observer needs to continue from ``seen``."""
         silent_since = self._last_contact if self.silent else None
-        return LastLook(seen, self._voters, self._paused, silent_since)
+        return LastObservation(seen, self._voters, self._paused, silent_since)
 
     def _is_isolated(self) -> bool:
         grace = ISOLATED_SECONDS if self._lacks_quorum() else UNSURE_SECONDS
@@ -254,8 +255,8 @@ def _role(leader: str | None, own: str) -> LocalRole:
     return LocalRole.ACTIVE if leader == own else LocalRole.PASSIVE
 
 
-def _no_look(identity: Identity, now: dt.datetime) -> LastLook:
-    """Return what a node knows before its first look."""
+def _no_observation(identity: Identity, now: dt.datetime) -> LastObservation:
+    """Return what a node knows before its first observation."""
     role = LocalRole.UNKNOWN if identity.holds_data else LocalRole.WITNESS
     view = OwnView(role=role, contact=Contact.STARTING, since=now.isoformat())
-    return LastLook(view, voters=0, paused=None, silent_since=None)
+    return LastObservation(view, voters=0, paused=None, silent_since=None)

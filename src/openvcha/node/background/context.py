@@ -21,15 +21,15 @@ RETRY_SECONDS = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class ObservedMembers:
-    """The members of the store, confirmed by a quorum in a look that began at ``began``."""
+    """The members of the store, confirmed by a quorum in an observation that began at ``began``."""
 
     began: float
     names: frozenset[str]
 
 
 @dataclasses.dataclass(frozen=True)
-class LastLook:
-    """The result of the last look at the cluster, for a job that is restarted.
+class LastObservation:
+    """The result of the last observation of the cluster, for a job that is restarted.
 
     ``voters`` and ``paused`` are as last read from the store. ``silent_since``, in the event loop's
     time, is None if the store responded.
@@ -47,7 +47,7 @@ class Control:
     ``base_backup`` takes one of the leader and returns whether it succeeded. ``tell`` sets a job's
     note in the node's status; None removes it. ``show`` sets the node's view of the cluster there.
     ``passwords`` is locked while the passwords of the cluster's roles change. ``members`` are from
-    the last look that had a result; ``last_look`` is the last one.
+    the last observation that had a result; ``last_observation`` is the last one.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Control:
         self.ready = asyncio.Event()
         self.passwords = asyncio.Lock()
         self.members: ObservedMembers | None = None
-        self.last_look: LastLook | None = None
+        self.last_observation: LastObservation | None = None
 
     async def halt(self, name: str) -> None:
         """Stop a part until ``begin``; return when its program has exited."""

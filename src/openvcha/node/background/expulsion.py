@@ -11,7 +11,7 @@ from openvcha.node.process.process_tree import is_postgres, kill_tree
 from openvcha.store.errors import StoreError
 
 NAME = "expelled"
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 MAX_LIST_AGE_SECONDS = 1.5
 """How old a list of members may be; another job reads it every second too."""
 GRACE_SECONDS = 10.0
@@ -32,16 +32,16 @@ async def watch_expulsion(context: NodeContext) -> None:
     clock = asyncio.get_running_loop().time
     listed = clock()
     while True:
-        began, gone = await _look(context, clock())
+        began, gone = await _observe(context, clock())
         if gone is False:
             listed = began
         elif gone and began - listed >= GRACE_SECONDS:
             await _end(context)
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
 
 
-async def _look(context: NodeContext, now: float) -> tuple[float, bool | None]:
-    """Return when a look began, and its result; a look from before a freeze is too old."""
+async def _observe(context: NodeContext, now: float) -> tuple[float, bool | None]:
+    """Return when an observation began, and its result; one from before a freeze is too old."""
     seen = context.control.members
     if seen is not None and now - seen.began < MAX_LIST_AGE_SECONDS:
         return seen.began, context.identity.member not in seen.names
@@ -51,7 +51,7 @@ async def _look(context: NodeContext, now: float) -> tuple[float, bool | None]:
 async def is_expelled(context: NodeContext) -> bool | None:
     """Return whether a majority no longer lists this node; None without a majority.
 
-    One look is enough: the members agree on the list.
+    One observation is enough: the members agree on the list.
     """
     try:
         members = await context.store.members()

@@ -41,7 +41,7 @@ class PostgresSurvey:
 
 
 class FactsPublisher:
-    """The periodic publisher of a node's facts; ``look`` gathers them (it may block).
+    """The periodic publisher of a node's facts; ``gather`` reads them (it may block).
 
     ``survey`` asks the node's PostgreSQL.
     """
@@ -50,7 +50,7 @@ class FactsPublisher:
         self,
         store: Store,
         member: str,
-        look: Callable[[], NodeFacts],
+        gather: Callable[[], NodeFacts],
         events: Logger,
         *,
         survey: Callable[[], Awaitable[PostgresSurvey]] | None = None,
@@ -59,7 +59,7 @@ class FactsPublisher:
     ) -> None:
         self._store = store
         self._key = keys.node_facts(member)
-        self._look = look
+        self._gather = gather
         self._events = events
         self._survey = survey
         self._clock = clock
@@ -67,11 +67,11 @@ class FactsPublisher:
         self._lease = 0
 
     async def run(self) -> None:
-        """Publish until canceled. Raises what ``look`` raises."""
-        await repeat(self._look_and_publish, PUBLISH_SECONDS, pause=self._sleep)
+        """Publish until canceled. Raises what ``gather`` raises."""
+        await repeat(self._gather_and_publish, PUBLISH_SECONDS, pause=self._sleep)
 
-    async def _look_and_publish(self) -> float:
-        found = await asyncio.to_thread(self._look)
+    async def _gather_and_publish(self) -> float:
+        found = await asyncio.to_thread(self._gather)
         if self._survey:
             seen = await self._survey()
             found = msgspec.structs.replace(found, postgres=seen.told, refusal=seen.refusal)

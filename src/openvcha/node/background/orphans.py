@@ -26,7 +26,7 @@ from openvcha.node.process.process_tree import (
 )
 from openvcha.system.repeating import repeat
 
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 """Also the time for backends to notice by themselves and tell their clients."""
 
 
@@ -38,7 +38,7 @@ async def end_orphans(context: NodeContext) -> None:
 
 
 class OrphanReaper:
-    """A job that kills backends without their postmaster, once two looks in a row found them."""
+    """A job that kills backends without their postmaster, once two searches in a row found them."""
 
     def __init__(
         self,
@@ -59,10 +59,10 @@ class OrphanReaper:
 
     async def run(self) -> None:
         """Check periodically until canceled."""
-        await repeat(self.look, LOOK_SECONDS)
+        await repeat(self.run_once, POLL_SECONDS)
 
-    async def look(self) -> None:
-        """Kill the processes that the last look found too; skip those that have exited since."""
+    async def run_once(self) -> None:
+        """Kill the processes that the last search found too; skip those that have exited since."""
         if self._postmaster is not None and is_alive(self._postmaster):
             # A live postmaster has no orphans. The kernel responds at once; the data disk may not.
             self._seen = frozenset()

@@ -55,7 +55,7 @@ async def publish_facts(context: NodeContext) -> None:
     ) as access:
 
         async def survey() -> PostgresSurvey:
-            return await access.look() if context.control.ready.is_set() else PostgresSurvey()
+            return await access.survey() if context.control.ready.is_set() else PostgresSurvey()
 
         await FactsPublisher(context.store, member, gather, events, survey=survey).run()
 

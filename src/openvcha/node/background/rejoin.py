@@ -33,7 +33,7 @@ from openvcha.node.process.process_tree import find_tree, is_postgres, kill_tree
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
 
-LOOK_SECONDS = 2.0
+POLL_SECONDS = 2.0
 NAME = "rejoin"
 
 
@@ -66,35 +66,35 @@ class Rejoin:
         """Watch until canceled, and act if the standby is stuck."""
         watch = StandbyWatch(self._clock())
         while True:
-            look, before = await self._look(), self._not_before
-            if look is not None:
-                await self._judge(look, watch.quiet_seconds(look, self._clock()))
-            if look is None or self._not_before != before:
+            observation, before = await self._observe(), self._not_before
+            if observation is not None:
+                await self._judge(observation, watch.quiet_seconds(observation, self._clock()))
+            if observation is None or self._not_before != before:
                 # Nothing is known, or all observations are of data that have been replaced.
                 watch = StandbyWatch(self._clock())
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
-    async def _look(self) -> StandbyObservation | None:
+    async def _observe(self) -> StandbyObservation | None:
         """Return an observation; None if the store does not respond."""
         own = self._context.identity.member
         try:
             found = await self._context.store.prefix(keys.PATRONI)
         except StoreError:
             return None
-        look = observe_standby(own, found, ())
-        if look.well or look.source is None:
-            return look
+        observation = observe_standby(own, found, ())
+        if observation.well or observation.source is None:
+            return observation
         return observe_standby(own, found, await asyncio.to_thread(find_tree, self._layout.root))
 
-    async def _judge(self, look: StandbyObservation, quiet: float) -> None:
-        if look.in_sync and list_old_data(self._layout):
+    async def _judge(self, observation: StandbyObservation, quiet: float) -> None:
+        if observation.in_sync and list_old_data(self._layout):
             await asyncio.to_thread(discard_old_data, self._layout)
             self._context.events.info("the new copy is in sync; the old data are deleted")
-        if look.well or look.source is None:
+        if observation.well or observation.source is None:
             self._tell(None)
             return
         if quiet >= self._quiet_limit() and self._clock() >= self._not_before:
-            await self._replace_data(look.source, quiet)
+            await self._replace_data(observation.source, quiet)
 
     def _quiet_limit(self) -> float:
         """Return for how many seconds a standby may be quiet; 0 if its data are set aside."""
@@ -121,7 +121,7 @@ class Rejoin:
         await self._context.control.halt("patroni")
         try:
             await asyncio.to_thread(_end_postgres, self._layout)
-            again = await self._look()
+            again = await self._observe()
             # Stopping PostgreSQL took time; the condition must hold right now.
             if again is not None and again.source == source:
                 await self._take_base_backup()

@@ -31,7 +31,7 @@ from openvcha.store.interface import KeyValue, Store
 from openvcha.store.sealing.seal import RESERVED, unverified
 from openvcha.system.repeating import repeat
 
-LOOK_SECONDS = 4.0
+POLL_SECONDS = 4.0
 ASK_SECONDS = 4.0
 RETRY_SECONDS = 1.0
 CONFIRM_SECONDS = 30.0
@@ -89,9 +89,9 @@ class RequiredVotesKeeper:
         watching = asyncio.create_task(self._watch(), name="watch of the required votes")
         try:
             while True:
-                await self.look()
+                await self.run_once()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_SECONDS):
+                    async with asyncio.timeout(POLL_SECONDS):
                         await self._news.wait()
                 self._news.clear()
                 if watching.done():
@@ -100,7 +100,7 @@ class RequiredVotesKeeper:
             watching.cancel()
             await asyncio.wait([watching])
 
-    async def look(self) -> None:
+    async def run_once(self) -> None:
         """Check once; change nothing if the record is unreadable or unavailable."""
         try:
             async with asyncio.timeout(ASK_SECONDS):

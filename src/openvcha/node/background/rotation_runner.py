@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 Attempt = Callable[[], Awaitable[None]]
 
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 PROBE_SECONDS = 2.0
 STATEMENT_SECONDS = 10.0
 END_SESSIONS = """
@@ -56,7 +56,7 @@ async def run_rotations(context: NodeContext) -> None:
     await context.control.ready.wait()
     renewing, path = RotationRunner(context), rotation_path(context.layout)
     while True:
-        await until_exists(path, LOOK_SECONDS)
+        await until_exists(path, POLL_SECONDS)
         if renewal := await asyncio.to_thread(load, context.layout):
             await renewing.carry_out(renewal)
 
@@ -98,7 +98,7 @@ class RotationRunner:
                 self._context.control.tell(FILE_NAME, f"credentials are being rotated: {reason}")
             else:
                 return
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _set_new_credentials(self, new: Secrets) -> None:
         """Set the new passwords in PostgreSQL, unless an earlier run has done so."""

@@ -67,15 +67,20 @@ class StandbyWatch:
         self._source: str | None = None
         self._advanced = self._stirred = now
 
-    def quiet_seconds(self, look: StandbyObservation, now: float) -> float:
+    def quiet_seconds(self, observation: StandbyObservation, now: float) -> float:
         """Return for how many seconds there was no progress despite a primary to follow."""
-        lasting, self._workers = look.workers & self._workers, look.workers
-        if look.well or look.paused or look.source is None or look.source != self._source:
-            self._source = look.source
-            self._seen = set(look.places)
+        lasting, self._workers = observation.workers & self._workers, observation.workers
+        if (
+            observation.well
+            or observation.paused
+            or observation.source is None
+            or observation.source != self._source
+        ):
+            self._source = observation.source
+            self._seen = set(observation.places)
             self._advanced = self._stirred = now
-        elif look.places - self._seen:
-            self._seen |= look.places
+        elif observation.places - self._seen:
+            self._seen |= observation.places
             self._advanced = self._stirred = now
         elif lasting and now - self._advanced < WORKING_SECONDS:
             self._stirred = now

@@ -14,7 +14,7 @@ from openvcha.store.lease import acquire
 from openvcha.store.space import SpaceReport, percent
 from openvcha.system.repeating import repeat
 
-LOOK_SECONDS = 30.0
+POLL_SECONDS = 30.0
 FULL_SECONDS = 5.0
 TURN_SECONDS = 30.0
 FUTILE_SECONDS = 600.0
@@ -29,10 +29,10 @@ async def keep_space(context: NodeContext) -> None:
         await asyncio.Event().wait()
     keeper = SpaceKeeper(context)
 
-    async def look() -> float:
-        return FULL_SECONDS if await keeper.look() else LOOK_SECONDS
+    async def poll() -> float:
+        return FULL_SECONDS if await keeper.run_once() else POLL_SECONDS
 
-    await repeat(look, LOOK_SECONDS)
+    await repeat(poll, POLL_SECONDS)
 
 
 class SpaceKeeper:
@@ -46,7 +46,7 @@ class SpaceKeeper:
         self._futile: tuple[float, int] | None = None
         """When the store stayed full after freeing space, and its revision then."""
 
-    async def look(self) -> bool:
+    async def run_once(self) -> bool:
         """Check once, act, and return whether the store is full."""
         try:
             found = await space.measure(self._context.store)
@@ -57,7 +57,7 @@ class SpaceKeeper:
                 return False
             await self._free_space(found)
         except StoreFull:
-            return True  # it has just become full: the next look finds the alarm
+            return True  # it has just become full: the next run finds the alarm
         except StoreError as error:
             self._context.events.info("cannot free space in the store", reason=str(error))
             return self._full_since is not None
@@ -73,7 +73,7 @@ class SpaceKeeper:
         return f"the store uses {size} of {quota} MiB ({percent(largest.size, limit)} %)"
 
     async def _defragment_if_worth(self, found: SpaceReport) -> None:
-        """Defragment one member if it is worthwhile; the next look handles the next member."""
+        """Defragment one member if it is worthwhile; the next run handles the next member."""
         worth = [one for one in found.in_order if space.is_worthwhile(one, self._quota)]
         if not worth or found.why_not():
             return

@@ -15,7 +15,7 @@ from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.system.repeating import repeat
 from openvcha.system.structlog_light import structlog
 
-LOOK_SECONDS = 0.01
+POLL_SECONDS = 0.01
 KEEP_SECONDS = 1.0
 ASK_SECONDS = 3.0
 
@@ -45,7 +45,7 @@ class WritableProbe:
     async def wait(self) -> None:
         """Wait until PostgreSQL accepts writes. Raises PostgresUnreachable."""
         while not await self():  # noqa: ASYNC110 - there is no event to wait for
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def __call__(self) -> bool:
         """Return whether PostgreSQL accepts writes. Raises PostgresUnreachable."""

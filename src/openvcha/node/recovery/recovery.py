@@ -47,9 +47,9 @@ from openvcha.system.silence import SILENCE_SECONDS, Silence, prolonged
 FORCE_SECONDS = 60.0
 ELECTION_SECONDS = 4.0
 """The node's own member needs 1 to 2 s to find a quorum, rarely a second round."""
-LOOK_PAUSE_SECONDS = 1.0
+POLL_PAUSE_SECONDS = 1.0
 ALONE_SECONDS = 120.0
-"""How long the others may be asked: on a busy machine the looks have gaps, and prove nothing."""
+"""How long the others may be asked: on a busy machine the probes have gaps, and prove nothing."""
 FORCE_FLAG = "--force-new-cluster"
 
 WITHDRAWN = "it was withdrawn"
@@ -211,7 +211,7 @@ class Recovery:
     async def _require_silence(self, request: RecoveryRequest, tls: NodeTls) -> None:
         """Require a lasting silence of all others, unless the store is separated already.
 
-        Silence at one look proves nothing: after a power failure the others may still be starting.
+        Silence at one probe proves nothing: after a power failure the others may still be starting.
         """
         clock = asyncio.get_running_loop().time
         silence: Silence | None = None
@@ -228,7 +228,7 @@ class Recovery:
             if silence.lasted:
                 return
             self.tell(WAITING)
-            await self._pause(LOOK_PAUSE_SECONDS)
+            await self._pause(POLL_PAUSE_SECONDS)
 
     def _require_running(self) -> None:
         """Require that the node is not to stop: whoever stops it may have changed their mind."""

@@ -22,7 +22,7 @@ from openvcha.tasks.transient import WaitTimedOut
 STALL_SECONDS = 180.0
 FREE_ATTEMPTS = 5
 """After this many, only bytes that no earlier attempt has reached count as progress."""
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 CLOCK_MARGIN = timedelta(seconds=2)
 """It may have begun as soon as the node was created, a moment before this step."""
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -72,7 +72,7 @@ class AwaitBaseBackup(Step):
         while not _whole(report, name):
             _not_stalled(watch, report, name)
             await ctx.progress(_fraction(report), said(report, name))
-            await ctx.pause(LOOK_SECONDS)
+            await ctx.pause(POLL_SECONDS)
             # A base backup may take hours; short outages of the store must not end it.
             with contextlib.suppress(StoreUnavailable):
                 report = await self._report(node)

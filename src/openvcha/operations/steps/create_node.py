@@ -35,7 +35,7 @@ from openvcha.tasks.steps import Step, TaskContext, TemporaryFailure
 from openvcha.tasks.transient import WaitTimedOut
 
 PROMOTE_SECONDS = 60.0
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 
 
 class CreateNode(Step):
@@ -184,7 +184,7 @@ class CreateNode(Step):
     async def _keep_on(self, node: NewNode) -> None:
         """Power an incomplete node on again if it went off; it resumes."""
         now = asyncio.get_running_loop().time()
-        if not node.vm or now - self._looked < LOOK_SECONDS:
+        if not node.vm or now - self._looked < POLL_SECONDS:
             return
         self._looked = now
         vm = (await self._services.infrastructure.inventory()).vm(node.vm)

@@ -11,7 +11,7 @@ from tests.support.simulated.clock import Time
 from openvcha.node.patroni.patches import switchover_wait
 from openvcha.node.patroni.patches.early_wake_clock import EarlyWakeClock
 from openvcha.node.patroni.patches.switchover_wait import (
-    LOOK_SECONDS,
+    POLL_SECONDS,
     install,
     wait_promote,
     with_early_wake,
@@ -64,7 +64,7 @@ def demote(self: Leader, mode: str) -> list[float]:
 
 def taken(mode: str = "graceful", **facts: Any) -> list[float]:
     time = Time()
-    clock = EarlyWakeClock(time, LOOK_SECONDS)
+    clock = EarlyWakeClock(time, POLL_SECONDS)
     leader = Leader(time)
     leader.clock = clock  # type: ignore[attr-defined]  # as the module's
     for name, fact in facts.items():
@@ -76,12 +76,12 @@ def taken(mode: str = "graceful", **facts: Any) -> list[float]:
 def test_it_waits_for_the_shutdown_checkpoint_itself() -> None:
     """A standby with everything before it is not enough: the former leader could not follow."""
     slow = taken(received=lambda now: CHECKPOINT + (now >= 0.3))
-    assert slow[0] == pytest.approx(0.3, abs=LOOK_SECONDS)
+    assert slow[0] == pytest.approx(0.3, abs=POLL_SECONDS)
 
 
 def test_it_waits_for_a_successor() -> None:
     """It can follow as soon as there is one."""
-    assert taken(running_until=0.0, taken_at=0.5)[1] == pytest.approx(0.5, abs=LOOK_SECONDS)
+    assert taken(running_until=0.0, taken_at=0.5)[1] == pytest.approx(0.5, abs=POLL_SECONDS)
 
 
 def test_who_never_comes_is_waited_for_as_long_as_ever() -> None:
@@ -98,7 +98,7 @@ def test_a_server_that_has_ended_sends_nothing_more() -> None:
 def test_what_the_standby_has_is_not_asked_a_second_time(more: int, again: bool) -> None:
     """Patroni asks after its sleep; only for anything beyond is the standby asked again."""
     time = Time()
-    clock = EarlyWakeClock(time, LOOK_SECONDS)
+    clock = EarlyWakeClock(time, POLL_SECONDS)
     leader = Leader(time)
     leader.received = lambda _: CHECKPOINT + 1
 
@@ -115,7 +115,7 @@ def test_what_the_standby_has_is_not_asked_a_second_time(more: int, again: bool)
 def test_a_standby_that_lacks_it_is_asked_again() -> None:
     """After the whole sleep, by Patroni itself."""
     time = Time()
-    clock = EarlyWakeClock(time, LOOK_SECONDS)
+    clock = EarlyWakeClock(time, POLL_SECONDS)
     leader = Leader(time)
 
     def demote(self: Leader, _mode: str) -> bool:
@@ -159,7 +159,7 @@ def test_the_patroni_that_is_locked_has_all_places(monkeypatch: pytest.MonkeyPat
     assert ha.Ha.demote is not before
     assert isinstance(ha.time, EarlyWakeClock)
     assert server._wait_promote is switchover_wait.wait_promote
-    assert postgresql.STOP_POLLING_INTERVAL == LOOK_SECONDS
+    assert postgresql.STOP_POLLING_INTERVAL == POLL_SECONDS
 
 
 @pytest.mark.parametrize("name", ["STOP_POLLING_INTERVAL", "Postgresql"])

@@ -14,9 +14,9 @@ class EarlyWakeClock:
     Other threads, and this one outside ``until``, sleep as long as requested.
     """
 
-    def __init__(self, real: Any, look_seconds: float) -> None:
+    def __init__(self, real: Any, poll_seconds: float) -> None:
         self._real = real
-        self._look_seconds = look_seconds
+        self._poll_seconds = poll_seconds
         self._thread = threading.local()
 
     def __getattr__(self, name: str) -> Any:
@@ -39,15 +39,15 @@ class EarlyWakeClock:
             return
         until = self._real.monotonic() + seconds
         while (left := until - self._real.monotonic()) > 0 and not enough():
-            self._real.sleep(min(self._look_seconds, left))
+            self._real.sleep(min(self._poll_seconds, left))
 
 
-def clock_of(module: Any, look_seconds: float) -> EarlyWakeClock:
+def clock_of(module: Any, poll_seconds: float) -> EarlyWakeClock:
     """Return the clock of a module that imports ``time``; install it at the first call.
 
     Raises AttributeError if the module has no ``time``.
     """
     if not isinstance(module.time, EarlyWakeClock):
-        module.time = EarlyWakeClock(module.time, look_seconds)
+        module.time = EarlyWakeClock(module.time, poll_seconds)
     clock: EarlyWakeClock = module.time
     return clock

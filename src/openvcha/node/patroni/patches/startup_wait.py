@@ -13,7 +13,7 @@ from typing import Any
 from openvcha.node.patroni.patches import early_wake_clock
 from openvcha.node.patroni.patches.early_wake_clock import EarlyWakeClock
 
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 
 REPLACES = {
     "patroni.postgresql:Postgresql.wait_for_startup": "ccd16b4c2a7d7cda",
@@ -25,7 +25,7 @@ def install() -> None:
     """Patch the loaded Patroni. Raises AttributeError for another version."""
     postgresql, ha = (import_module(name) for name in ("patroni.postgresql", "patroni.ha"))
     postgresql.Postgresql.wait_for_startup = wait_for_startup
-    clock = early_wake_clock.clock_of(ha, LOOK_SECONDS)
+    clock = early_wake_clock.clock_of(ha, POLL_SECONDS)
     patient = ha.Ha._process_multisync_replication  # noqa: SLF001 - there is no other handle
     ha.Ha._process_multisync_replication = with_early_wake(patient, clock)  # noqa: SLF001 - see above
 
@@ -35,7 +35,7 @@ def wait_for_startup(self: Any, timeout: float = 0) -> bool | None:
     while not self.check_startup_state_changed():
         if self.cancellable.is_cancelled or (timeout and self.time_in_state() > timeout):
             return None
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
     return bool(self.state == "running")
 
 

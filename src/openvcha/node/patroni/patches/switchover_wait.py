@@ -14,7 +14,7 @@ from typing import Any
 from openvcha.node.patroni.patches import early_wake_clock
 from openvcha.node.patroni.patches.early_wake_clock import EarlyWakeClock
 
-LOOK_SECONDS = 0.02
+POLL_SECONDS = 0.02
 GRACEFUL = "graceful"
 
 Demote = Callable[[Any, str], Any]
@@ -32,9 +32,9 @@ def install() -> None:
     ha: Any = import_module("patroni.ha")
     if not postgresql.STOP_POLLING_INTERVAL or not postgresql.Postgresql._wait_promote:  # noqa: SLF001 - there is no other handle
         raise AttributeError("Patroni waits elsewhere")
-    postgresql.STOP_POLLING_INTERVAL = LOOK_SECONDS
+    postgresql.STOP_POLLING_INTERVAL = POLL_SECONDS
     postgresql.Postgresql._wait_promote = wait_promote  # noqa: SLF001 - see above
-    ha.Ha.demote = with_early_wake(ha.Ha.demote, early_wake_clock.clock_of(ha, LOOK_SECONDS))
+    ha.Ha.demote = with_early_wake(ha.Ha.demote, early_wake_clock.clock_of(ha, POLL_SECONDS))
 
 
 def wait_promote(self: Any, wait_seconds: float) -> bool | None:
@@ -44,7 +44,7 @@ def wait_promote(self: Any, wait_seconds: float) -> bool | None:
         if self.controldata().get("Database cluster state") == "in production":
             self.set_role(import_module("patroni.postgresql.misc").PostgresqlRole.PRIMARY)
             return True
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
     return None
 
 

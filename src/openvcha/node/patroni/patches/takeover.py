@@ -15,7 +15,7 @@ from openvcha.node.postgres.diagnosis.replay import HOLDERS, holder
 
 FIRST_SECONDS = 0.1
 """An undelayed promotion takes less."""
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 CONNECTION = "takeover"
 END = "select pg_terminate_backend(%s)"
 
@@ -58,7 +58,7 @@ def _end_holders(postgresql: Any, over: threading.Event) -> None:
     connection = postgresql.connection_pool.get(CONNECTION)
     pause = FIRST_SECONDS
     while not over.wait(pause):
-        pause = LOOK_SECONDS
+        pause = POLL_SECONDS
         try:
             end_holders(connection.query)
         except Exception as error:  # noqa: BLE001 - it must not delay a promotion
