@@ -175,7 +175,12 @@ def _end_postgres(config: Path) -> None:
 
 def main(config: str) -> None:
     """Run plain Patroni, not as root, since PostgreSQL refuses that."""
-    drop_root([sys.executable, "-m", "bench.plain_patroni", config], Path(config).parent)
+
+    def require(_: Path, *, changes_owner: bool) -> None:
+        if changes_owner:
+            Path(config).stat()
+
+    drop_root([sys.executable, "-m", "bench.plain_patroni", config], Path(config).parent, require)
     os.execv(sys.executable, [sys.executable, "-m", "patroni", config])  # noqa: S606 - the peer itself
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from openvcha.lab import folders
 from openvcha.lab.errors import LabNotFound
 from openvcha.lab.state import Lab
-from openvcha.node.identity import absolute
+from openvcha.node.identity import IDENTITY, absolute
+from openvcha.node.process.handover import require_stopped
 from openvcha.system.path_owners import acting_as, controlling_uid, make_directories
 from openvcha.system.privileges import (
     SystemAccount,
@@ -95,10 +96,15 @@ def _make(directory: Path) -> None:
 def _without_root(lab: Lab, base: Path | None) -> Lab:
     if os.geteuid() == 0:
         _export_folder(lab, base)
-        act_as_controller(own_command_line(), lab.directory)
-        folders.check_directory(lab.directory)
-        drop_root(own_command_line(), lab.directory)
+        drop_root(own_command_line(), lab.directory, _require_lab)
     return lab
+
+
+def _require_lab(directory: Path, *, changes_owner: bool) -> None:
+    """Raise CommandError if it is not a lab's; CannotDropRoot as ``require_stopped`` does."""
+    folders.check_directory(directory)
+    if changes_owner:
+        require_stopped([identity.parent for identity in directory.rglob(IDENTITY)])
 
 
 def _export_folder(lab: Lab, base: Path | None) -> None:

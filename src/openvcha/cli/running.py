@@ -11,6 +11,7 @@ from openvcha.node.engines import EngineMissing
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.identity import IDENTITY, Identity, absolute, load_identity
 from openvcha.node.layout import Layout
+from openvcha.node.process.handover import require_node
 from openvcha.node.process.inheritance import reset_inherited_state
 from openvcha.node.process.lock import NodeRuns
 from openvcha.node.process.process_tree import StillAlive
@@ -33,8 +34,8 @@ class NodeCannotRun(Exception):  # noqa: N818 - an expected condition, not a def
 def run_node(directory: Path, *, service: bool = True) -> None:
     """Run a node, on a data node with or without its service. Raises NodeCannotRun."""
     try:
-        (directory / IDENTITY).lstat()  # change the owner only of a node's directory
-        drop_root(own_command_line(), directory)
+        (directory / IDENTITY).lstat()  # at once: to choose an account takes a second
+        drop_root(own_command_line(), directory, require_node)
         directory = absolute(directory)
         reset_inherited_state()
         asyncio.run(_run(directory, all_parts if service else engine_parts))

@@ -76,11 +76,13 @@ def require_unreplaced(descriptor: int, directory: Path) -> None:
 def hand_over(descriptor: int, directory: Path, uid: int, gid: int) -> None:
     """Change the owner of an open directory of root's, and of everything in it.
 
-    Each directory changes its owner after its contents, and is not entered again: its new owner may
-    have created links there. Raises CannotDropRoot, OSError.
+    Nothing changes unless all of it is root's (or the account's, after an incomplete attempt). Each
+    directory changes its owner after its contents, and is not entered again: its new owner may have
+    created links there. Raises CannotDropRoot, OSError.
     """
     if os.fstat(descriptor).st_uid == uid:
         return
+    _require_givable(descriptor, directory, uid)
     os.fchmod(descriptor, 0o700)  # no other account can enter meanwhile
     _give(descriptor, directory, uid, gid)
 
@@ -181,28 +183,50 @@ class _Walk:
         self._at, self._shown = entry, shown
 
 
-def _give(descriptor: int, path: Path, uid: int, gid: int) -> None:
-    for name in os.listdir(descriptor):
-        found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-        if found.st_uid not in (0, uid):
-            raise CannotDropRoot(
-                f"{path / name} belongs to another account, so root does not change its owner"
-            )
-        if found.st_uid == uid:
-            continue  # already changed by an incomplete attempt
+def _require_givable(descriptor: int, path: Path, uid: int) -> None:
+    for name, found in _entries_to_give(descriptor, path, uid):
         if stat.S_ISDIR(found.st_mode):
-            below = os.open(name, _OPEN, dir_fd=descriptor)
-            try:
+            with _opened_below(descriptor, name) as below:
+                _require_givable(below, path / name, uid)
+
+
+def _give(descriptor: int, path: Path, uid: int, gid: int) -> None:
+    for name, found in _entries_to_give(descriptor, path, uid):
+        if stat.S_ISDIR(found.st_mode):
+            with _opened_below(descriptor, name) as below:
                 _give(below, path / name, uid, gid)
-            finally:
-                os.close(below)
-        elif found.st_nlink > 1:
-            raise CannotDropRoot(
-                f"{path / name} has another hard link, so root does not change its owner"
-            )
         else:
             os.chown(name, uid, gid, dir_fd=descriptor, follow_symlinks=False)
     os.fchown(descriptor, uid, gid)
+
+
+def _entries_to_give(descriptor: int, path: Path, uid: int) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield the entries of an open directory that are still root's.
+
+    Raises CannotDropRoot for one that is neither root's alone nor the account's (``uid``).
+    """
+    for name in os.listdir(descriptor):
+        found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+        if found.st_uid == uid:
+            continue  # already changed by an incomplete attempt
+        if found.st_uid != 0:
+            raise CannotDropRoot(
+                f"{path / name} belongs to another account, so root does not change its owner"
+            )
+        if not stat.S_ISDIR(found.st_mode) and found.st_nlink > 1:
+            raise CannotDropRoot(
+                f"{path / name} has another hard link, so root does not change its owner"
+            )
+        yield name, found
+
+
+@contextlib.contextmanager
+def _opened_below(descriptor: int, name: str) -> Iterator[int]:
+    below = os.open(name, _OPEN, dir_fd=descriptor)
+    try:
+        yield below
+    finally:
+        os.close(below)
 
 
 def _require_closed(path: Path, found: os.stat_result) -> None:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from openvcha.system.path_owners import (
     CannotDropRoot,
@@ -72,26 +73,32 @@ def choose(
     )
 
 
-def drop_root(argv: Sequence[str], directory: Path | None = None) -> None:
+class Requirement(Protocol):
+    """What root requires of a directory before it works there."""
+
+    def __call__(self, directory: Path, /, *, changes_owner: bool) -> None:
+        """Raise an error unless it is one of ours, and may change its owner if that is due."""
+        ...
+
+
+def drop_root(argv: Sequence[str], directory: Path, require: Requirement) -> None:
     """Restart this program without root; return only if it does not run as root.
 
-    `argv` is the whole command line. The account becomes the owner of its working `directory`; if
-    another account already controls it, the program continues as that one. Raises CannotDropRoot,
-    FileNotFoundError.
+    `argv` is the whole command line. The account becomes the owner of its working `directory`,
+    after `require`; if another account already controls it, the program continues as that one.
+    Raises CannotDropRoot, FileNotFoundError, and what `require` raises.
     """
     if os.geteuid() != 0:
         return
-    if directory is None:
+    act_as_controller(argv, directory)
+    # Opened before the choice, which takes a second: meanwhile the path may lead elsewhere.
+    with opened(directory) as descriptor:
         method = choose(0, account_works, namespace_works)
-    else:
-        act_as_controller(argv, directory)
-        # Opened before the choice, which takes a second: meanwhile the path may lead elsewhere.
-        with opened(directory) as descriptor:
-            method = choose(0, account_works, namespace_works)
-            require_unreplaced(descriptor, directory)
-            if isinstance(method, SystemAccount):
-                account = pwd.getpwnam(method.name)
-                hand_over(descriptor, directory, account.pw_uid, account.pw_gid)
+        require_unreplaced(descriptor, directory)
+        require(directory, changes_owner=isinstance(method, SystemAccount))
+        if isinstance(method, SystemAccount):
+            account = pwd.getpwnam(method.name)
+            hand_over(descriptor, directory, account.pw_uid, account.pw_gid)
     if isinstance(method, SystemAccount):
         account = pwd.getpwnam(method.name)
         become = partial(_become, account.pw_uid, account.pw_gid, account.pw_dir)

@@ -8,6 +8,7 @@ import errno
 import os
 import pwd
 import stat
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,8 +18,12 @@ from typing import Any
 import pytest
 
 from openvcha.cli import accounts
+from openvcha.cli.node import programs
+from openvcha.cli.running import NodeCannotRun, run_node
+from openvcha.client.errors import CommandError
 from openvcha.infrastructure.local.processes import DetachedStarter
 from openvcha.lab.state import Lab
+from openvcha.node.identity import IDENTITY
 from openvcha.node.process import lock
 from openvcha.node.process.logs import RotatingLog
 from openvcha.system import locks, privileges
@@ -150,7 +155,7 @@ def test_links_change_hands_as_links(places: tuple[Path, Path]) -> None:
 def test_nobody_comes_in_while_a_directory_changes_hands(
     places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is closed to others before its content is read."""
+    """It is closed to others before its content is read again, to be given away."""
     node, _ = places
     node.chmod(0o777)
     listed, modes = os.listdir, []
@@ -165,8 +170,9 @@ def test_nobody_comes_in_while_a_directory_changes_hands(
         hand_over(descriptor, node, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
     finally:
         os.close(descriptor)
-    assert modes
-    assert set(modes) == {0o700}
+    looks = len(modes) // 2
+    assert modes == looks * [0o777] + looks * [0o700]
+    assert looks > 0
 
 
 @as_root
@@ -234,6 +240,10 @@ def stays_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(privileges, "exec_detached", continued)
 
 
+def no_matter(_: Path, *, changes_owner: bool) -> None:
+    """Accept any directory."""
+
+
 @as_root
 @pytest.mark.usefixtures("stays_root")
 @pytest.mark.parametrize("at_first", ["missing", "there"])
@@ -266,7 +276,7 @@ def test_a_link_made_while_an_account_is_chosen_gives_nothing_away(
 
     monkeypatch.setattr(privileges, "choose", chosen)
     with pytest.raises((CannotDropRoot, FileNotFoundError)):
-        privileges.drop_root(["vcha"], node)
+        privileges.drop_root(["vcha"], node, no_matter)
     assert_roots(roots)
 
 
@@ -280,10 +290,89 @@ def test_a_directory_of_roots_is_handed_over(
     (node.parent / "link").symlink_to("node")
     monkeypatch.setattr(privileges, "choose", lambda *_: privileges.SystemAccount(ACCOUNT.pw_name))
     with pytest.raises(Continued):
-        privileges.drop_root(["vcha"], node.parent / "link")
+        privileges.drop_root(["vcha"], node.parent / "link", no_matter)
     owners = {path.lstat().st_uid for path in (node, *node.rglob("*"))}
     assert owners == {ACCOUNT.pw_uid}
     assert_roots(roots)
+
+
+def owned(directory: Path) -> dict[Path, tuple[int, int]]:
+    """Return the owner and the mode of a directory and all below it."""
+    found = {path: path.lstat() for path in (directory, *directory.rglob("*"))}
+    return {path: (each.st_uid, each.st_mode) for path, each in found.items()}
+
+
+@as_root
+@pytest.mark.usefixtures("stays_root")
+@pytest.mark.parametrize("identity", ["none", "a directory", "a link"])
+@pytest.mark.parametrize("run", [programs.service, programs.api, run_node])
+def test_a_directory_that_is_no_nodes_stays_as_it_is(
+    run: Callable[[Path], None],
+    identity: str,
+    places: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A typing error may name any directory of root's, such as /etc."""
+    other = places[1].parent / "etc"
+    (other / "below").mkdir(parents=True)
+    if identity == "a directory":
+        (other / IDENTITY).mkdir()
+    if identity == "a link":
+        (other / IDENTITY).symlink_to(places[0] / IDENTITY)
+    other.chmod(0o755)
+    before = owned(other)
+    monkeypatch.setattr(privileges, "choose", lambda *_: privileges.SystemAccount(ACCOUNT.pw_name))
+    said = "cannot run the node" if (run, identity) == (run_node, "none") else "not a node's"
+    with pytest.raises((CannotDropRoot, NodeCannotRun), match=said):
+        run(other)
+    assert owned(other) == before
+
+
+@as_root
+@pytest.mark.usefixtures("stays_root")
+def test_a_lab_is_handed_over_only_if_it_is_one(
+    places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So is a lab whose nodes run as root's: they could no longer open their files."""
+    lab = places[1].parent / "labs" / "new"
+    node = lab / "infrastructure" / "node"
+    node.mkdir(parents=True)
+    (node / IDENTITY).write_text("{}")
+    before = owned(lab)
+    monkeypatch.setattr(privileges, "choose", lambda *_: privileges.SystemAccount(ACCOUNT.pw_name))
+    monkeypatch.setattr(accounts, "choose", lambda *_: privileges.UserNamespace())
+    with pytest.raises(CommandError, match="not a lab's"):
+        accounts.new_lab_as_owner("new", lab.parent)
+    assert owned(lab) == before
+    (lab / "lab.json").write_text("{}")
+    argv = ["etcd", "-c", "read _", f"--data-dir={node / 'etcd'}"]
+    with subprocess.Popen(argv, executable="/bin/sh", stdin=subprocess.PIPE) as running:
+        with pytest.raises(CannotDropRoot, match=f"still run.*`kill {running.pid}`"):
+            accounts.new_lab_as_owner("new", lab.parent)
+        assert owned(lab).keys() - before.keys() == {lab / "lab.json"}
+        assert {uid for uid, _ in owned(lab).values()} == {0}
+    with pytest.raises(Continued):
+        accounts.new_lab_as_owner("new", lab.parent)
+    assert {uid for uid, _ in owned(lab).values()} == {ACCOUNT.pw_uid}
+
+
+@as_root
+@pytest.mark.parametrize("alien", ["linked", "foreign"])
+def test_nothing_changes_hands_unless_all_may(places: tuple[Path, Path], alien: str) -> None:
+    """What is refused may be deep below what would have been given before."""
+    node, roots = places
+    for name in ("a", "m", "z"):
+        (node / name / "below").mkdir(parents=True)
+        (node / name / "file").write_text("x")
+    if alien == "linked":
+        (node / "m" / "below" / "linked").hardlink_to(next(roots.iterdir()))
+    else:
+        os.chown(node / "m" / "file", UNNAMED, UNNAMED)
+    node.chmod(0o755)
+    before = owned(node)
+    with opened(node) as descriptor, pytest.raises(CannotDropRoot, match="does not change"):
+        hand_over(descriptor, node, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
+    assert owned(node) == before
 
 
 @as_root

@@ -14,6 +14,7 @@ import typer
 
 from openvcha.cli.output.logs import print_python_errors
 from openvcha.node.identity import absolute
+from openvcha.node.process.handover import require_node
 from openvcha.node.process.heartbeat import beat_forever
 from openvcha.node.process.inheritance import reset_inherited_state
 from openvcha.node.process.logs import Output
@@ -50,7 +51,7 @@ def api(directory: Directory) -> None:
 
 def _begin(directory: Path) -> Path:
     """Set up a part of the node that the supervisor starts; return the real directory."""
-    drop_root(own_command_line(), directory)
+    drop_root(own_command_line(), directory, require_node)
     directory = absolute(directory)
     reset_inherited_state()
     _log_as_json()
