@@ -9,7 +9,7 @@ import pytest
 from tests.support.stand_in_processes import StandInProcesses
 
 from openvcha.api.structures import DatastoreType, FolderType, InventoryNetworkType
-from openvcha.infrastructure.interface import VmRequest
+from openvcha.infrastructure.interface import Placement, VmRequest
 from openvcha.infrastructure.inventory import (
     ComputeCluster,
     Datacenter,
@@ -79,14 +79,16 @@ async def infrastructure(
 def request_1() -> VmRequest:
     """Return a request for a VM."""
     return VmRequest(
+        placement=Placement(
+            name="vcha-passive",
+            folder="group-v3",
+            host="host-12",
+            resource_pool="resgroup-9",
+            datastore="datastore-14",
+            ha_network="network-15",
+            management_network="network-12",
+        ),
         token="deploy-1",
-        name="vcha-passive",
-        folder="group-v3",
-        host="host-12",
-        resource_pool="resgroup-9",
-        datastore="datastore-14",
-        ha_network="network-15",
-        management_network="network-12",
         addresses=("127.83.2.12",),
     )
 

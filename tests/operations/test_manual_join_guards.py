@@ -10,7 +10,7 @@ from tests.support.simulated.scenes import CALLER, NEW, VERY_LONG, ClusterScenar
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import JoinInfo, JoinRole, PassiveRedeploySpec
-from openvcha.infrastructure.interface import VmRequest
+from openvcha.infrastructure.interface import Placement, VmRequest
 from openvcha.operations.join_tokens import token_record
 from openvcha.operations.manual_join import ANSWER_SECONDS, join
 from openvcha.operations.steps.manual_join_steps import decided_node
@@ -128,14 +128,16 @@ async def test_the_name_of_a_vm_is_taken(scene: ClusterScenario, name: str) -> N
     await prepared(scene)
     scene.world.add_vm(
         VmRequest(
+            placement=Placement(
+                name="somebody",
+                folder="group-v3",
+                host="host-11",
+                resource_pool="resgroup-9",
+                datastore="datastore-14",
+                ha_network="network-15",
+                management_network="network-12",
+            ),
             token="somebody",
-            name="somebody",
-            folder="group-v3",
-            host="host-11",
-            resource_pool="resgroup-9",
-            datastore="datastore-14",
-            ha_network="network-15",
-            management_network="network-12",
             addresses=("127.83.2.40",),
         )
     )

@@ -22,19 +22,12 @@ class Placement(msgspec.Struct, kw_only=True, frozen=True):
     management_network: str
 
 
-class VmRequest(Placement, kw_only=True, frozen=True):
-    """A request for a VM, in identifiers of the inventory.
+class VmRequest(msgspec.Struct, kw_only=True, frozen=True):
+    """A request for a VM. ``token`` identifies it: the same one never creates a second VM."""
 
-    `token` identifies the request: the same token never creates a second VM.
-    """
-
+    placement: Placement
     token: str
     addresses: tuple[str, ...] = ()
-
-
-def request_at(placement: Placement, token: str, addresses: tuple[str, ...] = ()) -> VmRequest:
-    """Return a request for a VM at this placement."""
-    return VmRequest(token=token, addresses=addresses, **msgspec.structs.asdict(placement))
 
 
 class Infrastructure(Protocol):

@@ -1,6 +1,12 @@
 """Placement of a node: a spec is checked against the inventory and completed.
 
-Pure. It does not stop at the first finding, so that a user gets all of them at once.
+Pure. It does not stop at the first finding, so that a user gets all of them at once. From the
+request to the VM:
+
+    PlacementSpec    on the wire: what a caller wants, with unset parts
+    Placement        from ``resolve``: complete; in the task's record (NewNode), in a VmRequest
+    Vm               in the inventory: what was created
+    PlacementInfo    on the wire: where the VM is, with names
 """
 
 import re

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 from openvcha.api.secret import Secret
-from openvcha.infrastructure.interface import Infrastructure, VmRequest
+from openvcha.infrastructure.interface import Infrastructure, Placement, VmRequest
 from openvcha.infrastructure.inventory import Vm
 from openvcha.lab.state import Lab, LabState
 from openvcha.node.etcd.account import new_data_account
@@ -52,14 +52,16 @@ async def _request(infrastructure: Infrastructure, state: LabState) -> VmRequest
     ha = next(n for n in inventory.networks if n.subnet == state.ha_subnet)
     management = next(n for n in inventory.networks if n.subnet == state.management_subnet)
     return VmRequest(
+        placement=Placement(
+            name=NAME,
+            folder=folder.id,
+            host=host.id,
+            resource_pool=inventory.resource_pools[0].id,
+            datastore=next(d.id for d in inventory.datastores if d.id in host.datastores),
+            ha_network=ha.id,
+            management_network=management.id,
+        ),
         token=TOKEN,
-        name=NAME,
-        folder=folder.id,
-        host=host.id,
-        resource_pool=inventory.resource_pools[0].id,
-        datastore=next(d.id for d in inventory.datastores if d.id in host.datastores),
-        ha_network=ha.id,
-        management_network=management.id,
         addresses=(state.ha_address(1),),
     )
 

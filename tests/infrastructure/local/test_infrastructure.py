@@ -168,7 +168,8 @@ async def test_create_vm_again(infrastructure: LocalInfrastructure, request_1: V
 async def test_name_taken(infrastructure: LocalInfrastructure, request_1: VmRequest) -> None:
     """Another token cannot use the name, in any case."""
     await infrastructure.create_vm(request_1)
-    other = replace(request_1, token="other", name="VCHA-passive", datastore="datastore-17")
+    place = replace(request_1.placement, name="VCHA-passive", datastore="datastore-17")
+    other = replace(request_1, token="other", placement=place)
     with pytest.raises(ApiError) as caught:
         await infrastructure.create_vm(other)
     assert caught.value.error_type == ErrorType.ALREADY_EXISTS
@@ -178,7 +179,7 @@ async def test_the_files_of_others_are_not_taken(
     infrastructure: LocalInfrastructure, request_1: VmRequest
 ) -> None:
     """A directory with content that is not a VM's is neither used nor harmed."""
-    directory = infrastructure.root / "datastores" / "datastore-14" / request_1.name
+    directory = infrastructure.root / "datastores" / "datastore-14" / request_1.placement.name
     directory.mkdir()
     (directory / "precious").touch()
     with pytest.raises(ApiError) as caught:
@@ -198,8 +199,9 @@ async def test_unknown_identifier(
     field: str, infrastructure: LocalInfrastructure, request_1: VmRequest
 ) -> None:
     """A VM cannot be created on an object that does not exist."""
+    place = replace(request_1.placement, **{field: "nowhere-1"})
     with pytest.raises(ApiError) as caught:
-        await infrastructure.create_vm(replace(request_1, **{field: "nowhere-1"}))
+        await infrastructure.create_vm(replace(request_1, placement=place))
     assert caught.value.error_type == ErrorType.NOT_FOUND
     assert "nowhere-1" in caught.value.messages[0].args
 
@@ -209,8 +211,9 @@ async def test_name_is_no_path(
     name: str, infrastructure: LocalInfrastructure, request_1: VmRequest
 ) -> None:
     """A name never leads out of the datastore."""
+    place = replace(request_1.placement, name=name)
     with pytest.raises(ApiError) as caught:
-        await infrastructure.create_vm(replace(request_1, name=name))
+        await infrastructure.create_vm(replace(request_1, placement=place))
     assert caught.value.error_type == ErrorType.INVALID_ARGUMENT
 
 
@@ -414,7 +417,7 @@ async def test_families(infrastructure: LocalInfrastructure) -> None:
 WRITER = """
 import asyncio, pathlib, sys
 from openvcha.infrastructure.local.infrastructure import LocalInfrastructure
-from openvcha.infrastructure.interface import VmRequest
+from openvcha.infrastructure.interface import Placement, VmRequest
 
 class Nothing:
     def find(self, directory): return []
@@ -427,9 +430,10 @@ async def main(root, writer):
     infrastructure = LocalInfrastructure(pathlib.Path(root), Nothing(), start)
     async def one(number):
         name = f"w{writer}-{number}"
-        vm = await infrastructure.create_vm(VmRequest(
-            token=name, name=name, folder="group-v3", host="host-11", resource_pool="resgroup-9",
-            datastore="datastore-14", ha_network="network-15", management_network="network-12"))
+        place = Placement(
+            name=name, folder="group-v3", host="host-11", resource_pool="resgroup-9",
+            datastore="datastore-14", ha_network="network-15", management_network="network-12")
+        vm = await infrastructure.create_vm(VmRequest(placement=place, token=name))
         if number % 2:
             await infrastructure.delete_vm(vm.id)
     await asyncio.gather(*map(one, range(10)))

@@ -79,7 +79,8 @@ async def test_one_look_shows_the_power_of_all(
     processes: StandInProcesses,
 ) -> None:
     """Each query reads all of /proc, and a query that does not need it reads nothing."""
-    other = replace(request_1, token="another", name="another", addresses=())
+    place = replace(request_1.placement, name="another")
+    other = replace(request_1, token="another", placement=place, addresses=())
     await infrastructure.create_vm(other)
     await infrastructure.power_on(vm.id)
     before = processes.looks

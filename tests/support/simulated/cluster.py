@@ -24,7 +24,7 @@ from openvcha.cluster import mode_settings, patroni_client
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
 from openvcha.cluster.store_accounts import witness_permissions
 from openvcha.daemon.peer_power import LocalMeans, keep_peers_on
-from openvcha.infrastructure.interface import VmRequest
+from openvcha.infrastructure.interface import Placement, VmRequest
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.local import vms as local_vms
 from openvcha.infrastructure.local.setup import Names, first_state
@@ -200,14 +200,16 @@ class SimulatedCluster:
         self.founded.add(name)
         vm = self.add_vm(
             VmRequest(
+                placement=Placement(
+                    name=name,
+                    folder="group-v3",
+                    host=f"host-{10 + number}",
+                    resource_pool="resgroup-9",
+                    datastore="datastore-14",
+                    ha_network="network-15",
+                    management_network="network-12",
+                ),
                 token=name,
-                name=name,
-                folder="group-v3",
-                host=f"host-{10 + number}",
-                resource_pool="resgroup-9",
-                datastore="datastore-14",
-                ha_network="network-15",
-                management_network="network-12",
                 addresses=(f"127.83.2.1{number}",),
             )
         )

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from openvcha.api.errors import ErrorType, fail
 from openvcha.api.messages import message
 from openvcha.api.structures import HostConnectionState
-from openvcha.infrastructure.interface import VmRequest
+from openvcha.infrastructure.interface import Placement, VmRequest
 from openvcha.infrastructure.inventory import Datastore, Entity, Host, Inventory, Vm, VmNetworks
 from openvcha.infrastructure.local.state import State
 
@@ -27,19 +27,20 @@ def add_vm(state: State, root: Path, request: VmRequest, bios_uuid: str) -> tupl
         fail_deleting(made)
     if made is not None:
         return state, made
-    datastore = _check_request(inventory, request)
-    directory = PurePath(datastore.path) / request.name
+    place = request.placement
+    datastore = _check_placement(inventory, place)
+    directory = PurePath(datastore.path) / place.name
     _check_directory(root / directory)
     vm = Vm(
         id=f"vm-{state.next_vm}",
-        name=request.name,
+        name=place.name,
         token=request.token,
         bios_uuid=bios_uuid,
-        host=request.host,
-        folder=request.folder,
-        resource_pool=request.resource_pool,
-        datastore=request.datastore,
-        networks=VmNetworks(ha=request.ha_network, management=request.management_network),
+        host=place.host,
+        folder=place.folder,
+        resource_pool=place.resource_pool,
+        datastore=place.datastore,
+        networks=VmNetworks(ha=place.ha_network, management=place.management_network),
         addresses=request.addresses,
         directory=str(directory),
     )
@@ -128,23 +129,23 @@ def fail_deleting(vm: Vm) -> NoReturn:
     fail(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("infrastructure.vm.deleting", vm.name))
 
 
-def _check_request(inventory: Inventory, request: VmRequest) -> Datastore:
-    taken = inventory.vm_by_name(request.name)
+def _check_placement(inventory: Inventory, place: Placement) -> Datastore:
+    taken = inventory.vm_by_name(place.name)
     if taken is not None:
-        exists = message("infrastructure.vm.exists", request.name, taken.id)
+        exists = message("infrastructure.vm.exists", place.name, taken.id)
         fail(ErrorType.ALREADY_EXISTS, exists)
-    if request.name in ("", ".", "..") or "/" in request.name or "\0" in request.name:
-        fail(ErrorType.INVALID_ARGUMENT, message("infrastructure.vm.name", repr(request.name)))
+    if place.name in ("", ".", "..") or "/" in place.name or "\0" in place.name:
+        fail(ErrorType.INVALID_ARGUMENT, message("infrastructure.vm.name", repr(place.name)))
     wanted: Iterable[tuple[Entity | None, str]] = (
-        (inventory.folder(request.folder), request.folder),
-        (inventory.host(request.host), request.host),
-        (inventory.resource_pool(request.resource_pool), request.resource_pool),
-        (inventory.network(request.ha_network), request.ha_network),
-        (inventory.network(request.management_network), request.management_network),
+        (inventory.folder(place.folder), place.folder),
+        (inventory.host(place.host), place.host),
+        (inventory.resource_pool(place.resource_pool), place.resource_pool),
+        (inventory.network(place.ha_network), place.ha_network),
+        (inventory.network(place.management_network), place.management_network),
     )
     for entity, identifier in wanted:
         _known(entity, identifier)
-    return _known(inventory.datastore(request.datastore), request.datastore)
+    return _known(inventory.datastore(place.datastore), place.datastore)
 
 
 def _known(entity: EntityT | None, identifier: str) -> EntityT:

@@ -10,7 +10,7 @@ from openvcha.api.structures import LocalizableMessage, VmPowerState
 from openvcha.cluster import membership, patroni_client
 from openvcha.cluster.config import NodeKind, cluster_record
 from openvcha.cluster.store_accounts import remove_unknown_accounts
-from openvcha.infrastructure.interface import request_at
+from openvcha.infrastructure.interface import VmRequest
 from openvcha.infrastructure.inventory import Vm
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.operations.context import Services
@@ -67,7 +67,7 @@ class CreateNode(Step):
         # Before the VM exists: if our own disk is full, there is nothing to roll back yet.
         await record_required_votes(services, ctx)
         vm = await services.infrastructure.create_vm(
-            request_at(node.placement, node.token, (node.ha_address,))
+            VmRequest(placement=node.placement, token=node.token, addresses=(node.ha_address,))
         )
         node = msgspec.structs.replace(node, vm=vm.id, bios_uuid=vm.bios_uuid)
         await remember(ctx, self._role, node)
