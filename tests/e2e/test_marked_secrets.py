@@ -20,7 +20,7 @@ from openvcha.lab.state import ADMINISTRATOR
 from openvcha.node.engines import find_etcd
 from openvcha.node.identity import load_identity
 from openvcha.node.layout import Layout
-from openvcha.node.security.certificates import thumbprint_sha256
+from openvcha.system.thumbprints import thumbprint_sha256
 
 VCHA = "/vcenter/vcha/cluster"
 SERVICES = [

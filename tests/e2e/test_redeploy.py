@@ -19,8 +19,8 @@ from vmware.vapi.vsphere.client import create_vsphere_client
 
 from openvcha.lab.state import ADMINISTRATOR
 from openvcha.node.process.status import load_status
-from openvcha.node.security.certificates import thumbprint_sha256
 from openvcha.store.etcd.gateway import MAX_IDLE
+from openvcha.system.thumbprints import thumbprint_sha256
 
 pytestmark = pytest.mark.engines
 SHARED_LAB = "repairs"

@@ -12,7 +12,7 @@ from tests.support.lab import behind_the_api as cluster
 from tests.support.lab.running_lab import RunningLab, said
 
 from openvcha.lab.state import ADMINISTRATOR
-from openvcha.node.security.certificates import thumbprint_sha1, thumbprint_sha256
+from openvcha.system.thumbprints import thumbprint_sha1, thumbprint_sha256
 
 pytestmark = pytest.mark.engines
 SHARED_LAB = "repairs"

@@ -21,9 +21,9 @@ from openvcha.node.http import ask
 from openvcha.node.identity import Timers, load_identity
 from openvcha.node.layout import Layout
 from openvcha.node.patroni.config import retry_seconds
-from openvcha.node.security.certificates import thumbprint_sha1, thumbprint_sha256
 from openvcha.node.security.tls import NodeTls
 from openvcha.system.host_port import url
+from openvcha.system.thumbprints import thumbprint_sha1, thumbprint_sha256
 
 pytestmark = pytest.mark.engines
 OTHER = "other"

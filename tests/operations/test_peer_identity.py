@@ -12,8 +12,8 @@ from tests.support.simulated.vcenter import BIOS, PASSWORD, Peer, peer_in
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret
 from openvcha.api.structures import CertificateInfo
-from openvcha.node.security.certificates import thumbprint_sha1, thumbprint_sha256
 from openvcha.operations.peer_identity import ActiveNode, verify_peer
+from openvcha.system.thumbprints import thumbprint_sha1, thumbprint_sha256
 
 
 @pytest.fixture
@@ -147,6 +147,13 @@ async def test_nobody_there_is_told_with_the_reason(peer: Peer) -> None:
     error = await peer.refusal(port=port)
     assert error.error_type is ErrorType.ERROR
     assert f"127.0.0.1:{port}" in str(error)
+
+
+async def test_an_unreachable_ipv6_address_is_shown_in_brackets(peer: Peer) -> None:
+    """Otherwise nobody can tell where the address ends and the port begins."""
+    error = await peer.refusal(hostname="::1", port=1)
+    assert ids(error) == ["peer.unreachable"]
+    assert error.messages[0].args[0] == "[::1]:1"
 
 
 async def test_a_silent_peer_costs_no_longer_than_the_deadline(peer: Peer) -> None:

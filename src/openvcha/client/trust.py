@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import hashlib
-import hmac
 import re
 import ssl
 from pathlib import Path
 
 from openvcha.client.errors import CommandError
+from openvcha.system.host_port import host_port
+from openvcha.system.thumbprints import digits, has_thumbprint, thumbprint_sha256
 
 CONNECT_SECONDS = 10.0
 _SHA256 = re.compile(r"[0-9A-F]{64}")
@@ -30,14 +30,12 @@ async def tls_by_thumbprint(host: str, port: int, thumbprint: str) -> ssl.SSLCon
 
     Raises CommandError if the server presents another one or does not respond.
     """
-    wanted = thumbprint.replace(":", "").replace(" ", "").upper()
-    if not _SHA256.fullmatch(wanted):
+    if not _SHA256.fullmatch(digits(thumbprint)):
         raise CommandError(f"{thumbprint!r} is not a SHA-256 thumbprint (64 hexadecimal digits)")
     met = await fetch_certificate(host, port)
-    digest = hashlib.sha256(met)
-    if not hmac.compare_digest(digest.hexdigest().upper(), wanted):
-        shown = digest.digest().hex(":").upper()
-        raise CommandError(f"{host}:{port} presented another certificate, with thumbprint {shown}")
+    if not has_thumbprint(met, thumbprint):
+        place, shown = host_port(host, port), thumbprint_sha256(met)
+        raise CommandError(f"{place} presented another certificate, with thumbprint {shown}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False  # the certificate itself is trusted, whatever names it contains
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -55,12 +53,12 @@ async def fetch_certificate(host: str, port: int) -> bytes:
             _, writer = await asyncio.open_connection(host, port, ssl=context)
     except (OSError, TimeoutError) as error:
         reason = str(error) or "no response"
-        raise CommandError(f"{host}:{port} cannot be reached: {reason}") from error
+        raise CommandError(f"{host_port(host, port)} cannot be reached: {reason}") from error
     tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
     met = tls.getpeercert(binary_form=True)
     writer.transport.abort()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
     if met is None:
-        raise CommandError(f"{host}:{port} presented no certificate")
+        raise CommandError(f"{host_port(host, port)} presented no certificate")
     return met

@@ -41,7 +41,7 @@ async def issue_token(services: Services, caller: Caller, spec: JoinTokenSpec) -
     """Create the token of a role; it invalidates the previous one."""
     running = await services.journal.running()
     if running is not None and _is_for(running, spec.role):
-        raise _busy(running)
+        raise running.busy_error
     address = _address(await _settled(services, spec.role), spec.role)
     token, record = new_token(address, caller.user, services.journal.clock())
     key = token_record(services.store, spec.role).key
@@ -168,7 +168,3 @@ def _is_for(task: TaskRecord, role: JoinRole) -> bool:
     if task.operation_id != JOIN:
         return False
     return msgspec.convert(task.arguments, JoinArguments).role == role.value.lower()
-
-
-def _busy(task: TaskRecord) -> ApiError:
-    return ApiError(ErrorType.RESOURCE_BUSY, message("task.busy", task.operation_id, task.id))

@@ -9,13 +9,13 @@ operations that declare it); a peer that cannot be reached is ERROR.
 import asyncio
 import base64
 import contextlib
-import hashlib
 import hmac
 import ipaddress
 import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ from openvcha.operations.peer_connection import (
     Trust,
 )
 from openvcha.store import bounded_json
+from openvcha.system.host_port import host_port
+from openvcha.system.thumbprints import has_thumbprint, thumbprint_sha256
 
 DEFAULT_PORT = 443
 PEER_SECONDS = 10.0
@@ -74,11 +76,11 @@ async def verify_peer(
         raise _unverified(host, unverified.met) from None
     except PeerUnreachable as error:
         raise ApiError(
-            ErrorType.ERROR, message("peer.unreachable", f"{host}:{port}", str(error))
+            ErrorType.ERROR, message("peer.unreachable", host_port(host, port), str(error))
         ) from error
     except TimeoutError:
         raise ApiError(
-            ErrorType.ERROR, message("peer.timeout", f"{host}:{port}", f"{seconds:g}")
+            ErrorType.ERROR, message("peer.timeout", host_port(host, port), f"{seconds:g}")
         ) from None
 
 
@@ -108,10 +110,7 @@ def certificate_rule(where: ConnectionSpec) -> Callable[[bytes], bool] | None:
 def _thumbprint_rule(text: str) -> Callable[[bytes], bool]:
     if not THUMBPRINT.fullmatch(text):
         raise ApiError(ErrorType.INVALID_ARGUMENT, message("peer.thumbprint.malformed"))
-    wanted = text.replace(":", "").replace(" ", "").upper()
-    # The API's clients send SHA-1; here it only identifies a certificate.
-    digest = hashlib.sha1 if len(wanted) == 40 else hashlib.sha256
-    return lambda der: hmac.compare_digest(digest(der).hexdigest().upper(), wanted)
+    return partial(has_thumbprint, thumbprint=text)
 
 
 def _pem_rule(pem: str) -> Callable[[bytes], bool]:
@@ -120,11 +119,6 @@ def _pem_rule(pem: str) -> Callable[[bytes], bool]:
     except ValueError:
         raise ApiError(ErrorType.INVALID_ARGUMENT, message("peer.certificate.malformed")) from None
     return lambda der: hmac.compare_digest(der, wanted)
-
-
-def thumbprint_sha256(der: bytes) -> str:
-    """Format a certificate's SHA-256 as colon-separated upper-case hexadecimal."""
-    return hashlib.sha256(der).digest().hex(":").upper()
 
 
 def _require_place(where: ConnectionSpec) -> None:

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster import preconditions
@@ -29,8 +28,7 @@ WhyNot = Callable[[Observation], Refusal | None]
 async def require_idle(services: Services) -> None:
     """Raise ApiError RESOURCE_BUSY, naming the operation, if one is running."""
     if running := await services.journal.running():
-        busy = message("task.busy", running.operation_id, running.id)
-        raise ApiError(ErrorType.RESOURCE_BUSY, busy)
+        raise running.busy_error
 
 
 async def hindrances(services: Services, task: str = "") -> tuple[LocalizableMessage, ...]:
@@ -38,7 +36,7 @@ async def hindrances(services: Services, task: str = "") -> tuple[LocalizableMes
     found: list[LocalizableMessage] = []
     running = await services.journal.running()
     if running is not None and running.id != task:
-        found.append(message("task.busy", running.operation_id, running.id))
+        found.append(running.busy)
     if services.credentials.pending():
         found.append(message("credentials.pending"))
     return tuple(found)

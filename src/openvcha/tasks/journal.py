@@ -245,7 +245,7 @@ class Journal:
     async def _try_insert(self, record: TaskRecord, guards: Sequence[Compare]) -> None:
         key = keys.task(record.id)
         if (other := await self._unfinished()) is not None and other.id != record.id:
-            raise _busy(other)
+            raise other.busy_error
         free = absent(keys.OPERATION)
         while True:
             result = await self._store.txn(
@@ -261,7 +261,7 @@ class Journal:
             if not operation or free == unchanged(operation[0]):
                 raise ApiError(ErrorType.CONCURRENT_CHANGE, message("task.concurrent"))
             if holder := await self._holder(operation[0]):
-                raise _busy(holder)
+                raise holder.busy_error
             _log.warning(
                 "the operation lock belonged to no task; releasing it",
                 held=operation[0].value[:MAX_ID_CHARACTERS],
@@ -309,11 +309,6 @@ def oldest_unfinished(found: Iterable[Found]) -> TaskRecord | None:
     """Return the oldest of these tasks that has not ended."""
     unfinished = [item.record for item in found if not item.record.finished]
     return min(unfinished, key=lambda record: (record.created, record.id), default=None)
-
-
-def _busy(holder: TaskRecord) -> ApiError:
-    busy = message("task.busy", holder.operation_id, holder.id)
-    return ApiError(ErrorType.RESOURCE_BUSY, busy)
 
 
 def require_selective(wanted: TaskFilterSpec | None) -> TaskFilterSpec:

@@ -109,6 +109,16 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     leftovers: tuple[LocalizableMessage, ...] = ()
 
     @property
+    def busy(self) -> LocalizableMessage:
+        """Return the message that this task is running, for an operation that must wait for it."""
+        return message("task.busy", self.operation_id, self.id)
+
+    @property
+    def busy_error(self) -> ApiError:
+        """Return the error for an operation that must wait for this task."""
+        return ApiError(ErrorType.RESOURCE_BUSY, self.busy)
+
+    @property
     def operation_id(self) -> str:
         """Return the full id, e.g. ``com.vmware.vcenter.vcha.cluster.passive.redeploy``."""
         return f"{self.service}.{operation_name(self.operation)}"

@@ -11,8 +11,8 @@ from openvcha.api.errors import ErrorType
 from openvcha.api.messages import PREFIX
 from openvcha.api.operations import OPERATIONS, by_id
 from openvcha.api.structures import CertificateInfo
-from openvcha.node.security.certificates import thumbprint_sha256
 from openvcha.store import keys
+from openvcha.system.thumbprints import thumbprint_sha256
 
 AVAILABLE = [operation for operation in OPERATIONS if operation.available]
 DECLARED = [(operation.id, error) for operation in AVAILABLE for error in operation.errors]

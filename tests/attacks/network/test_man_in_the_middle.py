@@ -28,9 +28,9 @@ from openvcha.cli.node import manual_join
 from openvcha.cli.target import Target
 from openvcha.client.errors import CommandError, RequestRefused, ServerUnreachable
 from openvcha.node.manual_join import JoinRequest
-from openvcha.node.security.certificates import thumbprint_sha1, thumbprint_sha256
 from openvcha.operations.peer_connection import PeerConnection, PeerUnverified, Trust
 from openvcha.operations.peer_identity import ActiveNode, verify_peer
+from openvcha.system.thumbprints import thumbprint_sha1, thumbprint_sha256
 
 PLANS = [plan for plan in itertools.product((PASS, OWN), repeat=4) if OWN in plan]
 SECRETS = (PASSWORD, base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode(), "token-of-a-session")

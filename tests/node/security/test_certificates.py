@@ -1,9 +1,7 @@
 """The authority, its certificates, and those a new node gets."""
 
 import datetime as dt
-import hashlib
 import math
-import ssl
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +31,6 @@ from openvcha.node.security.certificates import (
     issue,
     new_authority,
     node_certificate,
-    thumbprint_sha1,
-    thumbprint_sha256,
 )
 from openvcha.node.security.issuing import node_files
 from openvcha.system.host_port import url
@@ -88,14 +84,6 @@ def test_days_are_counted(authority: KeyPair) -> None:
     found = loaded(issue(authority, "x", ["::1"], days=10, issued=issued))
     assert found.not_valid_after_utc == issued + dt.timedelta(days=10)
     assert found.not_valid_before_utc < issued
-
-
-def test_thumbprints_are_those_of_the_der_form(authority: KeyPair) -> None:
-    """PEM and DER have the same thumbprint, written as vSphere does."""
-    der = ssl.PEM_cert_to_DER_cert(authority.certificate.decode())
-    assert thumbprint_sha1(authority.certificate) == thumbprint_sha1(der)
-    assert thumbprint_sha256(der).replace(":", "").lower() == hashlib.sha256(der).hexdigest()
-    assert len(thumbprint_sha1(der)) == 20 * 3 - 1
 
 
 def test_a_key_belongs_to_its_certificate(authority: KeyPair) -> None:

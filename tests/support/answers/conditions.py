@@ -18,10 +18,10 @@ from tests.support.simulated.cluster import SimulatedNode
 
 from openvcha.api.messages import message
 from openvcha.infrastructure.queries import LISTS
-from openvcha.node.security.certificates import thumbprint_sha256
 from openvcha.operations.steps.manual_join_steps import JOINING, JoinArguments
 from openvcha.store import keys
 from openvcha.store.records import encode
+from openvcha.system.thumbprints import thumbprint_sha256
 from openvcha.tasks.journal import MAX_MATCHES
 
 Holding = Callable[[ServedCluster], AbstractContextManager[Any]]

@@ -20,6 +20,7 @@ from openvcha.api_server.connection_limits import (
 )
 from openvcha.api_server.server.accept import Acceptor, Tls
 from openvcha.api_server.server.connection import STOPPING, Connection
+from openvcha.system.host_port import host_port
 
 BACKLOG = 1024
 DATE_SECONDS = 1.0
@@ -81,7 +82,7 @@ class HttpsServer:
         listener = _listen(address, port)
         host, bound = listener.getsockname()[:2]
         server = _Server(self._config(), context, self._limits)
-        name = f"https {host}:{bound}"
+        name = f"https {host_port(host, bound)}"
         serving = asyncio.create_task(server.serve(sockets=[listener]), name=name)
         self._server, self._serving = server, serving
         ready = asyncio.create_task(server.ready.wait())

@@ -13,7 +13,7 @@ from openvcha.lab.state import ADMINISTRATOR, READER, Lab
 from openvcha.lab.status import LabStatus, Overall, status
 from openvcha.node.identity import Ports
 from openvcha.node.postgres.own_names import APPLICATION_DATABASE, APPLICATION_USER
-from openvcha.node.security.certificates import thumbprint_sha1, thumbprint_sha256
+from openvcha.system.thumbprints import thumbprint_sha1, thumbprint_sha256
 
 LABEL_WIDTH = 13
 DEMO = ("demo", "destroy the passive, redeploy it through the API, and check that no row is lost")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime as dt
-import hashlib
 import ipaddress
 from collections.abc import Sequence
 
@@ -194,27 +193,6 @@ def api_certificate(authority: KeyPair, public_address: str, host_name: str) -> 
     """Return a new server certificate for the API."""
     names = [public_address, "127.0.0.1", "localhost", host_name]
     return issue(authority, public_address, names, days=API_DAYS, client=False)
-
-
-def thumbprint_sha1(certificate: bytes) -> str:
-    """Return the SHA-1 thumbprint of a PEM or DER certificate, `AA:BB:...`."""
-    return _thumbprint(hashlib.sha1(_der(certificate), usedforsecurity=False).digest())
-
-
-def thumbprint_sha256(certificate: bytes) -> str:
-    """Return the SHA-256 thumbprint of a PEM or DER certificate, `AA:BB:...`."""
-    return _thumbprint(hashlib.sha256(_der(certificate)).digest())
-
-
-def _thumbprint(digest: bytes) -> str:
-    return digest.hex(":").upper()
-
-
-def _der(certificate: bytes) -> bytes:
-    if certificate.lstrip().startswith(b"-----BEGIN"):
-        loaded = x509.load_pem_x509_certificate(certificate)
-        return loaded.public_bytes(serialization.Encoding.DER)
-    return certificate
 
 
 def _name(common_name: str, *, client: bool = False) -> x509.Name:

@@ -17,14 +17,10 @@ from openvcha.node.layout import (
     Layout,
 )
 from openvcha.node.process.status import load_status
-from openvcha.node.security.certificates import (
-    Authorities,
-    new_authority,
-    node_certificate,
-    thumbprint_sha256,
-)
+from openvcha.node.security.certificates import Authorities, new_authority, node_certificate
 from openvcha.node.security.issuing import load_authorities, own_postgres_certificate
 from openvcha.node.security.rotation import FILE_NAME, Rotation, rotation_path, save
+from openvcha.system.thumbprints import thumbprint_sha256
 
 PASSWORD_BYTES = 24
 ROTATED_SECRETS = ("superuser", "replication", "rewind", "patroni_rest", "records")
