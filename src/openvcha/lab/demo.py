@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 
+from openvcha.api.structures import ClusterState
 from openvcha.client.errors import CommandError
 from openvcha.client.narrator import Narrator
 from openvcha.client.operations import choose_folder, choose_name, redeploy, redeploy_path
@@ -187,7 +188,7 @@ async def _writing(writer: Writer) -> AsyncIterator[None]:
 
 
 def _is_healthy(info: dict[str, Any]) -> bool:
-    return bool(info["health_state"] == "HEALTHY")
+    return bool(info["health_state"] == ClusterState.HEALTHY)
 
 
 def _role(node: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from openvcha.api.prepared import prepare
-from openvcha.api.structures import ClusterState
+from openvcha.api.structures import ClusterState, ConfigState
 from openvcha.client.errors import CommandError, RequestRefused, ServerUnreachable
 from openvcha.client.tasks import running_task
 from openvcha.infrastructure.inventory import Inventory, Vm
@@ -123,8 +123,8 @@ async def _asked(base: LabStatus, lab: Lab, inventory: Inventory) -> LabStatus:
 
 
 def _overall(info: dict[str, Any]) -> Overall:
-    if (state := info.get("config_state")) != "CONFIGURED":
-        return Overall.INVALID if state == "INVALID" else Overall.SINGLE
+    if (state := info.get("config_state")) != ConfigState.CONFIGURED:
+        return Overall.INVALID if state == ConfigState.INVALID else Overall.SINGLE
     return Overall(info.get("health_state") or ClusterState.DEGRADED.value)
 
 

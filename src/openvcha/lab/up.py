@@ -6,6 +6,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from openvcha.api.structures import ClusterState, ConfigState
 from openvcha.client.errors import CommandError, RequestRefused, ServerUnreachable, error_text
 from openvcha.client.narrator import Narrator
 from openvcha.client.rest_client import ApiClient
@@ -194,16 +195,16 @@ async def _answering(lab: Lab) -> None:
 
 async def _deployed(lab: Lab, api: ApiClient, narrator: Narrator, *, active_only: bool) -> bool:
     state = (await cluster(api, partial=True))["config_state"]
-    if state == "PREPARED" or (state != "CONFIGURED" and active_only):
+    if state == ConfigState.PREPARED or (state != ConfigState.CONFIGURED and active_only):
         return True
     # INVALID as well: the remnants of a failed deployment do not block the next one.
-    if state != "CONFIGURED":
+    if state != ConfigState.CONFIGURED:
         with narrator.step("Deploying the passive and the witness through the API"):
             inventory = await lab_inventory(lab)
             active = await _active(inventory)
             task = await deploy(api, lab.state(), inventory, active.ha_address)
             await follow_to_success(api, task, narrator)
-    if (await cluster(api))["health_state"] == "HEALTHY":
+    if (await cluster(api))["health_state"] == ClusterState.HEALTHY:
         return True
     with narrator.step("Waiting for the cluster to be HEALTHY"):
         return await _healthy(api)
@@ -222,8 +223,8 @@ async def _healthy(api: ApiClient) -> bool:
         async with asyncio.timeout(HEALTHY_SECONDS):
             while True:
                 info = await _cluster_or_none(api)
-                if info and (info["health_state"] == "HEALTHY" or lacks_node(info)):
-                    return bool(info["health_state"] == "HEALTHY")
+                if info and (info["health_state"] == ClusterState.HEALTHY or lacks_node(info)):
+                    return bool(info["health_state"] == ClusterState.HEALTHY)
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
         return False

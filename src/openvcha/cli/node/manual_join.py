@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from openvcha.api.errors import ErrorType
 from openvcha.api.secret import Secret
 from openvcha.cli.accounts import act_as_owner, new_directory
 from openvcha.cli.options import AsJson, program
@@ -150,7 +151,7 @@ def _is_transient(error: RequestRefused | ServerUnreachable) -> bool:
     if isinstance(error, ServerUnreachable):
         return not isinstance(error, ServerUntrusted)
     kind = error.body.get("error_type") if isinstance(error.body, dict) else None
-    return kind in {"RESOURCE_BUSY", "SERVICE_UNAVAILABLE"}
+    return kind in {ErrorType.RESOURCE_BUSY, ErrorType.SERVICE_UNAVAILABLE}
 
 
 def _read_token(file: Path | None) -> Secret:
