@@ -11,7 +11,7 @@ from openvcha.api.foreign_text import MAX_SHOWN, truncate
 from openvcha.api.messages.events import EVENTS
 from openvcha.api.messages.files import FILES
 from openvcha.api.messages.health import HEALTH
-from openvcha.api.messages.joining import JOINING
+from openvcha.api.messages.manual_join import MANUAL_JOIN
 from openvcha.api.messages.operations import OPERATIONS
 from openvcha.api.messages.placement import INFRASTRUCTURE, PEER, PLACEMENT
 from openvcha.api.messages.postgresql import POSTGRESQL
@@ -34,7 +34,7 @@ def _catalogue() -> Mapping[str, str]:
         PROGRESS,
         POSTGRESQL,
         EVENTS,
-        JOINING,
+        MANUAL_JOIN,
         PLACEMENT,
         INFRASTRUCTURE,
         PEER,

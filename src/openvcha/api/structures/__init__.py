@@ -71,7 +71,13 @@ from openvcha.api.structures.inventory import (
     VmPowerState,
     VmSummary,
 )
-from openvcha.api.structures.joining import JoinInfo, JoinRole, JoinSpec, JoinToken, JoinTokenSpec
+from openvcha.api.structures.manual_join import (
+    JoinInfo,
+    JoinRole,
+    JoinSpec,
+    JoinToken,
+    JoinTokenSpec,
+)
 from openvcha.api.structures.nodes import (
     ActiveInfo,
     DeploymentType,

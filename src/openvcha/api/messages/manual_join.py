@@ -1,6 +1,6 @@
 """Nodes that an administrator creates and joins."""
 
-JOINING = {
+MANUAL_JOIN = {
     "join.node": "Join %s to the cluster as the %s.",
     "join.not.prepared": "No node is expected to join; deploy with deployment MANUAL first.",
     "join.automatic": "The cluster was deployed automatically; redeploy its %s instead.",
