@@ -19,11 +19,11 @@ TRANSIENT: Final = NO_SPACE | {errno.EMFILE, errno.ENFILE, errno.EBUSY}
 
 def file_error(error: BaseException) -> ApiError | None:
     """Return the standard error for a refused file operation; None for any other error."""
-    said = file_refusal(error)
-    if said is None or not isinstance(error, OSError):
+    refusal = file_refusal(error)
+    if refusal is None or not isinstance(error, OSError):
         return None
     lacks = error.errno in TRANSIENT - {errno.EBUSY}
-    return ApiError(ErrorType.UNABLE_TO_ALLOCATE_RESOURCE if lacks else ErrorType.ERROR, said)
+    return ApiError(ErrorType.UNABLE_TO_ALLOCATE_RESOURCE if lacks else ErrorType.ERROR, refusal)
 
 
 def file_refusal(error: BaseException) -> LocalizableMessage | None:

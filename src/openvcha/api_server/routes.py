@@ -107,10 +107,10 @@ def _unknown(
     """Return OPERATION_NOT_FOUND, naming the known routes and the closest one."""
     asked = _written(method, path, action, task=task)
     there = ", ".join(_written(each.method, path, each.action, task=each.task) for each in routes)
-    said = [message("operation.unknown", asked, there)]
+    messages = [message("operation.unknown", asked, there)]
     if not task and any((r.method, r.action, r.task) == (method, action, True) for r in routes):
-        said.append(message("operation.unknown.task", asked))
-    return ApiError(ErrorType.OPERATION_NOT_FOUND, *said)
+        messages.append(message("operation.unknown.task", asked))
+    return ApiError(ErrorType.OPERATION_NOT_FOUND, *messages)
 
 
 def _written(method: str, path: str, action: str | None, *, task: bool) -> str:

@@ -75,17 +75,17 @@ class ApiClient:
         """
         shown: Any = None
         clock = asyncio.get_running_loop().time
-        heard = clock()
+        last_reply = clock()
         while True:
             try:
                 info = await self.call("GET", f"/cis/tasks/{task}")
             except (ServerUnreachable, RequestRefused) as error:
                 away = isinstance(error, ServerUnreachable) or error.status == 503
-                if not away or clock() - heard > silence:
+                if not away or clock() - last_reply > silence:
                     raise
                 await asyncio.sleep(FOLLOW_SECONDS)
                 continue
-            heard = clock()
+            last_reply = clock()
             if info != shown:
                 shown = info
                 yield info
@@ -101,18 +101,18 @@ class ApiClient:
         Raises RequestRefused; ServerUnreachable after ``silence`` seconds without a response.
         """
         clock = asyncio.get_running_loop().time
-        heard = clock()
+        last_reply = clock()
         while True:
             try:
                 async with aclosing(self._stream(after)) as stream:
                     async for event in stream:
-                        heard = clock()
+                        last_reply = clock()
                         if event is not None:
                             after = event["id"]
                             yield event
             except (ServerUnreachable, RequestRefused) as error:
                 away = isinstance(error, ServerUnreachable) or error.status == 503
-                if not away or clock() - heard > silence:
+                if not away or clock() - last_reply > silence:
                     raise
             await asyncio.sleep(FOLLOW_SECONDS)
 
@@ -156,9 +156,9 @@ def _unreachable(server: str, error: BaseException) -> ServerUnreachable:
     if cause is None:
         reason = str(error) or type(error).__name__
         return ServerUnreachable(f"the API at {server} does not respond: {reason}")
-    said = cause.verify_message
+    why = cause.verify_message
     return ServerUntrusted(
-        f"{server} presented a certificate that is not trusted ({said}); use --ca or --thumbprint"
+        f"{server} presented a certificate that is not trusted ({why}); use --ca or --thumbprint"
     )
 
 

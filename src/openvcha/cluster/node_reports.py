@@ -127,12 +127,12 @@ class NodeReports:
         if not kv.key.endswith("/facts") or (known and known.revision == kv.mod_revision):
             return
         try:
-            told = facts.decode(kv.value)
+            reported = facts.decode(kv.value)
         except msgspec.DecodeError as error:
             _log.warning("cannot read a node's facts", key=kv.key, reason=str(error))
             return
         now = self._monotonic()
         node = self._nodes.setdefault(kv.key, _Node(now))
-        node.facts, node.since, node.revision = told, now, kv.mod_revision
+        node.facts, node.since, node.revision = reported, now, kv.mod_revision
         if fresh:
-            node.offsets.append((told.clock - self._clock()).total_seconds())
+            node.offsets.append((reported.clock - self._clock()).total_seconds())

@@ -203,10 +203,10 @@ class Observer:
             self._store.healthy(endpoint(config, node), PROBE_SECONDS, since=since),
             self._patroni_of(node),
         )
-        heard = self.node_reports.report_of(node.member)
+        report = self.node_reports.report_of(node.member)
         # A node without a vote is not this one: its successor may respond at the same address.
         own = voter is not None
-        raw = NodeObservation(node, own, own and answers, state, heard)
+        raw = NodeObservation(node, own, own and answers, state, report)
         off = self._detector.is_doubtful(raw) and await self._off(node)
         return self._detector.debounce(raw, off=off)
 

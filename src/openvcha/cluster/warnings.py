@@ -186,26 +186,26 @@ def _moving_address(seen: Observation) -> Iterator[Finding]:
 
 def _trouble(node: NodeObservation) -> Iterator[Finding]:
     """Warn when PostgreSQL of a node does not start or rejoin, with the reported reason."""
-    told = node.report.facts.trouble if node.report.facts else None
+    trouble = node.report.facts.trouble if node.report.facts else None
     serves = node.patroni is not None and (node.patroni.primary or node.patroni.streaming)
-    if told is not None and not serves:
-        kind = "postgres.not.starting" if told.starts else "postgres.not.rejoining"
-        yield finding(kind, node.config.name, told.reason)
+    if trouble is not None and not serves:
+        kind = "postgres.not.starting" if trouble.starts else "postgres.not.rejoining"
+        yield finding(kind, node.config.name, trouble.reason)
 
 
 def postgres_refusal(node: NodeObservation) -> Iterator[Finding]:
     """Report that PostgreSQL of a node refuses the cluster's logins, although it serves others."""
-    told = node.report.facts.refusal if node.report.facts else None
-    if told is not None:
-        yield finding("postgres.refuses", node.config.name, told)
+    refusal = node.report.facts.refusal if node.report.facts else None
+    if refusal is not None:
+        yield finding("postgres.refuses", node.config.name, refusal)
 
 
 def _collations(node: NodeObservation) -> Iterator[Finding]:
     """Warn when indexes on text may be corrupt on a node, also on a passive."""
-    told = _postgres(node)
-    if told is not None and told.collations:
+    facts = _postgres(node)
+    if facts is not None and facts.collations:
         shown = [
-            ascii(each)[1:-1][:MAX_SHOWN_CHARACTERS] for each in told.collations[:MAX_SHOWN_ITEMS]
+            ascii(each)[1:-1][:MAX_SHOWN_CHARACTERS] for each in facts.collations[:MAX_SHOWN_ITEMS]
         ]
         yield finding("collation.differs", node.config.name, "; ".join(shown))
 

@@ -140,8 +140,8 @@ class LocalNode:
     async def voters(self) -> Sequence[str] | None:
         """Return the voters that its own etcd member knows, otherwise those of the local copy."""
         own = peer_url(self.identity)
-        said = await ask(own, MEMBERS, self.tls(), PROBE_SECONDS)
-        found = parse_voters(said or b"")
+        page = await ask(own, MEMBERS, self.tls(), PROBE_SECONDS)
+        found = parse_voters(page or b"")
         if found is None and (kept := load_kept(self.layout, self.identity)):
             return [one.member for one in kept.members if not one.learner]
         return found

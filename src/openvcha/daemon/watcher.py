@@ -72,29 +72,29 @@ class Watcher:
         The last reported state is read before observing, so the observation is newer. If another
         process writes events in the meantime, this one is discarded and the next one counts.
         """
-        told = await self._events.last_reported()
+        last = await self._events.last_reported()
         now = state_of(await self._observe(), self._member if self._holds_address() else None)
         before, self._before = self._before, now
         if before is None:
             return
-        old = told.memory.seen
+        old = last.memory.seen
         new = confirmed(old, before, now)
         if new != old:
-            after = msgspec.structs.replace(told.memory, seen=new)
-            await self._events.append(told, after, diff(old, new), self._leads)
+            after = msgspec.structs.replace(last.memory, seen=new)
+            await self._events.append(last, after, diff(old, new), self._leads)
 
     async def write_task_events(self, records: Iterable[KeyValue]) -> None:
         """Write the events of tasks that began or ended, each once, in order of revisions."""
         found = list(records)
         while new_task_events(found, self._tasks_written):
-            told = await self._events.last_reported()
-            self._tasks_written = told.memory.tasks
+            last = await self._events.last_reported()
+            self._tasks_written = last.memory.tasks
             news = new_task_events(found, self._tasks_written)[:MAX_AT_ONCE]
             if not news:
                 return
-            after = msgspec.structs.replace(told.memory, tasks=news[-1].revision)
+            after = msgspec.structs.replace(last.memory, tasks=news[-1].revision)
             drafts = [each.draft for each in news]
-            if not await self._events.append(told, after, drafts, self._leads):
+            if not await self._events.append(last, after, drafts, self._leads):
                 await asyncio.sleep(RETRY_SECONDS)
 
     @property

@@ -111,10 +111,10 @@ class EventLog:
 
     async def add(self, draft: EventDraft) -> None:
         """Write an event that no observation of the cluster shows."""
-        told = False
-        while not told:
+        appended = False
+        while not appended:
             before = await self.last_reported()
-            told = await self.append(before, before.memory, [draft])
+            appended = await self.append(before, before.memory, [draft])
 
     async def list(self, spec: EventFilterSpec | None = None) -> tuple[EventInfo, ...]:
         """Return events, oldest first. Raises ApiError INVALID_ARGUMENT."""

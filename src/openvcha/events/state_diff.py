@@ -75,47 +75,52 @@ class ClusterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def confirmed(
-    told: ClusterSnapshot | None, before: ClusterSnapshot, now: ClusterSnapshot
+    reported: ClusterSnapshot | None, before: ClusterSnapshot, now: ClusterSnapshot
 ) -> ClusterSnapshot:
     """Return the state that two successive observations agree on, else the reported one.
 
     One late response does not mean that a node is lost. While no node is active, the last active is
-    kept; a warning stays the same while its numbers change. Without ``told``, ``now`` is returned.
+    kept; a warning stays the same while its numbers change. If nothing was reported yet, ``now`` is
+    returned.
     """
-    if told is None:
+    if reported is None:
         return now
     return ClusterSnapshot(
-        config_state=_confirmed(told.config_state, before.config_state, now.config_state),
-        mode=_confirmed(told.mode, before.mode, now.mode),
-        health=_confirmed(told.health, before.health, now.health),
-        active=_confirmed(told.active, before.active, now.active) or told.active,
-        address=_confirmed(told.address, before.address, now.address) or told.address,
-        reign=_confirmed(told.reign, before.reign, now.reign) or told.reign,
-        in_sync=_confirmed(told.in_sync, before.in_sync, now.in_sync),
-        nodes=_confirmed_entries(told.nodes, before.nodes, now.nodes),
-        threats=_confirmed_keys(told.threats, before.threats, now.threats),
+        config_state=_confirmed(reported.config_state, before.config_state, now.config_state),
+        mode=_confirmed(reported.mode, before.mode, now.mode),
+        health=_confirmed(reported.health, before.health, now.health),
+        active=_confirmed(reported.active, before.active, now.active) or reported.active,
+        address=_confirmed(reported.address, before.address, now.address) or reported.address,
+        reign=_confirmed(reported.reign, before.reign, now.reign) or reported.reign,
+        in_sync=_confirmed(reported.in_sync, before.in_sync, now.in_sync),
+        nodes=_confirmed_entries(reported.nodes, before.nodes, now.nodes),
+        threats=_confirmed_keys(reported.threats, before.threats, now.threats),
     )
 
 
-def _confirmed(told: T, before: T, now: T) -> T:
-    return now if now == before else told
+def _confirmed(reported: T, before: T, now: T) -> T:
+    return now if now == before else reported
 
 
 def _confirmed_entries(
-    told: Mapping[str, T], before: Mapping[str, T], now: Mapping[str, T]
+    reported: Mapping[str, T], before: Mapping[str, T], now: Mapping[str, T]
 ) -> Mapping[str, T]:
     """Confirm each entry by itself: a flapping one must not hide the others."""
-    names = sorted({*told, *before, *now})
-    found = {name: _confirmed(told.get(name), before.get(name), now.get(name)) for name in names}
+    names = sorted({*reported, *before, *now})
+    found = {
+        name: _confirmed(reported.get(name), before.get(name), now.get(name)) for name in names
+    }
     return {name: value for name, value in found.items() if value is not None}
 
 
 def _confirmed_keys(
-    told: Mapping[str, T], before: Mapping[str, T], now: Mapping[str, T]
+    reported: Mapping[str, T], before: Mapping[str, T], now: Mapping[str, T]
 ) -> Mapping[str, T]:
     """Confirm the existence of entries; their values may differ."""
-    values = {**now, **before, **told}
-    kept = _confirmed_entries(*(dict.fromkeys(entries, True) for entries in (told, before, now)))
+    values = {**now, **before, **reported}
+    kept = _confirmed_entries(
+        *(dict.fromkeys(entries, True) for entries in (reported, before, now))
+    )
     return {name: values[name] for name in kept}
 
 

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-class Stage:
+class NamedProcesses:
     """A node's directory, and processes that name it."""
 
     def __init__(self, directory: Path, stack: contextlib.ExitStack) -> None:
@@ -73,11 +73,11 @@ class Stage:
 
 
 @pytest.fixture
-def stage() -> Iterator[Stage]:
+def processes() -> Iterator[NamedProcesses]:
     """Return the node of an account that is not root."""
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        made = Stage(directory, stack)
+        made = NamedProcesses(directory, stack)
         for path in (directory, *directory.rglob("*")):
             os.chown(path, OWNER.pw_uid, OWNER.pw_gid)
         yield made
@@ -87,38 +87,38 @@ def all_run(started: list[subprocess.Popen[bytes]]) -> bool:
     return all(process.poll() is None for process in started)
 
 
-async def test_the_fence_ends_the_nodes_own_postgres(stage: Stage) -> None:
+async def test_the_fence_ends_the_nodes_own_postgres(processes: NamedProcesses) -> None:
     """A process that it may not signal neither stops it nor counts as PostgreSQL."""
-    own, others = stage.start(OWNER.pw_uid), stage.start(STRANGER.pw_uid)
+    own, others = processes.start(OWNER.pw_uid), processes.start(STRANGER.pw_uid)
     log: Any = type("Log", (), {"warning": lambda *_, **__: None})()
     await asyncio.to_thread(int)  # loads modules that the account may not be able to read
     with acting_as(OWNER.pw_uid, OWNER.pw_gid):
-        guard = IsolationGuard(stage.layout, log)
+        guard = IsolationGuard(processes.layout, log)
         assert await guard.enforce(CUT_OFF)
     assert guard.failure is None
     assert own[0].wait(LATEST) == -signal.SIGKILL
     assert all_run(own[1:] + others)
 
 
-def test_only_the_nodes_own_processes_are_ended(stage: Stage) -> None:
+def test_only_the_nodes_own_processes_are_ended(processes: NamedProcesses) -> None:
     """By the node's account, and by root, which might signal all: root's own stay as well."""
-    others = stage.start(STRANGER.pw_uid) + stage.start(0)
+    others = processes.start(STRANGER.pw_uid) + processes.start(0)
     for act in (contextlib.nullcontext(), acting_as(OWNER.pw_uid, OWNER.pw_gid)):
-        own = stage.start(OWNER.pw_uid)
+        own = processes.start(OWNER.pw_uid)
         with act:
-            found = find_tree(stage.layout.root)
-            kill_tree(stage.layout.root)
+            found = find_tree(processes.layout.root)
+            kill_tree(processes.layout.root)
         assert {process.pid for process in found} == {process.pid for process in own}
         assert [process.wait(LATEST) for process in own] == [-signal.SIGKILL] * len(own)
         assert all_run(others)
 
 
-def test_strangers_keep_no_node_on(stage: Stage) -> None:
+def test_strangers_keep_no_node_on(processes: NamedProcesses) -> None:
     """The reaper has nothing to wait for, and a VM without processes of its own is off."""
-    others = stage.start(STRANGER.pw_uid)
+    others = processes.start(STRANGER.pw_uid)
     with acting_as(OWNER.pw_uid, OWNER.pw_gid):
-        assert NodeProcesses().find(stage.layout.root) == []
-        assert Reaper(stage.layout.root, others[-1].pid).end() == []
+        assert NodeProcesses().find(processes.layout.root) == []
+        assert Reaper(processes.layout.root, others[-1].pid).end() == []
     assert all_run(others)
 
 
@@ -128,9 +128,9 @@ def test_a_user_namespace_hides_no_difference() -> None:
         return  # no node of this machine runs in one
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        stage = Stage(directory, stack)
-        own = stage.start(0)
-        others = stage.start(STRANGER.pw_uid) + stage.start(OWNER.pw_uid)
+        processes = NamedProcesses(directory, stack)
+        own = processes.start(0)
+        others = processes.start(STRANGER.pw_uid) + processes.start(OWNER.pw_uid)
         done = subprocess.run(
             [*unshare_command(), sys.executable, "-c", FIND, str(directory)],
             capture_output=True,

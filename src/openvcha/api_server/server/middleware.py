@@ -152,8 +152,8 @@ class _Exchange:
 
 def closes_connection(scope: Scope) -> bool:
     """Return whether the client asks to close the connection after the response."""
-    said = (_header(scope, b"connection") or b"").lower()
-    return b"close" in said or scope.get("http_version") == "1.0"
+    header = (_header(scope, b"connection") or b"").lower()
+    return b"close" in header or scope.get("http_version") == "1.0"
 
 
 def _has_body(scope: Scope) -> bool:

@@ -67,8 +67,8 @@ def add(
     """Add a user."""
     _become_owner(name, base, node)
     password = read_password(password_file, f"Password for {user}", new=True)
-    told = {"user": user, "role": role}
-    _with_users(name, base, node, lambda users: users.add(user, password, role), ("add", told))
+    audited = {"user": user, "role": role}
+    _with_users(name, base, node, lambda users: users.add(user, password, role), ("add", audited))
     kept = _save_in_lab(name, base, node, user, password)
     say(f"added {user}: {role.value}{kept}")
 
@@ -166,8 +166,8 @@ def _with_users(
         where = (
             f" --node {shlex.quote(str(node))}" if node else lab_options(readable_lab(name, base))
         )
-        said = re.sub("`(vcha user [^`]*)`", lambda found: f"`{found[1]}{where}`", str(error))
-        raise CommandError(said) from error
+        advice = re.sub("`(vcha user [^`]*)`", lambda found: f"`{found[1]}{where}`", str(error))
+        raise CommandError(advice) from error
 
 
 def _save_in_lab(

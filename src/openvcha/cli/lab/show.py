@@ -73,8 +73,8 @@ def show_status(found: LabStatus, command: Command) -> None:
     """Print a lab's status."""
     out = console()
     meaning = _MEANINGS.get(found.state)
-    said = f", mode {found.mode}" if found.mode else f": {meaning}" if meaning else ""
-    out.print(Text.assemble(f"Lab {found.name} is ", colored(found.state.value), said))
+    detail = f", mode {found.mode}" if found.mode else f": {meaning}" if meaning else ""
+    out.print(Text.assemble(f"Lab {found.name} is ", colored(found.state.value), detail))
     if found.api_problem:
         out.print(f"  {found.api_problem}", soft_wrap=True)
     print_warnings(out, found)

@@ -112,8 +112,8 @@ async def _grant(store: Store, seen: Observation, member_key: KeyValue) -> Grant
     if (read_leader(leads.value) if leads else None) != seen.leader:
         return None
     # A node that has fallen out of sync since may lack more rows than the operator was shown.
-    told = keys.PATRONI_SYNC not in seen.unreadable
-    if told and parse_sync(sync.value if sync else b"") != seen.sync:
+    readable = keys.PATRONI_SYNC not in seen.unreadable
+    if readable and parse_sync(sync.value if sync else b"") != seen.sync:
         return None
     guards = [
         unchanged(leads) if leads else absent(keys.PATRONI_LEADER),
