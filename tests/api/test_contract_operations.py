@@ -58,6 +58,8 @@ ROWS = [
     ("org.openvcha.events", "list", "GET /openvcha/events", 200),
     ("org.openvcha.audit", "list", "GET /openvcha/audit", 200),
     ("org.openvcha.joining", "issue", "POST /openvcha/join-tokens", 200),
+    ("org.openvcha.joining", "list", "GET /openvcha/join-tokens", 200),
+    ("org.openvcha.joining", "revoke", "POST /openvcha/join-tokens?action=revoke", 200),
     ("org.openvcha.joining", "join", "POST /openvcha/joins", 200),
 ]
 

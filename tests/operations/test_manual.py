@@ -38,7 +38,7 @@ from openvcha.cluster.config import NodeKind
 from openvcha.node.security.certificates import signing_request
 from openvcha.operations import manual_join
 from openvcha.operations.deploy import deploy
-from openvcha.operations.join_tokens import new_token, require_token, spent, token_record
+from openvcha.operations.join_tokens import claimed, new_token, require_token, spent, token_record
 from openvcha.operations.reads import get_cluster, get_deployment_type, get_operations
 from openvcha.operations.steps.new_node import NewNode
 from openvcha.store import keys
@@ -243,7 +243,7 @@ async def test_a_token_that_is_replaced_while_it_is_used_opens_nothing(
 async def test_a_later_token_does_not_get_the_task_of_the_one_before(
     scene: ClusterScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The later token was issued as that task began: its user would get another node's files."""
+    """It was issued as that task began, which revokes the first: that task fails."""
     await prepared(scene)
     hand, later = Hand(scene, JoinRole.PASSIVE), Hand(scene, JoinRole.PASSIVE, "later")
     await hand.ask()
@@ -252,22 +252,21 @@ async def test_a_later_token_does_not_get_the_task_of_the_one_before(
 
     async def meanwhile(journal: Journal, **fields: Any) -> TaskRecord:
         task = await create(journal, **fields)
-        later.token, record = new_token(hand.wish().ha_address, "root", journal.clock())
+        later.token, record = new_token(hand.wish().ha_address, "root", "first", journal.clock())
         await scene.world.store.put(stored.key, encode(record))
         return task
 
     carrying = asyncio.create_task(hand.carried())
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "create", meanwhile)
-        info = await hand.call()
+        with pytest.raises(ApiError) as caught:
+            await hand.call()
+    await carrying
+    assert caught.value.messages[0].id == f"{PREFIX}join.over"
     found = await stored.get()
     assert found is not None
     assert found.task == ""
-    with pytest.raises(ApiError) as caught:
-        await later.call()
-    assert caught.value.error_type is not ErrorType.INVALID_ARGUMENT
-    hand.start(info)
-    await carrying
+    await later.come()
 
 
 async def test_no_token_is_issued_while_a_node_of_the_role_joins(scene: ClusterScenario) -> None:
@@ -307,9 +306,9 @@ async def test_a_call_that_dies_before_it_notes_its_task_finds_it_again(
 
 
 def test_a_token_expires() -> None:
-    """After a day it is invalid; one that was used in time stays valid for its user."""
+    """After a day it is invalid; one whose task began in time stays valid for its user."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    token, record = new_token("127.83.2.12", "root", now)
+    token, record = new_token("127.83.2.12", "root", "first", now)
     assert token.reveal() not in repr(record)
     wish = JoinSpec(
         token=token,
@@ -325,7 +324,10 @@ def test_a_token_expires() -> None:
     with pytest.raises(ApiError, match="expired"):
         require_token(record, wish, later)
     used = spent(record, record.digest, b"key")
-    assert require_token(used, wish, later) == used
+    with pytest.raises(ApiError, match="expired"):
+        require_token(used, wish, later)
+    begun = claimed(used, record.digest, "task")
+    assert require_token(begun, wish, later) == begun
 
 
 async def test_nobody_comes_and_nothing_is_left(

@@ -11,6 +11,7 @@ from openvcha.api.structures import (
     JoinSpec,
     JoinToken,
     JoinTokenSpec,
+    JoinTokenSummary,
 )
 
 _ERRORS = (ErrorType.UNAUTHORIZED, ErrorType.ERROR, ErrorType.INVALID_ARGUMENT)
@@ -33,6 +34,28 @@ JOINING_EXTENSIONS = (
         output=JoinToken,
         writes=True,
         privilege=Privilege.GLOBAL_VCSERVER,
+    ),
+    Operation(
+        service="org.openvcha.joining",
+        name="list",
+        method="GET",
+        path="/openvcha/join-tokens",
+        summary="List the join tokens: who issued them, and whether they are valid and used.",
+        errors=(ErrorType.UNAUTHORIZED, ErrorType.ERROR),
+        output=tuple[JoinTokenSummary, ...],
+        privilege=Privilege.GLOBAL_VCSERVER,
+    ),
+    Operation(
+        service="org.openvcha.joining",
+        name="revoke",
+        method="POST",
+        path="/openvcha/join-tokens",
+        action="revoke",
+        summary="Revoke the join token of a role.",
+        errors=(ErrorType.UNAUTHORIZED, ErrorType.ERROR, ErrorType.NOT_FOUND),
+        parameters=(Parameter("spec", JoinTokenSpec),),
+        privilege=Privilege.GLOBAL_VCSERVER,
+        writes=True,
     ),
     Operation(
         service="org.openvcha.joining",

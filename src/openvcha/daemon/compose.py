@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from openvcha.api.secret import Secret
+from openvcha.api_server.auth.administrators import administrator_generation
 from openvcha.cluster.interface import ClusterStore
 from openvcha.cluster.observer import Observer
 from openvcha.cluster.patroni_client import PatroniClient
@@ -89,6 +90,7 @@ async def open_services(
             register=lambda made: asyncio.to_thread(register, layout, made),
             external_data=lambda: asyncio.to_thread(find_external_data, layout),
             postgres=superuser,
+            administrator=partial(administrator_generation, store),
             failing=failing,
             monitor_records=store.monitor,
             follow_roll=store.follow_roll,

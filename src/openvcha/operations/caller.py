@@ -13,12 +13,14 @@ class Caller:
 
     `session` is the SHA-256 of the session's token (the token itself is never stored), None when
     the call used a name and a password. `origin` is the network address that it came from.
+    `generation` is that of the user's password; empty for an anonymous caller.
     """
 
     user: str
     privileges: frozenset[Privilege]
     session: bytes | None
     origin: str
+    generation: str = ""
 
 
 class Dispatcher(Protocol):

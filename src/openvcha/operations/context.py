@@ -87,6 +87,8 @@ class Services:
     external_data: Callable[[], Awaitable[Sequence[Path]]]
     """Returns the paths of protected data outside of the node's own directory."""
     postgres: PostgresAccess
+    administrator: Callable[[str], Awaitable[str | None]]
+    """Returns the generation of an Administrator's password; None: no such Administrator."""
     failing: BackgroundFailures = field(default_factory=BackgroundFailures)
     """The background work of this service that is failing."""
 

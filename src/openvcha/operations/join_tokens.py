@@ -1,9 +1,12 @@
-"""Join tokens: for one role at one address, valid for a day, bound to the first key used."""
+"""Join tokens: for one role at one address, valid for a day, bound to the first key used.
+
+A token counts only while its issuer is an Administrator and has the same password.
+"""
 
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 import msgspec
@@ -22,12 +25,17 @@ BYTES = 32
 
 
 class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The stored record of a token. ``spent_by`` is the SHA-256 of the key (DER) that used it."""
+    """The stored record of a token.
+
+    ``issuer_generation`` is that of the issuer's password; a token without one does not count.
+    ``spent_by`` is the SHA-256 of the key (DER) that used it, ``task`` the only task that may.
+    """
 
     digest: str
     ha_address: str
     issuer: str
     expires: datetime
+    issuer_generation: str = ""
     spent_by: str = ""
     task: str = ""
 
@@ -40,13 +48,18 @@ def token_record(store: Store, role: JoinRole) -> Record[TokenRecord]:
 def new_token(
     ha_address: str,
     issuer: str,
+    issuer_generation: str,
     now: datetime,
     random: Callable[[int], str] = secrets.token_urlsafe,
 ) -> tuple[Secret, TokenRecord]:
     """Create a token; only its hash is stored."""
     token = Secret(random(BYTES))
     record = TokenRecord(
-        digest=digest_of(token), ha_address=ha_address, issuer=issuer, expires=now + LIFE
+        digest=digest_of(token),
+        ha_address=ha_address,
+        issuer=issuer,
+        issuer_generation=issuer_generation,
+        expires=now + LIFE,
     )
     return token, record
 
@@ -59,12 +72,12 @@ def digest_of(token: Secret) -> str:
 def require_token(found: TokenRecord | None, spec: JoinSpec, now: datetime) -> TokenRecord:
     """Return the record if the token is valid for this role and address.
 
-    A token that was used before it expired stays valid for the node that used it.
+    A token whose task began before it expired stays valid for the node that used it.
     Raises ApiError INVALID_ARGUMENT.
     """
     if found is None or not hmac.compare_digest(found.digest, digest_of(spec.token)):
         raise _wrong("join.token.invalid", spec.role.value.lower())
-    if not found.spent_by and now >= found.expires:
+    if not found.task and now >= found.expires:
         raise _wrong("join.token.expired")
     if found.ha_address != spec.ha_address:
         raise _wrong("join.token.address", found.ha_address, spec.ha_address)
@@ -80,6 +93,37 @@ def spent(record: TokenRecord, digest: str, public_key: bytes) -> TokenRecord:
     if record.digest != digest or record.spent_by not in {"", user}:
         raise _wrong("join.token.used")
     return msgspec.structs.replace(record, spent_by=user)
+
+
+def claimed(record: TokenRecord, digest: str, task: str) -> TokenRecord:
+    """Return the record of a token that this task has taken, as the only one.
+
+    Raises ApiError INVALID_ARGUMENT when an earlier task has taken it, or it was replaced.
+    """
+    if record.digest != digest:
+        raise _wrong("join.token.used")
+    if record.task not in {"", task}:
+        raise _wrong("join.over", record.task)
+    return msgspec.structs.replace(record, task=task)
+
+
+async def require_issuer(
+    record: TokenRecord, administrator: Callable[[str], Awaitable[str | None]]
+) -> None:
+    """Raise ApiError INVALID_ARGUMENT unless the issuer still is what made the token valid.
+
+    ``administrator`` is that of ``Services``.
+    """
+    if not await issuer_remains(record, administrator):
+        raise _wrong("join.token.issuer")
+
+
+async def issuer_remains(
+    record: TokenRecord, administrator: Callable[[str], Awaitable[str | None]]
+) -> bool:
+    """Return whether the issuer still is an Administrator with the same password."""
+    known = record.issuer_generation
+    return bool(known) and await administrator(record.issuer) == known
 
 
 def _wrong(name: str, *arguments: str) -> ApiError:

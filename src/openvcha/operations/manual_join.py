@@ -1,6 +1,7 @@
 """The manual join: a node with a token gets its files, and a task makes it a member."""
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
@@ -8,7 +9,14 @@ import msgspec
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.secret import Secret
-from openvcha.api.structures import JoinInfo, JoinRole, JoinSpec, JoinToken, JoinTokenSpec
+from openvcha.api.structures import (
+    JoinInfo,
+    JoinRole,
+    JoinSpec,
+    JoinToken,
+    JoinTokenSpec,
+    JoinTokenSummary,
+)
 from openvcha.cluster import membership, preconditions
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.observation import Observation
@@ -18,7 +26,9 @@ from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
 from openvcha.operations.join_tokens import (
     TokenRecord,
+    issuer_remains,
     new_token,
+    require_issuer,
     require_token,
     spent,
     token_record,
@@ -27,6 +37,7 @@ from openvcha.operations.preconditions import settled
 from openvcha.operations.steps.bootstrap_files import joining_files_of
 from openvcha.operations.steps.manual_join_steps import JOIN, JOINING, JoinArguments, decided_node
 from openvcha.operations.steps.new_node import NewNode
+from openvcha.store.errors import RecordMissing
 from openvcha.store.records import encode
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import TemporaryFailure
@@ -43,10 +54,31 @@ async def issue_token(services: Services, caller: Caller, spec: JoinTokenSpec) -
     if running is not None and _is_for(running, spec.role):
         raise running.busy_error
     address = _address(await _settled(services, spec.role), spec.role)
-    token, record = new_token(address, caller.user, services.journal.clock())
+    token, record = new_token(address, caller.user, caller.generation, services.journal.clock())
     key = token_record(services.store, spec.role).key
     await services.store.put(key, encode(record))
     return JoinToken(token=token, role=spec.role, ha_address=address, expires=record.expires)
+
+
+async def list_tokens(services: Services, caller: Caller) -> tuple[JoinTokenSummary, ...]:
+    """Return the token of each role that has one; none can be used again after its task."""
+    del caller
+    found = {role: await token_record(services.store, role).read_valid() for role in JoinRole}
+    return tuple(
+        [
+            await _summary(services, role, stored.value)
+            for role, stored in found.items()
+            if stored is not None
+        ]
+    )
+
+
+async def revoke_token(services: Services, caller: Caller, spec: JoinTokenSpec) -> None:
+    """Delete the token of a role, even a forged one. Raises ApiError NOT_FOUND."""
+    del caller
+    if not await token_record(services.store, spec.role).delete():
+        none = message("join.token.none", spec.role.value.lower())
+        raise ApiError(ErrorType.NOT_FOUND, none)
 
 
 async def join(services: Services, caller: Caller, spec: JoinSpec) -> JoinInfo:
@@ -55,9 +87,7 @@ async def join(services: Services, caller: Caller, spec: JoinSpec) -> JoinInfo:
     Raises ApiError INVALID_ARGUMENT, NOT_ALLOWED_IN_CURRENT_STATE; RESOURCE_BUSY: try again.
     """
     del caller
-    stored = token_record(services.store, spec.role)
-    known = await stored.read_valid()
-    found = require_token(known.value if known else None, spec, services.journal.clock())
+    found = await _valid_token(services, spec)
     try:
         public_key = requested_key(spec.certificate_request.encode(), spec.ha_address)
     except ValueError as error:
@@ -68,17 +98,48 @@ async def join(services: Services, caller: Caller, spec: JoinSpec) -> JoinInfo:
     if task is None:
         await _require_possible(services, spec)
         digest = found.digest
-        found = await stored.update(
-            lambda record: spent(record, digest, public_key), idempotent=True
-        )
+        found = await _changed(services, spec.role, lambda now: spent(now, digest, public_key))
         task = await _begin(services, found, spec)
     node = await _registered(services, task.id, spec)
+    await _valid_token(services, spec)  # it may have been revoked during the wait
     try:
         files = await joining_files_of(services, node, public_key)
     except TemporaryFailure as error:
         raise ApiError(ErrorType.RESOURCE_BUSY, error.reason) from error
     shown = {path: Secret(content.decode()) for path, content in files.items()}
     return JoinInfo(member=node.member, task=task.id, files=shown)
+
+
+async def _valid_token(services: Services, spec: JoinSpec) -> TokenRecord:
+    """Return the record of a valid token. Raises ApiError INVALID_ARGUMENT."""
+    known = await token_record(services.store, spec.role).read_valid()
+    found = require_token(known.value if known else None, spec, services.journal.clock())
+    await require_issuer(found, services.administrator)
+    return found
+
+
+async def _changed(
+    services: Services, role: JoinRole, change: Callable[[TokenRecord], TokenRecord]
+) -> TokenRecord:
+    """Change the record of a token. Raises ApiError INVALID_ARGUMENT if it was revoked."""
+    try:
+        return await token_record(services.store, role).update(change, idempotent=True)
+    except RecordMissing as error:
+        invalid = message("join.token.invalid", role.value.lower())
+        raise ApiError(ErrorType.INVALID_ARGUMENT, invalid) from error
+
+
+async def _summary(services: Services, role: JoinRole, token: TokenRecord) -> JoinTokenSummary:
+    expired = services.journal.clock() >= token.expires
+    return JoinTokenSummary(
+        role=role,
+        ha_address=token.ha_address,
+        issuer=token.issuer,
+        expires=token.expires,
+        used=bool(token.spent_by),
+        valid=not expired and await issuer_remains(token, services.administrator),
+        task=token.task or None,
+    )
 
 
 async def _settled(services: Services, role: JoinRole) -> Observation:
@@ -134,13 +195,12 @@ async def _begin(services: Services, token: TokenRecord, spec: JoinSpec) -> Task
         user=token.issuer,
         arguments=JoinArguments(role=role, name=spec.name, digest=token.digest),
     )
-    await token_record(services.store, spec.role).update(
-        lambda record: (
-            msgspec.structs.replace(record, task=task.id)
-            if record.digest == token.digest
-            else record
+    await _changed(
+        services,
+        spec.role,
+        lambda now: (
+            msgspec.structs.replace(now, task=task.id) if now.digest == token.digest else now
         ),
-        idempotent=True,
     )
     return task
 

@@ -85,6 +85,8 @@ def handlers() -> Mapping[str, Handler]:
         "org.openvcha.events.list": _list_events,
         "org.openvcha.audit.list": _list_audit,
         f"{manual_join_steps.JOINING}.issue": manual_join.issue_token,
+        f"{manual_join_steps.JOINING}.list": manual_join.list_tokens,
+        f"{manual_join_steps.JOINING}.revoke": manual_join.revoke_token,
         manual_join_steps.JOIN: manual_join.join,
         "com.vmware.cis.tasks.get": _get_task,
         "com.vmware.cis.tasks.list": _list_tasks,

@@ -145,7 +145,7 @@ async def role_taken_away(cluster: ReplayedCluster, put_back: Callable[[Whole], 
 
 
 async def used_token(cluster: ReplayedCluster, put_back: Callable[[Whole], None]) -> Any:
-    token, record = new_token("127.1.1.9", "anna", NOW)
+    token, record = new_token("127.1.1.9", "anna", "first", NOW)
     stored = token_record(cluster.store, JoinRole.PASSIVE)
     await stored.create(record)
     whole = cluster.raw.whole()

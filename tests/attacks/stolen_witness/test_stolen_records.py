@@ -194,7 +194,7 @@ async def prolongs_a_session(attacked: AttackedStore) -> bool:
 
 
 async def makes_a_join_token_up(attacked: AttackedStore) -> bool:
-    token, record = new_token("127.1.1.9", "anna", NOW)
+    token, record = new_token("127.1.1.9", "anna", "first", NOW)
     stored = token_record(attacked.store, JoinRole.PASSIVE)
     await attacked.raw.put(stored.key, encode(record))
     spec = JoinSpec(

@@ -92,6 +92,7 @@ DRIVEN: Mapping[str, tuple[str, ...]] = {
     ),
     "node promote": ("node promote {node} --yes",),
     "node token": ("node token passive", "node token passive --json"),
+    "node tokens": ("node tokens", "node tokens --json"),
     "node create": (
         f"{CREATE} --join https://127.0.0.1:1 --ha-address 127.0.0.1 --name {WORD}",
         f"{CREATE} --join https://127.0.0.1:1 --ha-address {WORD}",
@@ -110,7 +111,7 @@ AMISS = (LookupError, TypeError, AttributeError, AssertionError, NotImplementedE
 """By these a command ends that meets something which this test has forgotten."""
 ASKS_A_SERVER = (
     *("failover", "passive", "witness", "mode", "undeploy", "task", "events", "audit", "call"),
-    "node token",
+    *("node token", "node tokens"),
 )
 
 

@@ -84,6 +84,8 @@ ASKED: dict[str, tuple[Begin, Made]] = {
     f"{CLUSTER}.witness.check": (witness_lost, always({"spec": {"placement": place()}})),
     f"{CLUSTER}.witness.redeploy": (witness_lost, always({"spec": {"placement": place()}})),
     f"{JOINING}.issue": (prepared, always({"spec": {"role": "PASSIVE"}})),
+    f"{JOINING}.list": (prepared, no_arguments),
+    f"{JOINING}.revoke": (prepared, always({"spec": {"role": "PASSIVE"}})),
     f"{JOINING}.join": (prepared, join_spec),
 }
 

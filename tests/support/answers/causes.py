@@ -98,7 +98,7 @@ def _needed(operation: Operation) -> str:
     """Return the key in the store that the operation cannot do without."""
     if operation.id == f"{JOINING}.join":
         return keys.join_token("passive")
-    own = operation.service.startswith((VCHA, JOINING))
+    own = operation.service.startswith(VCHA) or operation.id == f"{JOINING}.issue"
     return keys.CLUSTER if own else keys.user(ADMINISTRATOR)
 
 
@@ -190,6 +190,9 @@ _OF_THEIR_OWN: dict[tuple[str, ErrorType], Cause] = {
     ),
     (f"{JOINING}.issue", E.RESOURCE_BUSY): Cause(
         "task.busy", prepared, join_runs, asked(by_id(f"{JOINING}.issue"))[1]
+    ),
+    (f"{JOINING}.revoke", E.NOT_FOUND): Cause(
+        "join.token.none", single, arguments=asked(by_id(f"{JOINING}.revoke"))[1]
     ),
     (f"{JOINING}.join", E.INVALID_ARGUMENT): Cause(
         "join.token.invalid", prepared, token, lambda stage, _: join_spec(stage, None), user=""

@@ -189,6 +189,8 @@ SUCCESSES: dict[str, Success] = {
     "org.openvcha.events.list": Success(lists("type", "test"), holds=something_told),
     "org.openvcha.audit.list": Success(lists("operation", f"{SESSION}.create"), holds=a_login),
     f"{JOINING}.issue": Success(named("ha_address", ADDRESSES["PASSIVE"])),
+    f"{JOINING}.list": Success(lists("issuer", "root"), holds=token),
+    f"{JOINING}.revoke": Success(lambda result, _: result is None, holds=token),
     f"{JOINING}.join": Success(
         lambda info, _: IDENTITY in info.files, holds=token, arguments=join_spec, works=True
     ),

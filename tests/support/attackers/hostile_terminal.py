@@ -107,6 +107,10 @@ TASK = {
     "error": {"error_type": "ERROR", "messages": [MESSAGE], "data": {"ssl_thumbprint": "AA"}},
     "progress": {"completed": 1, "total": 2, "message": MESSAGE},
 }
+JOIN_TOKEN = dict.fromkeys(("role", "ha_address", "issuer", "expires"), "x") | {
+    "used": True,
+    "valid": False,
+}
 ANSWERS: dict[str, Any] = {
     "/openvcha/events": [hostile(EVENT), hostile(EVENT, "time")],
     "/openvcha/audit": [hostile(AUDIT), hostile(AUDIT, "time")],
@@ -123,7 +127,9 @@ class Api:
         self, method: str, path: str, body: Any = None, query: Sequence[tuple[str, str]] = ()
     ) -> Any:
         """Return a response whose texts are hostile."""
-        del method, body, query
+        del body, query
+        if (method, path) == ("GET", "/openvcha/join-tokens"):
+            return [hostile(JOIN_TOKEN)]
         if path in ANSWERS:
             return ANSWERS[path]
         if path.startswith("/cis/tasks"):

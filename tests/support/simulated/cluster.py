@@ -158,6 +158,8 @@ class SimulatedCluster:
         self.state = first_state("127.83.1.0/24", "127.83.2.0/24", Names())
         self.machines: dict[str, SimulatedNode] = {}
         self.faults: set[str] = set()
+        self.administrators = {"root": "first"}
+        """The generation of each Administrator's password."""
         self.power_looks = 0
         """How often somebody has looked at the power of all VMs."""
         self.acknowledged = 0

@@ -574,6 +574,9 @@ class Process:
         async def elsewhere() -> list[Path]:
             return [world.root / "elsewhere"] if "data elsewhere" in world.faults else []
 
+        async def administrator(name: str) -> str | None:
+            return world.administrators.get(name)
+
         async def register(made: Mapping[str, str]) -> None:
             await self.life.before()
             world.machine(identity.member).registered = dict(made)
@@ -599,6 +602,7 @@ class Process:
             external_data=elsewhere,
             register=register,
             postgres=SeenPostgres(world, self.life),
+            administrator=administrator,
         )
 
     def runner(self) -> Runner:

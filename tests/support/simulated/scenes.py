@@ -30,7 +30,7 @@ from openvcha.tasks.journal import Journal
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step
 
-CALLER = Caller("root", frozenset(Privilege), None, "127.0.0.1")
+CALLER = Caller("root", frozenset(Privilege), None, "127.0.0.1", generation="first")
 
 
 NEW = "vcha-new"

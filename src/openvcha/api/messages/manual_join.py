@@ -8,6 +8,11 @@ MANUAL_JOIN = {
     "join.token.invalid": "This token is not valid for the %s; a newer one may have replaced it.",
     "join.token.expired": "The token has expired; issue a new one.",
     "join.token.used": "Another node has used this token; issue a new one.",
+    "join.token.issuer": (
+        "The user who issued the token is no longer an Administrator or has a new password; "
+        "issue a new one."
+    ),
+    "join.token.none": "There is no token for the %s.",
     "join.token.address": "The token is for the HA address %s, not for %s.",
     "join.request": "certificate_request cannot be used: %s.",
     "join.name": "%s is not a valid name, or another node or virtual machine has it.",

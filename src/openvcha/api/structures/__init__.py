@@ -77,6 +77,7 @@ from openvcha.api.structures.manual_join import (
     JoinSpec,
     JoinToken,
     JoinTokenSpec,
+    JoinTokenSummary,
 )
 from openvcha.api.structures.nodes import (
     ActiveInfo,
@@ -186,6 +187,7 @@ __all__ = [
     "JoinSpec",
     "JoinToken",
     "JoinTokenSpec",
+    "JoinTokenSummary",
     "LocalizableMessage",
     "LocalizationParam",
     "ModeClusterMode",

@@ -17,7 +17,7 @@ class JoinRole(Enumeration, vapi="org.openvcha.joining.role"):
 
 
 class JoinTokenSpec(Structure):
-    """The role for which to issue a token."""
+    """The role whose token is issued or revoked."""
 
     vapi: ClassVar[str] = "org.openvcha.joining.token_spec"
 
@@ -33,6 +33,24 @@ class JoinToken(Structure):
     role: JoinRole
     ha_address: str
     expires: datetime
+
+
+class JoinTokenSummary(Structure):
+    """A token that was issued, without the token itself.
+
+    `valid`: it has not expired, and its issuer still is an Administrator with the same password.
+    `used`: a node has presented it, and no other node can. `task`: the task of that node.
+    """
+
+    vapi: ClassVar[str] = "org.openvcha.joining.token_summary"
+
+    role: JoinRole
+    ha_address: str
+    issuer: str
+    expires: datetime
+    used: bool
+    valid: bool
+    task: TaskId | None = None
 
 
 class JoinSpec(Structure):

@@ -111,4 +111,4 @@ def _text(data: bytes) -> str:
 
 
 def _principal(user: User, session: bytes | None, origin: str) -> Principal:
-    return Principal(Caller(user.name, user.privileges, session, origin), user)
+    return Principal(Caller(user.name, user.privileges, session, origin, user.generation), user)

@@ -38,6 +38,10 @@ COMMANDS = {
         "openvcha.cli.node.manual_join:token",
         "Print a token with which one node may join; shown once, it replaces the previous one.",
     ),
+    "tokens": LazyCommand(
+        "openvcha.cli.node.manual_join:tokens",
+        "List the join tokens: who issued them, and whether they are valid and used.",
+    ),
     "create": LazyCommand(
         "openvcha.cli.node.manual_join:create",
         "Create a node that joins a cluster, in a new directory; run it with `vcha node run`.",

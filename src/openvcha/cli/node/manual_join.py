@@ -1,4 +1,4 @@
-"""`vcha node token` and `vcha node create`: nodes that an operator creates manually."""
+"""`vcha node token`, `tokens` and `create`: nodes that an operator creates manually."""
 
 import asyncio
 import os
@@ -36,6 +36,9 @@ class RoleChoice(StrEnum):
 
 
 Which = Annotated[RoleChoice, typer.Argument(help="The role of the node that joins.")]
+Revoke = Annotated[
+    bool, typer.Option("--revoke", help="Revoke the role's token instead of issuing one.")
+]
 Directory = Annotated[Path, typer.Argument(help="The new node's directory.", file_okay=False)]
 JoinAt = Annotated[str, typer.Option("--join", help="https://HOST:PORT of the cluster's API.")]
 RoleOption = Annotated[RoleChoice, typer.Option("--role", help="The node's role.")]
@@ -59,9 +62,18 @@ Thumbprint = Annotated[
 
 
 @with_target
-def token(role: Which, *, as_json: AsJson = False, target: Target) -> None:
+def token(role: Which, *, revoke: Revoke = False, as_json: AsJson = False, target: Target) -> None:
     """Print a token with which one node may join; shown once, it replaces the previous one."""
-    asyncio.run(_token(role, as_json, target))
+    if revoke:
+        asyncio.run(_revoke(role, target))
+    else:
+        asyncio.run(_token(role, as_json, target))
+
+
+@with_target
+def tokens(*, as_json: AsJson = False, target: Target) -> None:
+    """List the join tokens: who issued them, and whether they are valid and used."""
+    asyncio.run(_tokens(as_json, target))
 
 
 def create(
@@ -112,6 +124,30 @@ async def _token(role: RoleChoice, as_json: bool, target: Target) -> None:
         f"valid for one {role} at {found['ha_address']}, until {found['expires']}; not shown again",
         err=True,
     )
+
+
+async def _revoke(role: RoleChoice, target: Target) -> None:
+    async with target.api() as api:
+        body = {"role": role.value.upper()}
+        await api.call("POST", "/openvcha/join-tokens?action=revoke", body)
+    say(f"revoked the token of the {role}")
+
+
+async def _tokens(as_json: bool, target: Target) -> None:
+    async with target.api() as api:
+        found = await api.call("GET", "/openvcha/join-tokens")
+    if as_json:
+        say_json(found)
+        return
+    if not found:
+        say("there is no join token", err=True)
+    for each in found:
+        state = "used" if each["used"] else "not used"
+        state += ", valid" if each["valid"] else ", not valid"
+        say(
+            f"{each['role'].lower()} at {each['ha_address']}: issued by {each['issuer']}, "
+            f"until {each['expires']}, {state}"
+        )
 
 
 async def _join(

@@ -10,11 +10,12 @@ import msgspec
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.prepared import prepare
-from openvcha.api.structures import ClusterMode, ConfigState, LocalizableMessage
+from openvcha.api.structures import ClusterMode, ConfigState, JoinRole, LocalizableMessage
 from openvcha.cluster import membership, preconditions
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, PlannedNode, cluster_record
 from openvcha.cluster.observation import Observation
 from openvcha.operations.context import Services
+from openvcha.operations.join_tokens import claimed, require_issuer, token_record
 from openvcha.operations.preconditions import require_still, require_unhindered
 from openvcha.operations.steps.base_backup import AwaitBaseBackup
 from openvcha.operations.steps.commit import Commit
@@ -90,8 +91,12 @@ class DecideNode(Step):
         return self._wanted.role in ctx.state
 
     async def act(self, ctx: TaskContext) -> None:
-        """Choose the node. Raises ApiError NOT_ALLOWED_IN_CURRENT_STATE."""
+        """Choose the node, if the token is valid still.
+
+        Raises ApiError INVALID_ARGUMENT, NOT_ALLOWED_IN_CURRENT_STATE.
+        """
         role = self._wanted.role
+        await self._claim_token(ctx)
         seen = await self._services.observe()
         require_still(preconditions.why_not_join(_KINDS[role], seen))
         await require_unhindered(self._services, ctx.record.id)
@@ -105,6 +110,22 @@ class DecideNode(Step):
 
     async def undo(self, ctx: TaskContext) -> None:
         """Do nothing: nothing was changed."""
+
+    async def _claim_token(self, ctx: TaskContext) -> None:
+        """Bind the token to this task: it may have been revoked since the task was created."""
+        wanted, task = self._wanted, ctx.record.id
+        stored = token_record(self._services.store, JoinRole(wanted.role.upper()))
+        known = await stored.read_valid()
+        if known is None:
+            invalid = message("join.token.invalid", wanted.role)
+            raise ApiError(ErrorType.INVALID_ARGUMENT, invalid)
+        claimed(known.value, wanted.digest, task)
+        await require_issuer(known.value, self._services.administrator)
+        await stored.update(
+            lambda record: claimed(record, wanted.digest, task),
+            guards=[ctx.guard],
+            idempotent=True,
+        )
 
     def _node(self, ctx: TaskContext, place: PlannedNode | NodeConfig) -> NewNode:
         name = self._wanted.name
