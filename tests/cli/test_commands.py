@@ -1,6 +1,7 @@
 """The commands as a whole: names, help, exit codes."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -282,3 +283,33 @@ def test_a_node_that_cannot_be_run_says_so_by_both_ways(tmp_path: Path) -> None:
     )
     assert (plain.returncode, plain.stderr) == (code, err)
     assert (code, "cannot run the node" in err) == (1, True)
+
+
+def test_a_lab_that_cannot_be_read_is_one_row_of_the_list(labs: Path) -> None:
+    """It neither hides the others nor blocks, whatever kind of file another account put there."""
+    Lab(labs / "good").make(LabState(name="good", octet=83, cluster_id="c"))
+    for name in ("broken", "fifo", "folder"):
+        (labs / name).mkdir()
+    (labs / "broken" / "lab.json").write_text("{")
+    os.mkfifo(labs / "fifo" / "lab.json")
+    (labs / "folder" / "lab.json").mkdir()
+    code, out, err = run("lab", "list", "--json")
+    assert (code, err) == (0, "")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert (rows["good"]["api"], rows["good"]["error"]) == ("https://127.83.1.10:8443", None)
+    assert "truncated" in rows["broken"]["error"]
+    assert "not a regular file" in rows["fifo"]["error"]
+    assert "directory" in rows["folder"]["error"]
+    code, out, err = run("lab", "list")
+    assert (code, err) == (0, "")
+    assert {line.split()[0] for line in out.splitlines()} >= rows.keys()
+
+
+def test_the_list_of_labs_does_not_block_at_an_inventory(labs: Path) -> None:
+    """Another account may replace any file of its lab, and root lists them all."""
+    lab = Lab(labs / "x")
+    lab.make(LabState(name="x", octet=83, cluster_id="c"))
+    lab.infrastructure.mkdir()
+    os.mkfifo(lab.infrastructure / "inventory.json")
+    code, out, err = run("lab", "list", "--json")
+    assert (code, err, len(json.loads(out))) == (0, "", 1)

@@ -14,6 +14,7 @@ from openvcha.node.identity import Ports
 from openvcha.node.postgres.own_names import APPLICATION_DATABASE, APPLICATION_USER
 from openvcha.node.postgres.tls import trusting
 from openvcha.system.durable import write_durably
+from openvcha.system.regular_files import read_regular
 
 ADMINISTRATOR = "administrator@vsphere.local"
 READER = "reader@vsphere.local"
@@ -75,7 +76,7 @@ class Lab:
     def state(self) -> LabState:
         """Return the lab's state. Raises CommandError if it is missing or unreadable."""
         try:
-            return msgspec.json.decode(self.state_file.read_bytes(), type=LabState)
+            return msgspec.json.decode(read_regular(self.state_file), type=LabState)
         except (OSError, msgspec.DecodeError) as error:
             raise CommandError(f"{self.state_file} cannot be read: {error}") from error
 
@@ -133,7 +134,7 @@ class Lab:
 
     def _passwords(self) -> dict[str, str]:
         try:
-            return msgspec.json.decode(self.passwords_file.read_bytes(), type=dict[str, str])
+            return msgspec.json.decode(read_regular(self.passwords_file), type=dict[str, str])
         except (OSError, msgspec.DecodeError) as error:
             raise CommandError(f"{self.passwords_file} cannot be read: {error}") from error
 

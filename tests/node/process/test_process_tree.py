@@ -28,7 +28,7 @@ from openvcha.node.process.process_tree import (
     read_table,
     send,
 )
-from openvcha.node.process.status import NodeStatus, save_status
+from openvcha.node.process.status import NodeStatus, load_status, save_status
 from openvcha.node.supervisor.plan import api_part, reaper_part, service_part
 
 LATEST = 30.0
@@ -160,6 +160,14 @@ def test_processes_of_other_accounts_do_not_belong(tmp_path: Path, uid: int | No
 def save_status_in(directory: Path, status: NodeStatus) -> None:
     Layout(directory).run.mkdir()
     save_status(directory, status)
+
+
+def test_a_status_that_would_block_is_none(tmp_path: Path) -> None:
+    """The node's account may replace it, and root searches for the node's processes."""
+    Layout(tmp_path).run.mkdir()
+    os.mkfifo(Layout(tmp_path).status)
+    assert load_status(tmp_path) is None
+    assert find_tree(tmp_path) == []
 
 
 def test_root_acts_on_the_processes_of_the_owner(

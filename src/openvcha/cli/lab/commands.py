@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from openvcha.api.errors import ApiError
 from openvcha.cli.accounts import acting_as_controller, lab_as_owner, new_lab_as_owner, readable_lab
 from openvcha.cli.exit_codes import EPILOG, Code
 from openvcha.cli.lab import logs, show
@@ -18,10 +19,11 @@ from openvcha.cli.options import AsJson, Base, Name, command
 from openvcha.cli.output.console import console, narrator
 from openvcha.cli.output.errors import fail
 from openvcha.cli.output.plain import confirm, say, say_exactly, say_json
+from openvcha.client.errors import CommandError
 from openvcha.lab import folders, power
 from openvcha.lab.access import database
 from openvcha.lab.folders import DEFAULT_NAME
-from openvcha.lab.state import ADMINISTRATOR
+from openvcha.lab.state import ADMINISTRATOR, Lab
 from openvcha.lab.status import Overall
 from openvcha.lab.status import status as lab_status
 from openvcha.node.identity import (
@@ -35,6 +37,7 @@ from openvcha.node.identity import (
     StoreLimits,
     Timers,
 )
+from openvcha.system.path_owners import CannotDropRoot
 
 app = typer.Typer(
     help="A three-node cluster on this machine, on loopback addresses.",
@@ -242,12 +245,9 @@ def reset(
 
 @app.command("list", epilog=EPILOG)
 def list_(base: Base = None, as_json: AsJson = False) -> None:
-    """List all labs."""
+    """List all labs; one that cannot be read has its row too, with the reason."""
     bases = [base] if base else [folders.user_base(), folders.SHARED]
-    rows = []
-    for lab in folders.labs(bases):
-        with acting_as_controller(lab):
-            rows.append(asyncio.run(show.row(lab)))
+    rows = [_row(lab) for lab in folders.labs(bases)]
     if as_json:
         say_json(rows)
     elif rows:
@@ -279,6 +279,14 @@ def env(name: Name = DEFAULT_NAME, base: Base = None) -> None:
 
 
 app.command("logs", epilog=EPILOG)(logs.logs)
+
+
+def _row(lab: Lab) -> show.LabRow:
+    try:
+        with acting_as_controller(lab):
+            return asyncio.run(show.row(lab))
+    except (CommandError, CannotDropRoot, ApiError, OSError) as error:
+        return show.broken_row(lab, str(error))
 
 
 def _libpq(parameters: Mapping[str, str]) -> dict[str, str]:

@@ -38,13 +38,14 @@ REPAIRS = {
 
 
 class LabRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One lab in the list of labs."""
+    """One lab in the list of labs; if it cannot be read, `error` says why."""
 
     name: str
-    running: int
-    nodes: int
-    api: str
+    running: int = 0
+    nodes: int = 0
+    api: str = ""
     directory: str
+    error: str | None = None
 
 
 async def row(lab: Lab) -> LabRow:
@@ -60,12 +61,18 @@ async def row(lab: Lab) -> LabRow:
     )
 
 
+def broken_row(lab: Lab, reason: str) -> LabRow:
+    """Return the row of a lab that cannot be read."""
+    return LabRow(name=lab.directory.name, directory=str(lab.directory), error=reason)
+
+
 def lab_table(found: Sequence[LabRow]) -> Table:
     """Return the table of labs."""
     table = simple_table("lab", "nodes", "API", "directory")
     for row in found:
         runs = f"{row.running} of {row.nodes} running" if row.running else "down"
-        table.add_row(row.name, runs, row.api, row.directory)
+        known = (runs, row.api) if row.error is None else ("unknown", row.error)
+        table.add_row(row.name, *known, row.directory)
     return table
 
 

@@ -20,6 +20,7 @@ from openvcha.infrastructure.inventory import Inventory
 from openvcha.infrastructure.local.files import make_directory
 from openvcha.system.durable import write_durably
 from openvcha.system.locks import locked, try_lock
+from openvcha.system.regular_files import read_regular
 
 ResultT = TypeVar("ResultT")
 
@@ -52,7 +53,7 @@ class StateFile:
     def load(self) -> State:
         """Return the state. Raises ApiError RESOURCE_INACCESSIBLE when it is unreadable."""
         try:
-            state = msgspec.json.decode(self.path.read_bytes(), type=State)
+            state = msgspec.json.decode(read_regular(self.path), type=State)
         except (OSError, msgspec.DecodeError) as error:
             fail(
                 ErrorType.RESOURCE_INACCESSIBLE,

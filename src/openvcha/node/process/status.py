@@ -9,6 +9,7 @@ from openvcha.api.prepared import prepare
 from openvcha.node.layout import Layout
 from openvcha.store.base_backup_reports import BaseBackupReport
 from openvcha.system.durable import write_private
+from openvcha.system.regular_files import read_regular
 
 
 class PartState(enum.StrEnum):
@@ -87,7 +88,7 @@ def save_status(directory: Path, status: NodeStatus) -> None:
 def load_status(directory: Path) -> NodeStatus | None:
     """Return the last supervisor's status; None if it is missing or unreadable."""
     try:
-        return msgspec.json.decode(Layout(directory).status.read_bytes(), type=NodeStatus)
+        return msgspec.json.decode(read_regular(Layout(directory).status), type=NodeStatus)
     except (OSError, msgspec.DecodeError):
         return None
 
