@@ -42,9 +42,79 @@ HOSTILE = {
     "local_preload_libraries": "'$libdir/plugins/nowhere'",
     "row_security": "on",
     "client_min_messages": "error",
+    "client_encoding": "SQL_ASCII",
+    "TimeZone": "'Asia/Kabul'",
+    "extra_float_digits": "-15",
+    "quote_all_identifiers": "on",
+    "temp_file_limit": "0",
+    "log_min_duration_sample": "0",
+    "log_transaction_sample_rate": "1",
+    "debug_print_parse": "on",
+    "debug_print_rewritten": "on",
 }
 """What somebody may set as a default. ``role`` is set for the role itself only, see below."""
 
+JUDGED_CATEGORIES = (
+    "Client Connection Defaults / %",
+    "Version and Platform Compatibility / %",
+    "Error Handling",
+    "Reporting and Logging / What to Log",
+)
+"""Where PostgreSQL lists the settings that change what clients send, receive or leave behind."""
+HARMLESS = frozenset(
+    {
+        # For types, objects and functions that our statements do not use.
+        "array_nulls",
+        "check_function_bodies",
+        "default_table_access_method",
+        "default_text_search_config",
+        "default_toast_compression",
+        "gin_fuzzy_search_limit",
+        "gin_pending_list_limit",
+        "lc_monetary",
+        "lc_numeric",
+        "lc_time",
+        "lo_compat_privileges",
+        "synchronize_seqscans",
+        "temp_tablespaces",
+        "restrict_nonsystem_relation_kind",
+        "timezone_abbreviations",
+        "xmlbinary",
+        "xmloption",
+        # For literals with backslashes, which we do not send.
+        "backslash_quote",
+        "escape_string_warning",
+        # For the vacuum of tables.
+        "vacuum_cost_delay",
+        "vacuum_failsafe_age",
+        "vacuum_freeze_min_age",
+        "vacuum_freeze_table_age",
+        "vacuum_multixact_failsafe_age",
+        "vacuum_multixact_freeze_min_age",
+        "vacuum_multixact_freeze_table_age",
+        # About the log, but not about which statements it shows.
+        "log_error_verbosity",
+        "log_lock_waits",
+        "log_parameter_max_length",
+        "log_parameter_max_length_on_error",
+        "log_replication_commands",
+        "log_statement_sample_rate",
+        "log_temp_files",
+        "debug_pretty_print",
+        # Each C library that we need is named with its path.
+        "dynamic_library_path",
+        # Set for each transaction or connection; a default has no effect.
+        "application_name",
+        "transaction_deferrable",
+        "transaction_isolation",
+        "transaction_read_only",
+    }
+)
+"""Settings that any session may have, and that do not disturb ours."""
+SETTABLE = """
+    select name from pg_settings
+     where context in ('user', 'superuser') and category like any(%s)
+"""
 
 END_ALL = """
     select pg_terminate_backend(pid) from pg_stat_activity
@@ -84,6 +154,7 @@ def first(lab: Any) -> Any:
             for scope in ("role postgres", "database postgres", "role all"):
                 connection.execute(f"alter {scope} set {name} = {value}".encode())
         connection.execute("alter role postgres set role = nobody")
+        connection.execute("alter role postgres set session_authorization = nobody")
         connection.execute("select pg_reload_conf()")
         connection.execute(END_ALL)
     return node
@@ -103,13 +174,41 @@ def test_a_session_of_ours_does_its_work(first: Any) -> None:
     """It writes, and every setting is ours; another session of the same role is refused."""
     with pytest.raises(psycopg.Error):
         first.connect().execute("create role made")
-    query = "select name, setting from pg_settings"
+    query = "select name, setting from pg_settings union all select 'session', session_user"
     found = dict(complete(ask(first, "create role made", "drop role made", query)))
+    assert found.pop("session") == "postgres"
     wanted = superuser_settings(15) | {"default_transaction_isolation": "read committed"}
     shown = {name: found[name] for name in wanted if name in found}
     assert shown.pop("DateStyle").startswith("ISO")
     assert shown == {name: value for name, value in wanted.items() if name in shown}
     assert HOSTILE.keys() <= wanted.keys()
+
+
+@pytest.mark.engines
+def test_each_setting_that_a_session_may_have_was_judged(first: Any) -> None:
+    """Those of the server's own categories for clients: set by us, or known to be harmless."""
+    with first.connect(options=superuser_options(15)) as connection:
+        rows = connection.execute(SETTABLE, [list(JUDGED_CATEGORIES)]).fetchall()
+    assert {name for (name,) in rows} - superuser_settings(15).keys() - HARMLESS == set()
+
+
+@pytest.mark.engines
+def test_patroni_gets_text_whatever_the_encoding(first: Any) -> None:
+    """A driver returns text that came as SQL_ASCII as bytes, which equal no text of Patroni's."""
+    with first.connect(options=patroni_options(15)) as connection:
+        query = "select 'streaming'::text, current_setting('synchronous_commit')"
+        assert connection.execute(query).fetchone() == ("streaming", "local")
+
+
+@pytest.mark.engines
+def test_a_reload_changes_nothing_in_a_session_of_ours(lab: Any, first: Any) -> None:
+    """What a session asked for when it connected outranks the files."""
+    with first.connect(options=patroni_options(15)) as session:
+        before = session.execute("select pg_conf_load_time()").fetchone()
+        session.execute("alter system set client_encoding = LATIN1")
+        session.execute("select pg_reload_conf()")
+        lab.until(lambda: session.execute("select pg_conf_load_time()").fetchone() != before)
+        assert session.execute("show client_encoding").fetchone() == ("UTF8",)
 
 
 @pytest.mark.engines

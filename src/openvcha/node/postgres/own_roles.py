@@ -37,6 +37,7 @@ REWIND_FUNCTIONS = (
 )
 """Functions that pg_rewind calls; PostgreSQL's manual names those that PUBLIC may not call."""
 REWIND_DEFAULTS = (
+    "client_encoding",
     "exit_on_error",
     "idle_session_timeout",
     "local_preload_libraries",

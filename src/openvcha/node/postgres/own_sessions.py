@@ -32,7 +32,12 @@ _EVERY_VERSION: Mapping[str, str] = MappingProxyType(
         "standard_conforming_strings": "on",
         "transform_null_equals": "off",
         "default_tablespace": "",
-        # How results are formatted.
+        "temp_file_limit": "-1",
+        # How results are formatted. Drivers return text in SQL_ASCII as bytes.
+        "client_encoding": "UTF8",
+        "TimeZone": "UTC",
+        "extra_float_digits": "1",
+        "quote_all_identifiers": "off",
         "bytea_output": "hex",
         "DateStyle": "ISO",
         "IntervalStyle": "postgres",
@@ -44,6 +49,11 @@ _EVERY_VERSION: Mapping[str, str] = MappingProxyType(
         "log_statement": "none",
         "log_duration": "off",
         "log_min_duration_statement": "-1",
+        "log_min_duration_sample": "-1",
+        "log_transaction_sample_rate": "0",
+        "debug_print_parse": "off",
+        "debug_print_rewritten": "off",
+        "debug_print_plan": "off",
         # What would be loaded when a session starts.
         "session_preload_libraries": "",
         "local_preload_libraries": "",

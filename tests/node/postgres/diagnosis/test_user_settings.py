@@ -255,6 +255,10 @@ def test_roles_of_the_cluster_get_back_what_was_taken(lab: Any) -> None:
             "alter role all reset local_preload_libraries",
         ),
         (
+            "alter role all set client_encoding = LATIN1",
+            "alter role all reset client_encoding",
+        ),
+        (
             "alter role rewind in database postgres set session_preload_libraries = 'nope'",
             "alter role rewind in database postgres reset session_preload_libraries",
         ),
@@ -270,7 +274,7 @@ def test_a_former_active_can_rewind_whatever_stands_in_the_way_of_all(
         connection.execute("alter role all set idle_session_timeout = '1s'")
         connection.execute(took.encode())
     try:
-        lab.until(lambda: rewinds(node) == ("", "0"))
+        lab.until(lambda: rewinds(node) == ("", "0", "UTF8"))
         assert not [role for role in found(node).roles if role.startswith("rewind")]
         # Nor is it repeated every ten seconds.
         lab.until(lambda: tended(node) == ())
@@ -283,7 +287,8 @@ def test_a_former_active_can_rewind_whatever_stands_in_the_way_of_all(
 
 def rewinds(node: Any) -> tuple[Any, ...] | str:
     """Return what a session of the rewind role can do, or why it fails."""
-    own = "current_setting('local_preload_libraries'), current_setting('idle_session_timeout')"
+    names = ("local_preload_libraries", "idle_session_timeout", "client_encoding")
+    own = ", ".join(f"current_setting('{name}')" for name in names)
     try:
         with node.connect("rewind", dbname="postgres") as connection:
             return connection.execute(f"select {own}".encode()).fetchone() or ()
