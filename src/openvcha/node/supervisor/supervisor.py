@@ -17,7 +17,7 @@ from openvcha.node.engines import Engines, find_engines
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.member import known_endpoints, wait_until_admitted
 from openvcha.node.etcd.sealed_store import cluster_store
-from openvcha.node.identity import absolute, load_identity, load_secrets
+from openvcha.node.identity import Secrets, absolute, load_identity, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.patroni.config import write_patroni_config
 from openvcha.node.postgres.leader import find_leader
@@ -267,8 +267,10 @@ class Supervisor:
         self._save()
 
     def _base_backup(self, store: Store, tell: Publish, log: RotatingLog) -> BaseBackup:
-        secrets = load_secrets(self._layout.root)
         postgres = self._engines.postgres
+
+        def secrets() -> Secrets:
+            return load_secrets(self._layout.root)
 
         def publish(report: BaseBackupReport) -> None:
             self._base_backup_report = report
@@ -278,8 +280,8 @@ class Supervisor:
         return BaseBackup(
             self._layout,
             postgres,
-            secrets,
-            find_leader=lambda: find_leader(store, self._layout, secrets, postgres),
+            secrets=secrets,
+            find_leader=lambda: find_leader(store, self._layout, secrets(), postgres),
             publish=publish,
             log=log,
             events=self._events,

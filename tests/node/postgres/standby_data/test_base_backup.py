@@ -6,6 +6,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from openvcha.api.secret import Secret
@@ -17,6 +18,7 @@ from openvcha.node.postgres.server import STANDBY_SIGNAL
 from openvcha.node.postgres.standby_data.base_backup import BaseBackup, has_data
 from openvcha.node.postgres.standby_data.pg_basebackup import (
     Progress,
+    ServerError,
     backup_argv,
     backup_environment,
     is_temporary,
@@ -71,6 +73,8 @@ class BaseBackupHarness:
         self.reports: list[BaseBackupReport] = []
         self.pauses: list[float] = []
         self.backups: list[Backup] = []
+        self.secrets = SECRETS
+        self.passwords: list[bytes] = []
         self.argv: list[str] = []
         self.environment: Mapping[str, str] = {}
         self.leaders: list[Leader | BaseBackupFailed] = []
@@ -81,7 +85,7 @@ class BaseBackupHarness:
         self.step = BaseBackup(
             self.layout,
             POSTGRES,
-            SECRETS,
+            secrets=lambda: self.secrets,
             find_leader=self.find_leader,
             publish=self.reports.append,
             log=log,
@@ -109,6 +113,7 @@ class BaseBackupHarness:
         del stdin
         assert not self.layout.incomplete_base_backup.exists()
         self.argv, self.environment = list(argv), environment
+        self.passwords.append((self.layout.run / "copy.pgpass").read_bytes())
         code, output = self.runs.pop(0)
         self.layout.incomplete_base_backup.mkdir()
         (self.layout.incomplete_base_backup / "PG_VERSION").write_text("15")
@@ -121,6 +126,7 @@ class BaseBackupHarness:
 
     async def sleep(self, pause: float) -> None:
         self.pauses.append(pause)
+        self.secrets = msgspec.structs.replace(SECRETS, replication=Secret("renewed"))
 
 
 async def test_the_data_appear_only_when_they_are_complete(tmp_path: Path) -> None:
@@ -157,11 +163,25 @@ async def test_temporary_failures_are_tried_again(tmp_path: Path) -> None:
     assert [report.attempt for report in harness.reports] == [1, 2, 2, 3, 3]
 
 
+async def test_a_refused_password_is_tried_again(tmp_path: Path) -> None:
+    """The active restores what a user changed; or the node gets a new one meanwhile."""
+    refused = b'FATAL:  password authentication failed for user "replicator"'
+    harness = BaseBackupHarness(tmp_path, (1, refused), (0, b""))
+    assert await harness.step.run()
+    (failure,) = (each for each in harness.reports if each.state is BaseBackupState.FAILED)
+    assert (failure.error, failure.temporary) == (refused.decode(), True)
+    assert not ServerError("28P01", refused.decode()).final
+    assert harness.passwords == [
+        pgpass_line("replicator", SECRET.reveal()),
+        pgpass_line("replicator", "renewed"),
+    ]
+
+
 @pytest.mark.parametrize(
     "output",
     [
         b"pg_basebackup: error: could not write: No space left on device",
-        b'FATAL:  password authentication failed for user "replicator"',
+        b"pg_basebackup: error: connection failed: FATAL:  no pg_hba.conf entry for replication",
     ],
 )
 async def test_hopeless_failures_are_final(tmp_path: Path, output: bytes) -> None:

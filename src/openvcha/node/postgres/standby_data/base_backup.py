@@ -37,8 +37,8 @@ class BaseBackup:
         self,
         layout: Layout,
         postgres: Postgres,
-        secrets: Secrets,
         *,
+        secrets: Callable[[], Secrets],
         find_leader: Callable[[], Awaitable[Leader]],
         publish: Publish,
         log: RotatingLog,
@@ -121,7 +121,9 @@ class BaseBackup:
 
     async def _back_up(self, leader: Leader, progress: pg_basebackup.Progress) -> None:
         pgpass = self._layout.run / "copy.pgpass"
-        password = self._secrets.replication.reveal()
+        # Read at each attempt: they may have been renewed since the last one.
+        secrets = await asyncio.to_thread(self._secrets)
+        password = secrets.replication.reveal()
         write_private(pgpass, pg_basebackup.pgpass_line(REPLICATION_USER, password))
         said: list[bytes] = []
 

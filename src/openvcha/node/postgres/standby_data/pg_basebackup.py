@@ -21,15 +21,15 @@ RATE_SMOOTHING = 0.6
 PROGRESS = re.compile(rb"^\s*(\d+)/(\d+) kB \(\s*\d+%\)")
 PERMANENT_ERRORS = (
     b"No space left on device",
-    b"password authentication failed",
     b"certificate verify failed",
     b"Permission denied",
     b"no pg_hba.conf entry",
     b"incompatible server version",
 )
-TRANSIENT_STATES = ("08", "40", "53300", "53400", "55", "57")
-"""SQLSTATEs, or classes of them, that may pass: a lost connection, too many connections, an object
-in use, a server that is stopping."""
+"""A refused password is none of them: the active restores the passwords of the cluster's roles."""
+TRANSIENT_STATES = ("08", "28P01", "40", "53300", "53400", "55", "57")
+"""SQLSTATEs, or classes of them, that may pass: a lost connection, a wrong password, too many
+connections, an object in use, a server that is stopping."""
 
 
 def backup_argv(postgres: Postgres, target: Path, host: str, port: int, user: str) -> list[str]:
