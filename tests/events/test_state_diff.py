@@ -37,6 +37,7 @@ WELL = ClusterSnapshot(
     address="a-1",
     reign=REIGN,
     in_sync=True,
+    dropped_slots={"a-1": ()},
 )
 DISK = {"disk.nearly.full:b": message("disk.nearly.full", "b", 1, 2)}
 DEGRADED = ClusterState.DEGRADED
@@ -56,6 +57,8 @@ REPLACED = {"a-1": NODES["a-1"], "w-3": NODES["w-3"], "c-4": NodeSnapshot("c", T
         ({"in_sync": False}, [("DB.replication.state.changed", "WARNING", None)]),
         ({"active": "b-2"}, [("failover.succeeded", "WARNING", "b")]),
         ({"address": "b-2"}, [("address.taken", "INFO", "b")]),
+        ({"dropped_slots": {"a-1": ("b_2",)}}, [("slot.dropped", "INFO", "a")]),
+        ({"dropped_slots": {"a-1": (), "b-2": ("a_1",)}}, []),
         ({"reign": PROMOTED}, [("primary.interrupted", "WARNING", "a")]),
         ({"reign": RESTARTED}, [("primary.interrupted", "WARNING", "a")]),
         (

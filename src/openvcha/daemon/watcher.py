@@ -133,6 +133,11 @@ def state_of(observed: Observation, address: str | None) -> ClusterSnapshot:
         reign=_reign(observed),
         in_sync=observed.passive_in_sync,
         threats={found.key: found.condition.error for found in find_warnings(observed)},
+        dropped_slots={
+            node.config.member: facts.postgres.dropped_slots
+            for node in observed.nodes
+            if (facts := node.report.facts) is not None and facts.postgres is not None
+        },
     )
 
 

@@ -56,6 +56,7 @@ class ClusterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     ``health`` is unset without a cluster; ``active``, ``address`` (the holder of the public
     address) and ``reign`` are unset until first observed. ``threats`` are keyed by finding.
+    ``dropped_slots`` are the last that were dropped on each node, as far as that is known.
     """
 
     config_state: ConfigState
@@ -67,6 +68,7 @@ class ClusterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     reign: PrimaryTerm | None = None
     in_sync: bool = False
     threats: Mapping[str, LocalizableMessage] = {}
+    dropped_slots: Mapping[str, tuple[str, ...]] = {}
 
     def name(self, member: str | None) -> str | None:
         """Return the name of a node; for a removed node, its member name."""
@@ -95,6 +97,7 @@ def confirmed(
         in_sync=_confirmed(reported.in_sync, before.in_sync, now.in_sync),
         nodes=_confirmed_entries(reported.nodes, before.nodes, now.nodes),
         threats=_confirmed_keys(reported.threats, before.threats, now.threats),
+        dropped_slots=_last_known(reported, before, now),
     )
 
 
@@ -124,6 +127,19 @@ def _confirmed_keys(
     return {name: values[name] for name in kept}
 
 
+def _last_known(
+    reported: ClusterSnapshot, before: ClusterSnapshot, now: ClusterSnapshot
+) -> Mapping[str, tuple[str, ...]]:
+    """Return the dropped slots of the nodes that exist; a node that is silent keeps its own."""
+    fresh = {
+        member: slots
+        for member, slots in now.dropped_slots.items()
+        if before.dropped_slots.get(member) == slots
+    }
+    kept = {**reported.dropped_slots, **fresh}
+    return {member: slots for member, slots in kept.items() if member in now.nodes}
+
+
 def diff(old: ClusterSnapshot | None, new: ClusterSnapshot) -> tuple[EventDraft, ...]:
     """Return the events between two states; the very first state yields none."""
     if old is None:
@@ -136,6 +152,7 @@ def diff(old: ClusterSnapshot | None, new: ClusterSnapshot) -> tuple[EventDraft,
         *_replication(old, new),
         *_health(old, new),
         *_threats(old, new),
+        *_slots(old, new),
     )
 
 
@@ -222,6 +239,16 @@ def _threats(old: ClusterSnapshot, new: ClusterSnapshot) -> Iterator[EventDraft]
         elif key not in new.threats:
             text = message("event.warning.over", old.threats[key].default_message)
             yield EventDraft(type=f"{OWN}warning.cleared", severity=INFO, message=text)
+
+
+def _slots(old: ClusterSnapshot, new: ClusterSnapshot) -> Iterator[EventDraft]:
+    """Report slots that were dropped; those of a node's first report were reported before."""
+    for member, slots in sorted(new.dropped_slots.items()):
+        name, known = new.name(member), old.dropped_slots.get(member, slots)
+        for slot in slots:
+            if slot not in known:
+                text = message("event.slot.dropped", slot, name)
+                yield EventDraft(type=f"{OWN}slot.dropped", severity=INFO, message=text, node=name)
 
 
 prepare(__name__)

@@ -60,6 +60,11 @@ class Layout:
         return self.root / "kept.json"
 
     @property
+    def member_slots(self) -> Path:
+        """The replication slots that Patroni has created here for members."""
+        return self.root / "member-slots.json"
+
+    @property
     def registered(self) -> Path:
         """The data nodes that a task of this node is creating."""
         return self.root / "registered.json"

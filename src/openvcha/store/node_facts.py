@@ -45,16 +45,18 @@ class PostgresFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Changes that users have made to a node's PostgreSQL; each list is bounded.
 
     ``pending_restart`` names settings that take effect at the next start, ``missing_libraries`` the
-    libraries without which that start would fail. ``slots`` names replication slots, ``roles`` the
-    settings of the cluster's own roles, ``commits`` for whom a commit is acknowledged before the
-    passive has it. ``shared`` are values that must be equal on all nodes. ``collations`` says which
-    databases were created with another collation version.
+    libraries without which that start would fail. ``slots`` names users' replication slots,
+    ``dropped_slots`` those of former members that Patroni has dropped, ``roles`` the settings of
+    the cluster's own roles, ``commits`` for whom a commit is acknowledged before the passive has
+    it. ``shared`` are values that must be equal on all nodes. ``collations`` says which databases
+    were created with another collation version.
     """
 
     overrides: tuple[Override, ...] = ()
     pending_restart: tuple[str, ...] = ()
     missing_libraries: tuple[str, ...] = ()
     slots: tuple[str, ...] = ()
+    dropped_slots: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
     commits: tuple[str, ...] = ()
     shared: dict[str, str] = {}

@@ -20,6 +20,7 @@ EVENTS = {
     "event.node.left": "%s was lost or removed.",
     "event.in.sync": "The passive node is in sync.",
     "event.out.of.sync": "The passive node is not in sync.",
+    "event.slot.dropped": "The replication slot %s of a removed node was dropped on %s.",
     "event.health": "The cluster is now %s.",
     "event.warning.over": "Cleared: %s",
     "event.operation.started": "Operation %s was started by %s.",

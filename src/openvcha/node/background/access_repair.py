@@ -16,13 +16,13 @@ from openvcha.node.background.context import NodeContext
 from openvcha.node.background.facts import PostgresSurvey
 from openvcha.node.engines import EngineMissing
 from openvcha.node.identity import Secrets, load_secrets
-from openvcha.node.postgres.diagnosis.user_settings import survey
 from openvcha.node.postgres.log import sanitize
 from openvcha.node.postgres.own_roles import repair_roles
 from openvcha.node.process.logs import Logger
 from openvcha.node.security.rotation import load
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
+from openvcha.store.node_facts import PostgresFacts
 
 SESSION_SECONDS = 10.0
 RETRY_PAUSES = (0.0, 0.0, 1.0, 2.0)
@@ -38,6 +38,10 @@ class DatabaseServer(Protocol):
 
     async def connect(self, host: str, database: str = HOME_DATABASE) -> Connection:
         """Connect as the superuser. Raises psycopg.Error, OSError, EngineMissing."""
+        ...
+
+    async def survey(self, session: Connection) -> PostgresFacts:
+        """Return what users have set. Raises psycopg.Error."""
         ...
 
     async def accepts(self, host: str) -> bool:
@@ -140,7 +144,7 @@ class AccessRepair:
         opened = await self._server.connect(self._host)
         try:
             await self._repair(opened)
-            seen = PostgresSurvey(await survey(opened))
+            seen = PostgresSurvey(await self._server.survey(opened))
         except BaseException:
             await opened.close()
             raise

@@ -21,6 +21,7 @@ from openvcha.node.postgres.diagnosis.replay import HOLDERS, REPLAYED, Replay, h
 from openvcha.node.postgres.diagnosis.user_settings import survey
 from openvcha.node.postgres.leader import CONNECT_SECONDS, superuser_conninfo
 from openvcha.node.postgres.log import entries
+from openvcha.node.postgres.member_slots import MemberSlotsFile
 from openvcha.node.postgres.own_names import OWN_ROLES
 from openvcha.node.postgres.readiness import accepts_connections
 from openvcha.node.postgres.server import postgres_major
@@ -119,7 +120,12 @@ class Superuser:
     async def inspect(self, host: str) -> PostgresFacts:
         """Return what users have set in this node's own PostgreSQL. Raises PostgresUnreachable."""
         async with self._at(host) as connection:
-            return await survey(connection)
+            return await self.survey(connection)
+
+    async def survey(self, session: AsyncConnection[Any]) -> PostgresFacts:
+        """Return what users have set, asked over an open session. Raises psycopg.Error."""
+        own_slots = await asyncio.to_thread(MemberSlotsFile(self._layout.member_slots).read)
+        return await survey(session, own_slots)
 
     async def accepts(self, host: str) -> bool:
         """Return whether a PostgreSQL accepts connections, even if it then refuses a role."""

@@ -13,10 +13,10 @@ from tests.support.nodes import SECRETS, complete
 
 from openvcha.node.engines import find_engines
 from openvcha.node.identity import load_secrets
-from openvcha.node.patroni.patches.slots import ignoring_foreign_slots
 from openvcha.node.postgres.diagnosis.missing_files import MissingFile
 from openvcha.node.postgres.diagnosis.user_settings import missing, overrides
-from openvcha.node.postgres.own_names import REPLICATION_USER, is_member_slot
+from openvcha.node.postgres.member_slots import MemberSlots, MemberSlotsFile
+from openvcha.node.postgres.own_names import REPLICATION_USER
 from openvcha.node.postgres.own_roles import repair_roles
 from openvcha.node.postgres.own_sessions import superuser_options, superuser_settings
 from openvcha.node.postgres.settings import is_owned, is_vital, local_settings, shared_settings
@@ -89,16 +89,6 @@ def test_libraries_are_looked_for_where_postgresql_does(tmp_path: Path) -> None:
     )
 
 
-def test_only_slots_of_members_are_patroni_s() -> None:
-    """Those of members that have left are dropped by it."""
-    assert is_member_slot("vcha_2_a1b2c3")
-    ignores = ignoring_foreign_slots(lambda *_: False)
-    assert not ignores(None, None, "vcha_2_a1b2c3")
-    for name in ("barman", "sub_16390_sync_16385", "backup_a1b2c", "a1b2c3"):
-        assert ignores(None, None, name)
-    assert ignoring_foreign_slots(lambda *_: True)(None, None, "vcha_2_a1b2c3")
-
-
 @pytest.mark.engines
 def test_a_real_node_is_surveyed(lab: Any) -> None:
     """Nothing at first; then each change by a person. A member's slot is none."""
@@ -107,6 +97,7 @@ def test_a_real_node_is_surveyed(lab: Any) -> None:
     lab.until(node.writable)
     roles = "select count(*) = 2 from pg_roles where rolname in ('replicator', 'rewind')"
     lab.until(lambda: node.value(roles))
+    MemberSlotsFile(node.layout.member_slots).write(MemberSlots(made=("gone_a1b2c3",)))
     before = found(node)
     assert (before.overrides, before.pending_restart, before.missing_libraries) == ((), (), ())
     assert (before.slots, before.roles, before.collations) == ((), (), ())
@@ -119,6 +110,7 @@ def test_a_real_node_is_surveyed(lab: Any) -> None:
             "alter role replicator set statement_timeout = '1s'",
             "select pg_reload_conf()",
             "select pg_create_physical_replication_slot('barman', true)",
+            "select pg_create_physical_replication_slot('backup_202510')",
             "select pg_create_physical_replication_slot('gone_a1b2c3')",
         ):
             connection.execute(statement.encode())
@@ -130,7 +122,7 @@ def test_a_real_node_is_surveyed(lab: Any) -> None:
     assert told.overrides[0].file.endswith("postgresql.auto.conf")
     assert "shared_preload_libraries" in told.pending_restart
     assert told.missing_libraries == ("timescaledb",)
-    assert told.slots == ("barman",)
+    assert told.slots == ("backup_202510", "barman")
     assert told.roles == ("replicator: statement_timeout=1s",)
     # It is on the command line, so what ALTER SYSTEM sets never takes effect.
     assert "max_connections" not in told.pending_restart

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openvcha.node.postgres.log import sanitize
-from openvcha.node.postgres.own_names import REPLICATION_USER, REWIND_USER, is_member_slot
+from openvcha.node.postgres.member_slots import MemberSlots
+from openvcha.node.postgres.own_names import REPLICATION_USER, REWIND_USER
 from openvcha.node.postgres.own_roles import EVENT_TRIGGERS, REWIND_DEFAULTS
 from openvcha.node.postgres.settings import EARLY, is_owned, is_vital, shared_settings
 from openvcha.store.node_facts import Override, PostgresFacts
@@ -40,7 +41,11 @@ PRELOADED = """
 """
 """The values after a restart: the last line of all files."""
 LIBRARIES = "select setting from pg_config where name = 'PKGLIBDIR'"
-SLOTS = "select slot_name from pg_replication_slots where not temporary order by 1"
+SLOTS = """
+    select slot_name from pg_replication_slots
+     where not temporary and not (slot_type = 'physical' and slot_name = any(%s)) order by 1
+"""
+"""Without those that the cluster has created for its members."""
 ROLES = """
     select rolname, setting from pg_db_role_setting
       join pg_roles on pg_roles.oid = setrole, unnest(setconfig) as setting
@@ -71,7 +76,7 @@ COLLATIONS = """
 Rows = Sequence[tuple[Any, ...]]
 
 
-async def survey(connection: "AsyncConnection[Any]") -> PostgresFacts:
+async def survey(connection: "AsyncConnection[Any]", own_slots: MemberSlots) -> PostgresFacts:
     """Return the facts of a node's own PostgreSQL. Raises psycopg.Error."""
 
     async def rows(query: str, *arguments: object) -> Rows:
@@ -88,9 +93,8 @@ async def survey(connection: "AsyncConnection[Any]") -> PostgresFacts:
         overrides=overrides(settings)[:MAX_ENTRIES],
         pending_restart=tuple(name for name, _, _, pending in settings if pending)[:MAX_ENTRIES],
         missing_libraries=missing(names, Path(folder))[:MAX_ENTRIES],
-        slots=tuple(name for (name,) in await rows(SLOTS) if not is_member_slot(name))[
-            :MAX_ENTRIES
-        ],
+        slots=tuple(name for (name,) in await rows(SLOTS, list(own_slots.made)))[:MAX_ENTRIES],
+        dropped_slots=own_slots.dropped,
         roles=tuple(f"{role}: {sanitize(value)}" for role, value in roles)[:MAX_ENTRIES],
         commits=tuple(
             sanitize(f"{whose}: {value}") for whose, value in commits if value.lower() in EARLY
