@@ -21,7 +21,7 @@ from openvcha.cluster.warnings import (
     MAX_SHOWN_ITEMS,
 )
 from openvcha.node.identity import Timers
-from openvcha.store.node_facts import Override, PostgresFacts, PostgresTrouble
+from openvcha.store.node_facts import Override, PostgresFacts, PostgresTrouble, RefusalCause
 from openvcha.store.patroni.rest import PatroniNode
 from openvcha.store.patroni.state import SyncState
 
@@ -298,6 +298,25 @@ def test_an_active_that_lets_the_cluster_in_no_more_is_degraded(world: Observati
     error, advice = texts(world, "postgres.refuses:vcha-1")
     assert refusal in error
     assert "ALTER ROLE postgres SUPERUSER LOGIN" in advice
+
+
+@pytest.mark.parametrize(
+    ("cause", "way_back"),
+    [
+        (RefusalCause.TLS, "Remove ssl"),
+        (RefusalCause.RULES, "pg_hba.conf on vcha-1"),
+        (RefusalCause.FULL, "sessions of superusers on vcha-1"),
+        (RefusalCause.NAMESPACE, "Remove db_user_namespace"),
+    ],
+)
+def test_the_advice_on_a_refusal_follows_from_its_cause(
+    world: ObservationBuilder, cause: RefusalCause, way_back: str
+) -> None:
+    """The role is not always what was changed."""
+    world.tell("a-1", refusal="no", refusal_cause=cause)
+    _, advice = texts(world, "postgres.refuses:vcha-1")
+    assert way_back in advice
+    assert "ALTER ROLE" not in advice
 
 
 AUTO = "/a/pgdata/postgresql.auto.conf"

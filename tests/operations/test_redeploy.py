@@ -1,12 +1,13 @@
 """A redeploy through any failure: nothing is lost or left behind, and the task ends."""
 
 import asyncio
+import dataclasses
 
 import pytest
 from msgspec.structs import replace
 from tests.support.simulated.clock import SIMULATED
 from tests.support.simulated.cluster import BROKEN
-from tests.support.simulated.observations import ip
+from tests.support.simulated.observations import FACTS, ip
 from tests.support.simulated.process import SWEPT, CrashPoint
 from tests.support.simulated.redeploy import PREFIX, begin, reasons, said
 from tests.support.simulated.scenes import CALLER, NEW, ClusterScenario, placement
@@ -22,11 +23,13 @@ from openvcha.api.structures import (
     WitnessCheckResult,
     WitnessCheckSpec,
 )
+from openvcha.cluster.config import NodeKind
 from openvcha.node.postgres.diagnosis.missing_files import MissingFile
 from openvcha.node.postgres.standby_data.pg_basebackup import ServerError
 from openvcha.operations.reads import get_cluster
 from openvcha.operations.redeploy import check_passive, check_witness, redeploy_passive
 from openvcha.operations.steps.base_backup import STALL_SECONDS
+from openvcha.operations.steps.check_settings import check_settings
 from openvcha.operations.steps.node_vms import DELETE_SECONDS
 from openvcha.operations.steps.required_votes import OWN_SECONDS
 from openvcha.operations.steps.streaming import STREAMING_SECONDS
@@ -146,16 +149,50 @@ async def test_the_witness_gets_no_copy(scene: ClusterScenario) -> None:
     assert found == WitnessCheckResult(errors=(), warnings=())
 
 
-async def test_settings_that_cannot_be_looked_at_are_no_reason_to_refuse(
-    scene: ClusterScenario,
-) -> None:
-    """A warning says that they were not checked."""
-    await scene.cluster()
-    scene.world.faults.add("no checkpoint")
+async def test_settings_that_cannot_be_read_refuse_a_redeploy(scene: ClusterScenario) -> None:
+    """The base backup would fail for the same reason, after the old node is gone."""
+    await begin(scene)
+    scene.world.faults.add("no survey")
     services = scene.process().services
     found = await check_passive(services, CALLER, PassiveCheckSpec(placement=placement()))
-    assert not found.errors
-    assert [text.id.removeprefix(PREFIX) for text in found.warnings] == ["check.postgres.silent"]
+    assert [text.id.removeprefix(PREFIX) for text in found.errors if "silent" in text.id] == [
+        "check.postgres.silent"
+    ]
+    await scene.carry()
+    assert "check.postgres.silent" in await reasons(scene)
+    assert "fence" not in (await scene.record()).started
+    await scene.validate_as_before()
+
+
+async def test_a_task_waits_until_the_settings_can_be_read(scene: ClusterScenario) -> None:
+    """One failed look decides nothing; the reason is shown meanwhile."""
+    await begin(scene)
+    scene.world.faults.add("no survey")
+    carrying = await scene.until("check")
+    await asyncio.sleep(5)
+    progress = (await scene.record()).progress
+    assert progress is not None
+    assert "no answer within 10 s" in progress.message.default_message
+    scene.world.faults.discard("no survey")
+    await carrying
+    await scene.validate_renewed()
+
+
+async def test_what_the_active_reported_is_shown_while_it_cannot_be_asked(
+    scene: ClusterScenario,
+) -> None:
+    """Its own session may still be open, and knows what locks others out."""
+    await scene.cluster()
+    services = scene.process().services
+    seen = await services.observe()
+    assert seen.active is not None
+    report = dataclasses.replace(seen.active.report, facts=replace(FACTS, postgres=SET))
+    told = dataclasses.replace(seen.active, report=report)
+    scene.world.faults.add("no survey")
+    nodes = tuple(told if node is seen.active else node for node in seen.nodes)
+    found = await check_settings(services, dataclasses.replace(seen, nodes=nodes), NodeKind.DATA)
+    kinds = [text.id.removeprefix(PREFIX) for text in found.errors]
+    assert kinds == ["check.postgres.silent", "check.setting"]
 
 
 async def test_databases_that_cannot_be_asked_hide_nothing_else(scene: ClusterScenario) -> None:

@@ -2,15 +2,16 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from types import MappingProxyType
 
 from openvcha.cluster.config import address_text
 from openvcha.cluster.finding import Finding, finding
 from openvcha.cluster.modes import SETTINGS
 from openvcha.cluster.observation import NodeObservation, Observation
 from openvcha.store import keys
-from openvcha.store.node_facts import PostgresFacts
+from openvcha.store.node_facts import PostgresFacts, RefusalCause
 from openvcha.store.space import WARN_PERCENT
 
 GIB = 1 << 30
@@ -29,6 +30,15 @@ LAG_BYTES = 64 << 20
 AUTO_FILE = "postgresql.auto.conf"
 ROLE_ADVICE = "setting.of.role.recommendation"
 EARLY_ADVICE = "setting.early.commit.recommendation"
+REFUSAL_ADVICE: Mapping[RefusalCause, str] = MappingProxyType(
+    {
+        RefusalCause.ROLE: "postgres.refuses.recommendation",
+        RefusalCause.TLS: "postgres.refuses.tls.recommendation",
+        RefusalCause.RULES: "postgres.refuses.rules.recommendation",
+        RefusalCause.FULL: "postgres.refuses.full.recommendation",
+        RefusalCause.NAMESPACE: "postgres.refuses.namespace.recommendation",
+    }
+)
 
 
 def find_warnings(seen: Observation) -> Iterator[Finding]:
@@ -195,9 +205,11 @@ def _trouble(node: NodeObservation) -> Iterator[Finding]:
 
 def postgres_refusal(node: NodeObservation) -> Iterator[Finding]:
     """Report that PostgreSQL of a node refuses the cluster's logins, although it serves others."""
-    refusal = node.report.facts.refusal if node.report.facts else None
-    if refusal is not None:
-        yield finding("postgres.refuses", node.config.name, refusal)
+    facts = node.report.facts
+    if facts is not None and facts.refusal is not None:
+        name = node.config.name
+        advice = (REFUSAL_ADVICE[facts.refusal_cause], name)
+        yield finding("postgres.refuses", name, facts.refusal, advice=advice)
 
 
 def _collations(node: NodeObservation) -> Iterator[Finding]:

@@ -33,7 +33,13 @@ from openvcha.operations.preconditions import (
     require_unhindered,
 )
 from openvcha.operations.steps.base_backup import AwaitBaseBackup
-from openvcha.operations.steps.check import CheckResult, NodeRequest, check, require_one_datastore
+from openvcha.operations.steps.check import (
+    CheckResult,
+    NodeRequest,
+    check,
+    refuse,
+    require_one_datastore,
+)
 from openvcha.operations.steps.commit import Commit
 from openvcha.operations.steps.create_node import CreateNode
 from openvcha.operations.steps.new_node import PASSIVE, ROLES, WITNESS, recall, remember
@@ -118,7 +124,7 @@ class CheckBoth(Step):
         return PASSIVE in ctx.state and WITNESS in ctx.state
 
     async def act(self, ctx: TaskContext) -> None:
-        """Check both nodes. Raises ApiError with all findings."""
+        """Check both nodes. Raises ApiError, TemporaryFailure."""
         await ctx.progress(0.0, message("progress.check"))
         seen = await self._services.observe()
         require_still(preconditions.why_not(preconditions.DEPLOY, seen))
@@ -128,7 +134,7 @@ class CheckBoth(Step):
         active = await active_findings(self._services, seen, self._spec)
         errors = (*active, *passive.errors, *witness.errors, *self._same_name())
         if errors or passive.node is None or witness.node is None:
-            raise ApiError(ErrorType.INVALID_ARGUMENT, message("check.refused"), *errors)
+            refuse(errors, passive.silence)
         await remember(ctx, PASSIVE, passive.node)
         await remember(ctx, WITNESS, witness.node)
 

@@ -10,7 +10,7 @@ from functools import partial
 
 import msgspec
 
-from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.errors import ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import (
     DynamicID,
@@ -38,7 +38,13 @@ from openvcha.operations.preconditions import (
     settled,
 )
 from openvcha.operations.steps.base_backup import AwaitBaseBackup
-from openvcha.operations.steps.check import CheckResult, NodeRequest, check, require_one_datastore
+from openvcha.operations.steps.check import (
+    CheckResult,
+    NodeRequest,
+    check,
+    refuse,
+    require_one_datastore,
+)
 from openvcha.operations.steps.commit import Commit
 from openvcha.operations.steps.create_node import CreateNode
 from openvcha.operations.steps.fence import Fence
@@ -140,7 +146,7 @@ class CheckRedeploy(Step):
         return self._which.role in ctx.state
 
     async def act(self, ctx: TaskContext) -> None:
-        """Check as the check operation does. Raises ApiError with all findings."""
+        """Check as the check operation does. Raises ApiError, TemporaryFailure."""
         which = self._which
         await ctx.progress(0.0, message("progress.check"))
         seen = await self._services.observe()
@@ -149,7 +155,7 @@ class CheckRedeploy(Step):
         await require_one_datastore(self._services, seen)
         verdict = await _verdict(self._services, seen, which, self._spec, ctx.record.id)
         if verdict.node is None:
-            raise ApiError(ErrorType.INVALID_ARGUMENT, message("check.refused"), *verdict.errors)
+            refuse(verdict.errors, verdict.silence)
         old = _config(which.old(seen))
         await ctx.remember(old=old.member if old else "", old_vm=old.vm if old else "")
         await remember(ctx, which.role, verdict.node)

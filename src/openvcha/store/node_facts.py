@@ -5,6 +5,7 @@ dead node expire; the cluster reads them.
 """
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated
 
 import msgspec
@@ -14,6 +15,20 @@ from openvcha.store import bounded_json
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 """A time with a zone. Without one, times cannot be compared, so they are rejected."""
+
+
+class RefusalCause(StrEnum):
+    """What makes PostgreSQL refuse the cluster's sessions.
+
+    ROLE: a change of the role ``postgres``, or an unknown cause. TLS: the server's TLS settings.
+    RULES: pg_hba.conf. FULL: no connection is free. NAMESPACE: ``db_user_namespace``.
+    """
+
+    ROLE = "ROLE"
+    TLS = "TLS"
+    RULES = "RULES"
+    FULL = "FULL"
+    NAMESPACE = "NAMESPACE"
 
 
 class PostgresTrouble(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +84,7 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     `versions` by program: openvcha, etcd, and on a data node postgresql and patroni. Sizes are in
     bytes, of the node's file system. `clock` is the node's time when it wrote the report.
     `api_certificate_until` is unset on a witness. `refusal` is why PostgreSQL, although it accepts
-    connections, refuses new sessions of the cluster.
+    connections, refuses new sessions of the cluster; `refusal_cause` decides what to do about it.
     """
 
     versions: dict[str, str]
@@ -80,6 +95,7 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     api_certificate_until: Instant | None = None
     trouble: PostgresTrouble | None = None
     refusal: str | None = None
+    refusal_cause: RefusalCause = RefusalCause.ROLE
     postgres: PostgresFacts | None = None
 
 

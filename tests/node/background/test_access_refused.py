@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from psycopg import OperationalError
@@ -19,26 +19,59 @@ from openvcha.node.security.rotation import Rotation, finish, save
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.memory import MemoryStore
+from openvcha.store.node_facts import Override, PostgresFacts, RefusalCause
 from openvcha.system.durable import write_durably
 
 pytestmark = pytest.mark.looptime
 
 NOLOGIN = 'FATAL: role "postgres" is not permitted to log in'
+NO_TLS = "connection failed: server does not support SSL, but SSL was required"
+OVERRIDES = PostgresFacts(
+    overrides=(Override(name="ssl", value="off", file="postgresql.auto.conf", vital=True),)
+)
+
+
+class Session:
+    """A SIMULATED session with a standby, where no role is repaired."""
+
+    alive = True
+
+    async def execute(self, *_: Any) -> Any:
+        if not self.alive:
+            raise OperationalError("the connection is closed")
+
+        async def fetchall() -> list[Any]:
+            return [(True, 150000, True, [])]
+
+        return SimpleNamespace(fetchall=fetchall)
+
+    async def close(self) -> None:
+        """Do nothing."""
 
 
 class Server:
-    """A SIMULATED server that refuses every login."""
+    """A SIMULATED server that refuses every login, except while ``session`` is set."""
 
-    def __init__(self, *, accepting: bool = True, hangs: bool = False) -> None:
+    def __init__(
+        self, *, accepting: bool = True, hangs: bool = False, error: str = NOLOGIN
+    ) -> None:
         self.accepting = accepting
         self.hangs = hangs
+        self.error = error
+        self.session: Session | None = None
         self.asked: list[str] = []
 
     async def connect(self, host: str, database: str = "postgres") -> Any:
         self.asked.append(f"{host}/{database}")
         if self.hangs:
             await asyncio.Event().wait()
-        raise OperationalError(NOLOGIN)
+        if self.session:
+            return self.session
+        raise OperationalError(self.error)
+
+    async def survey(self, session: Any) -> PostgresFacts:
+        await session.execute("select")
+        return OVERRIDES
 
     async def accepts(self, _: str) -> bool:
         return self.accepting
@@ -79,6 +112,18 @@ async def test_it_is_told_after_several_tries_only() -> None:
     assert seen == PostgresSurvey(refusal=NOLOGIN)
     assert warned == ["PostgreSQL no longer accepts the cluster's sessions"]
     assert server.asked == ["h/postgres", *["h/template1", "h/postgres"] * (len(RETRY_PAUSES) - 1)]
+
+
+@pytest.mark.parametrize("alive", [True, False])
+async def test_the_open_session_still_reports_what_users_have_set(alive: bool) -> None:
+    """So the setting that locks the cluster out is named; without a session nothing is known."""
+    server, log = Server(error=NO_TLS), cast("Any", Log())
+    server.session = session = Session()
+    async with AccessRepair(server, "h", Settled(), log) as access:
+        assert await access.survey() == PostgresSurvey(OVERRIDES)
+        server.session, session.alive = None, alive
+        told = OVERRIDES if alive else None
+        assert await access.survey() == PostgresSurvey(told, NO_TLS, RefusalCause.TLS)
 
 
 @pytest.mark.parametrize(

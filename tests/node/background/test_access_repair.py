@@ -11,6 +11,7 @@ from openvcha.node.postgres.own_names import OWN_ROLES
 from openvcha.node.postgres.own_sessions import superuser_options
 from openvcha.node.postgres.scram import accepts
 from openvcha.store import keys, node_facts
+from openvcha.store.node_facts import RefusalCause
 
 pytestmark = pytest.mark.engines
 
@@ -116,6 +117,28 @@ def test_what_cannot_be_taken_back_is_told(lab: Any, node: Any) -> None:
         assert "permission denied" in (seen.refusal or "")
     finally:
         by_boss(node, "alter role postgres superuser")
+    lab.until(lambda: is_open(node) and is_surveyed(node))
+
+
+def test_tls_that_was_switched_off_is_named(lab: Any, node: Any) -> None:
+    """No session can be opened then, but the one that is open reads the setting."""
+    auto = node.layout.pgdata / "postgresql.auto.conf"
+    with node.connect(**BOSS, dbname="postgres") as open_session:
+        open_session.execute("alter system set ssl = off")
+        open_session.execute("select pg_reload_conf()")
+        try:
+            lab.until(lambda: not is_surveyed(node))
+            lab.until(lambda: (seen := told(node)) and seen.refusal_cause is RefusalCause.TLS)
+            seen = told(node)
+            assert seen
+            assert seen.postgres
+            assert [(each.name, each.value, each.vital) for each in seen.postgres.overrides] == [
+                ("ssl", "off", True)
+            ]
+        finally:
+            lines = auto.read_text().splitlines(keepends=True)
+            auto.write_text("".join(line for line in lines if not line.startswith("ssl")))
+            open_session.execute("select pg_reload_conf()")
     lab.until(lambda: is_open(node) and is_surveyed(node))
 
 

@@ -525,6 +525,8 @@ class SeenPostgres:
         """Return the facts that the world holds."""
         self.life.check()
         self._at(host)
+        if "no survey" in self.world.faults:
+            raise PostgresUnreachable("no answer within 10 s")
         return self.world.survey
 
     async def missing_files(self, host: str) -> tuple[MissingFile, ...]:

@@ -65,6 +65,22 @@ POSTGRESQL = {
         "Do not restart PostgreSQL on %s. On the active node, as another superuser, run ALTER ROLE"
         " postgres SUPERUSER LOGIN; the cluster then restores the rest."
     ),
+    "postgres.refuses.tls.recommendation": (
+        "Do not restart PostgreSQL on %s. Remove ssl, and whatever else was changed about TLS, from"
+        " its postgresql.auto.conf, and run pg_ctl reload on its data."
+    ),
+    "postgres.refuses.rules.recommendation": (
+        "Undo the changes to pg_hba.conf on %s, and run pg_ctl reload on its data. The cluster"
+        " writes this file itself."
+    ),
+    "postgres.refuses.full.recommendation": (
+        "End sessions of superusers on %s: they occupy even the connections that are reserved for"
+        " the cluster. Let applications log in as ordinary roles."
+    ),
+    "postgres.refuses.namespace.recommendation": (
+        "Remove db_user_namespace from postgresql.auto.conf on %s, and run pg_ctl reload on its"
+        " data."
+    ),
     "check.postgres.silent": "The settings of PostgreSQL could not be checked: %s",
     "postgres.not.rejoining": "PostgreSQL on %s cannot rejoin: %s",
     "postgres.not.rejoining.recommendation": (

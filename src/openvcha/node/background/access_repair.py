@@ -18,6 +18,7 @@ from openvcha.node.engines import EngineMissing
 from openvcha.node.identity import Secrets, load_secrets
 from openvcha.node.postgres.log import sanitize
 from openvcha.node.postgres.own_roles import repair_roles
+from openvcha.node.postgres.refusals import refusal_cause
 from openvcha.node.process.logs import Logger
 from openvcha.node.security.rotation import load
 from openvcha.store import keys
@@ -138,7 +139,7 @@ class AccessRepair:
                 self._events.debug("cannot survey PostgreSQL", reason=refusal)
                 return PostgresSurvey()
         self._events.warning("PostgreSQL no longer accepts the cluster's sessions", reason=refusal)
-        return PostgresSurvey(refusal=refusal)
+        return PostgresSurvey(await self._survey_kept(), refusal, refusal_cause(refusal))
 
     async def _survey(self) -> PostgresSurvey:
         opened = await self._server.connect(self._host)
@@ -150,6 +151,17 @@ class AccessRepair:
             raise
         await self._keep(opened)
         return seen
+
+    async def _survey_kept(self) -> PostgresFacts | None:
+        """Return what users have set, through the kept session; None without one that answers."""
+        if self._kept is None:
+            return None
+        try:
+            async with asyncio.timeout(SESSION_SECONDS):
+                return await self._server.survey(self._kept)
+        except (TimeoutError, Error, OSError) as error:
+            self._events.debug("cannot survey PostgreSQL", reason=str(error))
+            return None
 
     async def _is_refused(self) -> bool:
         """Return whether PostgreSQL is set up and accepts connections."""

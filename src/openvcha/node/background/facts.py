@@ -19,7 +19,7 @@ from openvcha.node.process.logs import Logger
 from openvcha.store import keys, node_facts
 from openvcha.store.errors import LeaseNotFound, StoreError
 from openvcha.store.interface import Store
-from openvcha.store.node_facts import NodeFacts, PostgresFacts
+from openvcha.store.node_facts import NodeFacts, PostgresFacts, RefusalCause
 from openvcha.system.repeating import repeat
 
 PUBLISH_SECONDS = 10.0
@@ -33,11 +33,13 @@ LEASE_SECONDS = 40
 class PostgresSurvey:
     """What a node's PostgreSQL reported; None if it could not be asked.
 
-    ``refusal`` is why it refuses the cluster's sessions although it accepts connections.
+    ``refusal`` is why it refuses the cluster's sessions although it accepts connections, ``cause``
+    the kind of that reason. A session that is still open may report then, too.
     """
 
     told: PostgresFacts | None = None
     refusal: str | None = None
+    cause: RefusalCause = RefusalCause.ROLE
 
 
 class FactsPublisher:
@@ -74,7 +76,9 @@ class FactsPublisher:
         found = await asyncio.to_thread(self._gather)
         if self._survey:
             seen = await self._survey()
-            found = msgspec.structs.replace(found, postgres=seen.told, refusal=seen.refusal)
+            found = msgspec.structs.replace(
+                found, postgres=seen.told, refusal=seen.refusal, refusal_cause=seen.cause
+            )
         try:
             await self._publish(found)
         except StoreError as error:  # the facts found decide how soon to retry

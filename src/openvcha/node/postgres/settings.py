@@ -16,6 +16,7 @@ _VITAL = frozenset(
     {
         "archive_cleanup_command",
         "data_directory",
+        "db_user_namespace",
         "fsync",
         "full_page_writes",
         "hba_file",
@@ -40,7 +41,8 @@ _VITAL = frozenset(
         "wal_log_hints",
     }
 )
-"""Settings on which replication, failover or the durability of acknowledged rows depend."""
+"""Settings on which replication, failover, the durability of acknowledged rows or the cluster's own
+sessions depend."""
 _OWNED = frozenset(
     {
         "authentication_timeout",

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
@@ -21,6 +22,7 @@ from openvcha.infrastructure.placement import PlacementDefaults, defaults_from, 
 from openvcha.operations.context import Services
 from openvcha.operations.steps.check_settings import check_settings
 from openvcha.operations.steps.new_node import NewNode, member_name
+from openvcha.tasks.steps import TemporaryFailure
 
 WITNESS_BYTES = 64 * 1024 * 1024
 
@@ -46,11 +48,25 @@ class NodeRequest:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """All findings; ``node`` is set if and only if there are no errors."""
+    """All findings; ``node`` is set if and only if there are no errors.
+
+    ``silence``, one of the errors, is why the active's settings could not be read.
+    """
 
     node: NewNode | None
     errors: tuple[LocalizableMessage, ...]
     warnings: tuple[LocalizableMessage, ...]
+    silence: LocalizableMessage | None = None
+
+
+def refuse(errors: tuple[LocalizableMessage, ...], silence: LocalizableMessage | None) -> NoReturn:
+    """Refuse what a step has checked.
+
+    Raises TemporaryFailure if the only error is that settings could not be read, else ApiError.
+    """
+    if silence is not None and errors == (silence,):
+        raise TemporaryFailure(silence)
+    raise ApiError(ErrorType.INVALID_ARGUMENT, message("check.refused"), *errors)
 
 
 async def require_one_datastore(services: Services, seen: Observation) -> None:
@@ -66,7 +82,7 @@ async def check_addresses(
 ) -> tuple[LocalizableMessage, ...]:
     """Return the findings for the addresses and the base backup of a manually created node."""
     inventory = await services.infrastructure.inventory()
-    settings = await check_settings(services, wish.kind)
+    settings = await check_settings(services, seen, wish.kind)
     return (*await _Addresses(services, seen, inventory, wish).examine(), *settings.errors)
 
 
@@ -80,7 +96,7 @@ async def check(services: Services, seen: Observation, wish: NodeRequest) -> Che
     inventory, need, settings = await asyncio.gather(
         services.infrastructure.inventory(),
         _need(services, wish.kind),
-        check_settings(services, wish.kind),
+        check_settings(services, seen, wish.kind),
     )
     defaults = _defaults(inventory, seen, wish)
     found = resolve(wish.placement, inventory, defaults, need, f"{wish.path}placement")
@@ -88,7 +104,7 @@ async def check(services: Services, seen: Observation, wish: NodeRequest) -> Che
     errors = [*found.errors, *await addresses.examine(), *settings.errors]
     warnings = (*found.warnings, *settings.warnings)
     if errors or found.placement is None:
-        return CheckResult(None, tuple(errors), warnings)
+        return CheckResult(None, tuple(errors), warnings, settings.silence)
     node = NewNode(
         kind=wish.kind,
         member=member_name(wish.placement.name, wish.token),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster.config import NodeKind
+from openvcha.cluster.observation import Observation
 from openvcha.cluster.warnings import overridden_settings
 from openvcha.node.postgres.diagnosis.missing_files import MissingFile
 from openvcha.node.postgres.superuser import PostgresUnreachable
@@ -15,21 +16,31 @@ from openvcha.store.node_facts import PostgresFacts
 
 @dataclass(frozen=True)
 class SettingsFindings:
-    """What prevents a new data node (errors), and what its owner should know (warnings)."""
+    """What prevents a new data node (errors), and what its owner should know (warnings).
+
+    ``silence``, one of the errors, is why the settings could not be read; that may pass.
+    """
 
     errors: tuple[LocalizableMessage, ...] = ()
     warnings: tuple[LocalizableMessage, ...] = ()
+    silence: LocalizableMessage | None = None
 
 
-async def check_settings(services: Services, kind: NodeKind) -> SettingsFindings:
-    """Check the active's PostgreSQL; a witness takes no base backup."""
+async def check_settings(services: Services, seen: Observation, kind: NodeKind) -> SettingsFindings:
+    """Check the active's PostgreSQL; a witness takes no base backup.
+
+    If it cannot be asked, a base backup would fail too; what the active has reported is shown.
+    """
     if kind is NodeKind.WITNESS:
         return SettingsFindings()
     identity = services.identity
     try:
         told = await services.postgres.inspect(identity.ha_address)
     except PostgresUnreachable as error:
-        return SettingsFindings(warnings=(message("check.postgres.silent", error),))
+        silence = message("check.postgres.silent", error)
+        facts = seen.active.report.facts if seen.active else None
+        known = settings_findings(identity.name, (facts and facts.postgres) or PostgresFacts())
+        return replace(known, errors=(silence, *known.errors), silence=silence)
     found = settings_findings(identity.name, told)
     return replace(found, warnings=(*found.warnings, *await _in_databases(services)))
 
