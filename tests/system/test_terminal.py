@@ -14,7 +14,7 @@ from tests.support.attackers.hostile_terminal import HOSTILE
 
 from openvcha.api.foreign_text import is_visible
 from openvcha.node.process.process_tree import read_process
-from openvcha.system.terminal import PASSED_ON
+from openvcha.system.terminal import PASSED_ON, passed_on
 
 SECONDS = 60
 GO_ON = """
@@ -203,6 +203,8 @@ def test_nothing_secret_of_roots_environment_is_passed_on(
     monkeypatch.setenv("PGPASSWORD", "MARK")
     monkeypatch.setenv("OPENVCHA_LABS", "/labs")
     monkeypatch.setenv("LC_TIME", "C")
+    monkeypatch.setenv("LOGNAME", "somebody-else")
+    monkeypatch.delenv("SUDO_UID", raising=False)
     if terminal:
         shell = Shell("-c", GO_ON, SHOW)
         assert shell.code() == 0
@@ -219,7 +221,13 @@ def test_nothing_secret_of_roots_environment_is_passed_on(
     assert "MARK" not in shown
     lines = shown.split()
     expected = {"HOME=/changed", f"PATH={os.environ['PATH']}", "OPENVCHA_LABS=/labs", "LC_TIME=C"}
-    assert expected <= set(lines)
+    assert expected | {"SUDO_UID=0"} <= set(lines)
+    assert "LOGNAME" not in shown
+
+
+def test_who_called_sudo_is_passed_on() -> None:
+    """Root acts for that account, and so does the program."""
+    assert passed_on({"SUDO_UID": "1000", "LOGNAME": "root"}) == {"SUDO_UID": "1000"}
 
 
 TRIES = """

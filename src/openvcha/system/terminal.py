@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from openvcha.system.local_user import TOLD
+
 WAITS = "vcha-waits"
 """The name of a process that only waits; at most 15 characters."""
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -23,7 +25,7 @@ NAMES_PASSED_ON = frozenset(
     {
         *("PATH", "LD_LIBRARY_PATH", "HOME", "XDG_STATE_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR"),
         *("LANG", "LANGUAGE", "TZ", "TERM", "COLORTERM", "NO_COLOR", "FORCE_COLOR"),
-        *("COLUMNS", "LINES", "USER", "LOGNAME"),
+        *("COLUMNS", "LINES", TOLD),
     }
 )
 PREFIXES_PASSED_ON = ("LC_", "OPENVCHA_", "PYTHON")
@@ -48,8 +50,11 @@ def exec_detached(command: Sequence[str], change: Callable[[], None]) -> NoRetur
 
 
 def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what a program of another account gets of root's environment: no secrets."""
-    return {
+    """Return what a program of another account gets of root's environment: no secrets.
+
+    Like sudo, it also tells that root called the program, unless sudo has told whom root acts for.
+    """
+    return {TOLD: "0"} | {
         name: value
         for name, value in environment.items()
         if name in NAMES_PASSED_ON or name.startswith(PREFIXES_PASSED_ON)

@@ -1,7 +1,6 @@
 """`vcha user`: the users of the API."""
 
 import asyncio
-import getpass
 import re
 import shlex
 from collections.abc import Awaitable, Callable
@@ -27,6 +26,7 @@ from openvcha.events.audit import AuditLog
 from openvcha.lab.access import data_nodes, is_on, lab_inventory
 from openvcha.lab.folders import DEFAULT_NAME, lab_options, shell_command
 from openvcha.store.mirror import FRESH_SECONDS
+from openvcha.system.local_user import local_user
 
 app = typer.Typer(
     help="Users of the API and their roles: Administrator, ReadOnly, NoAccess.",
@@ -189,7 +189,7 @@ async def _audited(audit: AuditLog, change: Change, work: Awaitable[T]) -> T:
     finally:
         what, arguments = change
         entry = local_entry(
-            operation=f"user.{what}", user=getpass.getuser(), arguments=arguments, error=error
+            operation=f"user.{what}", user=local_user(), arguments=arguments, error=error
         )
         await audit.record(entry, access=False)
 

@@ -1,7 +1,6 @@
 """`vcha node store`: repairing records in the cluster's store, and its space."""
 
 import asyncio
-import getpass
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from openvcha.store.errors import StoreError
 from openvcha.store.interface import Store
 from openvcha.store.sealing.cluster_store import SealedEtcd
 from openvcha.store.space import SpaceReport, percent
+from openvcha.system.local_user import local_user
 
 app = typer.Typer(help="The cluster's store, reached through a node.", no_args_is_help=True)
 
@@ -58,7 +58,7 @@ def set_aside(directory: Directory, key: Key, force: Force = False, yes: Yes = F
 
         def work(store: Store) -> Awaitable[str]:
             now = datetime.now(UTC)
-            return maintenance.set_aside(store, key, by=getpass.getuser(), now=now, force=force)
+            return maintenance.set_aside(store, key, by=local_user(), now=now, force=force)
 
         place = asyncio.run(_with_store(directory, work))
         say(f"{key} was set aside to {place}")
@@ -79,7 +79,7 @@ def accept(directory: Directory, yes: Yes = False) -> None:
             say("no user or join token differs from what this node last saw")
         if not yes and not confirm("Accept them as they are in the store, and end all sessions?"):
             raise fail("nothing was changed")
-        by = getpass.getuser()
+        by = local_user()
         asyncio.run(_with_store(directory, lambda store: maintenance.accept(store, by=by)))
         say("the store is accepted as it is; all sessions have ended")
 
@@ -93,7 +93,7 @@ def defragment(directory: Directory) -> None:
     """
     with reporting_errors():
         quota = load_identity(node_directory(directory)).store.quota_bytes
-        by = getpass.getuser()
+        by = local_user()
 
         def work(store: SealedEtcd) -> Awaitable[SpaceReport]:
             return maintenance.free_space(store, quota, say, by=by)
