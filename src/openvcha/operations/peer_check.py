@@ -8,6 +8,7 @@ from openvcha.api.errors import ErrorType
 from openvcha.api.structures import CredentialsSpec
 from openvcha.cluster.observation import Observation
 from openvcha.node.layout import API_CERTIFICATE, SERVICE_CA_CERTIFICATE
+from openvcha.node.security.certificates import names_host
 from openvcha.operations.context import Services
 from openvcha.operations.peer_identity import ActiveNode, require_usable, verify_peer
 
@@ -27,7 +28,8 @@ async def check_peer(
     """Verify the management vCenter; unset means that the cluster manages itself.
 
     ``unmanaged`` is the error when the peer does not manage the active node: NOT_FOUND in
-    operations that declare it.
+    operations that declare it. The cluster's own authority is trusted for the cluster's own
+    names only, those of the API's certificate.
 
     Raises ApiError as ``peer_identity.verify_peer`` does.
     """
@@ -35,12 +37,14 @@ async def check_peer(
         return
     active = seen.active
     own = await asyncio.to_thread(_own_certificate, services.directory)
+    # A data node has the key of the cluster's authority: whoever copied it could pose as any host.
+    is_own = names_host(own, vc_spec.active_location.hostname)
     await verify_peer(
         vc_spec,
         ActiveNode(
             api_certificate=own,
             bios_uuid=active.config.bios_uuid if active else "",
-            trust=services.directory / SERVICE_CA_CERTIFICATE,
+            trust=services.directory / SERVICE_CA_CERTIFICATE if is_own else None,
             unmanaged=unmanaged,
         ),
     )

@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.support.attackers.man_in_the_middle import (
     OWN,
     PASS,
@@ -24,10 +26,14 @@ from tests.support.simulated.vcenter import BIOS, PASSWORD, USER, Peer, peer_in
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret
+from openvcha.api.structures import ConnectionSpec, CredentialsSpec
 from openvcha.cli.node import manual_join
 from openvcha.cli.target import Target
 from openvcha.client.errors import CommandError, RequestRefused, ServerUnreachable
+from openvcha.node.layout import API_CERTIFICATE, SERVICE_CA_CERTIFICATE
 from openvcha.node.manual_join import JoinRequest
+from openvcha.node.security.certificates import issue, new_authority
+from openvcha.operations.peer_check import check_peer
 from openvcha.operations.peer_connection import PeerConnection, PeerUnverified, Trust
 from openvcha.operations.peer_identity import ActiveNode, verify_peer
 from openvcha.system.thumbprints import thumbprint_sha1, thumbprint_sha256
@@ -155,6 +161,40 @@ async def test_no_proxy_of_the_environment_sees_it(
             monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
         await attacked.check()
         assert man.connections == 0
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own name", "other name"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST"])
+async def test_the_cluster_s_authority_counts_for_the_cluster_s_own_names_only(
+    own: bool, host: str, tmp_path: Path
+) -> None:
+    """The thief of a data node can have it certify any name, also after an undeploy.
+
+    So he poses as the vCenter of vc_spec, but not where the system's authorities decide alone. The
+    first case, the cluster's own name, shows that his certificate is a good one.
+    """
+    authority = new_authority()
+    names = ["127.83.1.10", "vcha-1", *(["127.0.0.1", "localhost"] if own else [])]
+    api = issue(authority, names[0], names, client=False)
+    his = issue(authority, "127.0.0.1", ["127.0.0.1", "localhost"], client=False)
+    files = {API_CERTIFICATE: api.certificate, SERVICE_CA_CERTIFICATE: authority.certificate}
+    files |= {"middle.crt": his.certificate, "middle.key": his.key}
+    for path, content in files.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+    where = ConnectionSpec(hostname=host, username=USER, password=Secret(PASSWORD))
+    services: Any = SimpleNamespace(directory=tmp_path)
+    seen: Any = SimpleNamespace(active=None)
+    async with middle(0, (OWN,), server_tls(tmp_path)) as (man, port):
+        spec = CredentialsSpec(active_location=replace(where, port=port))
+        with pytest.raises(ApiError) as caught:
+            await check_peer(services, seen, spec)
+        if own:
+            assert caught.value.error_type is not ErrorType.UNVERIFIED_PEER
+            assert man.read
+        else:
+            assert caught.value.error_type is ErrorType.UNVERIFIED_PEER
+            assert_blind(man)
 
 
 @asynccontextmanager

@@ -165,6 +165,20 @@ def certified_key(certificate: bytes) -> bytes:
     )
 
 
+def names_host(certificate: bytes, host: str) -> bool:
+    """Return whether a certificate (DER) names exactly this host name or IP address."""
+    loaded = x509.load_der_x509_certificate(certificate)
+    try:
+        found = loaded.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return False
+    try:
+        return ipaddress.ip_address(host) in found.get_values_for_type(x509.IPAddress)
+    except ValueError:
+        names = [name.lower() for name in found.get_values_for_type(x509.DNSName)]
+        return host.lower() in names
+
+
 def certify(authority: KeyPair, member: str, ha_address: str, public_key: bytes) -> bytes:
     """Return the node certificate (PEM) for a key that stays on its node. Raises TypeError."""
     made = _signed(authority, member, _node_names(ha_address), _elliptic(public_key))
