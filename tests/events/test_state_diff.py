@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -155,6 +155,7 @@ def changed(old: ClusterSnapshot, new: ClusterSnapshot) -> int:
     return count
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(st.lists(seen, min_size=2, max_size=6))
 def test_every_change_between_looks_is_told_once(looks: Sequence[ClusterSnapshot]) -> None:
     """In any sequence: as many events as changed values, none without a change."""
