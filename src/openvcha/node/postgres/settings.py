@@ -17,6 +17,7 @@ _VITAL = frozenset(
         "archive_cleanup_command",
         "data_directory",
         "db_user_namespace",
+        "dynamic_library_path",
         "fsync",
         "full_page_writes",
         "hba_file",
@@ -26,6 +27,8 @@ _VITAL = frozenset(
         "max_replication_slots",
         "max_wal_senders",
         "port",
+        "post_auth_delay",
+        "pre_auth_delay",
         "primary_conninfo",
         "primary_slot_name",
         "promote_trigger_file",
@@ -89,6 +92,9 @@ def is_owned(name: str, value: str) -> bool:
     """Return whether the cluster sets this setting, or relies on it not having this value."""
     if name in _UNWANTED:
         return value.lower() in _UNWANTED[name]
+    if name == "dynamic_library_path":
+        # A standby looks there for the library with which it streams.
+        return "$libdir" not in value
     return name in _OWNED or is_vital(name)
 
 
