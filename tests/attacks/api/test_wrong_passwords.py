@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import threading
+import unicodedata
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Literal
@@ -174,6 +175,27 @@ async def test_a_place_is_given_back_by_who_goes_away() -> None:
     waits[1].cancel()
     await asyncio.wait(waits)
     assert is_free(turns)
+
+
+@pytest.mark.parametrize("mark", ["x", "\u0316\u0301"])
+async def test_a_long_name_costs_no_more_than_an_unknown_one(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch, mark: str
+) -> None:
+    """Normalizing 30 kB of accents takes seconds; the response does not differ."""
+    lengths, normalize = list[int](), unicodedata.normalize
+
+    def noted(form: Literal["NFC"], text: str) -> str:
+        lengths.append(len(text))
+        return normalize(form, text)
+
+    monkeypatch.setattr(unicodedata, "normalize", noted)
+    long, unknown = f"a{mark * 5000}", "a-name-that-nobody-has"
+    replies = [await edge.client.get(READ, auth=(name, "wrong")) for name in (long, unknown)]
+    assert [reply.status_code for reply in replies] == [401, 401]
+    assert replies[0].content == replies[1].content
+    assert lengths == [len(unknown)]
+    verified = edge.users._throttle._sources
+    assert sum(each.count for names in verified.values() for each in names.values()) == 2
 
 
 async def test_who_hangs_up_keeps_his_place_until_the_look_has_ended() -> None:

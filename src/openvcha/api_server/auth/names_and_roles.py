@@ -4,7 +4,13 @@ Commands import this one, and not what checks passwords (argon2 costs time at ea
 """
 
 import enum
+import hashlib
 import unicodedata
+from typing import Final
+
+MAX_NAME_LENGTH: Final = 128
+MAX_SPELLING_LENGTH: Final = 2 * MAX_NAME_LENGTH
+"""A spelling may be longer than the name: an accent may be a character of its own."""
 
 
 def canonical(name: str) -> str:
@@ -14,7 +20,13 @@ def canonical(name: str) -> str:
 
 
 def folded(name: str) -> str:
-    """Return a form of a name that is equal for all spellings of the same user."""
+    """Return a form of a name that is equal for all spellings of the same user.
+
+    For a spelling that is too long, return a form that no user has: the time of normalizing grows
+    with the square of the length, and anybody may send a name.
+    """
+    if len(name) > MAX_SPELLING_LENGTH:
+        return f":{hashlib.sha256(name.encode(errors='replace')).hexdigest()}"
     return unicodedata.normalize("NFC", canonical(name)).casefold()
 
 

@@ -17,7 +17,12 @@ from openvcha.api.operations import Privilege
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.api_server.auth.credential_cache import CredentialCache
-from openvcha.api_server.auth.names_and_roles import UserRole, canonical, folded
+from openvcha.api_server.auth.names_and_roles import (
+    MAX_NAME_LENGTH,
+    UserRole,
+    canonical,
+    folded,
+)
 from openvcha.api_server.auth.password_queue import MAX_WAIT_SECONDS, QueueFull
 from openvcha.api_server.auth.passwords import Passwords
 from openvcha.api_server.auth.throttle import LoginAttempt, Throttle, invalid_credentials, now
@@ -29,7 +34,6 @@ from openvcha.store.records import Record, Records
 
 LOCAL = "local"
 BUSY_SECONDS = 1
-MAX_NAME_LENGTH = 128
 MIN_PASSWORD_LENGTH = 8
 MAX_PASSWORD_LENGTH = 1024
 
@@ -143,7 +147,10 @@ class Users:
 
     async def find(self, name: str) -> User | None:
         """Return the user of this name; None if it does not exist or is forged."""
-        found = await self._record(name).read_valid()
+        return await self._find(folded(name))
+
+    async def _find(self, own: str) -> User | None:
+        found = await Record(self._store, keys.user(own), User).read_valid()
         return found.value if found else None
 
     async def verify(self, name: str, password: Secret, origin: str = LOCAL) -> User:
@@ -152,12 +159,13 @@ class Users:
         Raises ApiError UNAUTHENTICATED, which does not reveal whether the user exists, and
         SERVICE_UNAVAILABLE if too many passwords are being verified.
         """
-        user = await self.find(name)
+        own = folded(name)
+        user = await self._find(own)
         if user is not None and self._credential_cache.knows(*_credentials(user, password)):
             return user
         source = source_of(origin)
-        async with self._exclusive_attempt(source, folded(name)):
-            return await self._try(source, folded(name), user, password)
+        async with self._exclusive_attempt(source, own):
+            return await self._try(source, own, user, password)
 
     @contextlib.asynccontextmanager
     async def _exclusive_attempt(self, source: str, folded: str) -> AsyncIterator[None]:
