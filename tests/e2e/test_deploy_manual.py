@@ -162,7 +162,7 @@ async def test_from_one_node_to_a_cluster_and_its_repair(by_hand: ByHand) -> Non
         )
         ended = running.admin.finished(repair.get_task_id())
         assert ended["status"] == "SUCCEEDED", ended
-        assert running.healthy()
+        running.until_healthy()
         assert running.name_of("PASSIVE") == "by-placement"
         assert len(await cluster.members(running)) == 3
         await thawed_it_ends_its_database(running, frozen)
@@ -206,7 +206,7 @@ async def thawed_it_ends_its_database(running: RunningLab, directory: Path) -> N
     while left := databases(directory):
         assert member not in await cluster.sync_names(running)
         assert time.monotonic() < deadline, left
-    assert running.healthy()
+    running.until_healthy()
     (in_sync,) = await cluster.sync_names(running)
     assert in_sync.startswith("by-placement")
     shown = run_vcha(["node", "status", str(directory)], check=False)

@@ -124,7 +124,7 @@ async def test_in_disabled_the_standby_is_down_and_the_active_goes_on_alone(
     assert writer.longest_gap < max(2.0, 5 * usual), "the standby went before it was let go"
     assert not postgres_runs(running, passive)
     assert await cluster.sync_names(running) == frozenset()
-    assert running.healthy()
+    running.until_healthy()
     for role in ("passive", "witness"):
         running.vcha("lab", "kill", role)
     writes_on(running, writer, rows=100)
@@ -134,7 +134,7 @@ async def test_in_disabled_the_standby_is_down_and_the_active_goes_on_alone(
     assert not postgres_runs(running, passive)
     writes_on(running, writer)
     change(running, "ENABLED")
-    assert running.healthy()
+    running.until_healthy()
     assert len(await cluster.sync_names(running)) == 1
     assert writer.missing() == set()
 

@@ -148,7 +148,7 @@ def test_what_makes_no_sense_is_refused_with_its_reason(running: RunningLab) -> 
         1,
         True,
     )
-    assert running.healthy()
+    running.until_healthy()
 
 
 async def give_the_lead(running: RunningLab, name: str) -> None:
@@ -294,7 +294,7 @@ async def test_an_active_that_lost_both_others_stands_alone_and_is_deployed_agai
         parts = node_status(running, name)["status"]["parts"]
         assert {part["state"] for part in parts if part["name"] == "patroni"} <= {"WAITING"}
         await asyncio.to_thread(power, running, name, on=False)
-    assert running.healthy()
+    running.until_healthy()
     assert writer.missing() == set()
 
 

@@ -31,7 +31,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 async def assert_repaired(running: RunningLab, name: str, writer: Writer) -> None:
     """Check that the cluster is what it was before the loss, in every respect that counts."""
-    assert running.healthy()
+    running.until_healthy()
     assert running.name_of("PASSIVE") == name
     (in_sync,) = await cluster.sync_names(running)
     assert in_sync.startswith(name)

@@ -24,7 +24,7 @@ def begin(running: RunningLab, name: str) -> str:
 
 async def assert_repaired(running: RunningLab, task: str, name: str, writer: Writer) -> None:
     assert running.admin.finished(task)["status"] == "SUCCEEDED"
-    assert running.healthy()
+    running.until_healthy()
     assert running.name_of("PASSIVE") == name
     assert len(await cluster.members(running)) == 3
     assert len(running.vms()) == 3

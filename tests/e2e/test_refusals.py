@@ -237,4 +237,4 @@ async def test_a_second_operation_is_busy_and_a_canceled_one_leaves_nothing(
     assert degraded.admin.cluster()["health_state"] == "DEGRADED"
     task = degraded.admin.redeploy({"placement": {"name": "after", "folder": degraded.folder}})
     assert degraded.admin.finished(task)["status"] == "SUCCEEDED"
-    assert degraded.healthy()
+    degraded.until_healthy()

@@ -177,7 +177,7 @@ async def test_a_forged_record_counts_for_nothing(
     before = running.admin.cluster()
     key = await attack(thief)
     running.until(lambda: thief.told(key))
-    assert running.healthy()
+    running.until_healthy()
     after = running.admin.cluster()
     assert [after[name]["runtime"]["role"] for name in ("node1", "node2", "witness")] == [
         before[name]["runtime"]["role"] for name in ("node1", "node2", "witness")

@@ -141,7 +141,7 @@ async def test_a_lost_witness_is_replaced(
     assert "nothing prevents" in found.stdout
     task = witness.redeploy_task(Witness.RedeploySpec(placement=placement))
     assert running.admin.finished(task.get_task_id())["status"] == "SUCCEEDED"
-    assert running.healthy()
+    running.until_healthy()
     voters = await cluster.members(running)
     assert len(voters) == 3
     await cluster.until_all_members_answer(running, 3)
@@ -183,7 +183,7 @@ def test_wrong_vms_dissolve_nothing(
         undeploy(Cluster.UndeploySpec(vc_spec=wrong))
     with pytest.raises(errors_client.Unauthorized):
         reading.vcenter.vcha.Cluster.undeploy_task(Cluster.UndeploySpec())
-    assert running.healthy()
+    running.until_healthy()
 
 
 async def assert_alone(running: RunningLab, writer: Writer) -> None:
@@ -224,7 +224,7 @@ async def test_undeployed_under_a_writer_and_deployed_again(
     session.close()
     await assert_alone(running, writer)
     running.vcha("lab", "up")
-    assert running.healthy()
+    running.until_healthy()
     assert len(await cluster.members(running)) == 3
 
 
@@ -252,5 +252,5 @@ async def test_kept_nodes_are_nodes_no_more(
     assert refused.returncode == 1
     assert "There is no cluster yet" in refused.stderr
     running.vcha("lab", "up")
-    assert running.healthy()
+    running.until_healthy()
     assert passive.exists()

@@ -171,17 +171,34 @@ class RunningLab:
         until(condition, seconds, seen=self.admin.cluster)
 
     def healthy(self) -> bool:
-        """Return whether the cluster is HEALTHY."""
+        """Return whether the cluster is HEALTHY at this moment; a test waits for that instead."""
         return self.admin.cluster(partial=True).get("health_state") == "HEALTHY"
 
+    def until_healthy(self, seconds: float = HEALTHY_SECONDS) -> None:
+        """Wait until the cluster is HEALTHY; fail at the deadline with the state last seen."""
+        seen: list[Any] = []
+
+        def healthy() -> bool:
+            seen[:] = [self.admin.cluster(partial=True)]
+            return bool(seen[0].get("health_state") == "HEALTHY")
+
+        until(healthy, seconds, seen=lambda: seen, absent=NO_ACTIVE)
+
     def repair(self, name: str) -> None:
-        """Restore the cluster to HEALTHY and ENABLED, however the last test left it."""
-        if not self.healthy():
-            task = self.admin.redeploy({"placement": {"name": name, "folder": self.folder}})
-            assert self.admin.finished(task)["status"] == "SUCCEEDED"
+        """Restore the cluster to HEALTHY and ENABLED, however the last test left it.
+
+        A refused redeploy proves nothing: the cluster may be recovering, or busy.
+        """
+        spec = {"placement": {"name": name, "folder": self.folder}}
+        begun = until(
+            lambda: self.healthy() or self.admin.redeploy(spec), HEALTHY_SECONDS, absent=NO_ACTIVE
+        )
+        if begun is not True:
+            assert self.admin.finished(begun)["status"] == "SUCCEEDED"
         if self.admin.call("GET", MODE) != {"mode": "ENABLED"}:
             task = self.admin.call("PUT", f"{MODE}?vmw-task=true", {"mode": "ENABLED"}, 202)
             assert self.admin.finished(task)["status"] == "SUCCEEDED"
+        self.until_healthy()
 
 
 def run_vcha(arguments: Sequence[str], *, check: bool) -> subprocess.CompletedProcess[str]:
