@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from openvcha.store.mirror import (
     RENEW_SECONDS,
     Mirror,
 )
+from openvcha.store.write_marks import SharedWrites
 
 pytestmark = pytest.mark.looptime
 
@@ -177,6 +179,23 @@ async def test_anothers_write_counts_after_the_bound() -> None:
         await asyncio.sleep(FRESH_SECONDS)
         assert await value(mirror, ALICE) == b"1"
         assert remote.reads == [ALICE]
+
+
+async def test_a_write_through_another_copy_counts_at_once_with_shared_marks(
+    tmp_path: Path,
+) -> None:
+    """A client may write through one process of the API and read through another."""
+    remote = Remote()
+    one, two = (SharedWrites(tmp_path / "writes", writer) for writer in (1, 2))
+    async with mirrored(remote, writes=one) as first, mirrored(remote, writes=two) as second:
+        remote.lag = CATCH_UP_SECONDS / 4
+        for number in range(5):
+            assert await value(first, BOB) is None
+            assert await value(second, BOB) is None
+            writer, reader = (first, second) if number % 2 else (second, first)
+            await writer.put(ALICE, b"%d" % number)
+            assert await value(reader, ALICE) == b"%d" % number
+            await asyncio.sleep(FRESH_SECONDS)
 
 
 async def test_a_proof_counts_from_when_it_was_asked_for() -> None:

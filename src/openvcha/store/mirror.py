@@ -6,6 +6,7 @@ it, the copy holds every write acknowledged before that read began, and is fresh
 from then on. Therefore:
 
 - A write through this object is visible at once: each one voids the proof, whatever its outcome.
+  So is a write through another object with the same marks (`write_marks.py`), in any process.
 - Another program's write becomes visible at most FRESH_SECONDS after it was acknowledged. A caller
   that must guarantee more (a deleted user can no longer log in) waits that long before it replies.
 - Each read of the copy is at one revision, which is never older than that of an earlier read.
@@ -35,6 +36,7 @@ from openvcha.store.interface import (
     Store,
     TxnResult,
 )
+from openvcha.store.write_marks import OwnWrites, WriteMarks
 from openvcha.system.single_flight import SingleFlight
 
 FRESH_SECONDS: Final = 0.25
@@ -115,10 +117,14 @@ class MirroredKeys:
 
 @dataclass(frozen=True)
 class _Proof:
-    """A copy that holds every write acknowledged before ``begun`` (on the clock)."""
+    """A copy that holds every write acknowledged before ``begun`` (on the clock).
+
+    ``writes`` is the state of the marks at that time.
+    """
 
     keys: MirroredKeys
     begun: float
+    writes: object
 
 
 class Mirror:
@@ -133,6 +139,8 @@ class Mirror:
         names: Sequence[str] = MIRRORED,
         root: str = keys.ROOT,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        writes: WriteMarks | None = None,
     ) -> None:
         self._inner = inner
         self._names = names
@@ -140,7 +148,7 @@ class Mirror:
         self._clock = clock
         self._mirrored: MirroredKeys | None = None
         self._proven: _Proof | None = None
-        self._writes = 0
+        self._writes: WriteMarks = OwnWrites() if writes is None else writes
         self._backoff_until = 0.0
         self._moved = asyncio.Event()
         self._used = asyncio.Event()
@@ -246,8 +254,7 @@ class Mirror:
         try:
             yield
         finally:
-            self._writes += 1
-            self._proven = None
+            self._writes.add()
 
     async def _fresh(self, names: Sequence[str]) -> MirroredKeys | None:
         """Return the copy if it is fresh and covers these keys. Raises StoreError."""
@@ -255,7 +262,11 @@ class Mirror:
         if mirrored is None or not all(map(mirrored.covers, names)):
             return None
         now, proven = self._clock(), self._proven
-        if proven is not None and now < proven.begun + FRESH_SECONDS:
+        if (
+            proven is not None
+            and now < proven.begun + FRESH_SECONDS
+            and proven.writes == self._writes.state()
+        ):
             self._last_used = now
             self._used.set()
             return proven.keys
@@ -277,15 +288,15 @@ class Mirror:
 
     async def _look(self) -> MirroredKeys | None:
         """Prove the copy fresh, for all callers that asked before this began."""
-        mirrored, writes, begun = self._mirrored, self._writes, self._clock()
+        mirrored, writes, begun = self._mirrored, self._writes.state(), self._clock()
         if mirrored is None:
             return None
         revision = (await self._inner.snapshot(ABSENT_KEY)).revision
         if not await self._catches_up(mirrored, revision):
             self._backoff_until = self._clock() + BACKOFF_SECONDS
             return None
-        if writes == self._writes and mirrored is self._mirrored:
-            self._proven = _Proof(mirrored, begun)
+        if mirrored is self._mirrored:
+            self._proven = _Proof(mirrored, begun, writes)
         return mirrored
 
     async def _catches_up(self, mirrored: MirroredKeys, revision: int) -> bool:

@@ -14,6 +14,7 @@ from openvcha.store.mirror import (
     MIRRORED,
     Mirror,
 )
+from openvcha.store.write_marks import WriteMarks
 
 
 class Remote(MemoryStore):
@@ -87,10 +88,13 @@ class Remote(MemoryStore):
 
 @asynccontextmanager
 async def mirrored(
-    store: Store, names: Sequence[str] = MIRRORED, root: str = keys.ROOT
+    store: Store,
+    names: Sequence[str] = MIRRORED,
+    root: str = keys.ROOT,
+    writes: WriteMarks | None = None,
 ) -> AsyncIterator[Mirror]:
     """Mirror a store, as a program does; restart whatever ends."""
-    mirror = Mirror(store, names, root, clock=asyncio.get_running_loop().time)
+    mirror = Mirror(store, names, root, asyncio.get_running_loop().time, writes=writes)
 
     async def always() -> None:
         while True:
