@@ -14,12 +14,14 @@ from tests.support.jsonrpc import EMPTY, invocation
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api_server import concurrency
 from openvcha.api_server.concurrency import (
+    ANONYMOUS,
     LOOKUPS,
     PASSWORDS,
     RETRY_SECONDS,
     USERS,
     ConcurrencyLimit,
     SlotPool,
+    part_of,
 )
 
 READ = "/api/vcenter/vcha/operations"
@@ -161,6 +163,17 @@ async def test_one_owner_waits_for_his_own_places_only(stack: AsyncExitStack) ->
             wait.cancel()
         await asyncio.wait(waits)
     await third
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4, 16])
+@pytest.mark.parametrize("limit", [LOOKUPS, PASSWORDS, USERS, ANONYMOUS])
+def test_a_worker_has_its_part_of_the_slots(limit: ConcurrencyLimit, workers: int) -> None:
+    """But no owner has fewer than otherwise, and none can take all of a worker's."""
+    part = part_of(limit, workers)
+    assert replace(part, max_concurrent=limit.max_concurrent) == limit
+    assert part.max_concurrent >= 2 * part.max_per_owner
+    even = limit.max_concurrent / workers
+    assert part.max_concurrent == max(even, 2 * part.max_per_owner)
 
 
 async def test_nobody_waits_for_ever() -> None:

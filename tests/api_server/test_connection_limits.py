@@ -15,6 +15,7 @@ from openvcha.api_server.connection_limits import (
     MAX_EVICTIONS_PER_SECOND,
     ClientConnection,
     ConnectionLimiter,
+    part_of_connections,
     within_descriptor_limit,
 )
 
@@ -30,6 +31,13 @@ def entered(
     assert client is not None
     client.end = lambda: gone.append(client if name is None else name)
     return client
+
+
+@pytest.mark.parametrize(("workers", "part"), [(1, 400), (2, 200), (3, 134), (4, 100), (16, 100)])
+def test_a_worker_has_its_part_of_the_connections(workers: int, part: int) -> None:
+    """But room for an office with a few dozen clients behind one address."""
+    assert part_of_connections(400, workers) == part
+    assert part_of_connections(20, workers) == 20
 
 
 def test_one_source_has_half_of_the_places() -> None:

@@ -7,7 +7,7 @@ slot, so slow senders hold none.
 import asyncio
 from collections import Counter
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from openvcha.api.errors import ApiError, ErrorType
@@ -37,14 +37,23 @@ USERS: Final = ConcurrencyLimit(32, 8, 64, 10.0)
 ANONYMOUS: Final = ConcurrencyLimit(8, 4, 8, 5.0)
 
 
-class ConcurrencyLimits:
-    """The slots of all calls."""
+def part_of(limit: ConcurrencyLimit, workers: int) -> ConcurrencyLimit:
+    """Return the limit of one of several processes, each of which has its own callers.
 
-    def __init__(self) -> None:
-        self._lookups = SlotPool(LOOKUPS)
-        self._passwords = SlotPool(PASSWORDS)
-        self._users = SlotPool(USERS)
-        self._anonymous = SlotPool(ANONYMOUS)
+    A caller keeps its slots, and never gets more than half of them.
+    """
+    part = max(2 * limit.max_per_owner, -(-limit.max_concurrent // workers))
+    return replace(limit, max_concurrent=min(limit.max_concurrent, part))
+
+
+class ConcurrencyLimits:
+    """The slots of all calls, in one of ``workers`` processes."""
+
+    def __init__(self, workers: int = 1) -> None:
+        self._lookups = SlotPool(part_of(LOOKUPS, workers))
+        self._passwords = SlotPool(part_of(PASSWORDS, workers))
+        self._users = SlotPool(part_of(USERS, workers))
+        self._anonymous = SlotPool(part_of(ANONYMOUS, workers))
 
     def authenticating(
         self, operation: Operation, given: Credentials, origin: str

@@ -18,6 +18,8 @@ CLIENT: Final = "client"
 DESCRIPTOR_DIVISOR: Final = 4
 """The API gets one in this many descriptors; the others are for the store and the database."""
 
+MIN_PER_WORKER: Final = 100
+"""One source gets half of them: enough for an office behind one address."""
 MAX_RECOGNIZED_SOURCES: Final = 1024
 MAX_EVICTIONS_PER_SECOND: Final = 50
 """Per source: each eviction starts TLS, which costs two milliseconds; refusing is free."""
@@ -170,6 +172,11 @@ class ConnectionLimiter:
         self.release(client)
         client.end()
         return True
+
+
+def part_of_connections(total: int, workers: int) -> int:
+    """Return how many connections one of several processes may have; each has its own callers."""
+    return min(total, max(MIN_PER_WORKER, -(-total // workers)))
 
 
 def within_descriptor_limit(wanted: int) -> int:

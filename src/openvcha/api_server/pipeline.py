@@ -68,7 +68,10 @@ class CallResult:
 
 
 class Pipeline:
-    """The handler of calls. ``operation_id`` generates the ids of internal errors, for the log."""
+    """The handler of calls, in one of ``workers`` processes.
+
+    ``operation_id`` generates the ids of internal errors, for the log.
+    """
 
     def __init__(
         self,
@@ -79,10 +82,11 @@ class Pipeline:
         *,
         monotonic: Callable[[], float] = time.monotonic,
         operation_id: Callable[[], str] = lambda: secrets.token_hex(8),
+        workers: int = 1,
     ) -> None:
         self._dispatcher = dispatcher
         self._authenticator = Authenticator(users, sessions)
-        self._in_flight = ConcurrencyLimits()
+        self._in_flight = ConcurrencyLimits(workers)
         self._sessions = sessions
         self._audit = audit
         self._monotonic = monotonic

@@ -42,7 +42,7 @@ class AuditLog:
 
     Unauthenticated callers have a ring per address, so no caller displaces another's records. Of
     failed logins, refusals and frequent logins, it stores some records per minute and counts the
-    others: a caller must not control the load on the store.
+    others: a caller must not control the load on the store. ``workers`` processes share these.
     """
 
     def __init__(
@@ -50,15 +50,19 @@ class AuditLog:
         store: Store,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        workers: int = 1,
     ) -> None:
         self._clock = clock
         self._changes = OwnerRings(store, "changes", "c", MAX_CHANGES)
         self._access = OwnerRings(store, "access", "a", MAX_ACCESS)
         self._strangers = OwnerRings(store, "strangers", "s", MAX_OF_STRANGER, MAX_STRANGERS)
         self._anonymous: RateLimit[AuditInfo] = RateLimit(
-            STRANGER_A_MINUTE, STRANGERS_A_MINUTE, monotonic
+            STRANGER_A_MINUTE, -(-STRANGERS_A_MINUTE // workers), monotonic
         )
-        self._users: RateLimit[AuditInfo] = RateLimit(USER_A_MINUTE, USERS_A_MINUTE, monotonic)
+        self._users: RateLimit[AuditInfo] = RateLimit(
+            USER_A_MINUTE, -(-USERS_A_MINUTE // workers), monotonic
+        )
         self._telling: asyncio.Task[None] | None = None
 
     async def record(self, entry: AuditInfo, *, access: bool) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,8 +16,13 @@ from openvcha.api.messages import message
 from openvcha.api.secret import Secret
 from openvcha.api.structures import AuditInfo, EventInfo, EventSeverity, LocalizableMessage
 from openvcha.api_server.auth.names_and_roles import UserRole
-from openvcha.api_server.auth.sessions import MAX_CREATED_PER_MINUTE, MAX_PER_USER, Sessions
-from openvcha.events.audit import MAX_ACCESS, USER_A_MINUTE, AuditLog
+from openvcha.api_server.auth.sessions import (
+    MAX_CREATED_PER_MINUTE,
+    MAX_CREATED_PER_MINUTE_TOTAL,
+    MAX_PER_USER,
+    Sessions,
+)
+from openvcha.events.audit import MAX_ACCESS, STRANGERS_A_MINUTE, USER_A_MINUTE, AuditLog
 from openvcha.events.log import EventLog
 from openvcha.events.state_diff import EventDraft
 from openvcha.store import keys
@@ -252,6 +258,32 @@ async def test_a_user_begins_so_many_sessions_a_minute(edge: Edge) -> None:
     await sessions.create(administrator)
     edge.clock.advance(minutes=1)
     await sessions.create(user)
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+async def test_all_workers_together_write_no_more_than_one(edge: Edge, workers: int) -> None:
+    """The store is one, however many processes serve the API: sessions and records per minute."""
+    seconds = edge.clock.seconds
+    audits = [AuditLog(edge.store, monotonic=seconds, workers=workers) for _ in range(workers)]
+    for number, entry in enumerate(knocks(lambda number: f"10.{number % 200}.0.1")):
+        await audits[number % workers].record(entry, access=False)
+    stored = [record for record in await audits[0].list() if record.user is None]
+    assert 0 < len(stored) <= STRANGERS_A_MINUTE
+    names = [f"user-{number}" for number in range(8)]
+    for name in names:
+        await edge.users.add(name, Secret(PASSWORD), UserRole.READ_ONLY)
+    users = [user for user in await edge.users.list() if user.name in names]
+    begun = 0
+    for _ in range(workers):
+        sessions = Sessions(
+            edge.store, edge.users, clock=edge.clock, per_user=1, monotonic=seconds, workers=workers
+        )
+        for user in users:
+            with suppress(ApiError):
+                for _ in range(MAX_CREATED_PER_MINUTE + 1):
+                    await sessions.create(user)
+                    begun += 1
+    assert begun == MAX_CREATED_PER_MINUTE_TOTAL
 
 
 class FullStore(MemoryStore):

@@ -54,7 +54,8 @@ class Sessions:
 
     `idle` is the longest time between two requests, with a precision of `idle / 60`: the last
     access is written no more often. `absolute` is the longest lifetime. `per_user` is how many a
-    user may have at once: one more ends the least recently used.
+    user may have at once: one more ends the least recently used. `workers` processes share the
+    number of new sessions per minute.
     Every method may raise StoreUnavailable.
     """
 
@@ -69,6 +70,7 @@ class Sessions:
         absolute: timedelta = timedelta(hours=24),
         per_user: int = MAX_PER_USER,
         monotonic: Callable[[], float] = time.monotonic,
+        workers: int = 1,
     ) -> None:
         self._store = store
         self._users = users
@@ -79,7 +81,7 @@ class Sessions:
         self._per_user = max(1, per_user)
         self._owners: dict[bytes, str] = {}
         self._created: RateLimit[None] = RateLimit(
-            MAX_CREATED_PER_MINUTE, MAX_CREATED_PER_MINUTE_TOTAL, monotonic
+            MAX_CREATED_PER_MINUTE, -(-MAX_CREATED_PER_MINUTE_TOTAL // workers), monotonic
         )
 
     async def create(self, user: User) -> Secret:
