@@ -57,6 +57,16 @@ PROGRAMS: dict[str, tuple[str, set[str]]] = {
         "openvcha.daemon.api",
         DRAWING | COMMANDS | {"httpx2", "patroni", "openvcha.daemon.service"},
     ),
+    "what accepts the connections for several of these": (
+        "openvcha.daemon.api_distributor",
+        DRAWING
+        | COMMANDS
+        | CERTIFICATES
+        | DATABASE
+        | CONTRACT
+        | (SERVING - {"openvcha.daemon"})
+        | {"h11", "openvcha.cluster", "openvcha.store.etcd.client"},
+    ),
     "any command": (
         "openvcha.cli.main",
         DRAWING | CERTIFICATES | DATABASE | CONTRACT | SERVING | {"pydantic", "h11"},

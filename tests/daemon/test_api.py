@@ -9,13 +9,13 @@ from typing import Any, cast
 import pytest
 from tests.support.simulated.observations import ObservationBuilder
 
-from openvcha.daemon.api import (
+from openvcha.daemon.api import observe_cluster
+from openvcha.daemon.api_service import (
     LOOK_SECONDS,
     MISSED_LOOK_SECONDS,
     STANDBY_LOOK_SECONDS,
     WARM_UP_SECONDS,
     ApiService,
-    observe_cluster,
 )
 from openvcha.store.errors import StoreUnavailable
 

@@ -31,7 +31,7 @@ AWAITED = {
     ("api_server/server/https.py", "server.serve(sockets=[listener])"),
     ("api_server/stream.py", "_disconnected(request)"),
     ("api_server/stream.py", "self._pump(call, after, stopping, send)"),
-    ("daemon/api.py", "self._work()"),  # only supervised work
+    ("daemon/api_service.py", "self._work()"),  # only supervised work
     ("daemon/active_services.py", "self._work()"),  # only supervised work
     ("daemon/leadership.py", "self._changed.wait()"),
     ("daemon/leadership.py", "self._check()"),

@@ -13,9 +13,9 @@ from openvcha.lab.access import open_infrastructure
 from openvcha.lab.first_node import make_first_node
 from openvcha.lab.settings import SettingsRequest
 from openvcha.lab.state import Lab
-from openvcha.node.identity import StoreLimits, Timers, load_identity
+from openvcha.node.identity import ApiSettings, StoreLimits, Timers, load_identity
 
-ASKED = SettingsRequest(quota_bytes=32 << 20, leader_ttl=30, stuck_standby=45)
+ASKED = SettingsRequest(quota_bytes=32 << 20, leader_ttl=30, stuck_standby=45, workers=2)
 NARRATOR: Any = Narrator()
 
 
@@ -41,6 +41,7 @@ async def test_an_interrupted_first_up_keeps_its_settings(
     identity = load_identity(Path(vm.directory))
     assert identity.timers == Timers(leader_ttl=30, stuck_standby=45)
     assert identity.store == StoreLimits(quota_bytes=32 << 20)
+    assert identity.api == ApiSettings(workers=2)
 
 
 async def test_the_same_options_are_accepted_again(
@@ -59,7 +60,7 @@ async def test_other_options_for_a_lab_that_exists_are_refused(
     """They would be ignored; the refusal names the lab's own."""
     lab = Lab(tmp_path / "x")
     await begun(monkeypatch, lab, ASKED)
-    other = SettingsRequest(leader_ttl=20, stuck_standby=45, stopped_store=9)
-    with pytest.raises(CommandError, match="with --leader-ttl 30 --peers-after 5;"):
+    other = SettingsRequest(leader_ttl=20, stuck_standby=45, stopped_store=9, workers=0)
+    with pytest.raises(CommandError, match="with --leader-ttl 30 --peers-after 5 --api-workers 2;"):
         await up.up(lab, NARRATOR, settings=other)
     assert lab.state().settings.timers.leader_ttl == 30

@@ -47,6 +47,7 @@ from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
 from openvcha.node.security.certificates import api_certificate, new_authority
 from openvcha.operations.caller import Caller
+from openvcha.store.interface import Store
 from openvcha.store.memory import MemoryStore
 
 ADMINISTRATOR = "administrator@vsphere.local"
@@ -194,15 +195,19 @@ def cheap_passwords() -> Passwords:
     return Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
 
 
-async def make_edge(store: MemoryStore | None = None) -> Edge:
-    """Create an edge over a store; a second one over the same store is the API after a restart."""
-    clock, new, store = Clock(), store is None, store or MemoryStore()
+async def make_edge(store: MemoryStore | None = None, *, mirror: Store | None = None) -> Edge:
+    """Create an edge over a store; a second one over the same store is the API after a restart.
+
+    It reads and writes through ``mirror``, if given, a mirror of the store.
+    """
+    clock, new, kept = Clock(), store is None, store or MemoryStore()
+    used = mirror or kept
     verified = CredentialCache(monotonic=clock.seconds)
-    users = Users(store, clock=clock, passwords=cheap_passwords(), credential_cache=verified)
-    sessions = Sessions(store, users, clock=clock)
+    users = Users(used, clock=clock, passwords=cheap_passwords(), credential_cache=verified)
+    sessions = Sessions(used, users, clock=clock)
     dispatcher = Simulated()
-    events = EventLog(store, clock)
-    audit = AuditLog(store, clock, clock.seconds)
+    events = EventLog(used, clock)
+    audit = AuditLog(used, clock, clock.seconds)
     pipeline = Pipeline(dispatcher, users, sessions, audit, operation_id=lambda: "operation-0815")
     app = build(dispatcher, users, sessions, events=events, audit=audit, pipeline=pipeline)
     transport = httpx2.ASGITransport(app=app)
@@ -211,7 +216,7 @@ async def make_edge(store: MemoryStore | None = None) -> Edge:
         await users.add(ADMINISTRATOR, Secret(PASSWORD), UserRole.ADMINISTRATOR)
         await users.add(READER, Secret(PASSWORD), UserRole.READ_ONLY)
         await users.add(NOBODY, Secret(PASSWORD), UserRole.NO_ACCESS)
-    return Edge(clock, store, users, sessions, dispatcher, events, audit, pipeline, app, client)
+    return Edge(clock, kept, users, sessions, dispatcher, events, audit, pipeline, app, client)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class PublicAddress(Protocol):
 
 
 class ApiControl(Protocol):
-    """Control of the API process: daemon.api_orders.ApiLink. Both methods return at once."""
+    """Control of the API's processes: daemon.api_links.ApiLinks. Both methods return at once."""
 
     def serve(self) -> None:
         """Start serving at the public address."""

@@ -32,6 +32,7 @@ from openvcha.operations.steps.node_vms import surely_off
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.mirror import Mirror
+from openvcha.store.write_marks import WriteMarks
 from openvcha.system.repeating import repeat
 from openvcha.system.structlog_light import structlog
 from openvcha.tasks.journal import Journal
@@ -45,19 +46,24 @@ _log = structlog.get_logger(__name__)
 
 @asynccontextmanager
 async def open_services(
-    directory: Path, *, keeps: bool = False, mirrors: bool = False
+    directory: Path,
+    *,
+    keeps: bool = False,
+    mirrors: bool = False,
+    writes: WriteMarks | None = None,
 ) -> AsyncIterator[Services]:
     """Open everything that the operations need on this node.
 
     ``keeps``: this process writes the node's local copy of the records that it needs without the
-    store. ``mirrors``: it serves frequent reads from memory, while that is proven fresh.
+    store. ``mirrors``: it serves frequent reads from memory, while that is proven fresh; writes
+    marked in ``writes`` are visible at once.
     """
     layout = Layout(directory)
     identity = load_identity(directory)
     tls = NodeTls(layout)
     superuser = open_superuser(identity, directory)
     etcd = Etcd(known_endpoints(identity, layout), tls, account=NodeAccount(directory))
-    mirror = Mirror(etcd)
+    mirror = Mirror(etcd, writes=writes)
     async with (
         sealed_store(layout, etcd, keeps=keeps, mirror=mirror if mirrors else None) as store,
         open_patroni(identity, layout, tls) as patroni,

@@ -13,6 +13,8 @@ from typing import Final
 from openvcha.node.process.process_tree import Process, read_process
 
 MAX_LINE_BYTES: Final = 1 << 20
+CONNECT_SECONDS: Final = 1.0
+"""For a listener whose backlog is full."""
 _CREDENTIALS: Final = struct.Struct("3i")  # process, user, group
 
 
@@ -39,11 +41,25 @@ async def connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWrite
     with short_path(path) as address:
         reader, writer = await asyncio.open_unix_connection(address, limit=MAX_LINE_BYTES)
     try:
-        _require_own_user(writer)
+        require_own_user(writer.get_extra_info("socket"))
     except BaseException:
         writer.transport.abort()
         raise
     return reader, writer
+
+
+def connect_socket(path: Path) -> socket.socket:
+    """Return a blocking socket that is connected to the listener at a path. Raises OSError."""
+    peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        peer.settimeout(CONNECT_SECONDS)
+        with short_path(path) as address:
+            peer.connect(address)
+        require_own_user(peer)
+    except BaseException:
+        peer.close()
+        raise
+    return peer
 
 
 async def read_lines(reader: asyncio.StreamReader) -> AsyncGenerator[bytes, None]:
@@ -60,16 +76,15 @@ async def read_lines(reader: asyncio.StreamReader) -> AsyncGenerator[bytes, None
 
 def peer_process(writer: asyncio.StreamWriter) -> Process:
     """Return the process at the other end. Raises UntrustedPeerError."""
-    process = read_process(_require_own_user(writer))
+    process = read_process(require_own_user(writer.get_extra_info("socket")))
     # While its end is open the process is alive, so its id has not been reused.
     if process is None or _has_hung_up(writer):
         raise UntrustedPeerError("it has already ended")
     return process
 
 
-def _require_own_user(writer: asyncio.StreamWriter) -> int:
+def require_own_user(connection: socket.socket) -> int:
     """Return the pid at the other end. Raises UntrustedPeerError for a process of another user."""
-    connection = writer.get_extra_info("socket")
     found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     process, user, _ = _CREDENTIALS.unpack(found)
     if user != os.geteuid():

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from openvcha.daemon.active_services import ActiveServices
-from openvcha.daemon.api_orders import ApiLink, Orders
+from openvcha.daemon.api_links import ApiLinks
+from openvcha.daemon.api_orders import Orders
 from openvcha.daemon.compose import (
     in_background,
     keep_refreshed,
@@ -41,14 +42,14 @@ from openvcha.tasks.runner import Runner
 _log = structlog.get_logger(__name__)
 
 
-async def serve(directory: Path) -> None:
-    """Run the service of a data node until canceled."""
+async def serve(directory: Path, api_workers: int = 1) -> None:
+    """Run the service of a data node, whose API has this many workers, until canceled."""
     async with (
         open_services(directory, keeps=True) as services,
         _keeper(services) as keeper,
         _address(services.identity, Layout(directory)) as forwarder,
     ):
-        api = _api(services)
+        api = _api(services, api_workers)
         active = _active_services(services, forwarder, api)
         superuser = open_superuser(services.identity, directory)
         await superuser.prepare()
@@ -59,7 +60,7 @@ async def serve(directory: Path) -> None:
             "user and token roll": lambda: patrol_forever(services.follow_roll),
             "PostgreSQL keeper": keeper.run,
             "PostgreSQL connection": writable.keep_ready,
-            "API orders": api.run,
+            **api.works(),
         }
         async with in_background(services, works):
             leadership = Leadership(
@@ -81,7 +82,7 @@ async def _keeper(services: Services) -> AsyncIterator[PostgresKeeper]:
         yield PostgresKeeper(services.store, client, own, identity.member, identity.ha_address)
 
 
-def _api(services: Services) -> ApiLink:
+def _api(services: Services, workers: int) -> ApiLinks:
     def orders(serve: bool) -> Orders:
         return Orders(
             serve=serve,
@@ -90,7 +91,7 @@ def _api(services: Services) -> ApiLink:
             forged=services.observer.forged,
         )
 
-    return ApiLink(Layout(services.directory).api_socket, orders, services.failing.note_others)
+    return ApiLinks(Layout(services.directory), workers, orders, services.failing.note_others)
 
 
 def _address(identity: Identity, layout: Layout) -> ForwarderThread:
@@ -100,7 +101,7 @@ def _address(identity: Identity, layout: Layout) -> ForwarderThread:
 
 
 def _active_services(
-    services: Services, forwarder: ForwarderThread, api: ApiLink
+    services: Services, forwarder: ForwarderThread, api: ApiLinks
 ) -> ActiveServices:
     return ActiveServices(
         prepare=lambda: _prepare(services),

@@ -82,6 +82,7 @@ def _files(lab: Lab, state: LabState, vm: Vm) -> dict[str, bytes]:
         infrastructure={"kind": "local", "root": str(lab.infrastructure)},
         store=state.settings.store,
         timers=state.settings.timers,
+        api=state.settings.api,
     )
     authorities = new_authorities(f"openvcha {state.name}")
     return node_files(

@@ -3,7 +3,7 @@
 import msgspec
 
 from openvcha.api.prepared import prepare
-from openvcha.node.identity import StoreLimits, Timers
+from openvcha.node.identity import ApiSettings, StoreLimits, Timers
 
 OPTIONS = {
     "quota_bytes": "--store-quota",
@@ -11,8 +11,13 @@ OPTIONS = {
     "stuck_standby": "--stuck-after",
     "stopped_store": "--peers-after",
     "replication_lag": "--lag-after",
+    "workers": "--api-workers",
 }
 """The options of `vcha lab up`, by the field of ``node.json`` that each sets."""
+
+
+SECTIONS = ("store", "timers", "api")
+"""The sections of ``node.json`` that have these fields."""
 
 
 class LabSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +25,7 @@ class LabSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     store: StoreLimits = StoreLimits()
     timers: Timers = Timers()
+    api: ApiSettings = ApiSettings()
 
 
 class SettingsRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +36,7 @@ class SettingsRequest(msgspec.Struct, frozen=True, kw_only=True):
     stuck_standby: float | None = None
     stopped_store: float | None = None
     replication_lag: float | None = None
+    workers: int | None = None
 
     @property
     def words(self) -> str:
@@ -38,11 +45,12 @@ class SettingsRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     def settings(self) -> LabSettings:
         """Return the settings of a new lab. Raises msgspec.ValidationError."""
-        return msgspec.convert({"store": self._given, "timers": self._given}, LabSettings)
+        return msgspec.convert(dict.fromkeys(SECTIONS, self._given), LabSettings)
 
     def differing(self, existing: LabSettings) -> str:
         """Return the options of an existing lab that differ; empty if none does."""
-        known = msgspec.structs.asdict(existing.store) | msgspec.structs.asdict(existing.timers)
+        sections = msgspec.to_builtins(existing)
+        known = {name: value for each in SECTIONS for name, value in sections[each].items()}
         return _words({n: known[n] for n, value in self._given.items() if known[n] != value})
 
     @property

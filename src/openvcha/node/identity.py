@@ -22,6 +22,10 @@ MAX_STOPPED_STORE = 120.0
 """Time for a second attempt before the list of required votes expires (``FRESH_SECONDS``)."""
 MIN_REPLICATION_LAG = 1.0
 MAX_SECONDS = 3600.0
+MAX_API_WORKERS = 16
+MAX_DEFAULT_API_WORKERS = 4
+CORES_PER_API_WORKER = 2
+"""The database, the store and the service need the others."""
 
 Kind = Literal["data", "witness"]
 EtcdState = Literal["new", "existing"]
@@ -43,6 +47,17 @@ class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
     idle_minutes: int = 30
     absolute_hours: int = 24
     per_user: int = 32
+
+
+class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The API's processes: ``workers`` serve it, 0 stands for a number that suits the machine."""
+
+    workers: Annotated[int, msgspec.Meta(ge=0, le=MAX_API_WORKERS)] = 0
+
+    def workers_on(self, cores: int) -> int:
+        """Return the number of workers on a machine with this many cores."""
+        suits = min(MAX_DEFAULT_API_WORKERS, cores // CORES_PER_API_WORKER)
+        return self.workers or max(1, suits)
 
 
 class StoreLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +119,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     sessions: SessionLimits = SessionLimits()
     store: StoreLimits = StoreLimits()
     timers: Timers = Timers()
+    api: ApiSettings = ApiSettings()
 
     @property
     def holds_data(self) -> bool:

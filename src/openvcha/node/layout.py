@@ -92,7 +92,21 @@ class Layout:
     @property
     def api_socket(self) -> Path:
         """The socket over which the service orders the API to serve or to stop."""
-        return self.run / "api.sock"
+        return self.api_socket_of(0)
+
+    def api_socket_of(self, worker: int) -> Path:
+        """Return the socket for a worker of the API (from 1), or for the API's main process (0)."""
+        return self.run / (f"api-{worker}.sock" if worker else "api.sock")
+
+    @property
+    def api_connections(self) -> Path:
+        """The socket over which the API's workers get their connections."""
+        return self.run / "api-connections.sock"
+
+    @property
+    def api_writes(self) -> Path:
+        """The marks of the writes of the API's workers."""
+        return self.run / "api-writes"
 
     @property
     def lock(self) -> Path:

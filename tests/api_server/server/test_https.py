@@ -17,7 +17,8 @@ from tests.support.kernel import answers_at_once
 from tests.support.raw_http import raw, rest_of
 
 from openvcha.api_server.server import https
-from openvcha.api_server.server.https import AddressUnusableError, HttpsServer, Limits
+from openvcha.api_server.server.https import HttpsServer, Limits
+from openvcha.api_server.server.listening import AddressUnusableError
 
 BASIC = (ADMINISTRATOR, PASSWORD)
 

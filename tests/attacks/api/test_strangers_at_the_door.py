@@ -26,12 +26,13 @@ from tests.support.edge import (
     make_tls,
 )
 from tests.support.kernel import accepted
+from tests.support.workers import distributing
 
 from openvcha.api.secret import Secret
 from openvcha.api_server.auth.names_and_roles import UserRole
 from openvcha.api_server.auth.passwords import Passwords
 from openvcha.api_server.concurrency import USERS
-from openvcha.api_server.connection_limits import within_descriptor_limit
+from openvcha.api_server.connection_limits import part_of_connections, within_descriptor_limit
 from openvcha.api_server.http import ANONYMOUS_BODY
 from openvcha.api_server.server.https import HttpsServer, Limits
 
@@ -62,10 +63,27 @@ async def edge() -> AsyncIterator[Edge]:
         yield made
 
 
+@pytest.fixture(params=[1, 2])
+def limits(request: pytest.FixtureRequest) -> Limits:
+    """Return a cluster's limits for one or two workers, except for the timeouts."""
+    connections = part_of_connections(Limits.connections, request.param)
+    return Limits(
+        request_seconds=300,
+        keep_alive_seconds=300,
+        handshake_seconds=300,
+        connections=connections,
+    )
+
+
 @pytest.fixture
-async def served(edge: Edge, tls: TlsFiles) -> AsyncIterator[Served]:
-    """Serve it with a cluster's limits, except for the timeouts."""
-    limits = Limits(request_seconds=300, keep_alive_seconds=300, handshake_seconds=300)
+async def served(
+    edge: Edge, tls: TlsFiles, limits: Limits, tmp_path: Path
+) -> AsyncIterator[Served]:
+    """Serve it, by two workers if the limits are theirs."""
+    if limits.connections < Limits.connections:
+        async with distributing(tmp_path, [edge.app, edge.app], tls, limits) as workers:
+            yield Served(edge, workers.servers[0], workers.port, tls)
+        return
     server = HttpsServer(edge.app, tls.certificate, tls.key, limits=limits)
     _, port = await server.start("127.0.0.1", 0)
     yield Served(edge, server, port, tls)
@@ -98,12 +116,12 @@ async def crowded(port: int) -> AsyncIterator[None]:
         await attack.wait()
 
 
-async def test_a_crowd_of_idle_connections_keeps_nobody_out(served: Served) -> None:
+async def test_a_crowd_of_idle_connections_keeps_nobody_out(served: Served, limits: Limits) -> None:
     """Neither a connected client nor a new one, even from the crowd's own address.
 
     The cost of one such connection is measured by the growth of the whole process.
     """
-    headers, most = await served.edge.headers(), within_descriptor_limit(Limits().connections) // 2
+    headers, most = await served.edge.headers(), within_descriptor_limit(limits.connections) // 2
     async with client(served) as old, client(served, OFFICE) as new:
         assert (await old.get(SESSION, headers=headers)).status_code == 200
         own, before = peers(served.port), resident()

@@ -46,9 +46,10 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
         ("--stuck-after", ("4", "3601", "inf", "nan")),
         ("--peers-after", ("2", "121", "inf", "nan")),
         ("--lag-after", ("0", "3601", "inf", "nan")),
+        ("--api-workers", ("-1", "17", "x")),
     ],
 )
-def test_a_time_that_no_node_accepts_is_refused(
+def test_a_setting_that_no_node_accepts_is_refused(
     asked: list[Any], tmp_path: Path, option: str, values: tuple[str, ...]
 ) -> None:
     """Before the lab exists: it could never start."""
@@ -62,11 +63,11 @@ def test_a_time_that_no_node_accepts_is_refused(
 
 def test_what_continues_an_interrupted_up_has_its_options(asked: list[Any]) -> None:
     """The lab may not exist yet when it is interrupted."""
-    given = ("--active-only", "--leader-ttl", "30", "--lag-after", "2.5")
+    given = ("--active-only", "--leader-ttl", "30", "--lag-after", "2.5", "--api-workers", "2")
     code, err = run(*given)
     assert code == 130
     assert f"`vcha lab up {' '.join(given)}` continues from here" in " ".join(err.split())
-    assert asked == [SettingsRequest(leader_ttl=30, replication_lag=2.5)]
+    assert asked == [SettingsRequest(leader_ttl=30, replication_lag=2.5, workers=2)]
 
 
 def test_an_option_that_is_not_given_asks_for_nothing(asked: list[Any]) -> None:

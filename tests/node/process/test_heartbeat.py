@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ from openvcha.node.process.heartbeat import (
 )
 from openvcha.node.process.logs import RotatingLog, logger
 from openvcha.node.process.managed_process import Part, PartSpec
-from openvcha.node.supervisor.plan import api_part, service_part
+from openvcha.node.supervisor.plan import api_parts, service_part
 
 LINE = BEAT + b"\n"
 BEATS = f"import os, signal, time; os.write(1, {LINE!r}); "
@@ -144,7 +144,9 @@ async def test_a_loop_that_goes_on_says_so() -> None:
     assert heard == [LINE] * 2
 
 
-@pytest.mark.parametrize("part", [service_part, api_part])
-def test_our_own_programs_are_watched(part: Callable[..., PartSpec]) -> None:
+@pytest.mark.parametrize("workers", [1, 3])
+def test_our_own_programs_are_watched(workers: int) -> None:
     """They hold the public addresses: while one hangs, so do all its clients."""
-    assert part(Layout(Path("/srv/node")), {}).beats
+    layout = Layout(Path("/srv/node"))
+    parts = service_part(layout, {}, workers), *api_parts(layout, {}, workers)
+    assert all(part.beats for part in parts)

@@ -1,6 +1,7 @@
 """A part is kept running, with pauses, and stopped on request."""
 
 import asyncio
+import dataclasses
 import fcntl
 import os
 import signal
@@ -8,13 +9,15 @@ import sys
 import termios
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from openvcha.node.background.context import Control
 from openvcha.node.process.backoff import Backoff
 from openvcha.node.process.gate import GO
 from openvcha.node.process.logs import RotatingLog, logger
-from openvcha.node.process.managed_process import Part, PartSpec
+from openvcha.node.process.managed_process import Part, PartSpec, stop_all
 from openvcha.node.process.spawn import (
     PIPE_BYTES,
     OnLine,
@@ -135,6 +138,59 @@ async def test_a_program_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     assert harness.started[0].signals == [signal.SIGTERM, signal.SIGKILL]
     assert harness.part.status.state is PartState.STOPPED
     assert len(harness.started) == 1
+
+
+async def test_parts_of_a_group_stop_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The deadline of one is that of all; parts before them stop after them."""
+    sent: list[tuple[str, signal.Signals]] = []
+
+    def watch(name: str, program: Program) -> None:
+        send = program.send
+
+        def note(number: signal.Signals) -> None:
+            sent.append((name, number))
+            send(number)
+
+        monkeypatch.setattr(program, "send", note)
+
+    parts = []
+    for name, group in (("service", ""), ("api-1", "api"), ("api-2", "api")):
+        (tmp_path / name).mkdir()
+        harness = PartHarness(tmp_path / name, dataclasses.replace(SPEC, name=name, group=group))
+        harness.deaf = bool(group)
+        harness.part.begin()
+        await settled(harness, 1)
+        watch(name, harness.started[0])
+        parts.append(harness.part)
+    await stop_all(parts)
+    term, kill = signal.SIGTERM, signal.SIGKILL
+    assert sent[:2] == [("api-2", term), ("api-1", term)]
+    assert sorted(sent[2:4]) == [("api-1", kill), ("api-2", kill)]
+    assert sent[4:] == [("service", term)]
+    assert [part.status.state for part in parts] == [PartState.STOPPED] * 3
+
+
+async def test_a_group_is_halted_by_its_name(tmp_path: Path) -> None:
+    """Each of its parts, or one of them alone."""
+    harnesses = []
+    for name in ("api-1", "api-2"):
+        (tmp_path / name).mkdir()
+        harnesses.append(
+            PartHarness(tmp_path / name, dataclasses.replace(SPEC, name=name, group="api"))
+        )
+        harnesses[-1].part.begin()
+        await settled(harnesses[-1], 1)
+    unused: Any = None
+    control = Control([harness.part for harness in harnesses], unused, unused, unused)
+    await control.halt("api-1")
+    states = [control.status(name).state for name in ("api-1", "api-2")]
+    assert states == [PartState.STOPPED, PartState.RUNNING]
+    await control.halt("api")
+    assert control.status("api-2").state is PartState.STOPPED
+    for harness in harnesses:
+        await harness.part.stop()
 
 
 async def test_a_part_that_never_began_can_be_stopped(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from openvcha.node.process.process_tree import (
     send,
 )
 from openvcha.node.process.status import NodeStatus, load_status, save_status
-from openvcha.node.supervisor.plan import api_part, reaper_part, service_part
+from openvcha.node.supervisor.plan import api_parts, reaper_part, service_part
 
 LATEST = 30.0
 HERE = Path("/srv/node-a")
@@ -51,7 +51,9 @@ OWN = [
     (sys.executable, "-X", "dev", "-m", "openvcha", "node", "run", "--no-service", "/srv/node-a"),
     ("/usr/bin/python3", "/usr/local/bin/vcha", "node", "run", "/srv/node-a"),
     service_part(LAYOUT, {}).argv,
-    api_part(LAYOUT, {}).argv,
+    service_part(LAYOUT, {}, 2).argv,
+    *(part.argv for part in api_parts(LAYOUT, {})),
+    *(part.argv for part in api_parts(LAYOUT, {}, 2)),
     tuple(etcd_argv(Path("/usr/bin/etcd"), IDENTITY, LAYOUT)),
     tuple(patroni_argv(LAYOUT)),
     reaper_part(LAYOUT, 4711, {}).argv,

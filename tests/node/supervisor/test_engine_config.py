@@ -14,7 +14,7 @@ from openvcha.api.secret import Secret
 from openvcha.node.background.isolation import VOTERS
 from openvcha.node.engines import Engines, EtcdProgram
 from openvcha.node.etcd.member import ELECTION_MS, client_url_of_peer, etcd_argv, known_endpoints
-from openvcha.node.identity import Identity, Secrets, Timers
+from openvcha.node.identity import ApiSettings, Identity, Secrets, Timers
 from openvcha.node.patroni.config import patroni_config, retry_seconds
 from openvcha.node.postgres.server import postgres_major
 from openvcha.node.postgres.settings import local_settings, pg_hba
@@ -129,9 +129,39 @@ def test_a_witness_has_etcd_only() -> None:
     engines = Engines(TLS, ETCD)
     assert [part.name for part in all_parts(WITNESS, LAYOUT, engines, {})] == ["etcd"]
     assert [part.name for part in engine_parts(DATA, LAYOUT, engines, {})] == ["etcd", "patroni"]
-    parts = all_parts(DATA, LAYOUT, engines, {})
+    parts = all_parts(DATA, LAYOUT, engines, {}, cores=2)
     assert [part.name for part in parts] == ["etcd", "patroni", "service", "api"]
     assert [part.gated for part in parts] == [False, True, False, False]
+
+
+def test_the_api_has_workers_where_there_are_cores() -> None:
+    """What accepts the connections comes last; all know how many workers there are."""
+    parts = all_parts(DATA, LAYOUT, Engines(TLS, ETCD), {}, cores=7)
+    assert [part.name for part in parts[2:]] == ["service", "api-1", "api-2", "api-3", "api"]
+    assert [part.argv[-2:] for part in parts[2:]] == [
+        ("--workers", "3"),
+        ("--worker", "1"),
+        ("--worker", "2"),
+        ("--worker", "3"),
+        ("--workers", "3"),
+    ]
+    assert all("--workers" in part.argv for part in parts[2:])
+
+
+@pytest.mark.parametrize(
+    ("cores", "wished", "workers"),
+    [(1, 0, 1), (2, 0, 1), (3, 0, 1), (4, 0, 2), (8, 0, 4), (64, 0, 4), (2, 16, 16), (64, 1, 1)],
+)
+def test_the_number_of_workers(cores: int, wished: int, workers: int) -> None:
+    """One for each two cores, at most four; or as the node's settings say."""
+    assert ApiSettings(workers=wished).workers_on(cores) == workers
+
+
+@pytest.mark.parametrize("workers", [-1, 17, 2.5])
+def test_a_number_of_workers_that_no_node_can_have(workers: float) -> None:
+    """It is refused where it is read."""
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"workers": workers}, ApiSettings)
 
 
 def test_no_command_line_has_a_secret() -> None:

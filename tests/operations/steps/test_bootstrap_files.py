@@ -15,7 +15,14 @@ from openvcha.api.structures import ConfigState
 from openvcha.cluster.config import NodeKind
 from openvcha.infrastructure.interface import Placement
 from openvcha.node.etcd.account import ACCOUNT, load_account, new_data_account
-from openvcha.node.identity import IDENTITY, SECRETS, Secrets, Timers, load_identity
+from openvcha.node.identity import (
+    IDENTITY,
+    SECRETS,
+    ApiSettings,
+    Secrets,
+    Timers,
+    load_identity,
+)
 from openvcha.node.layout import (
     API_CERTIFICATE,
     API_KEY,
@@ -39,6 +46,7 @@ from openvcha.operations.steps.new_node import NewNode
 from openvcha.store import keys
 
 PASSWORD = Secret("never on a witness")
+API = ApiSettings(workers=3)
 TIMERS = Timers(leader_ttl=30, stuck_standby=45, stopped_store=7, replication_lag=3)
 
 
@@ -46,7 +54,7 @@ async def active(directory: Path) -> tuple[SimulatedCluster, Services]:
     world = SimulatedCluster()
     node = await world.found("vcha-1", 1)
     await world.configure(ConfigState.NOTCONFIGURED, node)
-    identity = msgspec.structs.replace(world.machine(node.member).identity, timers=TIMERS)
+    identity = msgspec.structs.replace(world.machine(node.member).identity, timers=TIMERS, api=API)
     authorities = new_authorities()
     secrets = Secrets(**dict.fromkeys(Secrets.__struct_fields__, PASSWORD))
     api = api_certificate(authorities.service, identity.public_address, "localhost")
@@ -105,7 +113,7 @@ async def test_a_data_node_joins_what_is_there(tmp_path: Path) -> None:
     assert set(identity.etcd_initial_cluster) == {"vcha-1-old", "vcha-new-1"}
     assert identity.data_nodes == {"vcha-1-old": "127.83.2.11"}
     assert identity.public_address == "127.83.1.10"
-    assert identity.timers == TIMERS
+    assert (identity.timers, identity.api) == (TIMERS, API)
     own = (tmp_path / "active" / API_CERTIFICATE).read_bytes()
     assert found[API_CERTIFICATE] == own
     assert found["records/roll.json"] == b"3\n{}"

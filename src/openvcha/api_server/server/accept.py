@@ -12,6 +12,7 @@ from typing import Final
 
 from openvcha.api_server.connection_limits import ClientConnection, ConnectionLimiter, abort_nothing
 from openvcha.api_server.fair_queue import FairQueue
+from openvcha.api_server.server.listening import Listener
 from openvcha.api_server.token_bucket import TokenBucket
 
 ACCEPTS_PER_TURN: Final = 64
@@ -43,16 +44,21 @@ class Acceptor:
 
     def __init__(
         self,
-        listener: socket.socket,
+        listener: Listener,
         tls: Tls,
         limiter: ConnectionLimiter,
         protocol: Callable[[ClientConnection], asyncio.Protocol],
+        on_end: Callable[[], None],
     ) -> None:
-        """``protocol`` creates the protocol of one connection. The listener is non-blocking."""
+        """``protocol`` creates the protocol of one connection. The listener is non-blocking.
+
+        ``on_end`` is called if no more connections will come.
+        """
         self._listener = listener
         self._tls = tls
         self._limiter = limiter
         self._protocol = protocol
+        self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._open = True
         self._beginning: set[asyncio.Task[None]] = set()
@@ -89,6 +95,10 @@ class Acceptor:
             return False
         except ConnectionAbortedError:
             return True
+        except EOFError:
+            self.close()
+            self._on_end()
+            return False
         except OSError:
             # No descriptors are left: the listener stays readable until there are.
             self._limiter.evict_idle()

@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-import errno
 import socket
 import ssl
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -20,15 +20,11 @@ from openvcha.api_server.connection_limits import (
 )
 from openvcha.api_server.server.accept import Acceptor, Tls
 from openvcha.api_server.server.connection import STOPPING, Connection
+from openvcha.api_server.server.listening import Listener, listen
 from openvcha.system.host_port import host_port
 
-BACKLOG = 1024
 DATE_SECONDS = 1.0
 """The precision of a response's Date header."""
-
-
-class AddressUnusableError(OSError):
-    """The address cannot be bound: it is in use, not on this machine, or not permitted."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +52,17 @@ class HttpsServer:
         key: Path,
         *,
         limits: Limits | None = None,
+        listen: Callable[[str, int], Listener] = listen,
     ) -> None:
-        """`certificate` (with its chain) and `key` are PEM files, read at each start."""
+        """`certificate` (with its chain) and `key` are PEM files, read at each start.
+
+        `listen` returns the listener for an address and a port, and raises OSError.
+        """
         self._app = app
         self._certificate = certificate
         self._key = key
         self._limits = limits or Limits()
+        self._listen = listen
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -78,8 +79,10 @@ class HttpsServer:
         """
         if self.running:
             raise RuntimeError("the server is running already")
+        if self._server is not None:
+            await self._server.cut_off()  # it has ended by itself
         context = _tls(self._certificate, self._key)
-        listener = _listen(address, port)
+        listener = cast(socket.socket, self._listen(address, port))  # uvicorn only closes it
         host, bound = listener.getsockname()[:2]
         server = _Server(self._config(), context, self._limits)
         name = f"https {host_port(host, bound)}"
@@ -110,8 +113,7 @@ class HttpsServer:
         self._server = self._serving = None
         if server is None or serving is None:
             return
-        server.should_exit = True
-        server.stopping.set()
+        server.end()
         await serving
         await server.cut_off()
 
@@ -162,7 +164,7 @@ class _Server(uvicorn.Server):
         tls = Tls(self._context, limits.handshake_seconds, limits.stop_seconds)
         # uvicorn only closes them and waits for that.
         self.servers = [
-            Acceptor(listener, tls, self._limiter, self._connection)  # type: ignore[misc]
+            Acceptor(listener, tls, self._limiter, self._connection, self.end)  # type: ignore[misc]
             for listener in sockets or []
         ]
         self.started = True
@@ -174,6 +176,11 @@ class _Server(uvicorn.Server):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(DATE_SECONDS):
                     await self.stopping.wait()
+
+    def end(self) -> None:
+        """Begin to stop."""
+        self.should_exit = True
+        self.stopping.set()
 
     def close(self) -> None:
         """Stop listening."""
@@ -200,29 +207,3 @@ def _tls(certificate: Path, key: Path) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.load_cert_chain(certificate, key)
     return context
-
-
-def _listen(address: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    # IPPROTO_TCP, else asyncio does not recognize TCP and never sets TCP_NODELAY: a response in
-    # two writes then waits 40 ms for the client's delayed acknowledgement.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((address, port))
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise AddressUnusableError(error.errno, _why(error, address, port)) from error
-    return listener
-
-
-def _why(error: OSError, address: str, port: int) -> str:
-    known = {
-        errno.EADDRINUSE: "another process is already listening there",
-        errno.EADDRNOTAVAIL: "this machine does not have the address",
-        errno.EACCES: "no permission for this port",
-    }
-    reason = known.get(error.errno or 0, error.strerror)
-    return f"cannot listen on {address} port {port}: {reason}"

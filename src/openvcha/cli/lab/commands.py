@@ -27,6 +27,7 @@ from openvcha.lab.state import ADMINISTRATOR, Lab
 from openvcha.lab.status import Overall
 from openvcha.lab.status import status as lab_status
 from openvcha.node.identity import (
+    MAX_API_WORKERS,
     MAX_LEADER_TTL,
     MAX_SECONDS,
     MAX_STOPPED_STORE,
@@ -34,6 +35,7 @@ from openvcha.node.identity import (
     MIN_REPLICATION_LAG,
     MIN_STOPPED_STORE,
     MIN_STUCK_STANDBY,
+    ApiSettings,
     StoreLimits,
     Timers,
 )
@@ -118,6 +120,16 @@ def up(
             rich_help_panel=NEW_LAB,
         ),
     ] = None,
+    api_workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=MAX_API_WORKERS,
+            help="Processes that serve the API on each data node; 0: one for each two cores.",
+            show_default=str(ApiSettings().workers),
+            rich_help_panel=NEW_LAB,
+        ),
+    ] = None,
     lag_after: Annotated[
         float | None,
         typer.Option(
@@ -147,6 +159,7 @@ def up(
         stuck_standby=stuck_after,
         stopped_store=peers_after,
         replication_lag=lag_after,
+        workers=api_workers,
     )
     try:
         healthy = asyncio.run(bring_up(lab, narrator(), active_only=active_only, settings=settings))

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from openvcha.cli.output.logs import print_python_errors
-from openvcha.node.identity import absolute
+from openvcha.node.identity import MAX_API_WORKERS, absolute
 from openvcha.node.process.handover import require_node
 from openvcha.node.process.heartbeat import beat_forever
 from openvcha.node.process.inheritance import reset_inherited_state
@@ -31,22 +31,39 @@ API_NICENESS = 2
 """The API yields to the database, the store and the service, however much work it gets."""
 
 
-def service(directory: Directory) -> None:
+Workers = Annotated[int, typer.Option(min=1, max=MAX_API_WORKERS, help="How many API workers.")]
+Worker = Annotated[
+    int, typer.Option(min=0, max=MAX_API_WORKERS, help="The number of this worker, from 1.")
+]
+
+
+def service(directory: Directory, *, workers: Workers = 1) -> None:
     """Hold the public address and run tasks on the active node (the supervisor starts this)."""
     directory = _begin(directory)
     # Each of the two is a large program.
     from openvcha.daemon.service import serve  # noqa: PLC0415
 
-    asyncio.run(_run_until_signal(serve(directory)))
+    asyncio.run(_run_until_signal(serve(directory, workers)))
 
 
-def api(directory: Directory) -> None:
-    """Serve the API while this node is the active one (the supervisor starts this)."""
+def api(directory: Directory, *, workers: Workers = 1, worker: Worker = 0) -> None:
+    """Serve the API while this node is the active one (the supervisor starts this).
+
+    Of several workers, each serves a part of the clients, and worker 0 distributes them.
+    """
     directory = _begin(directory)
     os.nice(API_NICENESS)
-    from openvcha.daemon.api import serve_api  # noqa: PLC0415
+    asyncio.run(_run_until_signal(_api(directory, worker, workers)))
 
-    asyncio.run(_run_until_signal(serve_api(directory)))
+
+def _api(directory: Path, worker: int, workers: int) -> Coroutine[None, None, None]:
+    if workers > 1 and not worker:
+        from openvcha.daemon.api_distributor import distribute  # noqa: PLC0415
+
+        return distribute(directory, workers)
+    from openvcha.daemon import api as serving  # noqa: PLC0415
+
+    return serving.serve_api(directory, serving.ApiWorker(worker, workers))
 
 
 def _begin(directory: Path) -> Path:

@@ -67,8 +67,9 @@ class Control:
         self.last_observation: LastObservation | None = None
 
     async def halt(self, name: str) -> None:
-        """Stop a part until ``begin``; return when its program has exited."""
-        await self._parts[name].halt()
+        """Stop a part until ``begin``, or a group; return when each program has exited."""
+        parts = [part for part in self._parts.values() if name in {part.spec.name, part.group}]
+        await asyncio.gather(*(part.halt() for part in parts))
 
     def begin(self, name: str) -> None:
         """Start a part that was halted."""

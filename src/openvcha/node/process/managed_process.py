@@ -7,8 +7,9 @@ import io
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from itertools import groupby
 
 from openvcha.node.process import supervisor_watch
 from openvcha.node.process.backoff import Backoff
@@ -36,6 +37,7 @@ class PartSpec:
     Lines that contain a text in `noise` are not logged.
     A part that `beats` sends heartbeats, and is killed and restarted if it hangs.
     A part that `watches` gets heartbeats of this program on its standard input, until GO.
+    Parts of one `group` are stopped at the same time.
     """
 
     name: str
@@ -47,6 +49,7 @@ class PartSpec:
     late: bool = False
     beats: bool = False
     watches: bool = False
+    group: str = ""
 
 
 class Part:
@@ -80,6 +83,11 @@ class Part:
         self._task: asyncio.Task[None] | None = None
         self._gate = asyncio.Event()
         self.status = PartStatus(name=spec.name, state=PartState.WAITING)
+
+    @property
+    def group(self) -> str:
+        """Return the group of parts that are stopped at the same time."""
+        return self.spec.group or self.spec.name
 
     def begin(self) -> None:
         """Start the program, and keep it running."""
@@ -223,6 +231,12 @@ class Part:
             last_exit=self.status.last_exit,
         )
         self._changed()
+
+
+async def stop_all(parts: Sequence[Part]) -> None:
+    """Stop parts for good, the last one first, and those of one group at the same time."""
+    for _, group in groupby(reversed(parts), lambda part: part.group):
+        await asyncio.gather(*(part.stop() for part in group))
 
 
 def _after_exit(status: PartStatus, reason: str) -> PartStatus:

@@ -19,6 +19,7 @@ ETCD_STOP_SECONDS = 10.0
 PATRONI_STOP_SECONDS = 60.0  # for PostgreSQL's checkpoint, and for sending it to the standby
 SERVICE_STOP_SECONDS = 10.0
 REAPER_STOP_SECONDS = 10.0
+API = "api"
 
 PartPlan = Callable[[Identity, Layout, Engines, Mapping[str, str]], tuple[PartSpec, ...]]
 
@@ -28,12 +29,19 @@ def all_parts(
     layout: Layout,
     engines: Engines,
     environment: Mapping[str, str] = os.environ,
+    *,
+    cores: int | None = None,
 ) -> tuple[PartSpec, ...]:
-    """Return the parts of a node; a witness has only etcd."""
+    """Return the parts of a node; a witness has only etcd.
+
+    ``cores`` is the number of the machine's cores; None stands for those that this process may use.
+    """
     own = engine_parts(identity, layout, engines, environment)
     if not identity.holds_data:
         return own
-    return (*own, service_part(layout, environment), api_part(layout, environment))
+    workers = identity.api.workers_on(cores or len(os.sched_getaffinity(0)))
+    service = service_part(layout, environment, workers)
+    return (*own, service, *api_parts(layout, environment, workers))
 
 
 def engine_parts(
@@ -64,21 +72,41 @@ def engine_parts(
     return (etcd, patroni)
 
 
-def service_part(layout: Layout, environment: Mapping[str, str] = os.environ) -> PartSpec:
+def service_part(
+    layout: Layout, environment: Mapping[str, str] = os.environ, workers: int = 1
+) -> PartSpec:
     """Return the part that holds the public address and runs tasks while this node leads."""
-    return _own_part("service", layout, environment)
+    return _own_part("service", layout, environment, *_workers(workers))
 
 
-def api_part(layout: Layout, environment: Mapping[str, str] = os.environ) -> PartSpec:
-    """Return the part that serves the API while the service orders it to."""
-    return _own_part("api", layout, environment)
+def api_parts(
+    layout: Layout, environment: Mapping[str, str] = os.environ, workers: int = 1
+) -> tuple[PartSpec, ...]:
+    """Return the parts that serve the API while the service orders them to.
+
+    Of several, the last one accepts the connections for the others; it is the first to be stopped.
+    """
+    if workers == 1:
+        return (_own_part(API, layout, environment),)
+    of = _workers(workers)
+    numbers = range(1, workers + 1)
+    each = (_own_part(API, layout, environment, *of, number=number) for number in numbers)
+    return (*each, _own_part(API, layout, environment, *of))
 
 
-def _own_part(name: str, layout: Layout, environment: Mapping[str, str]) -> PartSpec:
+def _workers(count: int) -> tuple[str, ...]:
+    return () if count == 1 else ("--workers", str(count))
+
+
+def _own_part(
+    name: str, layout: Layout, environment: Mapping[str, str], *options: str, number: int = 0
+) -> PartSpec:
+    which = ("--worker", str(number)) if number else ()
     return PartSpec(
-        name,
-        (sys.executable, "-m", "openvcha", "node", name, str(layout.root)),
+        f"{name}-{number}" if number else name,
+        (sys.executable, "-m", "openvcha", "node", name, str(layout.root), *options, *which),
         program_environment(environment),
+        group=name,
         stop_seconds=SERVICE_STOP_SECONDS,
         late=True,
         beats=True,

@@ -32,7 +32,7 @@ from openvcha.node.postgres.standby_data.base_backup import (
 from openvcha.node.postgres.standby_data.old_data import list_old_data
 from openvcha.node.process.lock import lock_node
 from openvcha.node.process.logs import RotatingLog, log_path, logger
-from openvcha.node.process.managed_process import Part, PartSpec
+from openvcha.node.process.managed_process import Part, PartSpec, stop_all
 from openvcha.node.process.process_tree import find_tree, kill_tree, read_process
 from openvcha.node.process.status import NodeStatus, OwnView, save_status
 from openvcha.node.recovery.recovery import Recovery, Rewrite
@@ -191,8 +191,7 @@ class Supervisor:
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 await _cancel(starting, *ends, jobs)
-                for part in reversed(self._parts):
-                    await part.stop()
+                await stop_all(self._parts)
 
     def _store(self) -> Etcd | SealedEtcd:
         """Return the cluster's store; other members are tried first: ours may still be starting."""

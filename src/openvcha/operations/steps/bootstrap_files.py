@@ -75,6 +75,7 @@ async def _identity(services: Services, node: NewNode) -> Identity:
         sessions=own.sessions,
         store=own.store,
         timers=own.timers,
+        api=own.api,
     )
 
 

@@ -1,0 +1,182 @@
+"""The API, or a part of it, that serves only while the service orders it to."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, suppress
+from pathlib import Path
+from typing import Protocol
+
+from openvcha.daemon.active_services import MAX_RETRY_SECONDS, RETRY_SECONDS, retry_until_free
+from openvcha.daemon.api_orders import Orders, Report, receive_orders, truncate_reasons
+from openvcha.node.process.backoff import Backoff
+from openvcha.node.process.supervised_loop import BackgroundFailures, HealthReporter, run_forever
+from openvcha.store.errors import StoreUnavailable
+from openvcha.system.repeating import repeat
+from openvcha.system.structlog_light import structlog
+
+LOOK_SECONDS = 4.0
+MISSED_LOOK_SECONDS = 1.0
+"""Used while a node has missed a look and its state is not certain yet: that takes 5 s on average,
+as if all looks were two seconds apart."""
+FIRST_LOOK_SECONDS, FIRST_STANDBY_LOOK_SECONDS = 0.5, 2.0
+STANDBY_LOOK_SECONDS = 10.0
+"""Keeps a standby informed, so that after a takeover one missed look does not count as down."""
+WARM_UP_SECONDS = 5.0
+"""How long serving may wait for the first complete look; longer than silence takes to confirm."""
+
+_log = structlog.get_logger(__name__)
+
+
+class ApiServer(Protocol):
+    """A server of clients: `HttpsServer`, or `Distributor` in front of several of them."""
+
+    @property
+    def running(self) -> bool:
+        """Return whether it serves."""
+
+    async def start(self, address: str, port: int) -> object:
+        """Listen on a port. Raises OSError if that is not possible yet."""
+
+    def close(self) -> None:
+        """Stop listening at once; running requests continue."""
+
+    async def stop(self) -> None:
+        """End running requests within a time limit, after ``close``."""
+
+    async def wait(self) -> None:
+        """Wait until the server ends. Raises what ended it."""
+
+
+class ApiService:
+    """The API, served while the service orders it to.
+
+    ``look`` is called repeatedly and returns whether the state of all nodes is known. Serving waits
+    for that, up to a time limit.
+    """
+
+    def __init__(
+        self,
+        server: ApiServer,
+        address: tuple[str, int],
+        look: Callable[[], Awaitable[bool]],
+        *,
+        report_health: HealthReporter = lambda *_: None,
+    ) -> None:
+        self._server = server
+        self._address = address
+        self._look = look
+        self._report_health = report_health
+        self._running: asyncio.Task[None] | None = None
+        self._may_listen = False
+        self._warmed_up = asyncio.Event()
+        self._complete = False
+        self._started = asyncio.Event()
+
+    @property
+    def serving(self) -> bool:
+        """Return whether it serves, tries to serve or still listens."""
+        return self._running is not None or self._may_listen
+
+    @property
+    def listens(self) -> bool:
+        """Return whether clients can reach it."""
+        return self._server.running
+
+    async def follow(self, orders: AsyncIterator[bool]) -> None:
+        """Serve only while the last order is True; stop when canceled."""
+        looks = run_forever(
+            "API: cluster observation", self._look_forever, _log, report_health=self._report_health
+        )
+        looking = asyncio.create_task(looks, name="looks at the cluster")
+        try:
+            async for serve in orders:
+                await (self._begin() if serve else self._end())
+        finally:
+            looking.cancel()
+            await self._end()
+            await asyncio.gather(looking, return_exceptions=True)
+
+    async def _begin(self) -> None:
+        if self._running is None:
+            _log.info("the API was ordered to serve", address=self._address[0])
+            self._may_listen = True
+            self._running = asyncio.create_task(self._work(), name="serving")
+            self._started.set()
+
+    async def _end(self) -> None:
+        running, self._running = self._running, None
+        if running is None:
+            return
+        _log.info("the API was ordered to stop serving", address=self._address[0])
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        self._server.close()
+        self._may_listen = False
+        await self._server.stop()
+
+    async def _work(self) -> None:
+        """Serve, and restart at once: without it no client can reach the cluster."""
+        backoff = Backoff(first=RETRY_SECONDS, longest=MAX_RETRY_SECONDS)
+        await run_forever(
+            "API: serving", self._serve, _log, report_health=self._report_health, backoff=backoff
+        )
+
+    async def _serve(self) -> None:
+        """Listen once the nodes are known; return when the server has ended."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WARM_UP_SECONDS):
+                await self._warmed_up.wait()
+        if not self._server.running:
+            await retry_until_free(lambda: self._server.start(*self._address))
+        await self._server.wait()
+
+    async def _look_forever(self) -> None:
+        """Look even when no client asks: a node's state is derived from several looks."""
+
+        async def look() -> None:
+            self._started.clear()
+            self._complete = False
+            self._complete = await self._look()
+            if self._complete:
+                self._warmed_up.set()
+
+        def failed(reason: str) -> None:
+            _log.info("cannot observe the cluster now", reason=reason)
+
+        async def pause(_: float) -> None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._pause()):
+                    await self._started.wait()
+
+        await repeat(look, LOOK_SECONDS, transient=(StoreUnavailable,), failed=failed, pause=pause)
+
+    def _pause(self) -> float:
+        if self._warmed_up.is_set():
+            serving = LOOK_SECONDS if self._complete else MISSED_LOOK_SECONDS
+            return serving if self._running else STANDBY_LOOK_SECONDS
+        return FIRST_LOOK_SECONDS if self._running else FIRST_STANDBY_LOOK_SECONDS
+
+
+async def follow_service(
+    api: ApiService,
+    socket: Path,
+    failing: BackgroundFailures,
+    apply: Callable[[Orders], None] = lambda _: None,
+) -> None:
+    """Serve as the service at a socket orders, and report to it; ``apply`` gets each order."""
+
+    def report(number: int) -> Report:
+        return Report(
+            serving=api.serving,
+            listens=api.listens,
+            number=number,
+            failing=truncate_reasons(failing.own),
+        )
+
+    async def orders() -> AsyncIterator[bool]:
+        async with aclosing(receive_orders(socket, report)) as received:
+            async for order in received:
+                apply(order)
+                yield order.serve
+
+    await api.follow(orders())
