@@ -88,12 +88,42 @@ def test_data_that_were_set_aside_are_older_than_what_the_store_says() -> None:
     assert "were set aside" in found.lines[0]
 
 
-def test_who_led_last_has_all_that_it_acknowledged() -> None:
-    """In every mode: no other node has acknowledged anything since."""
-    for mode in MODES:
-        assert assess_data_loss(
-            Evidence(mode=mode, paused=None, in_sync=False, was_last_leader=True)
-        ).proven_none
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("promoted_last", [True, False])
+@pytest.mark.parametrize("places", PLACES)
+def test_who_was_the_primary_last_has_all_that_it_acknowledged(
+    mode: Any, promoted_last: bool, places: Any
+) -> None:
+    """In every mode, if it began the newest timeline and no position contradicts that.
+
+    Regression: a node that only got the leader key is named in `/sync` as the leader before its
+    database is promoted; it lacked rows, and the command said that nothing would be lost.
+    """
+    active, own = places
+    found = assess_data_loss(
+        Evidence(
+            mode=mode,
+            paused=None,
+            in_sync=False,
+            named_leader=True,
+            promoted_last=promoted_last,
+            active_lsn=active,
+            own_lsn=own,
+        )
+    )
+    has_all = active is not None and own is not None and own >= active
+    assert found.proven_none is (promoted_last and has_all)
+    if not found.proven_none:
+        assert "nothing proves that its database was the primary" in found.lines[0]
+        assert _distance(active, own) in found.lines[1]
+
+
+def test_who_began_the_newest_timeline_but_leads_no_more_is_no_last_leader() -> None:
+    """A node that led after it may have acknowledged rows before it recorded its timeline."""
+    known = Evidence(
+        mode=None, paused=None, in_sync=False, promoted_last=True, active_lsn=1, own_lsn=1
+    )
+    assert not assess_data_loss(known).proven_none
 
 
 def test_times_are_told_where_they_are_known() -> None:

@@ -13,6 +13,12 @@ from tests.support.simulated.observations import PRIMARY, ObservationBuilder
 from openvcha.cluster.patroni_client import PatroniUnreachable, leader, sync_state
 from openvcha.daemon.recovery import promotion
 from openvcha.daemon.recovery.promotion import Grant, PromotionOutcome, promote, revoke
+from openvcha.daemon.recovery.promotion_check import (
+    assess_promotion,
+    check_promotion,
+    gather_evidence,
+    patroni_keys,
+)
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.interface import Put, absent, unchanged, value_is
@@ -408,3 +414,26 @@ async def test_a_store_that_is_away_for_a_moment_ends_nothing(
     cluster.patroni.primary = True
     await cluster.store.put(keys.PATRONI_LEADER, OWN.encode(), cluster.patroni.lease)
     assert await promoting is PromotionOutcome.LEADS
+
+
+@WAYS
+async def test_a_node_that_only_got_the_key_is_not_said_to_have_every_row(paused: bool) -> None:
+    """Regression: promoted a second time, a node out of sync asked for no name.
+
+    Patroni names it in `/sync` before its database is promoted.
+    """
+    cluster = ClusterWithoutActive(paused=paused, stops="before the promotion")
+    running = await cluster.begin()
+    await promote(cluster.services, cluster.seen)
+    sync = await sync_state(cluster.store)
+    assert sync.leader == OWN
+    world = ObservationBuilder()
+    world.lose(OTHER)
+    world.set(leader=None, sync=sync)
+    world.node(OWN, patroni=replace(STANDBY, lsn=900))
+    found = await patroni_keys(cluster.store)
+    evidence = gather_evidence(world.seen, OWN, found, None, from_old_data=False)
+    judged = assess_promotion(check_promotion(world.seen, OWN), evidence)
+    assert judged.requires_name
+    assert "100 bytes of write-ahead log are missing" in " ".join(judged.lost.lines)
+    running.cancel()

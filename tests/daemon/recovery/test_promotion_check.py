@@ -1,5 +1,6 @@
 """Which node may be promoted by hand, and what that may cost."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -279,7 +280,8 @@ async def test_a_key_that_the_store_refuses_to_show_is_unknown() -> None:
 
     store = Refusing()
     await store.put(keys.PATRONI_STATUS, b"{}")
-    assert await patroni_keys(store) == PatroniKeys(b"{}", None)
+    await store.put(keys.PATRONI_HISTORY, b"[]")
+    assert await patroni_keys(store) == PatroniKeys(b"{}", None, b"[]")
 
 
 def test_a_sync_that_cannot_be_read_names_nobody_and_proves_nothing(
@@ -296,12 +298,38 @@ def test_a_sync_that_cannot_be_read_names_nobody_and_proves_nothing(
     assert (found.proven_none, "cannot be read" in found.lines[0]) == (False, True)
 
 
-def test_who_led_last_lacks_nothing_of_its_own(world: ObservationBuilder) -> None:
-    """No other node may have acknowledged anything since."""
+@pytest.mark.parametrize(
+    ("history", "timeline", "kept_timeline", "proven"),
+    [
+        (((2, OWN),), 3, None, True),
+        (((1, OTHER), (2, OWN)), None, 3, True),
+        (((1, OWN), (2, OTHER)), 3, None, False),  # it only follows the newest timeline
+        (((2, OWN),), 2, None, False),  # it has lost that timeline's data
+        (((2, OWN),), None, None, False),
+        (((2, None),), 3, None, False),
+        ((), 1, None, False),  # without a promotion nothing says who led
+        (None, 3, None, False),
+    ],
+)
+def test_who_began_the_newest_timeline_lacks_nothing_of_its_own(
+    world: ObservationBuilder,
+    history: tuple[tuple[int, str | None], ...] | None,
+    timeline: int | None,
+    kept_timeline: int | None,
+    proven: bool,
+) -> None:
+    """No other node may have acknowledged anything since; `/sync` alone does not show it."""
     world.set(sync=SyncState(OWN, frozenset()))
-    assert assess_data_loss(
-        gather_evidence(world.seen, OWN, FOUND, None, from_old_data=False)
-    ).proven_none
+    world.node(OWN, patroni=replace(STOPPED, lsn=1000, timeline=timeline))
+    lines = [[before, 1, "why", "when", *([who] if who else [])] for before, who in history or ()]
+    found = replace(FOUND, history=None if history is None else json.dumps(lines).encode())
+    known = kept(timeline=kept_timeline) if kept_timeline else None
+    evidence = gather_evidence(world.seen, OWN, found, known, from_old_data=False)
+    assert evidence.named_leader
+    assert assess_data_loss(evidence).proven_none is proven
+    world.node(OWN, patroni=replace(STOPPED, lsn=999, timeline=timeline))
+    evidence = gather_evidence(world.seen, OWN, found, known, from_old_data=False)
+    assert not assess_data_loss(evidence).proven_none
 
 
 PROVEN = Evidence(mode=ClusterMode.ENABLED, paused=False, in_sync=True)

@@ -97,7 +97,8 @@ def test_the_other_keys() -> None:
     assert read_status(text(optime=7, slots={"b_2": 7})) == LeaderStatus(7)
     assert read_status(text(optime=0)) == LeaderStatus(None)
     line = [1, 50331808, "no target", "2026-11-27T09:04:50+00:00", "a"]
-    assert read_history(json.dumps([line])) == (TimelineEnd(1, 50331808, "no target"),)
+    assert read_history(json.dumps([line])) == (TimelineEnd(1, 50331808, "no target", "a"),)
+    assert read_history(json.dumps([line[:3]])) == (TimelineEnd(1, 50331808, "no target"),)
     assert read_failsafe(text(a="https://x", b=7)) == {"a": "https://x", "b": None}
 
 

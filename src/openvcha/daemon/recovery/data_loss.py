@@ -2,7 +2,8 @@
 
 Patroni's ``/sync`` proves that a standby has every acknowledged row, but only while the active
 must not acknowledge anything without it. During a pause the active may continue alone, and records
-that nowhere.
+that nowhere. Patroni names a node there as the leader before it promotes its PostgreSQL: that alone
+proves nothing.
 """
 
 import datetime as dt
@@ -18,7 +19,9 @@ class Evidence:
     """What is known; None means unknown.
 
     ``mode`` is the cluster's; ``paused``: whether Patroni is (the mode may be changing).
-    ``in_sync``: ``/sync`` names this node as in sync; ``was_last_leader``: as the last leader.
+    ``in_sync``: ``/sync`` names this node as in sync; ``named_leader``: as the leader.
+    ``promoted_last``: its data are on the newest timeline in ``/history``, which its own promotion
+    began.
     ``active_lsn`` is the position (bytes) that the lost active last reported to the store; it held
     the leader key until ``lease_held_until``. ``own_lsn`` is this node's position, and ``last_row``
     the time of its last transaction. ``from_old_data``: its data are the ones that
@@ -29,7 +32,8 @@ class Evidence:
     mode: ClusterMode | None
     paused: bool | None
     in_sync: bool | None
-    was_last_leader: bool = False
+    named_leader: bool = False
+    promoted_last: bool = False
     active_lsn: int | None = None
     own_lsn: int | None = None
     lease_held_until: str | None = None
@@ -58,7 +62,7 @@ def _proof(known: Evidence) -> str | None:
     """Return the proof that no acknowledged row is lost, if there is one."""
     if known.from_old_data:
         return None
-    if known.was_last_leader:
+    if _was_last_primary(known):
         return "this node led last, and it has everything that it acknowledged"
     binding = known.mode is ClusterMode.ENABLED and known.paused is False
     if binding and known.in_sync:
@@ -66,11 +70,23 @@ def _proof(known: Evidence) -> str | None:
     return None
 
 
+def _was_last_primary(known: Evidence) -> bool:
+    """Return whether no other node can have acknowledged anything since this node did."""
+    if known.active_lsn is None or known.own_lsn is None or known.own_lsn < known.active_lsn:
+        return False
+    return known.named_leader and known.promoted_last
+
+
 def _what(known: Evidence) -> str:
     if known.from_old_data:
         return (
             "Every row that was acknowledged after this node's data were set aside: the"
             " copy of newer data was not finished."
+        )
+    if known.named_leader:
+        return (
+            "Possibly acknowledged rows: the store names this node as the last leader, but nothing"
+            " proves that its database was the primary."
         )
     if known.mode is None or known.paused is None:
         return "Possibly acknowledged rows: the mode at that time is unknown."

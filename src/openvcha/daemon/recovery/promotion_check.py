@@ -22,6 +22,7 @@ from openvcha.store.patroni.state import (
     leader_ttl,
     paused,
     read_config,
+    read_history,
     read_member,
 )
 
@@ -185,16 +186,19 @@ def _other_lives(seen: Observation, other: NodeObservation) -> PromotionRefusal 
 
 @dataclass(frozen=True)
 class PatroniKeys:
-    """The values of Patroni's keys ``status`` and ``config``; None if absent."""
+    """The values of Patroni's keys ``status``, ``config`` and ``history``; None if absent."""
 
     status: bytes | None = None
     config: bytes | None = None
+    history: bytes | None = None
 
 
 async def patroni_keys(store: Store) -> PatroniKeys:
     """Read the keys that the observation lacks; None if unreadable. Raises StoreError."""
     return PatroniKeys(
-        await _value(store, keys.PATRONI_STATUS), await _value(store, keys.PATRONI_CONFIG)
+        await _value(store, keys.PATRONI_STATUS),
+        await _value(store, keys.PATRONI_CONFIG),
+        await _value(store, keys.PATRONI_HISTORY),
     )
 
 
@@ -222,11 +226,14 @@ def gather_evidence(
     own = seen.node(member)
     state = own.patroni if own else None
     lsn = state.lsn if state and state.lsn is not None else (kept.lsn if kept else None)
+    told = state.timeline if state else None
+    timeline = told if told is not None else (kept.timeline if kept else None)
     return Evidence(
         mode=seen.config.mode,
         paused=paused(found.config),
         in_sync=None if unread else member in seen.sync.standbys,
-        was_last_leader=seen.sync.leader == member,
+        named_leader=not unread and seen.sync.leader == member,
+        promoted_last=_promoted_last(member, found.history, timeline),
         active_lsn=leader_position(found.status),
         own_lsn=lsn,
         lease_held_until=kept.last_led if kept else None,
@@ -234,3 +241,11 @@ def gather_evidence(
         from_old_data=from_old_data,
         leader_ttl=leader_ttl(read_config(found.config)),
     )
+
+
+def _promoted_last(member: str, history: bytes | None, timeline: int | None) -> bool:
+    """Return whether this member's promotion began the newest timeline, which its data are on."""
+    lines = read_history(history or b"[]")
+    if isinstance(lines, Unreadable) or not lines:
+        return False
+    return lines[-1].successor == member and lines[-1].timeline + 1 == timeline

@@ -64,11 +64,15 @@ class LeaderStatus:
 
 @dataclass(frozen=True)
 class TimelineEnd:
-    """A line of Patroni's ``/history``: where (bytes) a timeline ended, and why."""
+    """A line of Patroni's ``/history``: where (bytes) a timeline ended, and why.
+
+    ``successor`` is the member whose promotion began the next one; None if it is unknown.
+    """
 
     timeline: int
     position: int
     reason: str
+    successor: str | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ def read_history(value: Text) -> tuple[TimelineEnd, ...] | Unreadable:
     lines = json_list(value)
     if lines is None or len(lines) > MOST_LINES or not all(map(_line, lines)):
         return Unreadable("not the lines that Patroni writes there")
-    return tuple(TimelineEnd(*line[:3]) for line in lines)
+    return tuple(TimelineEnd(*line[:3], *line[4:5]) for line in lines)
 
 
 def read_member(value: Text | None) -> MemberState | Unreadable:
