@@ -10,6 +10,7 @@ from openvcha.cluster import preconditions
 from openvcha.cluster.health import assess
 from openvcha.cluster.observation import NodeObservation
 from openvcha.cluster.silence_detector import (
+    MAX_GAP_SECONDS,
     MIN_SILENCE_SECONDS,
     ProbeHistory,
     SilenceDetector,
@@ -149,9 +150,31 @@ def test_a_passive_that_answers_has_time_to_get_in_sync(watched: Watched) -> Non
     watched.answer(patroni=replace(STREAMING, state="starting"))
     watched.look()
     assert watched.refusal() == "passive.unready"
-    watched.now += preconditions.UNREADY_SECONDS
-    watched.look()
+    stays_unready(watched, preconditions.UNREADY_SECONDS)
     assert watched.refusal() is None
+
+
+@pytest.mark.parametrize("pause", [MAX_GAP_SECONDS + 1, 3600.0])
+def test_a_pause_of_observation_does_not_count_as_out_of_sync(
+    watched: Watched, pause: float
+) -> None:
+    """Regression: two looks an hour apart, both at a wrong moment, replaced a healthy passive."""
+    watched.answer(patroni=replace(STREAMING, state="starting"))
+    watched.look()
+    stays_unready(watched, preconditions.UNREADY_SECONDS - 1)
+    watched.now += pause
+    watched.look()
+    assert watched.world.seen.unready_seconds == 0.0
+    assert watched.refusal() == "passive.unready"
+    stays_unready(watched, preconditions.UNREADY_SECONDS)
+    assert watched.refusal() is None
+
+
+def stays_unready(watched: Watched, seconds: float) -> None:
+    """Look every second for this long."""
+    for _ in range(int(seconds)):
+        watched.now += 1
+        watched.look()
 
 
 def test_a_passive_that_was_in_sync_meanwhile_has_that_time_again(watched: Watched) -> None:
@@ -159,8 +182,7 @@ def test_a_passive_that_was_in_sync_meanwhile_has_that_time_again(watched: Watch
     for _ in range(3):
         watched.answer(patroni=replace(STREAMING, state="starting"))
         watched.look()
-        watched.now += preconditions.UNREADY_SECONDS / 2
-        watched.look()
+        stays_unready(watched, preconditions.UNREADY_SECONDS / 2)
         watched.answer(patroni=STREAMING)
         watched.look()
     watched.answer(patroni=replace(STREAMING, state="starting"))

@@ -67,6 +67,19 @@ def verdict(history: ProbeHistory) -> Verdict:
     return Verdict.SILENT if held and history.missed >= MIN_MISSED else Verdict.UNKNOWN
 
 
+@dataclass(frozen=True)
+class Unready:
+    """The consecutive observations, from ``first`` to ``last``, of a passive out of sync."""
+
+    member: str
+    first: float
+    last: float
+
+    def continues(self, member: str, at: float) -> bool:
+        """Return whether this member is meant, and the last observation is recent enough."""
+        return member == self.member and at - self.last <= MAX_GAP_SECONDS
+
+
 class SilenceDetector:
     """The probe history of one observer. ``monotonic`` counts seconds."""
 
@@ -75,7 +88,7 @@ class SilenceDetector:
         self._etcd: dict[str, ProbeHistory] = {}
         self._patroni: dict[str, ProbeHistory] = {}
         self._last: dict[str, PatroniNode] = {}
-        self._unready: tuple[str, float] | None = None
+        self._unready: Unready | None = None
 
     def is_doubtful(self, raw: NodeObservation) -> bool:
         """Return whether no part of a node responds, but its silence is not certain yet."""
@@ -113,14 +126,14 @@ class SilenceDetector:
         return replace(raw, etcd_answers=answers, patroni=known, unsure=unsure)
 
     def unready_seconds(self, member: str | None, *, in_sync: bool) -> float:
-        """Return for how many seconds this passive has not been in sync."""
+        """Return for how many seconds this passive has not been in sync, without a gap."""
         if in_sync or member is None:
             self._unready = None
             return 0.0
-        now = self._monotonic()
-        if self._unready is None or self._unready[0] != member:
-            self._unready = member, now
-        return now - self._unready[1]
+        now, before = self._monotonic(), self._unready
+        first = before.first if before and before.continues(member, now) else now
+        self._unready = Unready(member, first, now)
+        return now - first
 
 
 def _note(known: dict[str, ProbeHistory], member: str, answered: bool, at: float) -> ProbeHistory:
