@@ -212,8 +212,13 @@ async def test_over_grpc_the_certificate_is_nobody_either(cluster: Cluster, key:
         assert found is None or found.value == b"ours"
 
 
-async def test_what_he_has_of_a_witness_that_was_replaced_opens_nothing(cluster: Cluster) -> None:
-    """Its account is deleted with its vote."""
+async def test_as_a_client_he_gets_nothing_with_the_files_of_a_replaced_witness(
+    cluster: Cluster,
+) -> None:
+    """Its account is deleted with its vote.
+
+    This is about clients only. On the members' own port its certificate counts until an undeploy.
+    """
     async with cluster.thief() as thief, cluster.owner() as owner:
         await thief.put(keys.node_facts(WITNESS), b"")
         await owner.accounts.grant(
