@@ -4,7 +4,8 @@ Usage: stress.py [RUNS] [--from K] [PYTEST ARGUMENT...]. --from continues an int
 RUNS with run K; the output of that series has the earlier results.
 
 It ends everything that it has started, and nothing else. Besides a failing test, a run fails if it
-leaves processes behind, or if the second lab is not HEALTHY afterwards.
+leaves processes behind, if the cores were not busy until its end, or if the second lab does not
+become HEALTHY afterwards.
 """
 
 import contextlib
@@ -27,6 +28,9 @@ RUN_SECONDS = 90 * 60.0
 COMMAND_SECONDS = 600.0
 LEAVE_SECONDS = 20.0
 """How long the processes of a run may take to end after it."""
+LAB_SECONDS = 120.0
+"""How long the second lab may take to be HEALTHY after a run: one status may be of a moment."""
+POLL_SECONDS = 1.0
 CLOSING = re.compile(r"^(=+ )?\d+ \w+.* in [\d.]+s")
 BURN = """
 import os, sys, time
@@ -53,13 +57,13 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def burners(count: int, seconds: float) -> Iterator[list[int]]:
-    """Keep this many cores busy, and yield the pids. Each process ends after ``seconds``."""
+def burners(count: int, seconds: float) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Keep this many cores busy, and yield the processes. Each ends after ``seconds``."""
     command = [sys.executable, "-c", BURN, str(os.getpid()), str(seconds)]
     started: list[subprocess.Popen[bytes]] = []
     try:
         started.extend(subprocess.Popen(command) for _ in range(count))
-        yield [process.pid for process in started]
+        yield started
     finally:
         for process in started:
             process.kill()
@@ -75,6 +79,16 @@ def second_lab(directory: Path) -> Iterator[list[str]]:
         yield options
     finally:
         _vcha("reset", "--yes", *options)
+
+
+def lab_is_healthy(options: Sequence[str]) -> bool:
+    """Return whether a lab is HEALTHY, or becomes so before the deadline."""
+    deadline = time.monotonic() + LAB_SECONDS
+    while _vcha("status", *options).returncode:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
 
 
 def _vcha(*arguments: str) -> subprocess.CompletedProcess[bytes]:
@@ -174,23 +188,32 @@ def stress(
     """
     numbers = range(first, runs + 1)
     bad: list[int] = []
-    limit = len(numbers) * (RUN_SECONDS + COMMAND_SECONDS)
-    with second_lab(directory / "labs") as lab, burners(cores, limit):
+    with second_lab(directory / "labs") as lab:
         for number in numbers:
-            outcome = run(directory / f"run-{number}", arguments)
-            load = " ".join(f"{average:.1f}" for average in os.getloadavg())
-            well = _vcha("status", *lab).returncode == 0
-            wrong = [*outcome.wrong, *([] if well else ["the second lab is not HEALTHY"])]
+            with burners(cores, RUN_SECONDS + 2 * COMMAND_SECONDS) as busy:
+                outcome = run(directory / f"run-{number}", arguments)
+                load = " ".join(f"{average:.1f}" for average in os.getloadavg())
+                wrong = [*outcome.wrong, *_wrong_around(busy, lab)]
             _tell(f"run {number} of {runs}: {outcome.closing}")
             _tell(f"  {outcome.wall:.0f} s; load at its end (of 1, 5, 15 minutes): {load}")
             for line in (*outcome.failed, *wrong):
                 _tell(f"  {line}")
-            _keep(outcome, passed=outcome.passed and well, first=not bad)
-            if not (outcome.passed and well):
+            passed = not outcome.failed and not wrong
+            _keep(outcome, passed=passed, first=not bad)
+            if not passed:
                 bad.append(number)
     told = f"{len(numbers) - len(bad)} of {len(numbers)} runs passed"
     _tell(told if first == 1 else f"{told} (from run {first} of {runs})")
     return not bad
+
+
+def _wrong_around(busy: Sequence[subprocess.Popen[bytes]], lab: Sequence[str]) -> list[str]:
+    """Return what was wrong around a run that has just ended: with its load, or the second lab."""
+    ended = sum(process.poll() is not None for process in busy)
+    wrong = (
+        [f"{ended} of {len(busy)} burners ended early: the cores were not busy"] if ended else []
+    )
+    return wrong if lab_is_healthy(lab) else [*wrong, "the second lab is not HEALTHY"]
 
 
 def _keep(outcome: Outcome, *, passed: bool, first: bool) -> None:

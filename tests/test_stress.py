@@ -147,9 +147,9 @@ def test_burners_end_with_whoever_asked() -> None:
     """At the end, and when that is not reached."""
     with stress.burners(2, 600) as taken:
         assert len(taken) == 2
-    assert all(ended(pid) for pid in taken)
+    assert all(ended(process.pid) for process in taken)
     program = "from scripts import stress\nwith stress.burners(1, 600) as taken:\n"
-    program += "    print(*taken, flush=True); input()"
+    program += "    print(taken[0].pid, flush=True); input()"
     command = [sys.executable, "-c", program]
     root = Path(stress.__file__).parent.parent
     with subprocess.Popen(
@@ -164,19 +164,21 @@ def test_burners_end_with_whoever_asked() -> None:
 def test_burners_end_by_themselves() -> None:
     """Their parent may hang."""
     with stress.burners(1, 0.1) as (burner,):
-        assert ended(burner)
+        assert ended(burner.pid)
 
 
 class SecondLab:
-    """A SIMULATED second lab: the calls it gets, and its health."""
+    """A SIMULATED second lab: the calls it gets, and its health, at first and later."""
 
-    def __init__(self, well: bool) -> None:
+    def __init__(self, well: bool, *, unwell_at_first: int = 0) -> None:
         self.well = well
+        self.unwell_at_first = unwell_at_first
         self.asked: list[str] = []
 
     def __call__(self, word: str, *options: str) -> "subprocess.CompletedProcess[bytes]":
         self.asked.append(word)
-        failed = word == "status" and not self.well
+        failed = word == "status" and (not self.well or self.unwell_at_first > 0)
+        self.unwell_at_first -= word == "status"
         return subprocess.CompletedProcess([word, *options], int(failed))
 
 
@@ -191,11 +193,46 @@ def test_all_runs_must_pass_beside_a_lab_that_stays_well(
     """The lab is deleted whatever happened, and its errors are kept."""
     lab = SecondLab(well)
     monkeypatch.setattr(stress, "_vcha", lab)
+    monkeypatch.setattr(stress, "LAB_SECONDS", 0.0)
     passed = stress.stress(tmp_path, 2, module_with(tmp_path, f"def test_it(): {text}"), cores=0)
     assert passed == (text == "pass" and well)
     assert lab.asked == ["up", "status", "status", "reset"]
     assert f"{2 if passed else 0} of 2 runs passed" in capsys.readouterr().out
     assert (tmp_path / "run-1" / "log").exists() is not passed
+
+
+def test_a_second_lab_that_is_unwell_for_a_moment_fails_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its node may be about to take over: it is asked until the deadline."""
+    lab = SecondLab(well=True, unwell_at_first=2)
+    monkeypatch.setattr(stress, "_vcha", lab)
+    monkeypatch.setattr(stress, "POLL_SECONDS", 0.0)
+    assert stress.stress(tmp_path, 1, module_with(tmp_path, "def test_it(): pass"), cores=0)
+    assert lab.asked == ["up", "status", "status", "status", "reset"]
+
+
+def test_a_run_without_its_load_has_not_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It shows nothing about a busy machine; the next run has its own burners."""
+    monkeypatch.setattr(stress, "_vcha", SecondLab(well=True))
+    whole, taken = stress.burners, []
+
+    @contextlib.contextmanager
+    def some(count: int, seconds: float) -> Iterator[list["subprocess.Popen[bytes]"]]:
+        with whole(count, seconds) as burning:
+            taken.extend(burning)
+            if len(taken) == count:
+                burning[0].kill()
+            yield burning
+
+    monkeypatch.setattr(stress, "burners", some)
+    assert not stress.stress(tmp_path, 2, module_with(tmp_path, "def test_it(): pass"), cores=2)
+    told = capsys.readouterr().out
+    assert "1 of 2 burners ended early" in told
+    assert "1 of 2 runs passed" in told
+    assert len({process.pid for process in taken}) == 4
 
 
 def test_the_first_run_that_fails_is_kept_and_each_is_told_with_its_time_and_load(
