@@ -279,7 +279,8 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         raise OSError(2, HOSTILE, HOSTILE)
 
     monkeypatch.setattr(recovery, "ask_all", giving(everybody))
-    monkeypatch.setattr(recovery, "_observed", giving((None, None, ())))
+    facts = SimpleNamespace(seen=None, patroni=None, others=(), creation=None)
+    monkeypatch.setattr(recovery, "_observed", giving(facts))
     monkeypatch.setattr(recovery, "is_running", lambda _: True)
     judged = SimpleNamespace(refused=HOSTILE)
     for name in ("check_promotion", "gather_evidence", "assess_promotion"):

@@ -14,11 +14,13 @@ from openvcha.api.structures import ClusterMode
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.daemon.recovery.data_loss import Evidence, assess_data_loss
 from openvcha.daemon.recovery.promotion_check import (
+    Creation,
     NonMember,
     PatroniKeys,
     PromotionRefusal,
     assess_promotion,
     check_promotion,
+    creation_of,
     gather_evidence,
     non_members,
     patroni_keys,
@@ -113,13 +115,69 @@ def test_it_is_refused_while_another_primary_may_live(
     assert found.overridable is overridable
 
 
-def test_who_is_no_node_of_the_cluster_is_refused(world: ObservationBuilder) -> None:
-    """A node that was replaced, or that a task has not finished, even where no other is running."""
+@pytest.mark.parametrize(
+    ("creation", "words"),
+    [
+        (None, ["not part of the cluster", "it was replaced"]),
+        (
+            Creation("redeploy (t-1)"),
+            ["the task redeploy (t-1) is creating", "the task then continues", "make-standalone"],
+        ),
+        (Creation(None), ["did not finish", "Bring the active back. Only", "the witness too"]),
+    ],
+)
+def test_who_is_no_node_of_the_cluster_is_refused(
+    world: ObservationBuilder, creation: Creation | None, words: list[str]
+) -> None:
+    """Even where no other is running. Who may have the only copy is told how to keep it.
+
+    Regression: during a redeploy the new node was said to be replaced, and nothing said what to do.
+    """
     lost(world)
-    found = check_promotion(world.seen, "unknown")
+    found = check_promotion(world.seen, "unknown", (), creation)
     assert found
-    assert "not part of the cluster" in found.reason
+    assert all(word in found.reason for word in words)
+    assert ("make-standalone" in found.reason) is (creation is not None)
     assert not found.overridable
+
+
+def test_no_node_is_told_to_stand_alone_beside_an_active(world: ObservationBuilder) -> None:
+    """The active's copy is newer."""
+    found = check_promotion(world.seen, "unknown", (), Creation("redeploy (t-1)"))
+    assert found
+    assert "accepts writes" in found.reason
+    assert "make-standalone" not in found.reason
+
+
+@pytest.mark.parametrize(
+    ("task", "member", "votes", "expected"),
+    [
+        ("new-4", "new-4", True, Creation("vcha.cluster.passive.redeploy (t-1)")),
+        ("new-4", "new-4", False, Creation("vcha.cluster.passive.redeploy (t-1)")),
+        ("other", "new-4", True, Creation(None)),
+        (None, "new-4", True, Creation(None)),
+        ("other", "new-4", False, None),
+        (None, "new-4", False, None),
+    ],
+)
+async def test_whether_a_node_is_still_being_created_is_asked_of_task_and_votes(
+    task: str | None, member: str, votes: bool, expected: Creation | None
+) -> None:
+    """A task that failed may have left the node and its vote."""
+    running = SimpleNamespace(
+        id="t-1", operation_id="vcha.cluster.passive.redeploy", state={"passive": {"member": task}}
+    )
+
+    async def holder() -> Any:
+        return running if task else None
+
+    async def members() -> list[Any]:
+        return [SimpleNamespace(name=member)] if votes else []
+
+    services: Any = SimpleNamespace(
+        journal=SimpleNamespace(running=holder), store=SimpleNamespace(members=members)
+    )
+    assert await creation_of(services, member) == expected
 
 
 def led_by_a_stranger(world: ObservationBuilder) -> None:

@@ -16,7 +16,7 @@ from openvcha.daemon.compose import open_services
 from openvcha.daemon.recovery import promotion
 from openvcha.daemon.recovery import promotion_check as promoting
 from openvcha.daemon.recovery.promotion import PromotionOutcome
-from openvcha.daemon.recovery.promotion_check import NonMember, PatroniKeys
+from openvcha.daemon.recovery.promotion_check import PromotionFacts
 from openvcha.daemon.recovery.standalone_check import ask_all, check_standalone, own_view
 from openvcha.daemon.recovery.store_refusal import StoreRefusal, ask_own_store, observe_repeatedly
 from openvcha.node.identity import Identity, load_identity
@@ -122,11 +122,12 @@ def _promote(layout: Layout, identity: Identity, *, yes: bool) -> None:
         raise fail(
             f"{identity.name} is not running: start it first; it then waits until it may lead"
         )
-    seen, found, others = asyncio.run(_observed(layout, identity))
+    facts = asyncio.run(_observed(layout, identity))
+    seen, member = facts.seen, identity.member
     from_old_data, kept = not has_data(layout), load_kept(layout, identity)
     judged = promoting.assess_promotion(
-        promoting.check_promotion(seen, identity.member, others),
-        promoting.gather_evidence(seen, identity.member, found, kept, from_old_data=from_old_data),
+        promoting.check_promotion(seen, member, facts.others, facts.creation),
+        promoting.gather_evidence(seen, member, facts.patroni, kept, from_old_data=from_old_data),
     )
     if judged.refused:
         raise fail(f"{identity.name} was not made the primary: {judged.refused}")
@@ -195,16 +196,12 @@ def _withdraw(layout: Layout) -> None:
             )
 
 
-async def _observed(
-    layout: Layout, identity: Identity
-) -> tuple[Observation, PatroniKeys, tuple[NonMember, ...]]:
+async def _observed(layout: Layout, identity: Identity) -> PromotionFacts:
     """Observe the cluster, its last leader's position, and the nodes outside it."""
 
-    async def observe() -> tuple[Observation, PatroniKeys, tuple[NonMember, ...]]:
+    async def observe() -> PromotionFacts:
         async with open_services(layout.root) as services:
-            found = await promoting.patroni_keys(services.store)
-            seen = await services.observe()
-            return seen, found, await promoting.non_members(services, seen)
+            return await promoting.gather_facts(services)
 
     seen = await observe_repeatedly(observe, lambda: ask_own_store(identity, NodeTls(layout)))
     if isinstance(seen, StoreRefusal):

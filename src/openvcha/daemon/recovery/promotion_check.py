@@ -13,6 +13,7 @@ from openvcha.cluster.observation import NodeObservation, Observation
 from openvcha.daemon.recovery.data_loss import DataLoss, Evidence, assess_data_loss, format_utc
 from openvcha.node.local_records.cluster import KeptCluster
 from openvcha.operations.context import Services
+from openvcha.operations.steps.new_node import created_members
 from openvcha.store import keys
 from openvcha.store.errors import RecordUnreadable
 from openvcha.store.interface import Store
@@ -43,6 +44,25 @@ class NonMember:
     writes: bool | None
 
 
+@dataclass(frozen=True)
+class Creation:
+    """The creation of a node that the configuration does not name yet.
+
+    ``task`` is the task that creates it; None if none does any more, and its vote is left.
+    """
+
+    task: str | None
+
+
+async def creation_of(services: Services, member: str) -> Creation | None:
+    """Return the unfinished creation of a member; None if there is none. Raises StoreError."""
+    running = await services.journal.running()
+    if running is not None and member in created_members(running.state):
+        return Creation(f"{running.operation_id} ({running.id})")
+    left = any(one.name == member for one in await services.store.members())
+    return Creation(None) if left else None
+
+
 async def non_members(services: Services, seen: Observation) -> tuple[NonMember, ...]:
     """Return the members that Patroni knows but the configuration does not. Raises StoreError.
 
@@ -68,13 +88,17 @@ async def _accepts_writes(services: Services, member_record: bytes) -> bool | No
 
 
 def check_promotion(
-    seen: Observation, member: str, others: Collection[NonMember] = ()
+    seen: Observation,
+    member: str,
+    others: Collection[NonMember] = (),
+    creation: Creation | None = None,
 ) -> PromotionRefusal | None:
     """Return why a member must not be promoted: above all, another primary may be running.
 
-    ``others`` are the data nodes outside the cluster.
+    ``others`` are the data nodes outside the cluster. ``creation`` is the member's own, if the
+    configuration does not name it.
     """
-    refusal = _check_cluster(seen, member)
+    refusal = _check_cluster(seen, member, creation)
     if refusal and not refusal.overridable:
         return refusal
     return _non_member_lives(seen, others) or refusal
@@ -126,14 +150,14 @@ def _non_member_lives(seen: Observation, others: Collection[NonMember]) -> Promo
     return None
 
 
-def _check_cluster(seen: Observation, member: str) -> PromotionRefusal | None:
+def _check_cluster(
+    seen: Observation, member: str, creation: Creation | None
+) -> PromotionRefusal | None:
     own = seen.node(member)
-    if own is None:
-        return PromotionRefusal(
-            "this node is not part of the cluster: it was replaced, or its creation did not finish"
-        )
     if seen.leader == member:
         return PromotionRefusal("this node is already the active")
+    if own is None:
+        return _not_configured(seen, creation)
     if seen.config.mode is ClusterMode.DISABLED:
         return _disabled(seen)
     data = (node for node in seen.nodes if node.config.kind is NodeKind.DATA)
@@ -141,6 +165,28 @@ def _check_cluster(seen: Observation, member: str) -> PromotionRefusal | None:
     if other is None:
         return None
     return _other_lives(seen, other)
+
+
+def _not_configured(seen: Observation, creation: Creation | None) -> PromotionRefusal:
+    """Return why a node outside the configuration is not promoted, and what to do instead.
+
+    If it led, the task that creates it could not check its own steps, or might be rolling back.
+    """
+    if creation is None:
+        return PromotionRefusal(
+            "this node is not part of the cluster: it was replaced, or its creation was rolled back"
+        )
+    if creation.task:
+        what, then = f"the task {creation.task} is creating this node", "; the task then continues"
+    else:
+        what, then = "the creation of this node did not finish", ""
+    if seen.active is not None and writable(seen.active):
+        return PromotionRefusal(f"{what}, and {seen.active.config.name} accepts writes")
+    return PromotionRefusal(
+        f"{what}, and the configuration does not name it yet. Bring the active back{then}. Only if"
+        " the active is gone for good: power off every other node, the witness too, and use"
+        " `vcha node make-standalone` on this node"
+    )
 
 
 def _loses_key(seen: Observation) -> str:
@@ -191,6 +237,27 @@ class PatroniKeys:
     status: bytes | None = None
     config: bytes | None = None
     history: bytes | None = None
+
+
+@dataclass(frozen=True)
+class PromotionFacts:
+    """What the store and the other nodes show before a member is promoted.
+
+    ``others`` are the data nodes outside the cluster; ``creation`` is the member's own.
+    """
+
+    seen: Observation
+    patroni: PatroniKeys
+    others: tuple[NonMember, ...]
+    creation: Creation | None
+
+
+async def gather_facts(services: Services) -> PromotionFacts:
+    """Observe the cluster and read what the observation lacks. Raises StoreError."""
+    found = await patroni_keys(services.store)
+    seen, member = await services.observe(), services.identity.member
+    creation = await creation_of(services, member) if seen.node(member) is None else None
+    return PromotionFacts(seen, found, await non_members(services, seen), creation)
 
 
 async def patroni_keys(store: Store) -> PatroniKeys:

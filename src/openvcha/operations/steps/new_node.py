@@ -2,6 +2,8 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -76,6 +78,11 @@ def member_name(name: str, token: str) -> str:
 def recall(ctx: TaskContext, role: str) -> NewNode:
     """Return the new node as stored. Raises KeyError before the check."""
     return msgspec.convert(ctx.state[role], NewNode)
+
+
+def created_members(state: Mapping[str, Any]) -> frozenset[str]:
+    """Return the members of the new nodes in a task's state."""
+    return frozenset(str(state[role]["member"]) for role in ROLES if role in state)
 
 
 async def remember(ctx: TaskContext, role: str, node: NewNode) -> None:
