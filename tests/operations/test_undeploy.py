@@ -89,6 +89,38 @@ async def test_no_vote_is_required_once_the_votes_are_gone(scene: ClusterScenari
     await validate_alone(scene, kept=True)
 
 
+async def test_a_confirmation_that_is_left_behind_does_not_fail_it(
+    scene: ClusterScenario,
+) -> None:
+    """The node has deleted its copy, and takes the confirmation for deleted as well."""
+    await begin(scene)
+    scene.world.faults.add("deletions are lost")
+    await scene.carry()
+    assert await scene.world.store.prefix(keys.REQUIRED_VOTES_CONFIRMED + ACTIVE) == []
+    await validate_alone(scene, kept=True)
+
+
+async def test_a_copy_that_cannot_be_deleted_yet_is_waited_for(scene: ClusterScenario) -> None:
+    """Until then the active would power removed nodes on; the next undeploy continues there."""
+    await begin(scene)
+    own = scene.world.machine(ACTIVE)
+    carrying = await scene.until("votes")
+    while own.required_votes is None:  # noqa: ASYNC110 - the state of a simulated disk
+        await asyncio.sleep(0.01)
+    own.full = True
+    await carrying
+    error = (await scene.record()).error
+    assert error is not None
+    assert said(error.to_error())[:2] == ["task.step.patience", "progress.rely.disk"]
+    assert [member.name for member in scene.world.members] == [ACTIVE]
+    await scene.undeploy()
+    carrying = await scene.until("check")
+    await asyncio.sleep(30)
+    own.full = False
+    await carrying
+    await validate_alone(scene, kept=True)
+
+
 async def test_force_delete_deletes_both_and_ignores_vms(scene: ClusterScenario) -> None:
     """Whatever ``vms`` says."""
     await scene.healthy()

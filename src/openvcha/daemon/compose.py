@@ -97,6 +97,7 @@ async def open_services(
             external_data=lambda: asyncio.to_thread(find_external_data, layout),
             postgres=superuser,
             administrator=partial(administrator_generation, store),
+            requires_votes=layout.required_votes.exists,
             failing=failing,
             monitor_records=store.monitor,
             follow_roll=store.follow_roll,

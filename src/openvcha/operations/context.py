@@ -89,6 +89,8 @@ class Services:
     postgres: PostgresAccess
     administrator: Callable[[str], Awaitable[str | None]]
     """Returns the generation of an Administrator's password; None: no such Administrator."""
+    requires_votes: Callable[[], bool]
+    """Returns whether our own disk has a copy of the required votes."""
     failing: BackgroundFailures = field(default_factory=BackgroundFailures)
     """The background work of this service that is failing."""
 

@@ -24,7 +24,7 @@ from openvcha.node.local_records.required_votes import (
     not_kept_reason,
 )
 from openvcha.store import keys
-from openvcha.store.errors import RecordForged, StoreUnavailable
+from openvcha.store.errors import OutcomeUnknown, RecordForged, StoreUnavailable
 from openvcha.store.interface import Event, KeyValue
 from openvcha.store.memory import MemoryStore
 from openvcha.store.sealing.seal import RESERVED
@@ -40,9 +40,30 @@ class Died(BaseException):
 
 
 class Store(MemoryStore):
-    """A store that may be away, refuse a record, or have stuck watches."""
+    """A store that may be away, refuse a record, have stuck watches, or lose its next reply.
+
+    ``reply`` is how: "unknown" raises OutcomeUnknown, "late" never returns.
+    """
 
     away = forged = stuck = False
+    reply = ""
+
+    async def put(self, key: str, value: bytes, lease: int = 0) -> int:
+        revision = await super().put(key, value, lease)
+        await self._lose()
+        return revision
+
+    async def delete(self, key: str) -> bool:
+        found = await super().delete(key)
+        await self._lose()
+        return found
+
+    async def _lose(self) -> None:
+        lost, self.reply = self.reply, ""
+        if lost == "unknown":
+            raise OutcomeUnknown("the connection was lost")
+        if lost == "late":
+            await asyncio.Event().wait()
 
     async def get(self, key: str) -> KeyValue | None:
         if self.away:
@@ -221,6 +242,19 @@ async def test_a_majority_confirms_it_again_and_again_but_the_disk_rests(node: N
     assert node.writes == 2
     assert node.kept
     assert node.kept.seen == node.seen[-1].isoformat()
+
+
+@pytest.mark.parametrize("reply", ["unknown", "late"])
+async def test_a_lost_reply_leaves_no_confirmation_behind(node: Node, reply: str) -> None:
+    """The process lives, the confirmation was written, and the record goes before the next look."""
+    await node.job.run_once()
+    await node.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
+    node.store.reply = reply
+    await node.job.run_once()
+    assert await node.said() is not None
+    await node.store.delete(keys.REQUIRED_VOTES)
+    await node.job.run_once()
+    assert (node.kept, await node.said()) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,8 @@ class SimulatedNode:
 
     def forget(self) -> None:
         """Delete the stored required votes."""
+        if self.full and REQUIRED_VOTES in self.files:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.files.pop(REQUIRED_VOTES, None)
 
 
@@ -136,6 +138,8 @@ class Reached:
 
     async def delete(self, key: str) -> bool:
         """Delete a key; return whether it existed."""
+        if "deletions are lost" in self._world.faults:
+            return True
         return await self._store.delete(key)
 
     @property

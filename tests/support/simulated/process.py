@@ -605,6 +605,7 @@ class Process:
             register=register,
             postgres=SeenPostgres(world, self.life),
             administrator=administrator,
+            requires_votes=lambda: world.machine(identity.member).required_votes is not None,
         )
 
     def runner(self) -> Runner:

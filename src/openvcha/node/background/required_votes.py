@@ -80,7 +80,7 @@ class RequiredVotesKeeper:
         self._log = log
         self._now = now
         self._news = asyncio.Event()
-        # The last confirmation of this process; empty if nothing is stored.
+        # The confirmation in the store; empty if there is none, None while that is unknown.
         self._confirmed: bytes | None = None
         self._shown = ""
 
@@ -148,6 +148,7 @@ class RequiredVotesKeeper:
         """Write the confirmation; only after the change, since the task relies on it."""
         if said == self._confirmed:
             return
+        self._confirmed = None  # a lost reply leaves it unknown whether the key was written
         key = keys.required_votes_confirmed(self._member)
         if said:
             await self._store.put(key, said)

@@ -22,7 +22,7 @@ from openvcha.operations.waiting import wait_until
 from openvcha.store import keys
 from openvcha.store.errors import Fenced, RecordForged
 from openvcha.store.interface import Action, Delete, Get, KeyValue, Member, Put
-from openvcha.tasks.steps import TaskContext
+from openvcha.tasks.steps import TaskContext, TemporaryFailure
 
 OWN_SECONDS = 60.0
 """How long our own node may take: without its copy, no vote is changed."""
@@ -57,20 +57,21 @@ async def record_required_votes(services: Services, ctx: TaskContext) -> None:
 
 
 async def clear_required_votes(services: Services, ctx: TaskContext) -> None:
-    """Clear the record, and wait until our own node has dropped it.
+    """Clear the record, and check that our own node has deleted its copy.
 
-    Raises Fenced, and WaitTimedOut when it has not.
+    Raises Fenced, and TemporaryFailure while the node still has it.
     """
     store = services.store
     own = services.identity
-    if not (await store.txn([ctx.guard], [Delete(keys.REQUIRED_VOTES)])).succeeded:
-        raise Fenced(f"{keys.REQUIRED_VOTES}: another runner has taken over")
-
-    async def remembered() -> LocalizableMessage | None:
-        known = await store.get(keys.required_votes_confirmed(own.member))
-        return _waits_for(own.name, known.value) if known else None
-
-    await wait_until(ctx, remembered, OWN_SECONDS)
+    await _delete(services, ctx, keys.REQUIRED_VOTES)
+    confirmed = keys.required_votes_confirmed(own.member)
+    known = await store.get(confirmed)
+    if known is None:
+        return
+    if services.requires_votes():
+        raise TemporaryFailure(_waits_for(own.name, known.value))
+    # The copy is deleted before its confirmation; the node may have died in between.
+    await _delete(services, ctx, confirmed)
 
 
 async def initial_required_votes(services: Services, ctx: TaskContext) -> dict[str, bytes]:
@@ -104,6 +105,12 @@ async def _written(services: Services, ctx: TaskContext, wanted: RequiredVotes) 
     if not done.succeeded:
         raise Fenced(f"{keys.REQUIRED_VOTES}: another runner has taken over")
     return done.revision
+
+
+async def _delete(services: Services, ctx: TaskContext, key: str) -> None:
+    """Delete a key. Raises Fenced."""
+    if not (await services.store.txn([ctx.guard], [Delete(key)])).succeeded:
+        raise Fenced(f"{key}: another runner has taken over")
 
 
 async def _known(services: Services) -> KeyValue | None:
