@@ -8,7 +8,7 @@ from openvcha.cluster import membership
 from openvcha.cluster.patroni_client import revoke_candidacy, sync_state
 from openvcha.store import keys
 from openvcha.store.errors import LearnerNotReady, MemberNotFound, NotLearner, StoreUnavailable
-from openvcha.store.interface import EndpointStatus, Member, Membership
+from openvcha.store.interface import EndpointStatus, KeyValue, Member, Membership
 from openvcha.store.memory import MemoryStore
 
 URL = "https://127.83.2.12:2380"
@@ -112,6 +112,26 @@ async def test_a_member_is_barred_from_taking_over() -> None:
     await store.delete(keys.PATRONI_LEADER)
     assert not await revoke_candidacy(store, "c-3")
     assert (await sync_state(store)).standbys == {"c-3"}
+
+
+class TakenOver(MemoryStore):
+    """A store in which ``b-2`` takes the lead right after the first read."""
+
+    async def get(self, key: str) -> KeyValue | None:
+        found = await super().get(key)
+        await self.put(keys.PATRONI_LEADER, b"b-2")
+        await self.put(keys.PATRONI_SYNC, b'{"leader": "b-2", "sync_standby": null, "quorum": 0}')
+        return found
+
+
+async def test_who_has_just_taken_the_lead_is_not_taken_for_barred() -> None:
+    """``/sync`` names it no longer, because it leads."""
+    store = TakenOver()
+    await store.put(keys.PATRONI_LEADER, b"a-1")
+    await store.put(keys.PATRONI_SYNC, b'{"leader": "a-1", "sync_standby": "b-2", "quorum": 0}')
+    barred = await revoke_candidacy(store, "b-2")
+    leads = (await store.get_many([keys.PATRONI_LEADER]))[0]
+    assert barred is (leads is not None and leads.value == b"a-1")
 
 
 def voters() -> Members:

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 from tests.support.simulated.clock import SIMULATED
 from tests.support.simulated.deploy import spec as deploy_spec
-from tests.support.simulated.process import SWEPT, CrashPoint
+from tests.support.simulated.process import SWEPT, CrashPoint, Process, SeenStore
 from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, ClusterScenario
 from tests.support.simulated.undeploy import (
     ACTIVE,
@@ -313,6 +313,50 @@ async def test_another_active_than_the_one_that_was_to_stay_ends_it(scene: Clust
     assert said(error.to_error())[0] == "active.is"
     assert len(scene.world.members) == 3
     assert (await scene.world.config()).state is ConfigState.CONFIGURED
+
+
+async def test_nobody_may_take_over_while_a_vote_goes(
+    scene: ClusterScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A switchover by hand at that moment would give the lead to a node without a vote."""
+    named: list[frozenset[str]] = []
+    remove = SeenStore.member_remove
+
+    async def looked_at(store: SeenStore, member_id: int) -> None:
+        named.append(await scene.world.standbys())
+        await remove(store, member_id)
+
+    monkeypatch.setattr(SeenStore, "member_remove", looked_at)
+    await begin(scene)
+    assert await scene.world.standbys() == {PASSIVE}
+    await scene.carry()
+    assert named == [frozenset()] * 2
+    await validate_alone(scene, kept=True)
+
+
+async def test_who_leads_without_a_vote_is_not_switched_off(
+    scene: ClusterScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Patroni has named it again in that moment: what only it acknowledged is on its disk."""
+    await scene.cluster(lost="vcha-3")
+    await scene.in_sync(PASSIVE)
+    arm(scene)
+    await scene.undeploy(DELETE)
+    remove, world = SeenStore.member_remove, scene.world
+
+    async def taken_over(store: SeenStore, member_id: int) -> None:
+        await remove(store, member_id)
+        if len(world.members) == 1:
+            world.machine(ACTIVE).postgres = ""
+            await world.lead(PASSIVE)
+
+    monkeypatch.setattr(SeenStore, "member_remove", taken_over)
+    await scene.carry(Process(world, world.machine(ACTIVE).identity))
+    error = (await scene.record()).error
+    assert error is not None
+    assert said(error.to_error())[0] == "active.is"
+    assert world.machine(PASSIVE).on
+    assert world.violations == []
 
 
 async def test_it_can_be_canceled_until_the_first_vote_goes(scene: ClusterScenario) -> None:

@@ -82,7 +82,8 @@ async def revoke_candidacy(store: Store, member: str) -> bool:
 
     Patroni may add it again for as long as the member streams: stop the member at once.
     """
-    leads, sync = await store.get(keys.PATRONI_LEADER), await store.get(keys.PATRONI_SYNC)
+    # Read at one revision: otherwise the member may take the lead between the two.
+    leads, sync = await store.get_many((keys.PATRONI_LEADER, keys.PATRONI_SYNC))
     if leads is None or leads.value == member.encode():
         return False
     standbys = parse_sync(sync.value).standbys if sync else frozenset()

@@ -168,7 +168,9 @@ class SeenStore:
     async def get(self, key: str) -> KeyValue | None:
         """Read a key, with the faults of the world."""
         self._ask()
-        found = await self.world.store.get(key)
+        return self._seen(key, await self.world.store.get(key))
+
+    def _seen(self, key: str, found: KeyValue | None) -> KeyValue | None:
         if key == keys.PATRONI_LEADER and "no leader" in self.world.faults:
             return None
         return garbled(found) if f"unreadable {key}" in self.world.faults else found
@@ -180,7 +182,9 @@ class SeenStore:
 
     async def get_many(self, names: Sequence[str]) -> list[KeyValue | None]:
         """Read several keys."""
-        return [await self.get(name) for name in names]
+        self._ask()
+        found = await self.world.store.get_many(names)
+        return [self._seen(name, kv) for name, kv in zip(names, found, strict=True)]
 
     async def snapshot(self, prefix: str) -> Snapshot:
         """Read a prefix with its revision."""

@@ -99,13 +99,18 @@ class RemoveVotes(_UndeployStep):
 
     async def done(self, ctx: TaskContext) -> bool:
         """Return whether etcd has no other member."""
-        if await self._others(recall_leaving(ctx)):
+        leaving = recall_leaving(ctx)
+        if await self._others(leaving):
             return False
+        await self._require_leader(leaving)
         await clear_required_votes(self._services, ctx)
         return True
 
     async def act(self, ctx: TaskContext) -> None:
-        """Remove one vote after the other. Raises ApiError when another node takes the lead."""
+        """Remove one vote after the other. Raises ApiError when another node takes the lead.
+
+        No other node may take it from the last look at the leader until the vote is gone.
+        """
         leaving = recall_leaving(ctx)
         await self._require(leaving)
         await record_required_votes(self._services, ctx)
@@ -114,9 +119,11 @@ class RemoveVotes(_UndeployStep):
             name = self._name(leaving, member)
             await ctx.progress(0.5, message("progress.vote", name))
             await self._require(leaving)
+            await self._bar(leaving)
             await remove_voter(
                 self._services, name, member.name, next(iter(member.peer_urls), None)
             )
+        await self._require_leader(leaving)
         # Otherwise a removed node is powered on as soon as our etcd restarts with new certificates.
         await clear_required_votes(self._services, ctx)
 
@@ -127,6 +134,26 @@ class RemoveVotes(_UndeployStep):
         # Some votes may be gone already, and there is no way back: wait until the refusal passes.
         if refusal := preconditions.why_not(preconditions.UNDEPLOY, seen):
             raise TemporaryFailure(refusal.reason)
+
+    async def _bar(self, leaving: LeavingNodes) -> None:
+        """Prevent a takeover while a vote goes: the new active would lose its own vote.
+
+        Commits still wait for the standby. Patroni enters it in ``/sync`` again a moment later,
+        unless its vote is gone. Raises TemporaryFailure when another node leads.
+        """
+        for node in leaving.nodes:
+            if node.kind is NodeKind.DATA and not await patroni_client.revoke_candidacy(
+                self._services.store, node.member
+            ):
+                raise TemporaryFailure(message("fence.still.in.sync", node.name))
+
+    async def _require_leader(self, leaving: LeavingNodes) -> None:
+        """Raise ApiError if a leaving node leads: it may have the only copy of some rows."""
+        leader = await patroni_client.leader(self._services.store)
+        for node in leaving.nodes:
+            if node.member == leader:
+                said = message("active.is", node.name)
+                raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, said)
 
     async def _others(self, leaving: LeavingNodes) -> list[Member]:
         """Return all other members, even unknown ones; silent ones first."""
