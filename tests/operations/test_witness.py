@@ -166,6 +166,35 @@ async def test_killed_while_it_is_undone_it_is_undone_all_the_same(
     assert dies_at > 20
 
 
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.usefixtures("scene")
+async def test_it_has_an_account_exactly_as_long_as_it_votes(after: bool) -> None:
+    """The fence was interrupted, the old witness came back healthy: it must be able to read.
+
+    Once its vote is gone, its account is too, whether the task goes on or ends.
+    """
+    kept, dies_at, fenced = set(), 1, False
+    while not fenced:
+        again = ClusterScenario()
+        await begin(again)
+        life = CrashPoint(dies_at, after=after)
+        await again.carry(again.process(life))
+        assert life.died.is_set()
+        fenced = (await again.record()).step == "clone.witness"
+        again.world.power_on(again.world.machine(OLD).identity.vm)
+        await asyncio.sleep(2)
+        if dies_at % 2:
+            await again.journal.request_cancel(again.task)
+        await again.carry()
+        assert (await again.record()).finished
+        votes = OLD in {member.name for member in again.world.members}
+        assert (OLD in again.world.store.accounts.known) is votes
+        kept.add(votes)
+        await again.end()
+        dies_at += 1
+    assert kept == {False, True}
+
+
 async def test_a_witness_that_is_up_is_not_replaced(scene: ClusterScenario) -> None:
     """The check refuses it, and so does the task when it came back in between."""
     await begin(scene)

@@ -219,7 +219,8 @@ class ClusterScenario:
         }
         assert await self.world.store.prefix(keys.NODES) == []
         witnesses = {node.member for node in config.nodes if node.kind is NodeKind.WITNESS}
-        assert self.world.store.accounts.known.keys() <= witnesses
+        voting = witnesses & {member.name for member in self.world.members}
+        assert self.world.store.accounts.known.keys() == voting
 
     async def validate_renewed(self, old: str = "vcha-2") -> None:
         """Check that the cluster is whole again, with the new node and without the old one."""

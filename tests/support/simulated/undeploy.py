@@ -46,6 +46,7 @@ async def validate_alone(scene: ClusterScenario, *, kept: bool) -> None:
     assert [node.member for node in config.nodes] == [ACTIVE]
     assert (config.state, config.deployment) == (ConfigState.NOTCONFIGURED, "NONE")
     assert [member.name for member in world.members] == [ACTIVE]
+    assert not world.store.accounts.known
     assert await patroni_client.settings(world.store) == patroni_client.WITH_STANDBY
     left = {vm.name for vm in world.state.inventory.vms}
     assert left == ({"vcha-1", *OTHERS} if kept else {"vcha-1"})

@@ -8,7 +8,13 @@ from openvcha.operations.context import Services
 from openvcha.operations.preconditions import require_still
 from openvcha.operations.steps.last_copy import last_copy
 from openvcha.operations.steps.new_node import in_service
-from openvcha.operations.steps.quorum import SILENT, SILENT_SECONDS, SilenceWatch, remove_voter
+from openvcha.operations.steps.quorum import (
+    SILENT,
+    SILENT_SECONDS,
+    SilenceWatch,
+    delete_account_without_vote,
+    remove_voter,
+)
 from openvcha.operations.steps.required_votes import record_required_votes
 from openvcha.operations.waiting import wait_until
 from openvcha.store import keys
@@ -38,7 +44,9 @@ class Fence(Step):
         old = await self._old(ctx)
         if old is None or await in_service(self._services, ctx, self._role):
             return True
-        return await self._threat(old) is None and (bool(old.vm) or SILENT in ctx.state)
+        if await self._threat(old) or not (old.vm or SILENT in ctx.state):
+            return False
+        return old.member not in await self._services.store.accounts.list_names()
 
     async def act(self, ctx: TaskContext) -> None:
         """Check the preconditions again, then fence the old node."""
@@ -54,7 +62,9 @@ class Fence(Step):
         await ctx.remember(**{SILENT: True})
 
     async def undo(self, ctx: TaskContext) -> None:
-        """Do nothing: the old node was lost before, and a lost vote is not restored."""
+        """Only complete the removal: the node was lost before, and a lost vote is not restored."""
+        if old := await self._old(ctx):
+            await delete_account_without_vote(self._services, old.member)
 
     async def _require(self, old: NodeConfig) -> None:
         """Refuse if the node is healthy again, leads, or may have the last copy of the data."""

@@ -27,14 +27,21 @@ async def remove_voter(
 
     The removed member itself may have responded to the request. If it stopped before another member
     learned of the removal, the others would wait for a vote that never comes. A witness's account
-    is deleted first: a resumed task skips a member that has no vote.
+    is deleted last: a witness that still votes must be able to read. The caller's ``done`` and
+    ``undo`` must not take a member without a vote but with an account for removed.
     Finds the member as ``membership.find_member`` does. Raises TemporaryFailure.
     """
-    await services.store.accounts.delete(member)
     await membership.remove(services.store, member, peer_url)
     await services.store.refresh_endpoints()
     if await membership.find_member(services.store, member, peer_url):
         raise TemporaryFailure(message("fence.still.votes", name))
+    await services.store.accounts.delete(member)
+
+
+async def delete_account_without_vote(services: Services, member: str) -> None:
+    """Delete the account of a witness whose vote is gone; idempotent."""
+    if await membership.find_member(services.store, member) is None:
+        await services.store.accounts.delete(member)
 
 
 class SilenceWatch:

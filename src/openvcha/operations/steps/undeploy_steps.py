@@ -31,7 +31,12 @@ from openvcha.operations.steps.patroni_settings import (
     disable_failsafe,
     protect,
 )
-from openvcha.operations.steps.quorum import SILENT, SilenceWatch, remove_voter
+from openvcha.operations.steps.quorum import (
+    SILENT,
+    SilenceWatch,
+    delete_account_without_vote,
+    remove_voter,
+)
 from openvcha.operations.steps.required_votes import clear_required_votes, record_required_votes
 from openvcha.operations.waiting import wait_until
 from openvcha.store import keys
@@ -103,6 +108,8 @@ class RemoveVotes(_UndeployStep):
         if await self._others(leaving):
             return False
         await self._require_leader(leaving)
+        for node in leaving.nodes:
+            await delete_account_without_vote(self._services, node.member)
         await clear_required_votes(self._services, ctx)
         return True
 
