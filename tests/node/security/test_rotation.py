@@ -1,6 +1,8 @@
 """What lets a node in is made anew: all of it or nothing, whenever the node dies."""
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -61,6 +63,8 @@ class Node:
         self.moments = 0
         self.sessions = 1
         self.recovering = False
+        self.full = False
+        """Patroni's configuration cannot be written."""
         self.etcd = True
         self.ready = asyncio.Event()
         self.passwords = asyncio.Lock()
@@ -82,10 +86,11 @@ class Node:
     def start(self) -> None:
         """Start the node as its supervisor does."""
         put_in_place_at_start(self.layout)
+        self.configured = self.secrets, load_account(self.layout.root)
         NodeTls(self.layout)()
         self.etcd = True
         self.trusted = dict.fromkeys(("etcd", "patroni", "postgres"), self.authority)
-        self.patroni = self.secrets.patroni_rest.reveal()
+        self.patroni = self.configured
 
     @property
     def authority(self) -> bytes:
@@ -161,10 +166,17 @@ class Node:
         """Patroni looks at its certificates only when nothing else has changed."""
         assert name == "patroni"
         self.trusted["postgres"] = self.authority
-        password = self.secrets.patroni_rest.reveal()
-        if password == self.patroni:
+        if self.configured == self.patroni:
             self.trusted["patroni"] = self.authority
-        self.patroni = password
+        self.patroni = self.configured
+        self.moment()
+
+    def configure(self, *_: Any) -> None:
+        """Write Patroni's configuration from the files."""
+        self.moment()
+        if self.full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.configured = self.secrets, load_account(self.layout.root)
         self.moment()
 
     def tell(self, job: str, text: str | None) -> None:
@@ -200,6 +212,9 @@ class Node:
 
     async def ask(self, *_: Any) -> bytes | None:
         return b"200" if self.trusted["patroni"] == self.authority else None
+
+    async def accepts(self, _: str, __: Any, password: Secret) -> bool:
+        return self.patroni[0].patroni_rest.reveal() == password.reveal()
 
     # --- what is done to it
 
@@ -245,7 +260,8 @@ def made(directory: Path, patch: pytest.MonkeyPatch) -> Node:
     patch.setattr(rotation_runner, "_change_passwords", found.change)
     patch.setattr(rotation_runner, "is_healthy", found.answers)
     patch.setattr(rotation_runner, "ask", found.ask)
-    patch.setattr(rotation_runner, "write_patroni_config", lambda *_: found.moment())
+    patch.setattr(rotation_runner, "accepts_password", found.accepts)
+    patch.setattr(rotation_runner, "write_patroni_config", found.configure)
     patch.setattr(rotation, "write_durably", found.mortal(WRITE))
     patch.setattr(rotation_runner, "finish", found.mortal(FINISH))
     return found
@@ -346,6 +362,23 @@ async def test_it_waits_for_a_primary_and_says_so(node: Node) -> None:
     assert node.notes == {}
 
 
+async def test_patroni_goes_by_the_new_account_before_the_old_one_goes(node: Node) -> None:
+    """Its configuration could not be written; the files were in place already at the next try."""
+    await OwnCredentials(node.layout, IDENTITY).renew()
+    old, node.full = node.patroni[1], True
+    for _ in range(2):
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(60):
+                await node.renew()
+    assert old.name in node.let_in
+    assert "No space left on device" in node.notes[rotation.FILE_NAME]
+    node.full = False
+    await node.renew()
+    assert node.patroni[1].name != old.name
+    assert node.let_in.keys() == {node.patroni[1].name}
+    assert node.notes == {}
+
+
 @pytest.mark.parametrize("twice", [False, True])
 async def test_dead_at_any_moment_it_is_gone_on_with(
     node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, twice: bool
@@ -377,6 +410,7 @@ async def test_dead_at_any_moment_it_is_gone_on_with(
         }
         assert pending is None or in_place(again.layout, without_the_old_key(pending))
         assert set(again.trusted.values()) == {again.authority}
+        assert again.patroni[1].name in again.let_in
         assert load(again.layout) is None
 
 

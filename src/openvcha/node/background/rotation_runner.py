@@ -11,6 +11,7 @@ from openvcha.node.etcd.member import client_url, is_healthy
 from openvcha.node.http import ask
 from openvcha.node.identity import Secrets, load_secrets, save_secrets
 from openvcha.node.patroni.config import write_patroni_config
+from openvcha.node.patroni.rest_login import accepts_password
 from openvcha.node.postgres.leader import superuser_conninfo
 from openvcha.node.postgres.own_names import OWN_ROLES
 from openvcha.node.security.rotation import (
@@ -79,6 +80,8 @@ class RotationRunner:
             save(layout, renewal)
         if not in_place(layout, renewal):
             await self._replace_files(renewal)
+        # Always: an earlier run may have replaced the files and failed to write this.
+        await self._until(self._configure_patroni)
         await self._until(self._verify)
         await self._until(self._end_sessions)
         await self._until(self._reseal)
@@ -139,9 +142,18 @@ class RotationRunner:
         await context.control.halt("etcd")
         try:
             await asyncio.to_thread(put_in_place, context.layout, renewal)
-            write_patroni_config(context.identity, context.layout, context.engines.postgres)
         finally:
             context.control.begin("etcd")
+
+    async def _configure_patroni(self) -> None:
+        """Write Patroni's configuration, with the new account and passwords."""
+        context = self._context
+        try:
+            await asyncio.to_thread(
+                write_patroni_config, context.identity, context.layout, context.engines.postgres
+            )
+        except OSError as error:
+            raise RotationBlocked(f"Patroni's configuration cannot be written: {error}") from error
 
     async def _verify(self) -> None:
         """Log in to all three servers with the new credentials: then they trust no others."""
@@ -153,6 +165,10 @@ class RotationRunner:
         self._context.control.reload("patroni")
         if not await ask(place, "/patroni", tls, PROBE_SECONDS):
             raise RotationBlocked("Patroni does not use the new certificate yet")
+        # It reads the store's account and PostgreSQL's passwords together with this one.
+        password = load_secrets(self._context.layout.root).patroni_rest
+        if not await accepts_password(place, self._tls, password):
+            raise RotationBlocked("Patroni does not use the new passwords yet")
 
     async def _end_sessions(self) -> None:
         """End all sessions that were opened with the old credentials: they would last forever."""
