@@ -27,6 +27,8 @@ from openvcha.node.local_records.required_votes import (
     RequiredVotes,
     is_fresh,
     load_required_votes,
+    needs_vote,
+    save_required_votes,
     vms_to_power_on,
 )
 from openvcha.node.security.tls import NodeTls
@@ -38,6 +40,8 @@ from openvcha.system.structlog_light import structlog
 
 POLL_SECONDS = 1.0
 PROBE_SECONDS = 2.0
+RENEW_SECONDS = 30.0
+"""How stale the time of a list may be on disk while this node waits with it."""
 
 _log = structlog.get_logger(__name__)
 
@@ -49,6 +53,8 @@ class LocalMeans:
     member: str
     required_votes: Callable[[], RequiredVotes | None]
     """The list on the node's own disk; None if it is stale."""
+    renew: Callable[[RequiredVotes], Awaitable[None]]
+    """Keeps the list valid if its task cannot have ended, because that took the own vote."""
     store_serves: Callable[[], Awaitable[bool]]
     leaderless: Callable[[], Awaitable[bool]]
     """Whether no node leads, read while the store serves; False if that cannot be found out."""
@@ -71,6 +77,8 @@ async def keep_peers_on(means: LocalMeans) -> None:
         required_votes = means.required_votes()
         serves = required_votes is None or await means.store_serves()
         served = clock() if serves else served
+        if required_votes and not serves:
+            await means.renew(required_votes)
         if required_votes is None or not serves or not await means.leaderless():
             led = clock()
         if required_votes and clock() - served >= means.timers.stopped_store:
@@ -123,6 +131,21 @@ class LocalNode:
         found = load_required_votes(self.layout)
         return found if found and is_fresh(found, dt.datetime.now(dt.UTC)) else None
 
+    async def renew(self, required_votes: RequiredVotes) -> None:
+        """Write the list with the current time, as long as no quorum is possible without this node.
+
+        A node that was off for longer is not asked: its list is stale before it comes here.
+        """
+        now = dt.datetime.now(dt.UTC)
+        if is_fresh(required_votes, now, RENEW_SECONDS):
+            return
+        if not needs_vote(self.identity.member, await self._own_voters()):
+            return
+        try:
+            await asyncio.to_thread(save_required_votes, self.layout, required_votes, now)
+        except OSError as error:
+            _log.warning("cannot renew the required votes", reason=str(error))
+
     async def store_serves(self) -> bool:
         """Return whether any member, its own or another, reports quorum."""
         places = known_endpoints(self.identity, self.layout)
@@ -146,6 +169,11 @@ class LocalNode:
             return [one.member for one in kept.members if not one.learner]
         return found
 
+    async def _own_voters(self) -> Sequence[str] | None:
+        """Return the voters that its own etcd member knows; None if it does not respond."""
+        own = peer_url(self.identity)
+        return parse_voters(await ask(own, MEMBERS, self.tls(), PROBE_SECONDS) or b"")
+
 
 def parse_voters(body: bytes) -> list[str] | None:
     """Return the voters in an etcd's list of members for its peers; None if it is unreadable."""
@@ -159,6 +187,7 @@ def local_means(identity: Identity, layout: Layout, infrastructure: Infrastructu
     return LocalMeans(
         member=identity.member,
         required_votes=node.required_votes,
+        renew=node.renew,
         store_serves=node.store_serves,
         leaderless=node.leaderless,
         voters=node.voters,

@@ -376,6 +376,9 @@ class SimulatedCluster:
             told = tuple(self.with_power(vm) for vm in vms)
             return msgspec.structs.replace(self.state.inventory, vms=told)
 
+        async def renew(_: RequiredVotes) -> None:
+            """Do nothing: a list does not expire here."""
+
         async def power_on(vm: str) -> None:
             await self._validate_power(vm, member)
             self.power_on(vm)
@@ -383,6 +386,7 @@ class SimulatedCluster:
         return LocalMeans(
             member,
             lambda: machine.required_votes,
+            renew,
             serves,
             leaderless,
             voters,

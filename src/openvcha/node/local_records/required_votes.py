@@ -17,8 +17,8 @@ from openvcha.node.layout import Layout
 from openvcha.system.durable import sync_directory, write_durably
 
 FRESH_SECONDS = 300.0
-"""How long a list is valid without confirmation by a majority: long enough for a node to restart,
-shorter than what operators do with nodes that they have taken out of service."""
+"""How long a list is valid without confirmation: long enough for a node to restart, shorter than
+what operators do with nodes that they have taken out of service."""
 
 
 class RequiredVotes(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +28,8 @@ class RequiredVotes(msgspec.Struct, frozen=True, kw_only=True):
 
     The VM of a node that an operator created is empty. ``active`` is the member that runs the
     task, ``gone`` the one that it replaces, whose vote never counts. ``seen`` (ISO 8601) is the
-    last confirmation by a majority; in the store it is empty.
+    last confirmation: by a majority, or by the node itself while there is none without its vote.
+    In the store it is empty.
     """
 
     task: str
@@ -90,13 +91,20 @@ def forget_required_votes(layout: Layout) -> None:
         sync_directory(layout.root)
 
 
-def is_fresh(required_votes: RequiredVotes, now: dt.datetime) -> bool:
-    """Return whether a list is still valid; False if its age is unknown or in the future."""
+def is_fresh(
+    required_votes: RequiredVotes, now: dt.datetime, seconds: float = FRESH_SECONDS
+) -> bool:
+    """Return whether a list was confirmed within ``seconds``; False if its age is unknown."""
     try:
         age = (now - dt.datetime.fromisoformat(required_votes.seen)).total_seconds()
     except (ValueError, TypeError):
         return False
-    return abs(age) <= FRESH_SECONDS
+    return abs(age) <= seconds
+
+
+def needs_vote(own: str, voters: Sequence[str] | None) -> bool:
+    """Return whether nothing can be decided without the vote of ``own``; False if unknown."""
+    return voters is not None and own in voters and len(voters) - 1 < len(voters) // 2 + 1
 
 
 def vms_to_power_on(
