@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from openvcha.system.locks import DIRECTORY, LOCK_FILE, locked, try_lock
+from openvcha.system.locks import DIRECTORY, LOCK_FILE, lock_holder, locked, try_lock
 
 
 @pytest.mark.parametrize("flags", [LOCK_FILE, DIRECTORY])
@@ -65,3 +65,25 @@ def test_who_waits_gets_it_in_the_end(tmp_path: Path) -> None:
         order.append("first")
     waiter.join()
     assert order == ["first", "second"]
+
+
+def test_the_holder_of_a_lock_is_known(tmp_path: Path) -> None:
+    """Not one that waits for it, nor one of another pid namespace, which has no pid here."""
+    path = tmp_path / "lock"
+    with pytest.raises(FileNotFoundError):
+        lock_holder(path)
+    path.touch()
+    assert lock_holder(path) is None
+    with locked(path):
+        assert lock_holder(path) == os.getpid()
+    found = path.stat()
+    here = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    for line, holder in (
+        (f"1: FLOCK  ADVISORY  WRITE 7 {here} 0 EOF", 7),
+        (f"1: -> FLOCK  ADVISORY  WRITE 7 {here} 0 EOF", None),
+        (f"1: FLOCK  ADVISORY  WRITE 0 {here} 0 EOF", None),
+        (f"1: POSIX  ADVISORY  WRITE 7 {here} 0 EOF", None),
+        (f"1: FLOCK  ADVISORY  WRITE 7 {here}0 0 EOF", None),
+    ):
+        (tmp_path / "locks").write_text(f"{line}\n")
+        assert lock_holder(path, tmp_path) == holder, line

@@ -16,11 +16,11 @@ def local_user(environment: Mapping[str, str] = os.environ) -> str:
     """
     uid, told = os.getuid(), environment.get(TOLD, "")
     if not re.fullmatch("[0-9]{1,10}", told) or int(told) == uid:
-        return _name(uid)
-    return f"{_name(uid)} ({TOLD}: {_name(int(told))})"
+        return account_name(uid)
+    return f"{account_name(uid)} ({TOLD}: {account_name(int(told))})"
 
 
-def _name(uid: int) -> str:
+def account_name(uid: int) -> str:
     """Return the name of an account; its uid if it has none."""
     try:
         return pwd.getpwuid(uid).pw_name

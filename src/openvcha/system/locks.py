@@ -39,3 +39,19 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def lock_holder(path: Path, proc: Path = Path("/proc")) -> int | None:
+    """Return the pid of the process that has locked a file. Raises OSError.
+
+    None if there is none, or if it is unknown: it runs in another pid namespace, or the file system
+    numbers its devices itself.
+    """
+    found = path.stat()
+    device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
+    for line in (proc / "locks").read_text().splitlines():
+        # "1: FLOCK  ADVISORY  WRITE 4711 fe:00:12345 0 EOF"; of one that waits: "1: -> FLOCK …"
+        words = line.split()
+        if words[1] == "FLOCK" and words[5] == f"{device}:{found.st_ino}":
+            return pid if (pid := int(words[4])) > 0 else None
+    return None

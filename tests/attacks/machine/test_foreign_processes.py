@@ -16,7 +16,8 @@ import pytest
 
 from openvcha.node.background.isolation import IsolationGuard, QuorumState
 from openvcha.node.layout import Layout
-from openvcha.node.process.process_tree import NodeProcesses, find_tree, kill_tree
+from openvcha.node.process.lock import NodeRuns, lock_node
+from openvcha.node.process.process_tree import NodeProcesses, StillAlive, find_tree, kill_tree
 from openvcha.node.process.reaper import Reaper
 from openvcha.system.path_owners import acting_as
 from openvcha.system.privileges import namespace_works, unshare_command
@@ -120,6 +121,41 @@ def test_strangers_keep_no_node_on(processes: NamedProcesses) -> None:
         assert NodeProcesses().find(processes.layout.root) == []
         assert Reaper(processes.layout.root, others[-1].pid).end() == []
     assert all_run(others)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from openvcha.node.process.lock import lock_node
+with lock_node(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("user", [0, OWNER.pw_uid])
+def test_a_node_that_runs_under_an_earlier_account_is_not_off(
+    processes: NamedProcesses, user: int
+) -> None:
+    """It holds the lock, which no stranger can open, of a directory that was given away."""
+    lock = processes.layout.lock
+    processes.layout.run.mkdir()
+    argv = [sys.executable, "-c", HOLD, str(lock)]
+    asyncio.run(asyncio.to_thread(int))  # loads modules that the account may not be able to read
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == b"held\n"
+        for path in (processes.layout.run, lock):
+            os.chown(path, OWNER.pw_uid, OWNER.pw_gid)
+        said = rf"process {holder.pid} of the account root; .* `kill {holder.pid}`"
+        with acting_as(user, user) if user else contextlib.nullcontext():
+            with pytest.raises(StillAlive, match=said):
+                asyncio.run(NodeProcesses().kill(processes.layout.root))
+            with pytest.raises(NodeRuns, match=said if user else "is already"), lock_node(lock):
+                pass
+        holder.communicate()
+    with acting_as(OWNER.pw_uid, OWNER.pw_gid):
+        asyncio.run(NodeProcesses().kill(processes.layout.root))
 
 
 def test_a_user_namespace_hides_no_difference() -> None:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from openvcha.node.layout import Layout
+from openvcha.node.process.lock import foreign_holder
 from openvcha.node.process.status import load_status
 from openvcha.system.proc import PROC, read_stat, read_uid
 from openvcha.system.terminal import WAITS
@@ -65,8 +66,13 @@ class NodeProcesses:
         ]
 
     async def kill(self, directory: Path) -> None:
-        """Kill all processes of the node at once, like a power loss. Raises StillAlive."""
+        """Kill all processes of the node at once, like a power loss.
+
+        Raises StillAlive, also if a supervisor of another account still runs the node.
+        """
         await asyncio.to_thread(kill_tree, directory)
+        if holder := foreign_holder(Layout(directory).lock, node_uid(directory)):
+            raise StillAlive(f"the node in {directory} still runs: as {holder}")
 
 
 def find_tree(directory: Path, table: Mapping[int, Process] | None = None) -> list[Process]:
