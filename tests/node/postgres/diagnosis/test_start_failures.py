@@ -3,18 +3,22 @@
 import csv
 import io
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from openvcha.node.postgres.diagnosis.start_failures import diagnose, find_trouble
+from openvcha.node.postgres.diagnosis.start_failures import MAX_AGE, Line, find_trouble
+from openvcha.node.postgres.diagnosis.start_failures import diagnose as diagnose_lines
 from openvcha.node.postgres.log import MAX_MESSAGE_LENGTH, Entry, entries, sanitize
 from openvcha.node.postgres.standby_data.pg_basebackup import (
     APPLICATION_NAME,
     ServerError,
     base_backup_error,
 )
+from openvcha.node.process.logs import wrap
+from openvcha.store.node_facts import PostgresTrouble
 
 NOW = datetime(2026, 11, 26, 18, 55, tzinfo=UTC)
 MISSING = 'could not access file "timescaledb": No such file or directory'
@@ -30,8 +34,16 @@ FAILED = [
 HEALTHY_LINE = (
     "2026-11-26 18:54:29,720 INFO: no action. I am (b-2), a secondary, and following a leader"
 )
+PAUSED_LINE = HEALTHY_LINE.replace("INFO: ", "INFO: PAUSE: ")
+REFUSED_REWIND = "pg_rewind: error: could not fetch file"
 UNLOGGED = [FAILED[0], *FAILED[3:]]
 """A start that failed after PostgreSQL had begun its own log."""
+
+
+def diagnose(
+    patroni: Sequence[str], server: Sequence[Entry], now: datetime
+) -> PostgresTrouble | None:
+    return diagnose_lines([Line(NOW, line) for line in patroni], server, now)
 
 
 def entry(message: str, backend: str, seconds: float = 1, severity: str = "FATAL") -> Entry:
@@ -50,10 +62,22 @@ def test_equal_failures_are_counted() -> None:
     assert "other" in told.reason
 
 
-def test_a_node_that_runs_has_no_trouble() -> None:
-    """Whatever happened before."""
-    assert diagnose([*FAILED, HEALTHY_LINE], [], NOW) is None
+@pytest.mark.parametrize("line", [HEALTHY_LINE, PAUSED_LINE])
+def test_a_node_that_runs_has_no_trouble(line: str) -> None:
+    """Whatever happened before, also in MAINTENANCE."""
+    assert diagnose([*FAILED, REFUSED_REWIND, line], [], NOW) is None
     assert diagnose([], [entry("no such slot", "walreceiver", 60)], NOW) is None
+
+
+@pytest.mark.parametrize("lines", [FAILED, [REFUSED_REWIND]])
+def test_a_failure_of_long_ago_is_not_the_reason(lines: list[str]) -> None:
+    """The newest decides: how many there were before it still counts."""
+    assert diagnose(lines, [], NOW + MAX_AGE) is not None
+    assert diagnose(lines, [], NOW + MAX_AGE + timedelta(seconds=1)) is None
+    earlier = [Line(NOW - 2 * MAX_AGE, line) for line in lines]
+    told = diagnose_lines([*earlier, *(Line(NOW, line) for line in lines)], [], NOW)
+    assert told is not None
+    assert told.times == 2
 
 
 def test_a_failure_in_the_server_s_own_log_is_found_there() -> None:
@@ -144,9 +168,10 @@ def test_both_forms_of_the_log_are_read(tmp_path: Path, name: str, text: str) ->
 def test_the_supervisor_s_records_are_read(tmp_path: Path) -> None:
     """A node without logs has no failure."""
     assert find_trouble(tmp_path) is None
-    lines = [json.dumps({"time": "t", "part": "patroni", "line": line}) for line in FAILED]
-    (tmp_path / "patroni.jsonl").write_text("\n".join(lines))
-    told = find_trouble(tmp_path)
+    lines = [wrap("patroni", line.encode(), NOW.isoformat).decode() for line in FAILED]
+    others = ['{"time": "t", "line": "x"}', '{"event": "other", "time": "2026-11-26T18:54:41Z"}']
+    (tmp_path / "patroni.jsonl").write_text("\n".join([*others, *lines]))
+    told = find_trouble(tmp_path, NOW)
     assert told is not None
     assert told.reason == MISSING
 
