@@ -526,6 +526,22 @@ async def test_a_passive_that_took_over_after_the_check_is_not_fenced(
     assert scene.world.machine(OLD).on
 
 
+async def test_an_unreadable_report_of_the_new_node_ends_nothing(scene: ClusterScenario) -> None:
+    """Any voter can write it; the task waits for what counts, as without a report."""
+    await begin(scene)
+    scene.world.faults.add("never streams")
+    carrying = await scene.until("join.passive")
+    member = new_member(scene)
+    await scene.world.store.put(keys.node_facts(member), b'{"\xff')
+    await asyncio.sleep(3)
+    assert not carrying.done()
+    scene.world.faults.discard("never streams")
+    scene.world.machine(member).postgres = "streaming"
+    await carrying
+    await scene.world.store.delete(keys.node_facts(member))  # as if the node had rewritten it
+    await scene.validate_renewed()
+
+
 async def test_what_an_earlier_failure_left_in_etcd_is_not_in_the_way(
     scene: ClusterScenario,
 ) -> None:

@@ -11,7 +11,9 @@ from openvcha.operations.context import Services
 from openvcha.operations.steps.new_node import NewNode, in_service, leads, recall
 from openvcha.operations.steps.patroni_settings import protect, protects
 from openvcha.operations.waiting import wait_until
-from openvcha.store import keys, node_facts
+from openvcha.store import keys
+from openvcha.store.node_facts import NodeFacts
+from openvcha.store.records import readable
 from openvcha.tasks.steps import Step, TaskContext, TemporaryFailure
 
 STREAMING_SECONDS = 600.0
@@ -74,9 +76,10 @@ class AwaitStreaming(Step):
         return waiting
 
     async def _trouble(self, node: NewNode) -> LocalizableMessage | None:
-        """Return the trouble that the node reports. Raises ApiError when it is final."""
+        """Return the trouble that the node reports, if readable. Raises ApiError when final."""
         found = await self._services.store.get(keys.node_facts(node.member))
-        told = node_facts.decode(found.value).trouble if found else None
+        reports = (facts for _, facts in readable([found] if found else [], NodeFacts))
+        told = next((facts.trouble for facts in reports), None)
         if told is None:
             return None
         name = node.placement.name
