@@ -38,7 +38,7 @@ class RotatingLog:
         data = line + b"\n"
         try:
             if self._size and self._size + len(data) > self._max_bytes:
-                self._rotate()
+                self._rotate(len(data))
             self._size += os.write(self._file, data)
         except OSError:
             self.lost += 1
@@ -49,13 +49,30 @@ class RotatingLog:
         """Close the file."""
         os.close(self._file)
 
-    def _rotate(self) -> None:
-        for number in range(self._max_files, 0, -1):
-            older = self._numbered(number)
-            newer = self._numbered(number - 1) if number > 1 else self._path
-            with contextlib.suppress(FileNotFoundError):
-                newer.replace(older)
-        full, self._file = self._file, _open(self._path)
+    def _rotate(self, room: int) -> None:
+        """Begin a new file for a line of ``room`` bytes. Raises OSError.
+
+        While none can be opened (no descriptors or inodes), the full file is used further, up to
+        twice its size: renamed for each line, the older logs would be gone after three lines.
+        """
+        fresh = self._path.with_name(f"{self._path.name}.new")
+        try:
+            file = _open(fresh)
+        except OSError:
+            if self._size + room > 2 * self._max_bytes:
+                raise
+            return
+        try:
+            for number in range(self._max_files, 0, -1):
+                older = self._numbered(number)
+                newer = self._numbered(number - 1) if number > 1 else self._path
+                with contextlib.suppress(FileNotFoundError):
+                    newer.replace(older)
+            fresh.replace(self._path)
+        except OSError:
+            os.close(file)
+            raise
+        full, self._file = self._file, file
         os.close(full)
         self._size = 0
 
