@@ -190,8 +190,17 @@ class Supervisor:
                     starting.result()
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                await _cancel(starting, *ends, jobs)
+                await self._cancel(starting, *ends, jobs)
                 await stop_all(self._parts)
+
+    async def _cancel(self, *tasks: asyncio.Task[object]) -> None:
+        """Cancel tasks and wait for their ends; log their errors: the parts must be stopped yet."""
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled() and (error := task.exception()):
+                self._events.warning("failed", task=task.get_name(), reason=repr(error))
 
     def _store(self) -> Etcd | SealedEtcd:
         """Return the cluster's store; other members are tried first: ours may still be starting."""
@@ -312,11 +321,3 @@ async def _wait_at_most(stop: asyncio.Event, seconds: float) -> None:
 
 def _unpublished(_: BaseBackupReport) -> None:
     """Publish nothing: only a task that creates a node waits for the reports of its base backup."""
-
-
-async def _cancel(*tasks: asyncio.Task[object]) -> None:
-    for task in tasks:
-        task.cancel()
-    for task in tasks:
-        with contextlib.suppress(asyncio.CancelledError):
-            await task

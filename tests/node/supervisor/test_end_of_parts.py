@@ -1,0 +1,73 @@
+"""Whatever ends a node's run, its background work and its parts are stopped in order."""
+
+import asyncio
+import contextlib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from openvcha.node.identity import Identity, save_identity
+from openvcha.node.layout import Layout
+from openvcha.node.supervisor import supervisor
+from openvcha.node.supervisor.supervisor import Supervisor
+
+
+class Part:
+    """A SIMULATED part that notes its end."""
+
+    def __init__(self, name: str, ended: list[str]) -> None:
+        self.spec = SimpleNamespace(name=name, late=False)
+        self.status = None
+        self.group = name
+        self._ended = ended
+
+    async def stop(self) -> None:
+        self._ended.append(self.spec.name)
+
+
+async def test_an_error_at_the_start_of_the_parts_leaves_none_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor a background job; the error ends the supervisor, which is started again."""
+    Layout(tmp_path).make_directories()
+    save_identity(
+        tmp_path,
+        Identity(
+            cluster_id="c",
+            cluster_name="c",
+            member="own",
+            kind="data",
+            vm="vm-1",
+            name="own",
+            ha_address="127.1.1.1",
+            etcd_initial_cluster={"own": "https://127.1.1.1:2380"},
+        ),
+    )
+    ended: list[str] = []
+
+    async def jobs(_: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.05)
+            ended.append("jobs")
+            raise ValueError("a job fails as it ends")
+
+    async def fail(*_: Any) -> None:
+        await asyncio.sleep(0.05)
+        raise OSError("an error at the start")
+
+    store: Any = contextlib.nullcontext()
+    monkeypatch.setattr(supervisor, "run_jobs", jobs)
+    monkeypatch.setattr(Supervisor, "_store", lambda _: store)
+    monkeypatch.setattr(Supervisor, "_start_parts", fail)
+    engines: Any = object()
+    node = Supervisor(tmp_path, engines=engines)
+    monkeypatch.setattr(node, "_parts", [Part("etcd", ended), Part("patroni", ended)])
+    with pytest.raises(OSError, match="at the start"):
+        await node._run_parts(asyncio.Event())
+    assert ended == ["jobs", "patroni", "etcd"]
+    log = (tmp_path / "logs" / "supervisor.jsonl").read_text()
+    assert "a job fails as it ends" in log
