@@ -169,7 +169,7 @@ class Supervisor:
             await stack.enter_async_context(store)
             control = Control(
                 self._parts,
-                lambda: self._take_base_backup(store, _unpublished),
+                lambda: self._take_base_backup(store, self._noted(_unpublished)),
                 self._tell,
                 self._show,
             )
@@ -243,7 +243,9 @@ class Supervisor:
             )
         )
         return await first_base_backup(
-            self._layout, publisher.publish, lambda publish: self._take_base_backup(store, publish)
+            self._layout,
+            self._noted(publisher.publish),
+            lambda publish: self._take_base_backup(store, publish),
         )
 
     async def _take_base_backup(self, store: Store, publish: Publish) -> bool:
@@ -274,16 +276,11 @@ class Supervisor:
             self._events.warning("contact", state=view.contact, role=view.role, silent=silent)
         self._save()
 
-    def _base_backup(self, store: Store, tell: Publish, log: RotatingLog) -> BaseBackup:
+    def _base_backup(self, store: Store, publish: Publish, log: RotatingLog) -> BaseBackup:
         postgres = self._engines.postgres
 
         def secrets() -> Secrets:
             return load_secrets(self._layout.root)
-
-        def publish(report: BaseBackupReport) -> None:
-            self._base_backup_report = report
-            self._save()
-            tell(report)
 
         return BaseBackup(
             self._layout,
@@ -295,6 +292,16 @@ class Supervisor:
             events=self._events,
             environment=self._environment,
         )
+
+    def _noted(self, tell: Publish) -> Publish:
+        """Return a publisher of reports that also shows them in the node's status."""
+
+        def publish(report: BaseBackupReport) -> None:
+            self._base_backup_report = report
+            self._save()
+            tell(report)
+
+        return publish
 
     def _save(self) -> None:
         status = NodeStatus(

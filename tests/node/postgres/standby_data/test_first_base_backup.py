@@ -1,11 +1,16 @@
 """The end of a node's first base backup is reported until it was stored, and never again."""
 
 import asyncio
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from openvcha.node.background.base_backup_publisher import BaseBackupPublisher
 from openvcha.node.layout import Layout
+from openvcha.node.postgres.standby_data import base_backup
 from openvcha.node.postgres.standby_data.base_backup import (
     completed_when_written,
     first_base_backup,
@@ -77,6 +82,26 @@ async def test_what_could_not_be_told_is_told_by_the_next_run(tmp_path: Path) ->
     assert await state(store) is None
     await life(layout, store)
     assert await state(store) is BaseBackupState.DONE
+
+
+async def test_a_node_whose_disk_is_full_at_once_reports_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could not even note that it has begun; its supervisor goes on."""
+
+    def full(path: Path, _: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    async def take(_: Any) -> bool:
+        raise AssertionError("the base backup began")
+
+    monkeypatch.setattr(base_backup, "write_durably", full)
+    told: list[BaseBackupReport] = []
+    assert not await first_base_backup(Layout(tmp_path), told.append, take)
+    (report,) = told
+    assert report.state is BaseBackupState.FAILED
+    assert not report.temporary
+    assert "No space left" in str(report.error)
 
 
 async def test_a_report_on_the_way_is_not_the_end(tmp_path: Path) -> None:

@@ -194,13 +194,18 @@ def has_data(layout: Layout) -> bool:
 async def first_base_backup(
     layout: Layout, publish: Publish, take: Callable[[Publish], Awaitable[bool]]
 ) -> bool:
-    """Take a new node's first base backup unless it has data; return whether it has. Raise OSError.
+    """Take a new node's first base backup unless it has data; return whether it has.
 
     Its end is reported exactly once: the task that creates the node waits for the report, and
-    finally deletes it. A report that every start of the node wrote again would stay forever.
+    finally deletes it. So a report that every start of the node wrote again would come back. One
+    that cannot even begin (a full disk) is reported as failed.
     """
     if not has_data(layout):
-        write_durably(layout.base_backup_unreported, b"")
+        try:
+            write_durably(layout.base_backup_unreported, b"")
+        except OSError as error:
+            publish(BaseBackupReport(state=BaseBackupState.FAILED, error=str(error)))
+            return False
         return await take(publish)
     if layout.base_backup_unreported.exists():
         # The last run ended after the base backup, but before its report.
