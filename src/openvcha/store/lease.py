@@ -1,4 +1,4 @@
-"""Locks: a key held by a lease, whose ``guard`` fences earlier holders."""
+"""Leases that are renewed, and locks: keys held by one, whose ``guard`` fences earlier holders."""
 
 import asyncio
 import contextlib
@@ -25,6 +25,26 @@ from openvcha.store.interface import (
 )
 
 RETRY_SECONDS = 0.2
+
+
+class RenewedLease:
+    """A lease for what its owner writes again and again (``ttl`` in seconds)."""
+
+    def __init__(self, store: Store, ttl: int) -> None:
+        self._store = store
+        self._ttl = ttl
+        self._lease = 0
+
+    async def renewed(self) -> int:
+        """Renew the lease, or grant another once it has expired; return it. Raises StoreError."""
+        try:
+            if self._lease:
+                await self._store.lease_keep_alive(self._lease)
+                return self._lease
+        except LeaseNotFound:
+            self._lease = 0
+        self._lease = await self._store.lease_grant(self._ttl)
+        return self._lease
 
 
 class LeaseLock:

@@ -10,8 +10,12 @@ from openvcha.store import base_backup_reports, keys
 from openvcha.store.base_backup_reports import BaseBackupReport
 from openvcha.store.errors import StoreError
 from openvcha.store.interface import Store
+from openvcha.store.lease import RenewedLease
 
 RETRY_SECONDS = 1.0
+LEASE_SECONDS = 3600
+"""A task reads a report within a second while a node leads, and deletes it at its end. A write
+whose reply was lost is repeated, maybe after that: then the report expires."""
 
 
 class BaseBackupPublisher:
@@ -32,6 +36,7 @@ class BaseBackupPublisher:
         self._events = events
         self._sleep = sleep
         self._on_written = on_written
+        self._lease = RenewedLease(store, LEASE_SECONDS)
         self._newest: BaseBackupReport | None = None
         self._news = asyncio.Event()
 
@@ -61,7 +66,8 @@ class BaseBackupPublisher:
 
     async def _written(self, report: BaseBackupReport) -> bool:
         try:
-            await self._store.put(self._key, base_backup_reports.encode(report))
+            lease = await self._lease.renewed()
+            await self._store.put(self._key, base_backup_reports.encode(report), lease)
         except StoreError as error:
             self._events.warning("cannot write the base backup report", reason=str(error))
             return False

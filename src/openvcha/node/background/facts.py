@@ -17,8 +17,9 @@ from openvcha.node.layout import API_CERTIFICATE, Layout
 from openvcha.node.postgres.diagnosis.start_failures import find_trouble
 from openvcha.node.process.logs import Logger
 from openvcha.store import keys, node_facts
-from openvcha.store.errors import LeaseNotFound, StoreError
+from openvcha.store.errors import StoreError
 from openvcha.store.interface import Store
+from openvcha.store.lease import RenewedLease
 from openvcha.store.node_facts import NodeFacts, PostgresFacts, RefusalCause
 from openvcha.system.repeating import repeat
 
@@ -66,7 +67,7 @@ class FactsPublisher:
         self._survey = survey
         self._clock = clock
         self._sleep = sleep
-        self._lease = 0
+        self._lease = RenewedLease(store, LEASE_SECONDS)
 
     async def run(self) -> None:
         """Publish until canceled. Raises what ``gather`` raises."""
@@ -86,19 +87,10 @@ class FactsPublisher:
         return TROUBLE_SECONDS if found.trouble or found.refusal else PUBLISH_SECONDS
 
     async def _publish(self, found: NodeFacts) -> None:
-        await self._keep_lease()
+        lease = await self._lease.renewed()
         # Read the clock last: otherwise the duration of the rest would count as its error.
         told = msgspec.structs.replace(found, clock=self._clock())
-        await self._store.put(self._key, node_facts.encode(told), self._lease)
-
-    async def _keep_lease(self) -> None:
-        try:
-            if self._lease:
-                await self._store.lease_keep_alive(self._lease)
-                return
-        except LeaseNotFound:
-            self._lease = 0
-        self._lease = await self._store.lease_grant(LEASE_SECONDS)
+        await self._store.put(self._key, node_facts.encode(told), lease)
 
 
 def gather_facts(identity: Identity, layout: Layout, engines: Engines) -> NodeFacts:

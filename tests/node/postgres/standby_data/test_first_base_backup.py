@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
-from openvcha.node.background.base_backup_publisher import BaseBackupPublisher
+from openvcha.node.background.base_backup_publisher import (
+    LEASE_SECONDS,
+    RETRY_SECONDS,
+    BaseBackupPublisher,
+)
 from openvcha.node.layout import Layout
 from openvcha.node.postgres.standby_data import base_backup
 from openvcha.node.postgres.standby_data.base_backup import (
@@ -20,18 +24,25 @@ from openvcha.store.base_backup_reports import BaseBackupReport, BaseBackupState
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.memory import MemoryStore
 
+DONE = b'"DONE"'
 KEY = keys.base_backup_report("b-2")
 
 
 class Store(MemoryStore):
-    """A store that may be away."""
+    """A store that may be away, or lose the reply to a report that the task deletes meanwhile."""
 
     away = False
+    loses_reply = False
 
     async def put(self, key: str, value: bytes, lease: int = 0) -> int:
         if self.away:
             raise StoreUnavailable("away")
-        return await super().put(key, value, lease)
+        revision = await super().put(key, value, lease)
+        if self.loses_reply and DONE in value:
+            self.loses_reply = False
+            await self.delete(key)
+            raise StoreUnavailable("no reply")
+        return revision
 
 
 class Log:
@@ -39,7 +50,7 @@ class Log:
         """Do nothing."""
 
 
-async def life(layout: Layout, store: Store) -> None:
+async def life(layout: Layout, store: Store, seconds: float = 0.05) -> None:
     """Run the node once, until it has its data and has reported what it could."""
 
     async def take(publish: Any) -> bool:
@@ -54,7 +65,7 @@ async def life(layout: Layout, store: Store) -> None:
         store, "b-2", log, on_written=completed_when_written(layout)
     ) as publisher:
         assert await first_base_backup(layout, publisher.publish, take)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(seconds)
 
 
 async def state(store: Store) -> BaseBackupState | None:
@@ -82,6 +93,33 @@ async def test_what_could_not_be_told_is_told_by_the_next_run(tmp_path: Path) ->
     assert await state(store) is None
     await life(layout, store)
     assert await state(store) is BaseBackupState.DONE
+
+
+@pytest.mark.looptime
+async def test_a_report_that_is_written_again_after_its_deletion_expires(tmp_path: Path) -> None:
+    """The reply to its first writing was lost, and the task has ended before the second."""
+    layout, store = Layout(tmp_path), Store()
+    store.loses_reply = True
+    await life(layout, store, RETRY_SECONDS + 1)
+    assert await state(store) is BaseBackupState.DONE
+    await asyncio.sleep(LEASE_SECONDS + 1)
+    assert await state(store) is None
+
+
+async def test_the_end_of_its_report_is_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power loss must not restore the marker: the next run would report again."""
+    layout = Layout(tmp_path)
+    layout.base_backup_unreported.write_bytes(b"")
+    synced: list[tuple[Path, bool]] = []
+
+    def sync(directory: Path) -> None:
+        synced.append((directory, layout.base_backup_unreported.exists()))
+
+    monkeypatch.setattr(base_backup, "sync_directory", sync)
+    completed_when_written(layout)(BaseBackupReport(state=BaseBackupState.DONE))
+    assert synced == [(tmp_path, False)]
 
 
 async def test_a_node_whose_disk_is_full_at_once_reports_that(

@@ -219,5 +219,7 @@ def completed_when_written(layout: Layout) -> Publish:
     def told(report: BaseBackupReport) -> None:
         if report.state is BaseBackupState.DONE:
             layout.base_backup_unreported.unlink(missing_ok=True)
+            # Otherwise a power loss could restore the marker, and with it the report.
+            sync_directory(layout.root)
 
     return told
