@@ -37,6 +37,7 @@ REFUSAL_ADVICE: Mapping[RefusalCause, str] = MappingProxyType(
         RefusalCause.RULES: "postgres.refuses.rules.recommendation",
         RefusalCause.FULL: "postgres.refuses.full.recommendation",
         RefusalCause.NAMESPACE: "postgres.refuses.namespace.recommendation",
+        RefusalCause.HANGING: "postgres.refuses.hanging.recommendation",
     }
 )
 

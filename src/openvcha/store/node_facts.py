@@ -21,7 +21,8 @@ class RefusalCause(StrEnum):
     """What makes PostgreSQL refuse the cluster's sessions.
 
     ROLE: a change of the role ``postgres``, or an unknown cause. TLS: the server's TLS settings.
-    RULES: pg_hba.conf. FULL: no connection is free. NAMESPACE: ``db_user_namespace``.
+    RULES: pg_hba.conf. FULL: no connection is free. NAMESPACE: ``db_user_namespace``. HANGING:
+    logins get no answer, e.g. because a session locks a system catalog.
     """
 
     ROLE = "ROLE"
@@ -29,6 +30,7 @@ class RefusalCause(StrEnum):
     RULES = "RULES"
     FULL = "FULL"
     NAMESPACE = "NAMESPACE"
+    HANGING = "HANGING"
 
 
 class PostgresTrouble(msgspec.Struct, frozen=True, kw_only=True):

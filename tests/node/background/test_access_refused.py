@@ -9,9 +9,15 @@ from typing import Any, cast
 
 import pytest
 from psycopg import OperationalError
+from psycopg.errors import ConnectionTimeout
 from tests.support.certificates import SECRETS
 
-from openvcha.node.background.access_repair import RETRY_PAUSES, AccessRepair, NodePasswords
+from openvcha.node.background.access_repair import (
+    HANGS_UNTIL_TOLD,
+    RETRY_PAUSES,
+    AccessRepair,
+    NodePasswords,
+)
 from openvcha.node.background.facts import PostgresSurvey
 from openvcha.node.identity import encode_secrets
 from openvcha.node.layout import Layout
@@ -29,6 +35,9 @@ NO_TLS = "connection failed: server does not support SSL, but SSL was required"
 OVERRIDES = PostgresFacts(
     overrides=(Override(name="ssl", value="off", file="postgresql.auto.conf", vital=True),)
 )
+
+
+BLOCKER = "process 4711 (application psql, since 2026-11-26 18:54:46 UTC)"
 
 
 class Session:
@@ -53,7 +62,11 @@ class Server:
     """A SIMULATED server that refuses every login, except while ``session`` is set."""
 
     def __init__(
-        self, *, accepting: bool = True, hangs: bool = False, error: str = NOLOGIN
+        self,
+        *,
+        accepting: bool = True,
+        hangs: bool | Exception = False,
+        error: str = NOLOGIN,
     ) -> None:
         self.accepting = accepting
         self.hangs = hangs
@@ -63,6 +76,8 @@ class Server:
 
     async def connect(self, host: str, database: str = "postgres") -> Any:
         self.asked.append(f"{host}/{database}")
+        if isinstance(self.hangs, Exception):
+            raise self.hangs
         if self.hangs:
             await asyncio.Event().wait()
         if self.session:
@@ -72,6 +87,10 @@ class Server:
     async def survey(self, session: Any) -> PostgresFacts:
         await session.execute("select")
         return OVERRIDES
+
+    async def login_blocker(self, session: Any) -> str | None:
+        await session.execute("select")
+        return BLOCKER
 
     async def accepts(self, _: str) -> bool:
         return self.accepting
@@ -138,6 +157,44 @@ async def test_what_is_no_refusal_is_not_told(server: Server, passwords: Any) ->
     """A server that starts, stops or hangs, and one whose passwords are being changed."""
     assert await survey(server, passwords) == (PostgresSurvey(), [])
     assert server.asked == ["h/postgres"]
+
+
+@pytest.mark.parametrize("hangs", [True, ConnectionTimeout("connection timeout expired")])
+@pytest.mark.parametrize("alive", [True, False])
+async def test_logins_that_hang_are_told_with_who_blocks_them(
+    hangs: bool | Exception, alive: bool
+) -> None:
+    """After several surveys; the open session names the blocker, if it answers."""
+    server, log = Server(), cast("Any", Log())
+    server.session = session = Session()
+    async with AccessRepair(server, "h", Settled(), log) as access:
+        assert await access.survey() == PostgresSurvey(OVERRIDES)
+        server.hangs, session.alive = hangs, alive
+        for _ in range(HANGS_UNTIL_TOLD - 1):
+            assert await access.survey() == PostgresSurvey()
+        assert log.warned == []
+        seen = await access.survey()
+        assert seen.cause is RefusalCause.HANGING
+        assert seen.refusal
+        assert (BLOCKER in seen.refusal, seen.told) == (alive, OVERRIDES if alive else None)
+        assert log.warned == ["PostgreSQL no longer answers logins"]
+
+
+async def test_a_login_in_between_ends_a_row_of_hangs() -> None:
+    """A busy machine delays one; and passwords that change cause none of it."""
+    server, log = Server(), cast("Any", Log())
+    server.session = Session()
+    async with AccessRepair(server, "h", Settled(), log) as access:
+        for _ in range(2):
+            for _ in range(HANGS_UNTIL_TOLD - 1):
+                server.hangs = True
+                assert await access.survey() == PostgresSurvey()
+            server.hangs = False
+            assert await access.survey() == PostgresSurvey(OVERRIDES)
+    async with AccessRepair(Server(hangs=True), "h", Settled(None), log) as access:
+        for _ in range(HANGS_UNTIL_TOLD):
+            assert await access.survey() == PostgresSurvey()
+    assert log.warned == []
 
 
 async def test_passwords_count_while_nobody_changes_them(tmp_path: Path) -> None:

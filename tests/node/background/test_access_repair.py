@@ -73,6 +73,12 @@ def is_surveyed(node: Any) -> bool:
     return found is not None and found.refusal is None and found.postgres is not None
 
 
+def refusing(node: Any) -> Any:
+    """Return what the node has reported, if it reports a refusal."""
+    found = told(node)
+    return found if found is not None and found.refusal else None
+
+
 @pytest.mark.parametrize(
     "statements",
     [
@@ -147,3 +153,16 @@ def test_a_renamed_superuser_is_replaced(lab: Any, node: Any) -> None:
     by_boss(node, "alter role postgres rename to old")
     lab.until(lambda: is_open(node))
     by_boss(node, "select 'old'::regrole")
+
+
+@pytest.mark.parametrize("catalog", ["pg_authid", "pg_database"])
+def test_a_session_that_blocks_all_logins_is_named(lab: Any, node: Any, catalog: str) -> None:
+    """New clients hang too, and nothing else would say why."""
+    lab.until(lambda: is_surveyed(node))
+    with node.connect(**BOSS, dbname="postgres") as blocker:
+        blocker.execute("begin")
+        blocker.execute(f"lock table {catalog} in access exclusive mode".encode())
+        seen = lab.until(lambda: refusing(node))
+        assert seen.refusal_cause is node_facts.RefusalCause.HANGING
+        assert f"process {blocker.info.backend_pid} " in seen.refusal
+    lab.until(lambda: is_surveyed(node))

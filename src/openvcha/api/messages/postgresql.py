@@ -81,6 +81,11 @@ POSTGRESQL = {
         "Remove db_user_namespace from postgresql.auto.conf on %s, and run pg_ctl reload on its"
         " data."
     ),
+    "postgres.refuses.hanging.recommendation": (
+        "On %s, end the session that locks a system catalog: run kill -TERM on its process. If"
+        " there is none, remove pre_auth_delay from postgresql.auto.conf and run pg_ctl reload on"
+        " its data."
+    ),
     "check.postgres.silent": "The settings of PostgreSQL could not be checked: %s",
     "postgres.not.rejoining": "PostgreSQL on %s cannot rejoin: %s",
     "postgres.not.rejoining.recommendation": (

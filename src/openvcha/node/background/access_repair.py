@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol, Self
 
 from psycopg import AsyncConnection, Error
+from psycopg.errors import ConnectionTimeout
 
 from openvcha.node.background.context import NodeContext
 from openvcha.node.background.facts import PostgresSurvey
@@ -23,13 +24,15 @@ from openvcha.node.process.logs import Logger
 from openvcha.node.security.rotation import load
 from openvcha.store import keys
 from openvcha.store.errors import StoreError
-from openvcha.store.node_facts import PostgresFacts
+from openvcha.store.node_facts import PostgresFacts, RefusalCause
 
 SESSION_SECONDS = 10.0
 RETRY_PAUSES = (0.0, 0.0, 1.0, 2.0)
 """Seconds before each attempt: the active may be repairing the cause of a refusal."""
 HOME_DATABASE, FALLBACK_DATABASE = "postgres", "template1"
 MAX_REFUSAL_LENGTH = 300
+HANGS_UNTIL_TOLD = 3
+"""Surveys in a row without a session, about a minute: one may be of a server that is stopping."""
 
 Connection = AsyncConnection[Any]
 
@@ -43,6 +46,10 @@ class DatabaseServer(Protocol):
 
     async def survey(self, session: Connection) -> PostgresFacts:
         """Return what users have set. Raises psycopg.Error."""
+        ...
+
+    async def login_blocker(self, session: Connection) -> str | None:
+        """Return the session that blocks logins, for display. Raises psycopg.Error."""
         ...
 
     async def accepts(self, host: str) -> bool:
@@ -113,6 +120,7 @@ class AccessRepair:
         self._events = events
         self._sleep = sleep
         self._kept: Connection | None = None
+        self._hangs = 0
 
     async def __aenter__(self) -> Self:
         return self
@@ -122,6 +130,16 @@ class AccessRepair:
 
     async def survey(self) -> PostgresSurvey:
         """Read what users have set, through a new session; restore what new sessions need."""
+        try:
+            seen = await self._survey_or_refusal()
+        except (TimeoutError, ConnectionTimeout):
+            self._hangs += 1
+            return await self._hanging()
+        self._hangs = 0
+        return seen
+
+    async def _survey_or_refusal(self) -> PostgresSurvey:
+        """Return a survey, or why there is none. Raises TimeoutError, ConnectionTimeout."""
         refusal = ""
         for pause in RETRY_PAUSES:
             if refusal:
@@ -130,9 +148,8 @@ class AccessRepair:
             try:
                 async with asyncio.timeout(SESSION_SECONDS):
                     return await self._survey()
-            except TimeoutError:
-                self._events.debug("cannot survey PostgreSQL", reason="no response in time")
-                return PostgresSurvey()
+            except (TimeoutError, ConnectionTimeout):
+                raise
             except (Error, OSError, EngineMissing) as error:
                 refusal = sanitize(str(error).strip())[:MAX_REFUSAL_LENGTH]
             if not await self._is_refused():
@@ -140,6 +157,32 @@ class AccessRepair:
                 return PostgresSurvey()
         self._events.warning("PostgreSQL no longer accepts the cluster's sessions", reason=refusal)
         return PostgresSurvey(await self._survey_kept(), refusal, refusal_cause(refusal))
+
+    async def _hanging(self) -> PostgresSurvey:
+        """Return a survey without a new session: PostgreSQL neither accepts nor refuses one.
+
+        The kept session names who blocks it, if it can.
+        """
+        async with self._passwords.settled() as known:
+            told = known is not None and self._hangs >= HANGS_UNTIL_TOLD
+        if not told:
+            self._events.debug("cannot survey PostgreSQL", reason="no response in time")
+            return PostgresSurvey()
+        refusal = "logins get no answer"
+        if blocker := await self._login_blocker():
+            refusal += f"; {blocker} locks a system catalog"
+        self._events.warning("PostgreSQL no longer answers logins", reason=refusal)
+        return PostgresSurvey(await self._survey_kept(), refusal, RefusalCause.HANGING)
+
+    async def _login_blocker(self) -> str | None:
+        if self._kept is None:
+            return None
+        try:
+            async with asyncio.timeout(SESSION_SECONDS):
+                return await self._server.login_blocker(self._kept)
+        except (TimeoutError, Error, OSError) as error:
+            self._events.debug("cannot find what blocks logins", reason=str(error))
+            return None
 
     async def _survey(self) -> PostgresSurvey:
         opened = await self._server.connect(self._host)

@@ -16,6 +16,7 @@ from psycopg import AsyncConnection, Error, sql
 from openvcha.node.engines import EngineMissing, Postgres, find_postgres
 from openvcha.node.identity import load_secrets
 from openvcha.node.layout import Layout
+from openvcha.node.postgres.diagnosis.blocked_logins import find_login_blocker
 from openvcha.node.postgres.diagnosis.missing_files import MissingFile, find_missing_files
 from openvcha.node.postgres.diagnosis.replay import HOLDERS, REPLAYED, Replay, holder
 from openvcha.node.postgres.diagnosis.user_settings import survey
@@ -126,6 +127,10 @@ class Superuser:
         """Return what users have set, asked over an open session. Raises psycopg.Error."""
         own_slots = await asyncio.to_thread(MemberSlotsFile(self._layout.member_slots).read)
         return await survey(session, own_slots)
+
+    async def login_blocker(self, session: AsyncConnection[Any]) -> str | None:
+        """Return the session that blocks logins, for display. Raises psycopg.Error."""
+        return await find_login_blocker(session)
 
     async def accepts(self, host: str) -> bool:
         """Return whether a PostgreSQL accepts connections, even if it then refuses a role."""
