@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,9 +10,20 @@ import pytest
 
 from openvcha.node.background.context import ObservedMembers
 from openvcha.node.background.expulsion import GRACE_SECONDS, POLL_SECONDS, watch_expulsion
+from openvcha.node.etcd.endpoints import ProvenNames
 from openvcha.store.errors import StoreUnavailable
+from openvcha.store.interface import Member
 
 pytestmark = pytest.mark.looptime
+
+
+def member(number: int, name: str, address: str) -> Member:
+    return Member(number, name, (f"https://{address}:2380",), ())
+
+
+OTHER, OWN = member(1, "a-1", "127.83.2.11"), member(2, "b-2", "127.83.2.12")
+THIEF = member(3, "b-2", "127.83.2.13")
+"""A witness whose vote is stolen announces another member's name."""
 
 
 class Node:
@@ -21,11 +33,12 @@ class Node:
         self.listed: bool | None = True
         self.ended: list[tuple[str, float]] = []
         self.asked = 0
+        self.others: list[Member] = []
         self.notes: dict[str, str | None] = {}
         ready = asyncio.Event()
         ready.set()
         self.view: Any = SimpleNamespace(
-            identity=SimpleNamespace(member="b-2", holds_data=True),
+            identity=SimpleNamespace(member="b-2", holds_data=True, ha_address="127.83.2.12"),
             layout=SimpleNamespace(root="/node"),
             store=self,
             control=SimpleNamespace(
@@ -34,6 +47,7 @@ class Node:
                 tell=self.notes.__setitem__,
                 begin=self._halt,
                 members=None,
+                proven=ProvenNames(),
             ),
         )
 
@@ -46,7 +60,7 @@ class Node:
         self.asked += 1
         if self.listed is None:
             raise StoreUnavailable("away")
-        return [SimpleNamespace(name=name) for name in ("a-1", *(["b-2"] if self.listed else []))]
+        return [OTHER, *([OWN] if self.listed else []), *self.others]
 
     async def _halt(self, part: str) -> None:
         self.note(part)
@@ -114,10 +128,10 @@ async def test_removed_while_it_lives_it_is_let_go_first(node: Node) -> None:
 async def test_what_another_duty_has_just_read_is_not_asked_again(node: Node) -> None:
     """It counts like its own read, and no longer: a frozen node has read nothing."""
     clock = asyncio.get_running_loop().time
-    node.view.control.members = ObservedMembers(clock(), frozenset({"a-1", "b-2"}))
+    node.view.control.members = ObservedMembers(clock(), (OTHER, OWN))
     await node.live()
     for _ in range(30):
-        node.view.control.members = ObservedMembers(clock(), frozenset({"a-1", "b-2"}))
+        node.view.control.members = ObservedMembers(clock(), (OTHER, OWN))
         await asyncio.sleep(POLL_SECONDS)
     assert node.asked <= 1
     node.listed = None
@@ -132,9 +146,30 @@ async def test_a_list_without_the_node_expels_it(node: Node) -> None:
     await node.live()
     clock = asyncio.get_running_loop().time
     for _ in range(2 * int(GRACE_SECONDS)):
-        node.view.control.members = ObservedMembers(clock(), frozenset({"a-1"}))
+        node.view.control.members = ObservedMembers(clock(), (OTHER,))
         await asyncio.sleep(POLL_SECONDS)
     assert node.ended[0][1] >= GRACE_SECONDS
+
+
+@pytest.mark.parametrize("observed", [True, False])
+async def test_who_takes_its_name_keeps_no_removed_node_running(node: Node, observed: bool) -> None:
+    """It would stream and serve reads for ever, once it is thawed."""
+    await node.live()
+    node.listed, node.others = False, [THIEF]
+    clock = asyncio.get_running_loop().time
+    for _ in range(2 * int(GRACE_SECONDS)):
+        if observed:
+            node.view.control.members = ObservedMembers(clock(), (OTHER, THIEF))
+        await asyncio.sleep(POLL_SECONDS)
+    assert "patroni" in node.what
+
+
+async def test_who_renames_it_does_not_end_it(node: Node) -> None:
+    """Its id cannot be changed: any voter could stop the active otherwise."""
+    await node.live()
+    node.listed, node.others = False, [replace(OWN, name="x", peer_urls=THIEF.peer_urls), THIEF]
+    await asyncio.sleep(GRACE_SECONDS + 20)
+    assert not node.ended
 
 
 async def test_a_witness_ends_nothing_here(node: Node) -> None:

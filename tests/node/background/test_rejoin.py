@@ -19,6 +19,7 @@ from openvcha.node.background.standby_progress import (
     StandbyWatch,
     observe_standby,
 )
+from openvcha.node.etcd.endpoints import ProvenNames
 from openvcha.node.identity import Timers
 from openvcha.node.layout import Layout
 from openvcha.node.postgres.leader import BaseBackupFailed, Leader
@@ -35,7 +36,7 @@ from openvcha.node.process.logs import RotatingLog, logger
 from openvcha.node.process.process_tree import Process
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
-from openvcha.store.interface import KeyValue
+from openvcha.store.interface import KeyValue, Member
 from openvcha.store.memory import MemoryStore
 
 pytestmark = pytest.mark.looptime
@@ -63,7 +64,10 @@ class Members(MemoryStore):
     async def members(self) -> list[Any]:
         if self.silent or not self.names:
             raise StoreUnavailable("no quorum")
-        return [SimpleNamespace(name=name) for name in self.names]
+        return [
+            Member(number, name, (f"https://127.1.1.{number}:2380",), ())
+            for number, name in enumerate(self.names, 1)
+        ]
 
 
 class StuckStandby:
@@ -82,12 +86,15 @@ class StuckStandby:
         self.free = ROOM
         self.on_halt = ""
         self.ready = asyncio.Event()
+        self.proven = ProvenNames()
         patch.setattr(rejoin, "find_leader", self.find_leader)
         patch.setattr(rejoin, "load_secrets", lambda _: None)
         patch.setattr(rejoin, "find_tree", lambda _: [])
         patch.setattr(rejoin, "kill_tree", lambda _, **__: self.done.append("end postgres"))
         self.view: Any = SimpleNamespace(
-            identity=SimpleNamespace(member="own", holds_data=True, timers=Timers()),
+            identity=SimpleNamespace(
+                member="own", holds_data=True, timers=Timers(), ha_address="127.1.1.1"
+            ),
             layout=self.layout,
             engines=SimpleNamespace(postgres=None),
             store=self.store,

@@ -71,8 +71,7 @@ async def observe_connectivity(context: NodeContext) -> None:
             part = control.status("etcd")
             control.tell("store", own_store.note(part, seen.contact, clock()))
             if observer.known:
-                names = frozenset(member.name for member in observer.known.members)
-                control.members = ObservedMembers(began, names)
+                control.members = ObservedMembers(began, tuple(observer.known.members))
                 cache.note(observer.known)
             await asyncio.sleep(SILENT_SECONDS if observer.silent else POLL_SECONDS)
 

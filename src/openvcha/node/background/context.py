@@ -6,6 +6,7 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 
 from openvcha.node.engines import Engines
+from openvcha.node.etcd.endpoints import ProvenNames
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.process.logs import Logger
@@ -13,6 +14,7 @@ from openvcha.node.process.managed_process import Part
 from openvcha.node.process.status import OwnView, PartStatus
 from openvcha.node.process.supervised_loop import HealthReporter
 from openvcha.store.etcd.client import Etcd
+from openvcha.store.interface import Member
 from openvcha.store.sealing.cluster_store import SealedEtcd
 
 RETRY_SECONDS = 1.0
@@ -24,7 +26,7 @@ class ObservedMembers:
     """The members of the store, confirmed by a quorum in an observation that began at ``began``."""
 
     began: float
-    names: frozenset[str]
+    members: tuple[Member, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Control:
     ``base_backup`` takes one of the leader and returns whether it succeeded. ``tell`` sets a job's
     note in the node's status; None removes it. ``show`` sets the node's view of the cluster there.
     ``passwords`` is locked while the passwords of the cluster's roles change. ``members`` are from
-    the last observation that had a result; ``last_observation`` is the last one.
+    the last observation that had a result, ``proven`` the names that their addresses proved;
+    ``last_observation`` is the last one.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Control:
         self.ready = asyncio.Event()
         self.passwords = asyncio.Lock()
         self.members: ObservedMembers | None = None
+        self.proven = ProvenNames()
         self.last_observation: LastObservation | None = None
 
     async def halt(self, name: str) -> None:

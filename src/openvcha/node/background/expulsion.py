@@ -2,13 +2,18 @@
 
 A node that was frozen while it was replaced resumes with all of its programs. The store has removed
 it, but Patroni and PostgreSQL would continue: to stream, to serve reads, and eventually to lead.
+
+A member counts as this node by its peer address, as for Patroni (``node/patroni/patches/members``):
+any voter may announce this node's name.
 """
 
 import asyncio
+from collections.abc import Collection
 
 from openvcha.node.background.context import NodeContext
 from openvcha.node.process.process_tree import is_postgres, kill_tree
 from openvcha.store.errors import StoreError
+from openvcha.store.interface import Member
 
 NAME = "expelled"
 POLL_SECONDS = 1.0
@@ -44,7 +49,7 @@ async def _observe(context: NodeContext, now: float) -> tuple[float, bool | None
     """Return when an observation began, and its result; one from before a freeze is too old."""
     seen = context.control.members
     if seen is not None and now - seen.began < MAX_LIST_AGE_SECONDS:
-        return seen.began, context.identity.member not in seen.names
+        return seen.began, not _lists(context, seen.members)
     return now, await is_expelled(context)
 
 
@@ -57,7 +62,13 @@ async def is_expelled(context: NodeContext) -> bool | None:
         members = await context.store.members()
     except StoreError:
         return None
-    return context.identity.member not in {member.name for member in members}
+    return not _lists(context, members)
+
+
+def _lists(context: NodeContext, members: Collection[Member]) -> bool:
+    identity = context.identity
+    own = {identity.member: identity.ha_address}
+    return identity.member in context.control.proven.update(members, own).values()
 
 
 async def _end(context: NodeContext) -> None:

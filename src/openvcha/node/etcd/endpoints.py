@@ -114,6 +114,27 @@ def is_at(member: Member, address: str | None) -> bool:
     return address is not None and hosts == {_canonical(address)}
 
 
+class ProvenNames:
+    """The names of members that their addresses prove. A member keeps its name while it is listed.
+
+    Any voter may announce any name and address, for itself or for another member, but no id.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[int, str] = {}
+
+    def update(self, members: Collection[Member], addresses: Addresses) -> Mapping[int, str]:
+        """Return the proven names of the members in a list, by id. ``addresses`` is by name."""
+        kept = {one.id: self._names[one.id] for one in members if one.id in self._names}
+        fresh = {
+            one.id: one.name
+            for one in members
+            if one.id not in kept and is_at(one, addresses.get(one.name))
+        }
+        self._names = kept | fresh
+        return self._names
+
+
 def _canonical(host: str) -> str:
     try:
         return str(ip_address(host))

@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from openvcha.node.etcd.endpoints import Addresses, data_members, is_at
+from openvcha.node.etcd.endpoints import Addresses, ProvenNames, data_members
 from openvcha.node.identity import load_identity
 from openvcha.node.layout import Layout
 from openvcha.node.patroni.patches.rpc import ask, install_check
@@ -70,7 +70,7 @@ class Voters:
         self._known = known
         self._clock = clock
         self._asked: float | None = None
-        self._proven: dict[int, str] = {}
+        self._proven = ProvenNames()
         self._doubted: frozenset[str] = frozenset()
         self.names: frozenset[str] | None = None
 
@@ -97,18 +97,9 @@ class Voters:
         would dismiss a healthy standby, or not lead.
         """
         addresses, voters = self._known(), voters_of(members)
-        proven = {
-            one.id: self._proven[one.id]
-            for one in members
-            if one.id in self._proven and not one.learner
-        }
-        if addresses is not None:
-            proven |= {
-                one.id: one.name
-                for one in voters
-                if one.id not in proven and is_at(one, addresses.get(one.name))
-            }
-        self._proven = proven
+        # A learner keeps no name: it has no reliable data yet.
+        full = [one for one in members if not one.learner]
+        proven = self._proven.update(full, addresses or {})
         others = frozenset(one.name for one in voters if one.id not in proven)
         if addresses is None:
             return others.union(proven.values())
