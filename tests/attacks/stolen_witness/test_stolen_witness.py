@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
 import pytest
 from tests.support.attackers.stolen_witness import identity, started, written
 from tests.support.etcd_servers import etcd_binary
@@ -59,6 +60,8 @@ class Cluster:
     data: Layout
     witness: Layout
     place: str
+    peers: str
+    """The URL of its port for members."""
 
     def client(self, layout: Layout, account: Account | None) -> Etcd:
         return Etcd([self.place], NodeTls(layout), timeout=4.0, account=lambda: account)
@@ -101,7 +104,7 @@ async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         layout,
     )
     process = started(argv, tmp_path / "etcd.log")
-    made = Cluster(layout, stolen, client_url(data))
+    made = Cluster(layout, stolen, client_url(data), peer_url(data))
     try:
         async with made.owner() as owner:
             async with asyncio.timeout(60):
@@ -234,6 +237,35 @@ async def test_as_a_client_he_gets_nothing_with_the_files_of_a_replaced_witness(
             await again.get(keys.CLUSTER)
 
 
+async def test_without_a_vote_he_still_writes_through_the_members_port(cluster: Cluster) -> None:
+    """The documented limit: the port asks for the certificate only, until an undeploy.
+
+    The witness has been replaced: it has no vote and no account. He proposes a write in the name of
+    a member and of a user who may do everything.
+    """
+    key, value = keys.PATRONI_LEADER, b"his"
+    tls = NodeTls(cluster.witness)()
+    async with cluster.owner() as owner:
+        await owner.accounts.delete(load_account(cluster.witness.root).name)
+        async with httpx2.AsyncClient(base_url=cluster.peers, verify=tls, timeout=4.0) as thief:
+            found = await thief.get("/members")
+            member = found.json()[0]["id"]
+            reply = await thief.post(
+                "/raft",
+                content=_proposal(member, "root", key.encode(), value),
+                headers={
+                    "X-Etcd-Cluster-ID": found.headers["X-Etcd-Cluster-ID"],
+                    "X-Server-From": f"{member:x}",
+                    "X-Server-Version": "3.5.0",
+                    "X-Min-Cluster-Version": "3.0.0",
+                },
+            )
+        assert reply.status_code == 204
+        async with asyncio.timeout(60):
+            while (stored := await owner.get(key)) is None or stored.value != value:  # noqa: ASYNC110 - it is another program's state
+                await asyncio.sleep(0.1)
+
+
 async def test_nothing_is_left_of_what_an_owner_s_thief_has_given(cluster: Cluster) -> None:
     """A password for root, a role for the witness, more rights in its role, a role of his own."""
     his = Account(name="root", password=Secret("his"))
@@ -268,3 +300,25 @@ async def test_nothing_is_left_of_what_an_owner_s_thief_has_given(cluster: Clust
 
 def _write_of(key: str) -> dict[str, str]:
     return {"permType": "READWRITE", **wire.range_of(key, prefix=False)}
+
+
+def _proposal(member: int, user: str, key: bytes, value: bytes) -> bytes:
+    """Return a message of raft (protobuf): a member proposes a user's write of a key."""
+    header = _number(1, 1) + _bytes(2, user.encode()) + _number(3, 1 << 60)
+    request = _number(1, 1) + _bytes(4, _bytes(1, key) + _bytes(2, value)) + _bytes(100, header)
+    entry = _number(1, 0) + _bytes(4, request)
+    proposes = 2
+    return _number(1, proposes) + _number(2, member) + _number(3, member) + _bytes(7, entry)
+
+
+def _number(field: int, value: int) -> bytes:
+    return _varint(field << 3) + _varint(value)
+
+
+def _bytes(field: int, value: bytes) -> bytes:
+    return _varint(field << 3 | 2) + _varint(len(value)) + value
+
+
+def _varint(value: int) -> bytes:
+    rest, low = value >> 7, value & 0x7F
+    return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])
