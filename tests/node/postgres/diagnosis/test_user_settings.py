@@ -49,6 +49,12 @@ AUTO = str(PGDATA / "postgresql.auto.conf")
         (("dynamic_library_path", "/usr/local/lib", AUTO, False), True),
         (("dynamic_library_path", "$libdir:/usr/local/lib", AUTO, False), None),
         (("post_auth_delay", "60", AUTO, False), True),
+        (("ssl_ciphers", "no such cipher", AUTO, False), True),
+        (("ssl_max_protocol_version", "TLSv1.1", AUTO, False), True),
+        (("ssl_crl_file", "/etc/crl.pem", AUTO, False), True),
+        (("ssl_passphrase_command", "sleep 3600", AUTO, False), True),
+        (("ssl_min_protocol_version", "TLSv1", AUTO, False), True),
+        (("log_truncate_on_rotation", "off", AUTO, False), False),
         (("work_mem", "4096", AUTO, False), None),
         (("wal_keep_size", "256", str(PGDATA / "postgresql.conf"), False), None),
         (("fsync", "on", str(PGDATA / "postgresql.base.conf"), False), None),
@@ -63,19 +69,10 @@ def test_what_the_cluster_sets_and_another_file_overrides(row: Any, vital: bool 
 
 
 def test_everything_that_a_node_writes_is_the_cluster_s() -> None:
-    """A setting added to a node's own is recognized here too; memory sizes are users'."""
+    """A setting added to a node's own is recognized here too; max_connections is the users'."""
     ours = {**shared_settings(), **local_settings(LAYOUT, TLS), **local_settings(LAYOUT, PLAIN)}
     left = {name for name in ours if not is_owned(name, "")}
-    assert left <= {
-        "max_connections",
-        "log_file_mode",
-        "log_rotation_age",
-        "log_rotation_size",
-        "log_truncate_on_rotation",
-        "ssl_min_protocol_version",
-        "superuser_reserved_connections",
-        "reserved_connections",
-    }
+    assert left <= {"max_connections"}
     assert is_vital("primary_conninfo")
 
 
