@@ -1,5 +1,6 @@
-"""Reading /proc: PID/stat (proc_pid_stat(5)), the account of a process, and the id of the boot."""
+"""Reading /proc: a process's stat (proc_pid_stat(5)), account and open files; the boot's id."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -59,6 +60,16 @@ def read_uid(pid: int, proc: Path = PROC) -> int | None:
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     return uid
+
+
+def open_files(pid: int, proc: Path = PROC) -> list[str]:
+    """Return the paths that a process has open; none if it has exited or is hidden."""
+    found = []
+    with contextlib.suppress(OSError):
+        for entry in (proc / str(pid) / "fd").iterdir():
+            with contextlib.suppress(OSError):  # it was closed meanwhile
+                found.append(str(entry.readlink()))
+    return found
 
 
 def boot_id(proc: Path = PROC) -> str:

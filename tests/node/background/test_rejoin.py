@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,7 @@ from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.interface import KeyValue, Member
 from openvcha.store.memory import MemoryStore
+from openvcha.system.proc import open_files
 
 pytestmark = pytest.mark.looptime
 
@@ -541,8 +543,35 @@ def test_a_deletion_that_ends_in_the_middle_leaves_no_data_to_put_back(
     assert not restore_old_data(layout)
 
 
-async def test_workers_and_places_are_told_from_titles() -> None:
-    """A recovery shows its position in its title; a server's title is no tool's command line."""
+async def test_a_recovery_progresses_with_each_segment(standby: StuckStandby) -> None:
+    """Whatever its title shows: with update_process_title off it never changes."""
+    watch = StandbyWatch(0)
+    startup = Process(3, 0, 1, ("postgres: cluster: startup ",))
+    await standby.tell_leader("other")
+    await standby.put(keys.patroni_member("other"), PRIMARY)
+    await standby.put(keys.patroni_member("own"), {"state": "starting"})
+
+    async def quiet(segment: int, now: float) -> float:
+        opened = ["/dev/null", f"/n/pgdata/pg_wal/{segment:024X}"]
+        found = await standby.store.prefix(keys.PATRONI)
+        return watch.quiet_seconds(observe_standby("own", found, [startup], lambda _: opened), now)
+
+    for now in range(0, 3 * int(WORKING_SECONDS), 100):
+        assert await quiet(now, now) == 0
+    assert await quiet(now, now + WORKING_SECONDS + 30) > 0
+
+
+def test_the_open_files_of_a_process_are_read(tmp_path: Path) -> None:
+    """The segment that a startup process replays; none of a process that has exited."""
+    segment = tmp_path / "pg_wal" / f"{1:024X}"
+    segment.parent.mkdir()
+    with segment.open("wb"):
+        assert str(segment) in open_files(os.getpid())
+    assert open_files(1 << 30) == []
+
+
+async def test_workers_and_places_are_told_from_processes() -> None:
+    """A recovery has its segment open; a server's title is no tool's command line."""
     processes = [
         Process(1, 0, 1, ("/usr/lib/pg_rewind", "-D", "x")),
         Process(2, 0, 1, ("/usr/lib/postgres", "--single")),
@@ -551,9 +580,10 @@ async def test_workers_and_places_are_told_from_titles() -> None:
         Process(5, 0, 1, ("/usr/lib/postgres", "-D", "x")),
         Process(6, 0, 1, ("/usr/bin/etcd",)),
     ]
-    found = observe_standby("own", [], processes)
+    segment = "/n/pgdata/pg_wal/000000010000000000000002"
+    found = observe_standby("own", [], processes, lambda _: [segment, "/n/pgdata/base/1/2"])
     assert found.workers == {1, 2, 3}
-    assert len(found.places) == 1
+    assert found.places == {segment, processes[2].argv[0]}
 
 
 def test_setting_aside_survives_a_crash_between_any_two_lines(tmp_path: Path) -> None:

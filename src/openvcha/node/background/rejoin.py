@@ -84,7 +84,9 @@ class Rejoin:
         observation = observe_standby(own, found, ())
         if observation.well or observation.source is None:
             return observation
-        return observe_standby(own, found, await asyncio.to_thread(find_tree, self._layout.root))
+        return await asyncio.to_thread(
+            lambda: observe_standby(own, found, find_tree(self._layout.root))
+        )
 
     async def _judge(self, observation: StandbyObservation, quiet: float) -> None:
         if observation.in_sync and list_old_data(self._layout):

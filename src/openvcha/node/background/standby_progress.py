@@ -1,6 +1,7 @@
-"""Whether this node's standby is stuck: a pure decision on repeated observations."""
+"""Whether this node's standby is stuck: a decision on repeated observations."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from openvcha.node.process.process_tree import Process, is_postgres, program
@@ -14,10 +15,14 @@ from openvcha.store.patroni.state import (
     read_member,
     read_sync,
 )
+from openvcha.system.proc import open_files
 
 # After a base backup that did not help: another one is unlikely to help, and takes space again.
 RETRY_BASE_BACKUP_SECONDS = 900.0
 WORKING_SECONDS = 900.0
+STARTUP = "startup"
+"""In the title of the process that replays WAL."""
+WAL_SEGMENT = re.compile(r"/[0-9A-F]{24}$")
 
 
 @dataclass(frozen=True)
@@ -37,9 +42,12 @@ class StandbyObservation:
 
 
 def observe_standby(
-    own: str, found: Iterable[KeyValue], processes: Iterable[Process]
+    own: str,
+    found: Iterable[KeyValue],
+    processes: Iterable[Process],
+    files: Callable[[int], Iterable[str]] = open_files,
 ) -> StandbyObservation:
-    """Return an observation from Patroni's keys and the node's processes."""
+    """Return an observation from Patroni's keys, the node's processes, and what they have open."""
     values = {kv.key: kv.value for kv in found}
     leader = read_leader(values.get(keys.PATRONI_LEADER, b"")) or None
     sync = read_sync(values.get(keys.PATRONI_SYNC))
@@ -53,7 +61,7 @@ def observe_standby(
         well=leader == own or me.streams,
         in_sync=confirmed and bool(named) and (leader == own or (own in named and me.streams)),
         paused=paused(values.get(keys.PATRONI_CONFIG)) is True,
-        places=_places(me, processes := tuple(processes)),
+        places=_places(me, processes := tuple(processes), files),
         workers=frozenset(_workers(me, processes)),
     )
 
@@ -92,15 +100,24 @@ def _member(values: dict[str, bytes], name: str) -> MemberState:
     return MemberState() if isinstance(found, Unreadable) else found
 
 
-def _places(me: MemberState, processes: Iterable[Process]) -> frozenset[str]:
+def _places(
+    me: MemberState, processes: Iterable[Process], files: Callable[[int], Iterable[str]]
+) -> frozenset[str]:
     places = {
         "timeline": me.timeline,
         "receive_lsn": me.receive_lsn,
         "replay_lsn": me.replay_lsn,
     }
     told = (f"{name} {place}" for name, place in places.items() if place is not None)
-    titles = (process.argv[0] for process in processes if process.argv)
-    return frozenset((*told, *(title for title in titles if "startup recovering" in title)))
+    # With update_process_title off, its title never changes; but it has its segment open.
+    replaying = [process for process in processes if _is_startup(process)]
+    titles = (process.argv[0] for process in replaying if "recovering" in process.argv[0])
+    read = (file for one in replaying for file in files(one.pid) if WAL_SEGMENT.search(file))
+    return frozenset((*told, *titles, *read))
+
+
+def _is_startup(process: Process) -> bool:
+    return bool(process.argv) and STARTUP in process.argv[0]
 
 
 def _workers(me: MemberState, processes: Iterable[Process]) -> Iterable[int]:
@@ -110,5 +127,5 @@ def _workers(me: MemberState, processes: Iterable[Process]) -> Iterable[int]:
         if not is_postgres(argv):
             continue
         is_tool = "--single" in argv or program(argv) != "postgres"
-        if is_tool or (starting and "startup" in argv[0]):
+        if is_tool or (starting and _is_startup(process)):
             yield process.pid
