@@ -1,19 +1,25 @@
-"""The end of PostgreSQL's log, as records."""
+"""The last errors in PostgreSQL's log, as records."""
 
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
 TAIL_BYTES = 256 << 10
+MAX_BYTES = 32 << 20
+"""Read of a log at most, also if users log every statement."""
+FILES = 2
+"""The newest logs: another one begins at midnight."""
+PROBE_BYTES = 64 << 10
 MAX_MESSAGE_LENGTH = 300
 SEVERE = frozenset({"ERROR", "FATAL", "PANIC"})
+_SIGNS = tuple(severity.encode() for severity in SEVERE)
 _PASSWORD = re.compile(r"(password\s*=\s*)('[^']*'|\S+)", re.IGNORECASE)
 _CSV_COLUMNS = 24
 _JSON_NAMES = {
@@ -44,15 +50,52 @@ def sanitize(text: str) -> str:
     return shown if len(shown) <= MAX_MESSAGE_LENGTH else shown[: MAX_MESSAGE_LENGTH - 1] + "…"
 
 
-def entries(folder: Path) -> list[Entry]:
-    """Return the records at the end of the newest log in a folder; skip other lines."""
+def errors(folder: Path, since: datetime) -> list[Entry]:
+    """Return the records of ERROR, FATAL and PANIC since a time from the logs in a folder.
+
+    Other lines are skipped. It reads the newest logs only, of each at most the last MAX_BYTES.
+    """
     logs = [*folder.glob("postgresql-*.json"), *folder.glob("postgresql-*.csv")]
-    found = sorted((_changed(path), path) for path in logs)
-    if not found:
-        return []
-    newest = found[-1][1]
-    lines = tail(newest)
-    return list(_from_json(lines) if newest.suffix == ".json" else _from_csv(lines))
+    newest = sorted((_changed(path), path) for path in logs)[-FILES:]
+    found = (entry for changed, path in newest for entry in _since(path, changed, since))
+    return [entry for entry in found if entry.severity in SEVERE and entry.time >= since]
+
+
+def _since(path: Path, changed: float, since: datetime) -> Iterator[Entry]:
+    if changed < since.timestamp():
+        return
+    try:
+        with path.open("rb") as file:
+            _seek(file, path, since)
+            yield from _parse(path)(_lines(path, file))
+    except OSError:
+        return
+
+
+def _seek(file: BinaryIO, path: Path, since: datetime) -> None:
+    """Go to a line from before a time, or as far back as is read at most."""
+    end = file.seek(0, io.SEEK_END)
+    size = TAIL_BYTES
+    while size < min(end, MAX_BYTES):
+        file.seek(end - size)
+        probed = file.read(PROBE_BYTES).splitlines()[1:-1]
+        if any(_is_before(path, line, since) for line in probed):
+            break
+        size *= 2
+    file.seek(max(0, end - min(size, MAX_BYTES)))
+    if size < end:
+        file.readline()  # the rest of a line
+
+
+def _lines(path: Path, file: BinaryIO) -> Iterator[str]:
+    """Yield lines; of a JSON log, where each line is a record, only those that may be errors."""
+    for line in file:
+        if path.suffix != ".json" or any(sign in line for sign in _SIGNS):
+            yield line.decode(errors="replace")
+
+
+def _is_before(path: Path, line: bytes, since: datetime) -> bool:
+    return any(entry.time < since for entry in _parse(path)([line.decode(errors="replace")]))
 
 
 def tail(path: Path, size: int = TAIL_BYTES) -> list[str]:
@@ -74,7 +117,11 @@ def _changed(path: Path) -> float:
         return 0.0
 
 
-def _from_json(lines: list[str]) -> Iterator[Entry]:
+def _parse(path: Path) -> Callable[[Iterable[str]], Iterator[Entry]]:
+    return _from_json if path.suffix == ".json" else _from_csv
+
+
+def _from_json(lines: Iterable[str]) -> Iterator[Entry]:
     for line in lines:
         try:
             fields = msgspec.json.decode(line, type=dict[str, Any])
@@ -85,8 +132,8 @@ def _from_json(lines: list[str]) -> Iterator[Entry]:
         yield _entry(at, text)
 
 
-def _from_csv(lines: list[str]) -> Iterator[Entry]:
-    for row in csv.reader(lines):
+def _from_csv(lines: Iterable[str]) -> Iterator[Entry]:
+    for row in _rows(lines):
         if len(row) < _CSV_COLUMNS:
             continue
         try:
@@ -94,6 +141,18 @@ def _from_csv(lines: list[str]) -> Iterator[Entry]:
         except ValueError:
             continue
         yield _entry(at, {name: row[column] for name, column in _JSON_NAMES.items()})
+
+
+def _rows(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Yield the rows of a CSV log; skip those that cannot be read, e.g. with a long statement."""
+    reader = csv.reader(lines)
+    while True:
+        try:
+            yield next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            continue
 
 
 def _entry(at: datetime, fields: Mapping[str, str]) -> Entry:

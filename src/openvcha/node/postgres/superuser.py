@@ -21,7 +21,7 @@ from openvcha.node.postgres.diagnosis.missing_files import MissingFile, find_mis
 from openvcha.node.postgres.diagnosis.replay import HOLDERS, REPLAYED, Replay, holder
 from openvcha.node.postgres.diagnosis.user_settings import survey
 from openvcha.node.postgres.leader import CONNECT_SECONDS, superuser_conninfo
-from openvcha.node.postgres.log import entries
+from openvcha.node.postgres.log import errors
 from openvcha.node.postgres.member_slots import MemberSlotsFile
 from openvcha.node.postgres.own_names import OWN_ROLES
 from openvcha.node.postgres.readiness import accepts_connections
@@ -116,7 +116,7 @@ class Superuser:
 
     async def base_backup_error(self, since: datetime) -> ServerError | None:
         """Return the last error of a base backup of this node's PostgreSQL since a time, if any."""
-        return base_backup_error(await asyncio.to_thread(entries, self._layout.logs), since)
+        return base_backup_error(await asyncio.to_thread(errors, self._layout.logs, since), since)
 
     async def inspect(self, host: str) -> PostgresFacts:
         """Return what users have set in this node's own PostgreSQL. Raises PostgresUnreachable."""

@@ -1,8 +1,5 @@
 """A node finds in its logs why its PostgreSQL does not start, or does not stream."""
 
-import csv
-import io
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +8,7 @@ import pytest
 
 from openvcha.node.postgres.diagnosis.start_failures import MAX_AGE, Line, find_trouble
 from openvcha.node.postgres.diagnosis.start_failures import diagnose as diagnose_lines
-from openvcha.node.postgres.log import MAX_MESSAGE_LENGTH, Entry, entries, sanitize
+from openvcha.node.postgres.log import MAX_MESSAGE_LENGTH, Entry, sanitize
 from openvcha.node.postgres.standby_data.pg_basebackup import (
     APPLICATION_NAME,
     ServerError,
@@ -128,41 +125,6 @@ def test_what_is_shown_is_short_and_without_passwords() -> None:
     assert "geheim" not in sanitize("Password = 'geh eim geheim' x")
     assert len(sanitize("x" * 10_000)) == MAX_MESSAGE_LENGTH
     assert sanitize("two\n lines") == "two lines"
-
-
-ROW = {
-    "timestamp": "2026-11-26 18:54:46.009 UTC",
-    "error_severity": "ERROR",
-    "state_code": "XX000",
-    "message": "invalid segment number 0",
-    "application_name": "openvcha_copy",
-    "backend_type": "walsender",
-}
-
-
-def as_csv() -> str:
-    row = [""] * 26
-    for at, name in zip((0, 11, 12, 13, 22, 23), ROW, strict=True):
-        row[at] = ROW[name]
-    text = io.StringIO()
-    csv.writer(text).writerow(row)
-    return text.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("postgresql-Thu.json", json.dumps(ROW) + '\n{"half a rec'),
-        ("postgresql-Thu.csv", as_csv() + "half,a rec"),
-    ],
-)
-def test_both_forms_of_the_log_are_read(tmp_path: Path, name: str, text: str) -> None:
-    """jsonlog was added in version 15."""
-    assert entries(tmp_path) == []
-    (tmp_path / name).write_text("no record\n" + text)
-    at = datetime(2026, 11, 26, 18, 54, 46, 9000, tzinfo=UTC)
-    expected = Entry(at, "ERROR", "XX000", "invalid segment number 0", "openvcha_copy", "walsender")
-    assert entries(tmp_path) == [expected]
 
 
 def test_the_supervisor_s_records_are_read(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from openvcha.api.prepared import prepare
-from openvcha.node.postgres.log import SEVERE, Entry, entries, sanitize, tail
+from openvcha.node.postgres.log import SEVERE, Entry, errors, sanitize, tail
 from openvcha.node.process.logs import log_path
 from openvcha.store.node_facts import PostgresTrouble
 
@@ -53,7 +53,8 @@ def find_trouble(logs: Path, now: datetime | None = None) -> PostgresTrouble | N
     """Return why a node's PostgreSQL does not run or stream, from its logs; None if unknown."""
     lines = (_line(line) for line in tail(log_path(logs, "patroni")))
     read = [line for line in lines if line is not None]
-    return diagnose(read, entries(logs), now or datetime.now(UTC))
+    now = now or datetime.now(UTC)
+    return diagnose(read, errors(logs, now - RECENT), now)
 
 
 def diagnose(
