@@ -163,7 +163,9 @@ async def settled(store: SealedEtcd, identities: dict[str, Identity], layout: La
     known = MajorityView(tuple(await store.members()), ACTIVE, frozenset({PASSIVE}))
     nodes = configured_nodes(record.value)
     assert nodes is not None
-    made_known = keep(identities[ACTIVE], known, nodes, store_id="1", revision=1, seen="")
+    made_known = keep(
+        identities[ACTIVE], known, nodes, store_id="1", revision=1, seen="", listed=True
+    )
     save_kept(layout, made_known)
 
 

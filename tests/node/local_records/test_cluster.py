@@ -1,6 +1,7 @@
 """What a node stores of its cluster: on disk as soon as it changes, used where peers are needed."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
@@ -20,7 +21,7 @@ from tests.support.simulated.kept_cluster import (
 
 from openvcha.node.background.membership_cache import KEEP_SECONDS, MembershipCache
 from openvcha.node.etcd import member as etcd
-from openvcha.node.etcd.endpoints import register
+from openvcha.node.etcd.endpoints import ProvenNames, register
 from openvcha.node.etcd.member import known_endpoints, wait_until_admitted
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import (
@@ -122,7 +123,9 @@ class WriterHarness:
             layout=layout,
             store=self.cluster,
             events=SimpleNamespace(warning=self.warnings.append),
-            control=SimpleNamespace(tell=lambda _, text: self.told.append(text)),
+            control=SimpleNamespace(
+                tell=lambda _, text: self.told.append(text), proven=ProvenNames()
+            ),
         )
         self.keeping = MembershipCache(view, save=self.save)
 
@@ -152,6 +155,18 @@ async def test_a_change_is_written_at_once_and_the_time_now_and_then(layout: Lay
     assert [one.lsn for one in harness.saved] == [80, 90]
     await harness.sees(MajorityView(REDEPLOYED, "b-2", frozenset()))
     assert [one.in_sync for one in harness.saved] == [True, True, False]
+    running.cancel()
+
+
+@pytest.mark.looptime
+async def test_a_removed_node_is_not_listed_by_who_takes_its_name(layout: Layout) -> None:
+    """Else a recovery would say that no row is lost, though the others went on without it."""
+    harness = WriterHarness(layout)
+    running = asyncio.create_task(harness.keeping.run())
+    await harness.sees(KNOWN)
+    thief = replace(member("w-2", 5), name=IDENTITY.member)
+    await harness.sees(MajorityView((member("b-2", 4), thief), "b-2", frozenset()))
+    assert [one.listed for one in harness.saved] == [True, False]
     running.cancel()
 
 

@@ -57,4 +57,6 @@ def kept(known: MajorityView = KNOWN, **changes: Any) -> KeptCluster:
     """Return what a node has kept; ``changes`` are fields of the record."""
     nodes = configured_nodes(CONFIGURATION) or {}
     store = {"store_id": "c1", "revision": 7, "seen": "2026-01-01T00:00:00+00:00"}
-    return msgspec.structs.replace(keep(IDENTITY, known, nodes, **store), **changes)
+    listed = any(one.name == IDENTITY.member for one in known.members)
+    found = keep(IDENTITY, known, nodes, listed=listed, **store)
+    return msgspec.structs.replace(found, **changes)

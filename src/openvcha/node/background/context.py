@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from openvcha.node.engines import Engines
 from openvcha.node.etcd.endpoints import ProvenNames
@@ -108,3 +108,10 @@ class NodeContext:
     store: Etcd | SealedEtcd
     events: Logger
     control: Control
+
+
+def is_listed(context: NodeContext, members: Collection[Member]) -> bool:
+    """Return whether a list of the store's members has this node, as its address proves."""
+    identity = context.identity
+    own = {identity.member: identity.ha_address}
+    return identity.member in context.control.proven.update(members, own).values()

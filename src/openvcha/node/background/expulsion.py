@@ -8,12 +8,10 @@ any voter may announce this node's name.
 """
 
 import asyncio
-from collections.abc import Collection
 
-from openvcha.node.background.context import NodeContext
+from openvcha.node.background.context import NodeContext, is_listed
 from openvcha.node.process.process_tree import is_postgres, kill_tree
 from openvcha.store.errors import StoreError
-from openvcha.store.interface import Member
 
 NAME = "expelled"
 POLL_SECONDS = 1.0
@@ -49,7 +47,7 @@ async def _observe(context: NodeContext, now: float) -> tuple[float, bool | None
     """Return when an observation began, and its result; one from before a freeze is too old."""
     seen = context.control.members
     if seen is not None and now - seen.began < MAX_LIST_AGE_SECONDS:
-        return seen.began, not _lists(context, seen.members)
+        return seen.began, not is_listed(context, seen.members)
     return now, await is_expelled(context)
 
 
@@ -62,13 +60,7 @@ async def is_expelled(context: NodeContext) -> bool | None:
         members = await context.store.members()
     except StoreError:
         return None
-    return not _lists(context, members)
-
-
-def _lists(context: NodeContext, members: Collection[Member]) -> bool:
-    identity = context.identity
-    own = {identity.member: identity.ha_address}
-    return identity.member in context.control.proven.update(members, own).values()
+    return not is_listed(context, members)
 
 
 async def _end(context: NodeContext) -> None:

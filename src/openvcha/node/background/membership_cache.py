@@ -5,7 +5,7 @@ import datetime as dt
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from openvcha.node.background.context import NodeContext
+from openvcha.node.background.context import NodeContext, is_listed
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import (
     KeptCluster,
@@ -69,7 +69,17 @@ class MembershipCache:
 
     async def _write(self, known: MajorityView, seen: str) -> None:
         store, configured = await self._asked()
-        kept = keep(self._context.identity, known, configured, seen=seen, **store, **self._led)
+        # Not by its name alone: any voter may announce it.
+        listed = is_listed(self._context, known.members)
+        kept = keep(
+            self._context.identity,
+            known,
+            configured,
+            seen=seen,
+            listed=listed,
+            **store,
+            **self._led,
+        )
         try:
             await self._save(self._context.layout, kept)
         except OSError as error:

@@ -151,7 +151,6 @@ def keep(
     data = identity.holds_data
     return KeptCluster(
         own=own,
-        listed=any(one.name == own for one in known.members),
         members=members,
         leader=known.leader,
         in_sync=in_sync(own, known.leader, known.standbys) if data else None,
