@@ -124,15 +124,21 @@ def test_the_server_s_reason_of_a_failed_copy_is_told(degraded: RunningLab) -> N
 
 
 def test_a_slot_of_a_backup_outlives_a_redeploy(degraded: RunningLab) -> None:
-    """A warning says that it is on one node only, for as long as that is so."""
-    as_superuser(degraded, "select pg_create_physical_replication_slot('barman', true)")
+    """A warning says that it is on one node only, for as long as that is so.
+
+    Its name has the form of a member's. The slot of the old passive is dropped, with an event.
+    """
+    backup = "backup_202510"
+    as_superuser(degraded, f"select pg_create_physical_replication_slot('{backup}', true)")
     warned = degraded.admin.call("POST", CHECK, placed(degraded, "never"))["warnings"]
-    assert "barman" in str(warned)
+    assert backup in str(warned)
     assert repaired(degraded, "with-slot")["status"] == "SUCCEEDED"
-    degraded.until(lambda: "barman" in str(degraded.admin.cluster().get("health_warnings")))
+    degraded.until(lambda: backup in str(degraded.admin.cluster().get("health_warnings")))
+    degraded.until(lambda: "slot.dropped" in str(degraded.admin.call("GET", "/openvcha/events")))
     with superuser(degraded, "ACTIVE") as active:
-        query = b"select pg_drop_replication_slot(slot_name) from pg_replication_slots"
-        dropped = active.execute(query + b" where slot_name = 'barman'").fetchall()
+        query = "select pg_drop_replication_slot(slot_name) from pg_replication_slots"
+        query += f" where slot_name = '{backup}'"
+        dropped = active.execute(query.encode()).fetchall()
     assert len(dropped) == 1
 
 
