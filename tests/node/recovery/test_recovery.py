@@ -21,6 +21,7 @@ from openvcha.node.recovery.recovery import (
     WAITING,
     WITHDRAWN,
     Recovery,
+    RecoveryOutcome,
     load_outcome,
     outcome_of,
 )
@@ -344,6 +345,42 @@ async def test_data_that_cannot_be_restored_after_the_separation_keep_it_down(
     monkeypatch.setattr(recovery, "write_private", _fails)
     assert "has no data" in str(await survivor.carry_out())
     assert load_request(survivor.layout) == request(begun=True)
+
+
+async def test_an_outcome_that_cannot_be_written_is_written_later(
+    survivor: SurvivingNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full: the request stays, and its repetition ends with the same outcome."""
+    with monkeypatch.context() as patch:
+        patch.setattr(recovery, "write_private", _fails)
+        assert "the outcome cannot be recorded" in str(await survivor.ask())
+    assert load_request(survivor.layout) == request(begun=True)
+    survivor.listed = {OWN: "own"}
+    assert await survivor.carry_out() is None
+    assert load_request(survivor.layout) is None
+    assert load_outcome(survivor.layout) == RecoveryOutcome(id=request().id)
+
+
+async def test_a_refusal_that_cannot_be_written_lets_the_node_start(
+    survivor: SurvivingNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was changed; a request that stayed would stop the node's parts again and again."""
+    survivor.forbids = "vcha-2 answers"
+    monkeypatch.setattr(recovery, "write_private", _fails)
+    assert "vcha-2 answers" in str(await survivor.ask())
+    assert load_request(survivor.layout) is None
+
+
+async def test_a_request_that_cannot_be_deleted_keeps_the_node_down(
+    survivor: SurvivingNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it would stop the node's parts as soon as they run."""
+    survivor.forbids = "vcha-2 answers"
+    monkeypatch.setattr(recovery, "finish", _fails)
+    assert "the outcome cannot be recorded" in str(await survivor.ask())
+    outcome = load_outcome(survivor.layout)
+    assert outcome
+    assert outcome.unfinished
 
 
 def _fails(*_: object) -> None:

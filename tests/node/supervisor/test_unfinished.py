@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import errno
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,8 @@ class NodeWithRequest:
         self.in_attempt: Callable[[], None] = lambda: None
         patch.setattr(supervisor, "Recovery", self._recovery)
         patch.setattr(Supervisor, "_reaper", _no_reaper)
-        patch.setattr(Supervisor, "_prepare", lambda _: None)
+        self.prepares: list[OSError | None] = []
+        patch.setattr(Supervisor, "_prepare", lambda _: self._prepare())
         patch.setattr(Supervisor, "_run_parts", self._run_parts)
         engines: Any = object()
         self.supervisor = Supervisor(directory, engines=engines, rewrite=_unused)
@@ -56,6 +59,11 @@ class NodeWithRequest:
         self.attempts.append(asyncio.get_running_loop().time())
         self.in_attempt()
         return self.outcomes.pop(0)
+
+    def _prepare(self) -> None:
+        """Fail as often as ``prepares`` says."""
+        if self.prepares and (error := self.prepares.pop(0)):
+            raise error
 
     async def _run_parts(self, stop: asyncio.Event) -> None:
         self.ran += 1
@@ -103,3 +111,33 @@ async def test_what_failed_for_good_starts_the_node(node: NodeWithRequest) -> No
     node.outcomes = [RecoveryOutcome(id="1", error="vcha-2 answers")]
     await node.supervisor.run(node.stop)
     assert node.ran == 1
+
+
+async def test_on_a_full_disk_the_node_waits(node: NodeWithRequest) -> None:
+    """Nothing can be written: it neither ends nor starts half of its parts."""
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    node.outcomes, node.prepares = [RecoveryOutcome(id="1")] * 3, [full, full]
+    notes: list[str] = []
+
+    def noted() -> None:
+        status = load_status(node.layout.root)
+        notes.append(status.notes.get("start", "") if status else "")
+
+    node.in_attempt = noted
+    began = asyncio.get_running_loop().time()
+    await node.supervisor.run(node.stop)
+    assert node.ran == 1
+    assert asyncio.get_running_loop().time() - began == pytest.approx(2 * RETRY_SECONDS)
+    assert notes[0] == ""
+    assert all("No space left on device" in text for text in notes[1:])
+    status = load_status(node.layout.root)
+    assert status
+    assert "start" not in status.notes
+
+
+async def test_another_failure_of_the_start_ends_it(node: NodeWithRequest) -> None:
+    """Its service manager reports it; no wait would help."""
+    node.outcomes, node.prepares = [RecoveryOutcome(id="1")], [PermissionError(errno.EACCES, "no")]
+    with pytest.raises(PermissionError):
+        await node.supervisor.run(node.stop)
+    assert node.ran == 0

@@ -70,6 +70,8 @@ UNFINISHED = (
     " again, until this is finished; never start the others"
 )
 
+DOWN = "the node stays down, and tries again, until this is recorded"
+
 Rewrite = Callable[[StoreWithAccounts, Identity], Awaitable[None]]
 """Makes the cluster stand-alone in a store of one member; idempotent."""
 
@@ -144,17 +146,36 @@ class Recovery:
         try:
             await self._do(request)
         except _Unfinished as failed:
-            outcome = RecoveryOutcome(id=request.id, error=str(failed), unfinished=True)
-            with contextlib.suppress(OSError):  # the disk may be full, which may be the reason
-                self._write(outcome)
-            return outcome
+            return self._unfinished(request, str(failed))
         except _FAILURES as failed:
             error = str(failed)
         outcome = RecoveryOutcome(id=request.id, error=error)
-        self._write(outcome)
+        try:
+            newer = self._conclude(request, outcome)
+        except OSError as failed:
+            return self._unfinished(request, f"the outcome cannot be recorded: {failed}; {DOWN}")
         # The sender of a newer request waits for its own outcome.
-        newer = finish(self.layout, request)
         return outcome if newer is None else await self.carry_out(newer)
+
+    def _conclude(
+        self, request: RecoveryRequest, outcome: RecoveryOutcome
+    ) -> RecoveryRequest | None:
+        """Write the outcome and delete the request; return a newer one. Raises OSError.
+
+        A refusal is valid without its record: nothing was changed, so the node may start.
+        """
+        try:
+            self._write(outcome)
+        except OSError:
+            if outcome.error is None:
+                raise
+        return finish(self.layout, request)
+
+    def _unfinished(self, request: RecoveryRequest, error: str) -> RecoveryOutcome:
+        outcome = RecoveryOutcome(id=request.id, error=error, unfinished=True)
+        with contextlib.suppress(OSError):  # the disk may be full, which may be the reason
+            self._write(outcome)
+        return outcome
 
     def _write(self, outcome: RecoveryOutcome) -> None:
         write_private(outcome_path(self.layout), msgspec.json.encode(outcome))

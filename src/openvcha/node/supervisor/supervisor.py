@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import errno
 import os
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -46,8 +47,10 @@ from openvcha.store.interface import Store
 from openvcha.store.sealing.cluster_store import SealedEtcd
 from openvcha.system.durable import write_private
 
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+
 RETRY_SECONDS = 10.0
-"""The pause before an unfinished recovery request is carried out again."""
+"""The pause before an unfinished recovery request, or a start on a full disk, is tried again."""
 
 
 class Supervisor:
@@ -83,18 +86,12 @@ class Supervisor:
     async def run(self, stop: asyncio.Event) -> None:
         """Run the node until `stop` is set, then stop all its parts. Raises NodeRuns."""
         with lock_node(self._layout.lock):
-            write_private(self._layout.supervisor_pid, str(os.getpid()).encode())
             self._events.info("node starting", member=self._identity.member, pid=os.getpid())
             try:
                 while not stop.is_set():
                     self._end_orphans()
-                    async with self._reaper():
-                        put_in_place_at_start(self._layout)
-                        if await self._recover(stop):
-                            self._prepare()
-                            await self._run_parts(stop)
-                        else:
-                            await _wait_at_most(stop, RETRY_SECONDS)
+                    if not await self._attempt(stop):
+                        await _wait_at_most(stop, RETRY_SECONDS)
             except Exception:
                 self._events.exception("node failed")
                 raise
@@ -102,6 +99,27 @@ class Supervisor:
                 self._end_orphans()
                 self._layout.supervisor_pid.unlink(missing_ok=True)
                 self._events.info("node ended", member=self._identity.member)
+
+    async def _attempt(self, stop: asyncio.Event) -> bool:
+        """Run the parts until they are to stop; return False if they must be tried again later.
+
+        A full disk is a reason to wait, not to end: nothing else would start the node again.
+        """
+        try:
+            write_private(self._layout.supervisor_pid, str(os.getpid()).encode())
+            async with self._reaper():
+                put_in_place_at_start(self._layout)
+                if not await self._recover(stop):
+                    return False
+                self._prepare()
+                self._tell("start", None)
+                await self._run_parts(stop)
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            self._tell("start", f"failed: {error}; the node tries again")
+            return False
+        return True
 
     def _end_orphans(self) -> None:
         orphans = [process.pid for process in find_tree(self._layout.root)]
