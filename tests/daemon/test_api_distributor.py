@@ -153,6 +153,22 @@ async def test_a_lost_worker_costs_its_clients_a_reconnect(harness: DistributorH
     assert await harness.ask_each() == first
 
 
+async def test_a_connection_that_meets_a_lost_worker_goes_to_another(
+    harness: DistributorHarness,
+) -> None:
+    """Before the distributor has heard of the loss."""
+    lost, left = await harness.worker(1), await harness.worker(2)
+    await harness.start()
+    each = await harness.ask_each()
+    source = next(source for source, number in each.items() if number == 1)
+    harness.end(lost)
+    with socket.create_connection(("127.0.0.1", harness.port), source_address=(source, 0)):
+        harness.distributor._accept()  # in the same turn of the loop
+        left.sources.clear()
+        left.accept_all()
+    assert left.sources == [source]
+
+
 async def test_without_workers_clients_wait(harness: DistributorHarness) -> None:
     """It listens from the first one on; if all are gone, it refuses nobody meanwhile."""
     starting = asyncio.create_task(harness.start())
