@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from tests.support.lab.labs import KILLED_AT, SECONDS, TIMER_OPTIONS, Labs
+from tests.support.lab.labs import KILLED_AT, LAB_OPTIONS, SECONDS, Labs
 
 from openvcha.cli.options import PROGRAM
 from openvcha.lab.folders import VARIABLE
@@ -43,7 +43,7 @@ def _over(process: "subprocess.Popen[str]") -> bool:
 
 def _killed(labs: Labs) -> str:
     """Bring the lab up, and kill the command as soon as the deployment's task is running."""
-    process = labs.start("lab", "up", *TIMER_OPTIONS)
+    process = labs.start("lab", "up", *LAB_OPTIONS)
     assert process.stdout
     printed = ""
     with contextlib.closing(process.stdout) as lines:

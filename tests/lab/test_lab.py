@@ -18,9 +18,10 @@ from openvcha.lab.access import data_nodes, lab_inventory
 from openvcha.lab.first_node import NAME as FIRST
 from openvcha.lab.state import ADMINISTRATOR, READER
 from openvcha.node.http import ask
-from openvcha.node.identity import Timers, load_identity
+from openvcha.node.identity import ApiSettings, Timers, load_identity
 from openvcha.node.layout import Layout
 from openvcha.node.patroni.config import retry_seconds
+from openvcha.node.process.status import PartState, load_status
 from openvcha.node.security.tls import NodeTls
 from openvcha.system.host_port import url
 from openvcha.system.thumbprints import thumbprint_sha1, thumbprint_sha256
@@ -76,6 +77,16 @@ def test_a_new_labs_timers_are_those_of_all_its_nodes(labs: Labs) -> None:
     nodes = list(labs.lab.infrastructure.glob("datastores/*/vcha-*"))
     wished = Timers(leader_ttl=21, stuck_standby=35, stopped_store=6, replication_lag=9)
     assert [load_identity(node).timers for node in nodes] == [wished] * 3
+
+
+def test_each_data_node_has_the_labs_workers(labs: Labs) -> None:
+    """The first `up` set their number; they are parts of the node, beside what accepts for them."""
+    for vm, identity in data_nodes(asyncio.run(lab_inventory(labs.lab))):
+        assert identity.api == ApiSettings(workers=2)
+        status = load_status(Path(vm.directory))
+        assert status is not None
+        running = {part.name for part in status.parts if part.state is PartState.RUNNING}
+        assert running >= {"service", "api", "api-1", "api-2"}
 
 
 def test_patroni_goes_by_the_labs_leader_ttl(labs: Labs) -> None:

@@ -25,7 +25,13 @@ ACTING = frozenset({"up", "down", "kill", "destroy", "reset", "demo"})
 
 KILLED_AT = " %  "
 """In the first line of the deployment's progress, whichever step that is: steps are quick."""
-TIMER_OPTIONS = ("--leader-ttl=21", "--stuck-after=35", "--peers-after=6", "--lag-after=9")
+LAB_OPTIONS = (
+    "--leader-ttl=21",
+    "--stuck-after=35",
+    "--peers-after=6",
+    "--lag-after=9",
+    "--api-workers=2",
+)
 
 
 @dataclass
