@@ -1,6 +1,7 @@
 """Concurrent calls: their limits, fair shares, and refusals."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -13,10 +14,10 @@ from tests.support.jsonrpc import EMPTY, invocation
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api_server import concurrency
+from openvcha.api_server.auth.users import MAX_ATTEMPTS
 from openvcha.api_server.concurrency import (
     ANONYMOUS,
     LOOKUPS,
-    PASSWORDS,
     RETRY_SECONDS,
     USERS,
     ConcurrencyLimit,
@@ -24,6 +25,7 @@ from openvcha.api_server.concurrency import (
     part_of,
 )
 
+ATTACKER, OFFICE = "203.0.113.99", "198.51.100.7"
 READ = "/api/vcenter/vcha/operations"
 JOIN = "/api/openvcha/joins"
 SESSION = "vmware-api-session-id"
@@ -166,7 +168,7 @@ async def test_one_owner_waits_for_his_own_places_only(stack: AsyncExitStack) ->
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4, 16])
-@pytest.mark.parametrize("limit", [LOOKUPS, PASSWORDS, USERS, ANONYMOUS])
+@pytest.mark.parametrize("limit", [LOOKUPS, USERS, ANONYMOUS])
 def test_a_worker_has_its_part_of_the_slots(limit: ConcurrencyLimit, workers: int) -> None:
     """But no owner has fewer than otherwise, and none can take all of a worker's."""
     part = part_of(limit, workers)
@@ -231,23 +233,87 @@ async def test_a_token_that_is_only_there_takes_no_place_of_a_session(
     assert answers.count(401) == LOOKUPS.max_per_owner + LOOKUPS.waiting
 
 
-async def test_log_ins_that_wait_are_bounded(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+@dataclass
+class Crowd:
+    """Requests with wrong passwords from many addresses, whose verification does not end."""
+
+    edge: Edge
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+    calls: list[asyncio.Task[int]] = field(default_factory=list)
+
+    def hold(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Hold the verification of wrong passwords."""
+        verify = self.edge.users._passwords.verify
+
+        async def held(known: Any, password: str, *, source: str | None = None) -> bool:
+            if password == "wrong":
+                await self.go.wait()
+            return await verify(known, password, source=source)
+
+        monkeypatch.setattr(self.edge.users._passwords, "verify", held)
+
+    def send(self, count: int, address: str, name: str = "made-up-{}", **more: Any) -> None:
+        """Begin this many requests from an address."""
+        for number in range(count):
+            auth = name.format(number), "wrong"
+            self.calls.append(asyncio.create_task(status(self.edge, address, auth, **more)))
+
+    async def end(self) -> Counter[int]:
+        """Let the verifications end; return how many responses had each status."""
+        self.go.set()
+        return Counter([await call for call in self.calls])
+
+
+async def status(edge: Edge, address: str, auth: tuple[str, str], **more: Any) -> int:
+    """Return the status of a log-in from an address."""
+    transport = httpx2.ASGITransport(app=edge.app, client=(address, 1))
+    async with httpx2.AsyncClient(transport=transport, base_url="https://testserver") as client:
+        return int((await client.post("/api/session", auth=auth, **more)).status_code)
+
+
+@pytest.fixture
+async def attackers(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Crowd]:
+    """Return a crowd that ends with the test."""
+    made = Crowd(edge)
+    made.hold(monkeypatch)
+    yield made
+    await made.end()
+
+
+async def test_log_ins_that_wait_are_bounded(edge: Edge, attackers: Crowd) -> None:
     """By source, also those that bring a token besides."""
-    go = asyncio.Event()
-
-    async def verify(*_: Any) -> Any:
-        await go.wait()
-        raise ApiError(ErrorType.UNAUTHENTICATED)
-
-    monkeypatch.setattr(edge.users, "verify", verify)
-    auth, made_up = (ADMINISTRATOR, "wrong"), {SESSION: "f" * 64}
-    calls = [
-        asyncio.create_task(edge.client.post("/api/session", auth=auth, headers=made_up))
-        for _ in range(100)
-    ]
-    await settled(calls, PASSWORDS.max_per_owner)
+    attackers.send(100, ATTACKER, headers={SESSION: "f" * 64})
+    await settled(attackers.calls, MAX_ATTEMPTS)
     assert (await edge.client.get(READ, headers=await edge.headers())).status_code == 200
-    go.set()
-    answers = [(await call).status_code for call in calls]
-    assert answers.count(401) == PASSWORDS.max_per_owner
-    assert answers.count(503) == len(calls) - PASSWORDS.max_per_owner
+    assert (await attackers.end())[503] >= 100 - MAX_ATTEMPTS
+
+
+@pytest.mark.parametrize("name", ["made-up-{}", ADMINISTRATOR])
+async def test_a_crowd_of_addresses_keeps_out_nobody_who_is_known(
+    edge: Edge, attackers: Crowd, name: str
+) -> None:
+    """Neither with remembered credentials nor with a password to verify, from any address."""
+    own = ADMINISTRATOR, PASSWORD
+    assert await status(edge, OFFICE, own) == 201
+    for number in range(8):
+        attackers.send(40, f"203.0.113.{number}", name)
+    attackers.send(40, OFFICE)
+    await settled(attackers.calls, 9 * MAX_ATTEMPTS)
+    assert await status(edge, OFFICE, own) == 201
+    assert await status(edge, ATTACKER, own) == 201  # remembered, although from elsewhere
+    edge.clock.advance(minutes=2)
+    assert await status(edge, OFFICE, own) == 201
+    assert not any(call.done() and call.result() == 201 for call in attackers.calls)
+
+
+async def test_who_waits_for_a_turn_takes_no_place_of_another_name(edge: Edge) -> None:
+    """Attempts for one name wait for each other, before they count as verifications."""
+    own = ADMINISTRATOR, PASSWORD
+    assert await status(edge, OFFICE, own) == 201
+    edge.clock.advance(minutes=2)
+    async with edge.users._exclusive_attempt(OFFICE, "held"):
+        waits = [asyncio.create_task(status(edge, OFFICE, ("held", "x"))) for _ in range(40)]
+        await settled(waits, MAX_ATTEMPTS - 1)
+        assert await status(edge, OFFICE, own) == 201
+    assert Counter([await wait for wait in waits])[503] >= 40 - MAX_ATTEMPTS
+    assert not edge.users._attempts

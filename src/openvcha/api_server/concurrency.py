@@ -12,8 +12,7 @@ from typing import Final
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
-from openvcha.api.operations import Operation, SessionAction
-from openvcha.api_server.auth.credentials import Credentials, Principal
+from openvcha.api_server.auth.credentials import Principal
 from openvcha.events.budget import source_of
 
 RETRY_SECONDS: Final = 1
@@ -30,9 +29,11 @@ class ConcurrencyLimit:
 
 
 LOOKUPS: Final = ConcurrencyLimit(32, 16, 64, 5.0)
-"""Session lookups, by source: each may read the store."""
-PASSWORDS: Final = ConcurrencyLimit(128, 32, 0, 0.0)
-"""Password verifications, by source; they only wait here: `PasswordQueue` limits running ones."""
+"""Lookups of sessions and users, by source: each may read the store.
+
+Passwords have limits of their own (`Users`, `PasswordQueue`): a caller whose credentials are
+cached does not wait for those of others.
+"""
 USERS: Final = ConcurrencyLimit(32, 8, 64, 10.0)
 ANONYMOUS: Final = ConcurrencyLimit(8, 4, 8, 5.0)
 
@@ -51,20 +52,11 @@ class ConcurrencyLimits:
 
     def __init__(self, workers: int = 1) -> None:
         self._lookups = SlotPool(part_of(LOOKUPS, workers))
-        self._passwords = SlotPool(part_of(PASSWORDS, workers))
         self._users = SlotPool(part_of(USERS, workers))
         self._anonymous = SlotPool(part_of(ANONYMOUS, workers))
 
-    def authenticating(
-        self, operation: Operation, given: Credentials, origin: str
-    ) -> AbstractAsyncContextManager[None]:
-        """Hold a slot for authentication. Raises ApiError SERVICE_UNAVAILABLE."""
-        if given.token is not None and operation.session is not SessionAction.LOG_IN:
-            return self.looking_up(origin)
-        return self._passwords.take(source_of(origin))
-
     def looking_up(self, origin: str) -> AbstractAsyncContextManager[None]:
-        """Hold a slot for looking up a session. Raises ApiError SERVICE_UNAVAILABLE."""
+        """Hold a slot for looking up a session or a user. Raises ApiError SERVICE_UNAVAILABLE."""
         return self._lookups.take(source_of(origin))
 
     def executing(self, principal: Principal) -> AbstractAsyncContextManager[None]:

@@ -43,6 +43,18 @@ class FairQueue(Generic[T]):
         self._note(source)
         return item
 
+    def evict_for(self, source: str) -> T | None:
+        """Remove and return the newest item of the source with the most.
+
+        None unless that source has at least two items more than ``source``.
+        """
+        most = max(self._queues, key=lambda name: (self.count_of(name), self._last(name)))
+        if self.count_of(most) < self.count_of(source) + 2:
+            return None
+        item = self._queues[most][-1]
+        self.discard(most, item)
+        return item
+
     def discard(self, source: str, item: T) -> None:
         """Remove an item if it is still waiting."""
         row = self._queues.get(source)

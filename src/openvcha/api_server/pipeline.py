@@ -158,10 +158,9 @@ class Pipeline:
 
     async def _authenticate_and_decode(self, running: "_CallState") -> tuple[Principal, Arguments]:
         call, operation = running.call, running.call.operation
-        async with self._in_flight.authenticating(operation, call.credentials, call.origin):
-            principal = await self._authenticator.authenticate(
-                operation, call.credentials, call.origin
-            )
+        principal = await self._authenticator.authenticate(
+            operation, call.credentials, call.origin, self._in_flight.looking_up(call.origin)
+        )
         running.principal = principal
         if principal.user is not None and call.client is not None:
             call.client.mark_recognized()

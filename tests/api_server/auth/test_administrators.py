@@ -1,5 +1,7 @@
 """What the operations learn of a user: whether it is an Administrator with the same password."""
 
+from contextlib import nullcontext
+
 from tests.support.edge import cheap_passwords
 
 from openvcha.api.operations import by_id
@@ -45,5 +47,5 @@ async def test_a_caller_has_the_generation_of_the_password_that_admitted_it() ->
     operation = by_id("org.openvcha.joining.issue")
     by_session = Credentials(token=await sessions.create(user))
     for given in (by_session, Credentials(user="root", password=FIRST)):
-        principal = await authenticator.authenticate(operation, given, "127.0.0.1")
+        principal = await authenticator.authenticate(operation, given, "127.0.0.1", nullcontext())
         assert principal.caller.generation == user.generation

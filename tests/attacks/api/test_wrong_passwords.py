@@ -274,6 +274,65 @@ async def test_sources_take_turns() -> None:
     assert order == [ATTACKER, OFFICE, *[ATTACKER] * (MAX_WAITING_PER_SOURCE - 1)]
 
 
+def fast_queue() -> PasswordQueue:
+    """Return a queue on a machine so fast that as many may wait as there are places."""
+    turns = PasswordQueue()
+    turns._seconds = MAX_WAIT_SECONDS / MAX_WAITING / 2
+    return turns
+
+
+@pytest.mark.looptime
+async def test_a_full_queue_has_a_place_for_one_who_was_not_served() -> None:
+    """The last request of a source with many gives way to it; its turn is next."""
+    turns, order = fast_queue(), list[str]()
+
+    async def verified(source: str) -> bool:
+        try:
+            async with turns.slot(source):
+                order.append(source)
+        except QueueFull:
+            return False
+        return True
+
+    crowd = [f"10.0.0.{number}" for number in range(MAX_WAITING // MAX_WAITING_PER_SOURCE)]
+    for source in crowd:
+        assert await verified(source)
+    order.clear()
+    async with turns.slot("10.0.1.1"):
+        calls = [
+            asyncio.create_task(verified(source))
+            for source in crowd
+            for _ in range(MAX_WAITING_PER_SOURCE)
+        ]
+        await asyncio.sleep(0)
+        late = [asyncio.create_task(verified(source)) for source in (OFFICE, crowd[0])]
+        await asyncio.sleep(0)
+    assert [await each for each in late] == [True, False]
+    assert order[0] == OFFICE
+    assert sum([await call for call in calls]) == MAX_WAITING - 1
+    assert is_free(turns)
+
+
+@pytest.mark.looptime
+async def test_who_gave_way_holds_no_slot() -> None:
+    """Not even if the client disconnects in the same moment."""
+    turns = fast_queue()
+    async with turns.slot("10.0.1.1"):
+        calls = [
+            asyncio.create_task(turns.slot(f"10.0.0.{number // 4}").__aenter__())
+            for number in range(MAX_WAITING)
+        ]
+        await asyncio.sleep(0)
+        late = asyncio.create_task(turns.slot(OFFICE).__aenter__())
+        waits = [wait for queue in turns._fair_queue._queues.values() for wait in queue]
+        await asyncio.sleep(0)
+        assert [wait.result() for wait in waits if wait.done()] == [False]
+        for call in (*calls, late):
+            call.cancel()
+        await asyncio.wait([*calls, late])
+    assert is_free(turns)
+
+
 @pytest.mark.looptime
 async def test_whose_turn_would_come_too_late_is_refused_at_once() -> None:
     """The time per password is learned; a caller is not queued only to time out.

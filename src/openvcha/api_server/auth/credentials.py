@@ -3,6 +3,7 @@
 import base64
 import binascii
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from openvcha.api.operations import Operation, SessionAction
@@ -45,20 +46,26 @@ class Authenticator:
         self._sessions = sessions
 
     async def authenticate(
-        self, operation: Operation, given: Credentials, origin: str
+        self,
+        operation: Operation,
+        given: Credentials,
+        origin: str,
+        lookup: AbstractAsyncContextManager[None],
     ) -> Principal:
-        """Return the caller. Raises ApiError UNAUTHENTICATED.
+        """Return the caller; ``lookup`` is held while the store is read.
 
-        A session takes precedence over a password, except for the login itself.
+        A session takes precedence over a password, except for the login itself. Raises ApiError
+        UNAUTHENTICATED, and SERVICE_UNAVAILABLE if too many are being verified.
         """
         if not operation.authenticated:
             return Principal(Caller(ANONYMOUS, frozenset(), None, origin), None)
         if given.token is not None and operation.session is not SessionAction.LOG_IN:
-            session = await self._sessions.resolve(given.token)
+            async with lookup:
+                session = await self._sessions.resolve(given.token)
             return _principal(session.user, session.hash, origin)
         if given.user is None or given.password is None:
             raise unauthenticated()
-        user = await self._users.verify(given.user, given.password, origin)
+        user = await self._users.verify(given.user, given.password, origin, lookup)
         return _principal(user, None, origin)
 
 

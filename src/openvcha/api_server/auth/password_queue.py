@@ -13,6 +13,7 @@ MAX_CONCURRENT: Final = 2
 MAX_UNKNOWN_CONCURRENT: Final = 1
 """For sources that have not logged in before, so that others never wait for them."""
 MAX_WAITING: Final = 64
+"""For one more, the last request of the source with the most gives way."""
 MAX_WAITING_PER_SOURCE: Final = 4
 MAX_WAIT_SECONDS: Final = 2.0
 """A request is refused at once if its turn is not expected by then, and at the latest then."""
@@ -25,14 +26,18 @@ class QueueFull(Exception):  # noqa: N818 - a condition, not a defect
     """One more request would wait too long."""
 
 
+_Turn = asyncio.Future[bool]
+"""Whether the request got a slot; False if it had to give way."""
+
+
 class PasswordQueue:
     """``MAX_CONCURRENT`` slots; requests without a ``source`` (known callers) take precedence."""
 
     def __init__(self) -> None:
         self._free = MAX_CONCURRENT
         self._unknown = 0
-        self._priority_queue: deque[asyncio.Future[None]] = deque()
-        self._fair_queue: FairQueue[asyncio.Future[None]] = FairQueue()
+        self._priority_queue: deque[_Turn] = deque()
+        self._fair_queue: FairQueue[_Turn] = FairQueue()
         self._seconds = INITIAL_ESTIMATE_SECONDS
 
     @asynccontextmanager
@@ -56,6 +61,8 @@ class PasswordQueue:
     async def _wait_in_turn(self, source: str) -> None:
         if self._is_full(source):
             raise QueueFull
+        if len(self._fair_queue) >= MAX_WAITING:
+            self._make_room_for(source)
         turn = _turn()
         self._fair_queue.add(source, turn)
         self._dispatch()
@@ -67,20 +74,27 @@ class PasswordQueue:
         finally:
             self._fair_queue.discard(source, turn)
 
-    async def _wait(self, turn: asyncio.Future[None], *, unknown: bool) -> None:
+    async def _wait(self, turn: _Turn, *, unknown: bool) -> None:
         try:
-            await turn
+            admitted = await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():
+            if not turn.cancelled() and turn.result():
                 self._release(unknown=unknown)  # it already had its slot
             raise
+        if not admitted:
+            raise QueueFull
+
+    def _make_room_for(self, source: str) -> None:
+        """End the wait of another source's last request. Raises QueueFull if none has more."""
+        evicted = self._fair_queue.evict_for(source)
+        if evicted is None:
+            raise QueueFull
+        if not evicted.done():
+            evicted.set_result(False)
 
     def _is_full(self, source: str) -> bool:
         """Return whether one more request of a source is too many, or would wait too long."""
-        if (
-            self._fair_queue.count_of(source) >= MAX_WAITING_PER_SOURCE
-            or len(self._fair_queue) >= MAX_WAITING
-        ):
+        if self._fair_queue.count_of(source) >= MAX_WAITING_PER_SOURCE:
             return True
         return self._seconds * self._fair_queue.ahead_of(source) > MAX_WAIT_SECONDS
 
@@ -99,10 +113,10 @@ class PasswordQueue:
             if turn is None:
                 return
             if not turn.done():
-                turn.set_result(None)
+                turn.set_result(True)
                 self._free -= 1
                 self._unknown += not first
 
 
-def _turn() -> asyncio.Future[None]:
+def _turn() -> _Turn:
     return asyncio.get_running_loop().create_future()

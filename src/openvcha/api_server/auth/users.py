@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from types import MappingProxyType
+from typing import Final
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -34,6 +37,9 @@ from openvcha.store.records import Record, Records
 
 LOCAL = "local"
 BUSY_SECONDS = 1
+MAX_ATTEMPTS = 32
+"""Attempts of one source that run or wait at once; a name known from there has its own limit."""
+_UNLIMITED: Final = contextlib.nullcontext()
 MIN_PASSWORD_LENGTH = 8
 MAX_PASSWORD_LENGTH = 1024
 
@@ -86,6 +92,7 @@ class Users:
         self._credential_cache = credential_cache or CredentialCache()
         self._throttle = Throttle(clock)
         self._token = token
+        self._attempts: Counter[tuple[str, str | None]] = Counter()
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def add(self, name: str, password: Secret, role: UserRole) -> User:
@@ -153,14 +160,22 @@ class Users:
         found = await Record(self._store, keys.user(own), User).read_valid()
         return found.value if found else None
 
-    async def verify(self, name: str, password: Secret, origin: str = LOCAL) -> User:
+    async def verify(
+        self,
+        name: str,
+        password: Secret,
+        origin: str = LOCAL,
+        lookup: AbstractAsyncContextManager[None] = _UNLIMITED,
+    ) -> User:
         """Return the user with these credentials; ``origin`` is the address they come from.
 
-        Raises ApiError UNAUTHENTICATED, which does not reveal whether the user exists, and
-        SERVICE_UNAVAILABLE if too many passwords are being verified.
+        ``lookup`` is held while the user's record is read. Raises ApiError UNAUTHENTICATED, which
+        does not reveal whether the user exists, and SERVICE_UNAVAILABLE if too many passwords are
+        being verified.
         """
         own = folded(name)
-        user = await self._find(own)
+        async with lookup:
+            user = await self._find(own)
         if user is not None and self._credential_cache.knows(*_credentials(user, password)):
             return user
         source = source_of(origin)
@@ -169,17 +184,29 @@ class Users:
 
     @contextlib.asynccontextmanager
     async def _exclusive_attempt(self, source: str, folded: str) -> AsyncIterator[None]:
-        """Hold the only attempt of a source for this name. Raises ApiError SERVICE_UNAVAILABLE."""
+        """Hold the only attempt of a source for this name. Raises ApiError SERVICE_UNAVAILABLE.
+
+        A source's attempts for names that have not logged in from there share one limit.
+        """
+        shared = source, folded if self._throttle.knows(source, folded) else None
+        if self._attempts[shared] >= MAX_ATTEMPTS:
+            raise _busy()
+        self._attempts[shared] += 1
         one = self._turns.setdefault((source, folded), asyncio.Lock())
         try:
             async with asyncio.timeout(MAX_WAIT_SECONDS):
                 await one.acquire()
         except TimeoutError:
             raise _busy() from None
-        try:
-            yield
+        else:
+            try:
+                yield
+            finally:
+                one.release()
         finally:
-            one.release()
+            self._attempts[shared] -= 1
+            if not self._attempts[shared]:
+                del self._attempts[shared]
 
     async def _try(self, source: str, folded: str, user: User | None, password: Secret) -> User:
         tried = LoginAttempt(source, folded, user.generation if user else None)
