@@ -17,6 +17,7 @@ from tests.support.kernel import answers_at_once
 from tests.support.raw_http import raw, rest_of
 
 from openvcha.api_server.server import https
+from openvcha.api_server.server.connection import MAX_HEADERS
 from openvcha.api_server.server.https import HttpsServer, Limits
 from openvcha.api_server.server.listening import AddressUnusableError
 
@@ -104,6 +105,19 @@ async def test_what_is_no_http_is_answered_with_a_standard_error(
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert b"content-type: application/json" in head
     assert json.loads(body)["error_type"] == "INVALID_REQUEST"
+
+
+@pytest.mark.parametrize("end", [b"\r\n", b""], ids=["whole", "unfinished"])
+async def test_many_headers_are_refused_before_they_are_parsed(served: Served, end: bytes) -> None:
+    """431 as a standard error: 8000 tiny ones would take the loop 50 ms. A hundred are fine."""
+    head = b"GET /api/nothing HTTP/1.1\r\nHost: x\r\n"
+    async with raw(served) as (reader, writer):
+        writer.write(head + b"a:\r\n" * (MAX_HEADERS - 1) + b"\r\n")
+        assert b"404" in await reader.readuntil(b"}]}")
+        writer.write(head + b"a:\r\n" * MAX_HEADERS + end)
+        head, _, body = (await rest_of(reader)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+    assert json.loads(body)["messages"][0]["args"] == [str(MAX_HEADERS)]
 
 
 @pytest.mark.parametrize(

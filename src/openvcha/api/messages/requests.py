@@ -49,6 +49,7 @@ PROTOCOLS = {
     ),
     "content.gzip": "The body is not valid gzip.",
     "request.malformed": "The request is not valid HTTP.",
+    "request.headers": "The request has more than %s headers.",
     "request.gone": "The client closed the connection before its request was complete.",
     "request.slow": "The request did not arrive within %s seconds.",
     "request.stranger": (

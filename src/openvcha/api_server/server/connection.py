@@ -1,8 +1,9 @@
 """One HTTP connection: uvicorn's, with a deadline for slow clients and JSON for bad requests."""
 
 import asyncio
+import re
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import h11
 import msgspec
@@ -17,6 +18,9 @@ from openvcha.api_server.http import SECURITY_HEADERS
 from openvcha.api_server.response import JSON
 
 CLOSE_GRACE_SECONDS = 0.2
+MAX_HEADERS: Final = 100
+"""Each header costs several microseconds of the loop, even before authentication."""
+_END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
 STOPPING = "stopping"
 """Key in the state of each request: an event that is set when the server stops."""
 
@@ -70,7 +74,10 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
         """Respond to an invalid HTTP request with a standard error instead of uvicorn's text."""
-        self._end(400, message("request.malformed"))
+        if isinstance(self.conn, _Http) and self.conn.has_too_many_headers:
+            self._end(431, message("request.headers", MAX_HEADERS))
+        else:
+            self._end(400, message("request.malformed"))
 
     def _end(self, status: int, reason: LocalizableMessage) -> None:
         """Send a response unless one was sent already, and close."""
@@ -143,19 +150,30 @@ class Connection(H11Protocol):
 
 
 class _Http(h11.Connection):
-    """h11 with a limit for the head that does not depend on how packets are split."""
+    """h11 with limits for the head: its size, however packets are split, and its headers."""
 
     def __init__(self, max_head_bytes: int) -> None:
         super().__init__(h11.SERVER, max_head_bytes)
         self._max_head_bytes = max_head_bytes
+        self.has_too_many_headers = False
 
     def next_event(self) -> Any:
-        """Return the next event. Raises RemoteProtocolError, also if the head is too long."""
-        head = self.their_state is h11.IDLE
-        before = len(self.trailing_data[0]) if head else 0
+        """Return the next event. Raises RemoteProtocolError, also for a head beyond the limits."""
+        if self.their_state is not h11.IDLE:
+            return super().next_event()
+        received = self.trailing_data[0]
+        self._check_headers(received)
         event = super().next_event()
-        if head and isinstance(event, h11.Request):
-            used = before - len(self.trailing_data[0])
+        if isinstance(event, h11.Request):
+            used = len(received) - len(self.trailing_data[0])
             if used > self._max_head_bytes:
                 raise h11.RemoteProtocolError("the head is too long", error_status_hint=431)
         return event
+
+    def _check_headers(self, received: bytes) -> None:
+        """Count the headers before h11 parses them."""
+        end = _END_OF_HEAD.search(received)
+        lines = received.count(b"\n", 0, end.start() if end else len(received))
+        if lines > MAX_HEADERS:
+            self.has_too_many_headers = True
+            raise h11.RemoteProtocolError("too many headers", error_status_hint=431)
