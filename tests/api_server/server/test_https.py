@@ -92,8 +92,16 @@ async def test_plain_http_gets_nothing(served: Served) -> None:
         b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 10000,
         b"POST /api HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
         b"POST /api HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST /api HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\nX: y\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n\nGET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: y\r\n z\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: y\r\n\tz\r\n\r\n",
     ],
-    ids=["nonsense", "no-host", "long-header", "negative-length", "two-lengths"],
+    ids=[
+        *("nonsense", "no-host", "long-header", "negative-length", "two-lengths"),
+        *("length-and-chunks", "bare-lf", "bare-lf-at-the-end", "folded", "folded-by-tab"),
+    ],
 )
 async def test_what_is_no_http_is_answered_with_a_standard_error(
     served: Served, request_: bytes

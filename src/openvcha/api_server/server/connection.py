@@ -21,6 +21,8 @@ CLOSE_GRACE_SECONDS = 0.2
 MAX_HEADERS: Final = 100
 """Each header costs several microseconds of the loop, even before authentication."""
 _END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
+_FOLDED_LINE: Final = re.compile(rb"\n[ \t]")
+"""A line that continues the one before (RFC 9112, 5.2)."""
 STOPPING = "stopping"
 """Key in the state of each request: an event that is set when the server stops."""
 
@@ -162,18 +164,29 @@ class _Http(h11.Connection):
         if self.their_state is not h11.IDLE:
             return super().next_event()
         received = self.trailing_data[0]
-        self._check_headers(received)
+        self._check_head(received)
         event = super().next_event()
         if isinstance(event, h11.Request):
+            _require_one_length(event)
             used = len(received) - len(self.trailing_data[0])
             if used > self._max_head_bytes:
                 raise h11.RemoteProtocolError("the head is too long", error_status_hint=431)
         return event
 
-    def _check_headers(self, received: bytes) -> None:
-        """Count the headers before h11 parses them."""
-        end = _END_OF_HEAD.search(received)
-        lines = received.count(b"\n", 0, end.start() if end else len(received))
-        if lines > MAX_HEADERS:
+    def _check_head(self, received: bytes) -> None:
+        """Check what h11 accepts: any number of headers, and ends of lines that are ambiguous."""
+        found = _END_OF_HEAD.search(received)
+        end = found.end() if found else len(received)
+        lines = received.count(b"\n", 0, end)
+        if lines > MAX_HEADERS + (2 if found else 1):
             self.has_too_many_headers = True
             raise h11.RemoteProtocolError("too many headers", error_status_hint=431)
+        if lines > received.count(b"\r\n", 0, end) or _FOLDED_LINE.search(received, 0, end):
+            raise h11.RemoteProtocolError("a line of the head is ambiguous")
+
+
+def _require_one_length(head: h11.Request) -> None:
+    """Refuse a body with two lengths: a proxy may use the other one, and end it elsewhere."""
+    names = {name for name, _ in head.headers}
+    if {b"content-length", b"transfer-encoding"} <= names:
+        raise h11.RemoteProtocolError("the body has two lengths")
