@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 from tests.support.simulated.observations import ObservationBuilder
@@ -13,6 +14,7 @@ from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.daemon.postgres_keeper import NodeSituation, PostgresAction, PostgresKeeper, decide
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
+from openvcha.store.interface import Put
 from openvcha.store.memory import MemoryStore
 from openvcha.store.patroni.rest import PatroniNode
 from openvcha.store.patroni.state import SyncState
@@ -274,6 +276,86 @@ async def test_a_failover_to_a_node_that_is_lost_keeps_nobody_down(
         await keeper.run_once()
         assert node.told == ["start 127.83.2.11"]
     assert await store.get(keys.PATRONI_FAILOVER) is None
+
+
+@pytest.mark.parametrize("wish", [b"nonsense", b'{"member":["b-2"]}'])
+@pytest.mark.parametrize(
+    ("leader", "sync", "told"),
+    [
+        (None, b'{"leader":"a-1","sync_standby":"b-2"}', ["start 127.83.2.11"]),
+        (OWN, b'{"leader":"a-1","sync_standby":null}', ["start 127.83.2.11"]),
+        (OTHER, b'{"leader":"a-1","sync_standby":"b-2"}', []),
+        (None, b'{"leader":"b-2","sync_standby":"a-1"}', []),
+    ],
+)
+async def test_an_unreadable_failover_keeps_the_last_primary_down_only_beside_another(
+    store: MemoryStore, wish: bytes, leader: str | None, sync: bytes, told: list[str]
+) -> None:
+    """Regression: the database stayed down for ever, and only the log of the service said why.
+
+    The request is left for an administrator to see. A Patroni that followed an earlier one cannot
+    write `/sync` any more, which it must do before it promotes.
+    """
+    await store.delete(keys.PATRONI_LEADER)
+    if leader:
+        await store.put(keys.PATRONI_LEADER, leader.encode())
+    await store.put(keys.PATRONI_SYNC, sync)
+    await store.put(keys.PATRONI_FAILOVER, wish)
+    earlier = await store.get(keys.PATRONI_SYNC)
+    assert earlier
+    node = Node()
+    node.standby, node.state = False, DOWN
+    await PostgresKeeper(store, node, node, OWN, "127.83.2.11").run_once()
+    assert node.told == told
+    later, request = await store.get(keys.PATRONI_SYNC), await store.get(keys.PATRONI_FAILOVER)
+    assert later
+    assert later.value == sync
+    assert (later.mod_revision > earlier.mod_revision) is bool(told)
+    assert request
+    assert request.value == wish
+
+
+@pytest.mark.parametrize("taken", [keys.PATRONI_LEADER, keys.PATRONI_SYNC, keys.PATRONI_FAILOVER])
+async def test_an_unreadable_failover_is_void_only_if_nothing_changes_meanwhile(
+    store: MemoryStore, taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another node may take over between the read and the start."""
+    await store.delete(keys.PATRONI_LEADER)
+    await store.put(keys.PATRONI_SYNC, b'{"leader":"a-1","sync_standby":"b-2"}')
+    await store.put(keys.PATRONI_FAILOVER, b"nonsense")
+    node = Node()
+    node.standby, node.state = False, DOWN
+    txn = store.txn
+
+    async def late(*arguments: Any) -> Any:
+        await txn([], [Put(taken, b'{"leader":"b-2"}')])
+        return await txn(*arguments)
+
+    monkeypatch.setattr(store, "txn", late)
+    await PostgresKeeper(store, node, node, OWN, "127.83.2.11").run_once()
+    assert node.told == []
+
+
+async def test_an_unreadable_failover_is_not_void_once_another_is_the_last_primary(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been one that another node has just followed."""
+    await store.delete(keys.PATRONI_LEADER)
+    await store.put(keys.PATRONI_SYNC, b'{"leader":"a-1","sync_standby":"b-2"}')
+    await store.put(keys.PATRONI_FAILOVER, b"nonsense")
+    node = Node()
+    node.standby, node.state = False, DOWN
+    get = store.get
+
+    async def taking_over(key: str) -> Any:
+        found = await get(key)
+        if key == keys.PATRONI_LEADER:  # the last that the keeper reads of the situation
+            await store.put(keys.PATRONI_SYNC, b'{"leader":"b-2"}')
+        return found
+
+    monkeypatch.setattr(store, "get", taking_over)
+    await PostgresKeeper(store, node, node, OWN, "127.83.2.11").run_once()
+    assert node.told == []
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,25 @@ async def drop_stale_request(store: Store) -> bool:
     return (await store.txn(guards, [Delete(found.key), rewrite_sync(sync)])).succeeded
 
 
+async def void_unreadable_request(store: Store, member: str) -> bool:
+    """Make sure that no node takes over by what an unreadable request replaced; return whether.
+
+    Patroni ignores an unreadable request. One that read an earlier, readable one cannot promote
+    once ``/sync`` is rewritten. Only for ``member``, the last primary, while no other member leads.
+    """
+    found = await store.get(keys.PATRONI_FAILOVER)
+    if found is None or not isinstance(read_failover(found.value), Unreadable):
+        return False
+    leads, sync = await store.get(keys.PATRONI_LEADER), await store.get(keys.PATRONI_SYNC)
+    if sync is None or parse_sync(sync.value).leader != member:
+        return False
+    if leads is not None and leads.value != member.encode():
+        return False
+    free = unchanged(leads) if leads else absent(keys.PATRONI_LEADER)
+    guards = [unchanged(found), unchanged(sync), free]
+    return (await store.txn(guards, [rewrite_sync(sync)])).succeeded
+
+
 def rewrite_sync(sync: KeyValue | None) -> Put:
     """Return the action that rewrites ``/sync`` unchanged, so that earlier readers cannot write."""
     return Put(keys.PATRONI_SYNC, sync.value if sync else EMPTY_SYNC)

@@ -13,7 +13,7 @@ from openvcha.cluster import mode_settings as settings
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.store import keys
-from openvcha.store.errors import StoreError
+from openvcha.store.errors import RecordInvalid, StoreError
 from openvcha.store.interface import Store
 from openvcha.store.patroni.rest import PatroniNode
 from openvcha.store.patroni.state import SyncState
@@ -129,8 +129,7 @@ class PostgresKeeper:
         wanted = settings.parse(dynamic).on
         if keys.PAUSE not in wanted:
             return False
-        situation = await self._situation(wanted)
-        await self._drop_failover_to_dead(situation)
+        situation = await self._without_void_request(await self._situation(wanted))
         action = decide(situation)
         if action is PostgresAction.START:
             _log.info("PostgreSQL is down in a mode that needs it up; starting it")
@@ -140,14 +139,29 @@ class PostgresKeeper:
             _log.info("PostgreSQL is up in a mode that needs it down", stopped=stopped)
         return True
 
-    async def _drop_failover_to_dead(self, at: NodeSituation) -> None:
-        """Delete a failover request to a lost node, which would keep this PostgreSQL down."""
-        held = (
-            at.failover_pending
-            and decide(replace(at, failover_pending=False)) is PostgresAction.START
-        )
-        if held and not at.standby and await leader_key.drop_stale_request(self._store):
+    async def _without_void_request(self, at: NodeSituation) -> NodeSituation:
+        """Return the situation without a failover request that nobody can follow.
+
+        It would keep this PostgreSQL down: a request to a lost node, or an unreadable one.
+        """
+        free = replace(at, failover_pending=False)
+        held = at.failover_pending and decide(free) is PostgresAction.START
+        if not held or at.standby:
+            return at
+        if await leader_key.drop_stale_request(self._store):
             _log.info("withdrawing a failover to a member that does not respond")
+            return at  # start at the next check, which reads the state again
+        if await leader_key.void_unreadable_request(self._store, at.member):
+            _log.warning("ignoring an unreadable request", key=keys.PATRONI_FAILOVER)
+            return free
+        return at
+
+    async def _failover_pending(self) -> bool:
+        """Return whether a failover is requested; an unreadable request may have replaced one."""
+        try:
+            return await leader_key.is_pending(self._store)
+        except RecordInvalid:
+            return True
 
     async def _situation(self, wanted: frozenset[str]) -> NodeSituation:
         node = await self._patroni.node(self._address)
@@ -159,7 +173,7 @@ class PostgresKeeper:
             standby=self._own.standby,
             settings=wanted,
             configured=config is not None and config.node(self._member) is not None,
-            failover_pending=await leader_key.is_pending(self._store),
+            failover_pending=await self._failover_pending(),
             sync=sync,
             leader=await patroni_client.leader(self._store),
         )

@@ -13,6 +13,7 @@ from openvcha.node.background import connectivity
 from openvcha.node.background.isolation import ISOLATED_SECONDS
 from openvcha.node.process.process_tree import NodeProcesses
 from openvcha.node.process.status import Contact, LocalRole, NodeStatus, OwnView
+from openvcha.store import keys
 
 pytestmark = pytest.mark.looptime
 
@@ -145,6 +146,25 @@ async def test_a_record_that_cannot_be_read_stops_no_look(monkeypatch: pytest.Mo
     cluster.forged = True
     assert (await cluster.observer.observe()).contact is Contact.CONNECTED
     assert cluster.observer.standing().paused is False
+
+
+@pytest.mark.parametrize("kind", ["data", "witness"])
+async def test_a_record_that_cannot_be_read_is_named_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """In the node's own status: while no node leads, there is neither an API nor an event."""
+    cluster = ObservedCluster(monkeypatch, kind)
+    seen = []
+    for failover, sync in ((b"", b""), (b"{}", b"{}"), (b"nonsense", b""), (b"", b"7"), (b"", b"")):
+        cluster.failover, cluster.sync = failover, sync
+        await cluster.observer.observe()
+        seen.append(cluster.observer.unreadable or "")
+    if kind == "witness":  # it cannot set anything aside
+        assert seen == [""] * 5
+        return
+    assert [bool(text) for text in seen] == [False, False, True, True, False]
+    assert f"set-aside DIRECTORY {keys.PATRONI_FAILOVER}`" in seen[2]
+    assert f"set-aside DIRECTORY {keys.PATRONI_SYNC}`" in seen[3]
 
 
 def test_it_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

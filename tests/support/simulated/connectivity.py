@@ -31,7 +31,7 @@ class ObservedCluster:
         self.leader: str | None = "own"
         self.reachable, self.hangs = True, False
         self.voters = len(NAMES)
-        self.paused, self.sync = False, b""
+        self.paused, self.sync, self.failover = False, b"", b""
         self.forged = False
         self.reads = 0
         self.silent: set[str] = set()
@@ -104,14 +104,16 @@ class ObservedCluster:
     def value(self, key: str) -> Any:
         """Return the value of one key as it is now."""
         if key == keys.patroni_member("own"):
-            return SimpleNamespace(value=b"{}", mod_revision=self.told)
+            return SimpleNamespace(key=key, value=b"{}", mod_revision=self.told)
         if key == keys.PATRONI_CONFIG and self.forged:
             return None
         if key == keys.PATRONI_CONFIG:
-            return SimpleNamespace(value=b'{"pause": true}' if self.paused else b"{}")
+            return SimpleNamespace(key=key, value=b'{"pause": true}' if self.paused else b"{}")
         if key == keys.PATRONI_SYNC:
-            return SimpleNamespace(value=self.sync) if self.sync else None
-        return SimpleNamespace(value=self.leader.encode()) if self.leader else None
+            return SimpleNamespace(key=key, value=self.sync) if self.sync else None
+        if key == keys.PATRONI_FAILOVER:
+            return SimpleNamespace(key=key, value=self.failover) if self.failover else None
+        return SimpleNamespace(key=key, value=self.leader.encode()) if self.leader else None
 
     async def members_without_space(self) -> frozenset[int]:
         """Return no members: none is full."""

@@ -3,7 +3,7 @@
 import asyncio
 import datetime as dt
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -29,9 +29,16 @@ from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.member_pages import MemberHealth
 from openvcha.store.http.tls_sessions import TlsSessions
-from openvcha.store.interface import Member
+from openvcha.store.interface import KeyValue, Member
 from openvcha.store.patroni.rest import PatroniNode, read_node
-from openvcha.store.patroni.state import Unreadable, paused, read_leader, read_sync
+from openvcha.store.patroni.state import (
+    Unreadable,
+    paused,
+    read_config,
+    read_failover,
+    read_leader,
+    read_sync,
+)
 from openvcha.system.host_port import url
 
 POLL_SECONDS = 1.0
@@ -46,6 +53,12 @@ UNSURE_SECONDS = 10.0
 CACHE_JOB = "kept cluster"
 READ_KEYS = (keys.PATRONI_LEADER, keys.PATRONI_SYNC)
 """Keys that every node may read; a witness has no access to the others."""
+RECORD_READERS: Mapping[str, Callable[[bytes], object]] = {
+    keys.PATRONI_SYNC: read_sync,
+    keys.PATRONI_FAILOVER: read_failover,
+    keys.PATRONI_CONFIG: read_config,
+}
+"""The records without which a data node may keep its PostgreSQL down."""
 
 
 async def observe_connectivity(context: NodeContext) -> None:
@@ -67,6 +80,7 @@ async def observe_connectivity(context: NodeContext) -> None:
             if await guard.enforce(observer.standing()):
                 seen = msgspec.structs.replace(seen, writable=False)
             control.tell("isolation", guard.failure)
+            control.tell("records", observer.unreadable)
             control.show(seen)
             part = control.status("etcd")
             control.tell("store", own_store.note(part, seen.contact, clock()))
@@ -97,7 +111,7 @@ class ConnectivityObserver:
         self._sessions = TlsSessions()
         identity = context.identity
         own = keys.patroni_member(identity.member)
-        data_keys = (*READ_KEYS, keys.PATRONI_CONFIG, own)
+        data_keys = (*READ_KEYS, keys.PATRONI_CONFIG, own, keys.PATRONI_FAILOVER)
         self._names = data_keys if identity.holds_data else READ_KEYS
         last = context.control.last_observation or _no_observation(identity, now())
         self._role, self._in_sync = last.view.role, last.view.in_sync
@@ -117,6 +131,8 @@ class ConnectivityObserver:
         self._members = known_members(identity, context.layout)
         self._store: tuple[tuple[Member, ...], str | None, frozenset[str] | None] | None = None
         self._health: dict[str, MemberHealth | None] = {}
+        self.unreadable: str | None = None
+        """Which records cannot be read, and what to do; None if there are none."""
 
     async def observe(self) -> OwnView:
         """Ask the store; while it does not respond, also ask each of its members."""
@@ -202,6 +218,7 @@ class ConnectivityObserver:
         self._trace = leads, patroni.mod_revision if patroni else None
         self._store = (tuple(members), leads, named)
         if self._context.identity.holds_data:
+            self.unreadable = _unreadable(one for one in found if one is not None)
             self._role = _role(leads, own)
             self._in_sync = in_sync(own, leads, named)
         return own in self._members
@@ -246,6 +263,23 @@ class ConnectivityObserver:
         place = url(identity.ha_address, identity.ports.patroni)
         said = await ask(place, "/patroni", self._tls(), PROBE_SECONDS, self._sessions)
         return read_node(said or b"")
+
+
+def _unreadable(records: Iterable[KeyValue]) -> str | None:
+    """Return which of these records cannot be read, and what to do; None if there are none."""
+    found = [
+        (record.key, state.reason)
+        for record in records
+        if record.key in RECORD_READERS
+        and isinstance(state := RECORD_READERS[record.key](record.value), Unreadable)
+    ]
+    if not found:
+        return None
+    names = ", ".join(f"{key} ({reason})" for key, reason in found)
+    return (
+        f"cannot be read: {names}. `vcha node store set-aside DIRECTORY {found[0][0]}` moves it out"
+        " of the way; see docs/recovery.md (A record in the store cannot be read)"
+    )
 
 
 def _role(leader: str | None, own: str) -> LocalRole:
