@@ -6,13 +6,23 @@ that expires, clocks or versions that differ, missing reports) do not change it:
 which a HEALTHY cluster may have, too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from openvcha.api.structures import ClusterMode, ClusterState, ConfigState, ErrorCondition
 from openvcha.cluster.finding import Finding, finding
 from openvcha.cluster.observation import NodeObservation, Observation
 from openvcha.cluster.warnings import find_warnings, lagging, postgres_refusal
+
+STRANGER_ADVICE: Mapping[ClusterMode, str] = MappingProxyType(
+    {
+        ClusterMode.ENABLED: "active.stranger.recommendation",
+        ClusterMode.MAINTENANCE: "active.stranger.maintenance.recommendation",
+        ClusterMode.DISABLED: "active.stranger.disabled.recommendation",
+    }
+)
+"""What to do about a leader that was removed from the cluster: only what the mode permits."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,8 @@ def can_vote(node: NodeObservation) -> bool:
 
 def _active(seen: Observation) -> Iterator[Finding]:
     if seen.unknown_leader is not None:
-        yield finding("active.stranger", seen.unknown_leader)
+        advice = STRANGER_ADVICE[seen.config.mode]
+        yield finding("active.stranger", seen.unknown_leader, advice=(advice, seen.unknown_leader))
     elif seen.active is None or not writable(seen.active):
         yield finding("no.active")
     elif not can_vote(seen.active):

@@ -11,6 +11,8 @@ from tests.support.simulated.kept_cluster import kept
 from tests.support.simulated.observations import PRIMARY, ObservationBuilder
 
 from openvcha.api.structures import ClusterMode
+from openvcha.cluster import preconditions
+from openvcha.cluster.health import assess
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.daemon.recovery.data_loss import Evidence, assess_data_loss
 from openvcha.daemon.recovery.promotion_check import (
@@ -246,6 +248,30 @@ def test_a_stranger_makes_nothing_overridable_that_was_not(world: ObservationBui
     found = check_promotion(world.seen, OWN, [NonMember("c-3", True)])
     assert found
     assert not found.overridable
+
+
+@pytest.mark.parametrize("mode", ClusterMode)
+@pytest.mark.parametrize("answers", [True, False, None])
+def test_the_advice_about_a_stranger_that_leads_names_no_way_that_is_refused(
+    world: ObservationBuilder, mode: ClusterMode, answers: bool | None
+) -> None:
+    """Whether or not it still responds. Regression: in DISABLED each way that was named refused."""
+    world.node(OTHER, patroni=STOPPED)
+    world.set(leader="c-3", sync=SyncState("c-3", frozenset({OWN})))
+    world.configure(mode=mode)
+    refusal = check_promotion(world.seen, OWN, [NonMember("c-3", answers)])
+    may_promote = refusal is None or refusal.overridable
+    advice = assess(world.seen).warnings[0].recommendation
+    assert advice is not None
+    text = advice.default_message
+    may_fail_over = preconditions.why_not(preconditions.FAILOVER, world.seen) is None
+    assert ("planned=false" in text) is may_fail_over
+    assert ("vcha node promote" in text) is may_promote
+    assert ("make-standalone" in text) is not may_promote
+    if not may_promote:  # it is refused while any node responds
+        assert "every other node" in text
+        assert refusal
+        assert "every other node" in refusal.reason
 
 
 class Strange:

@@ -9,6 +9,16 @@ HEALTH = {
         "Fail over with planned=false, or shut down the node %s. If no node becomes active, run"
         " `vcha node promote` on a data node of this cluster; it shows what may be lost."
     ),
+    "active.stranger.maintenance.recommendation": (
+        "Shut down the node %s, and run `vcha node promote` on a data node of this cluster; it"
+        " shows what may be lost. In the mode MAINTENANCE a failover is not possible: no node is"
+        " known to have every acknowledged row."
+    ),
+    "active.stranger.disabled.recommendation": (
+        "Shut down the node %s and every other node but one data node, the witness too, and run"
+        " `vcha node make-standalone` on that one; it shows what may be lost. In the mode DISABLED"
+        " neither a failover nor a promotion is possible."
+    ),
     "active.no.vote": "The etcd member of the active node %s does not vote.",
     "active.no.vote.recommendation": "Check the etcd log on %s.",
     "no.active.recommendation": "Wait for a failover; if none happens, check the nodes' logs.",

@@ -200,8 +200,8 @@ def _disabled(seen: Observation) -> PromotionRefusal:
         return _active_writes(seen.active)
     return PromotionRefusal(
         "in the mode DISABLED its database is stopped and has received no changes since that mode"
-        " was set; if the active is gone for good, shut down the witness too and use `vcha node"
-        " make-standalone`"
+        " was set; if it must continue without the active, power off every other node, the active"
+        " and the witness too, and use `vcha node make-standalone`"
     )
 
 
