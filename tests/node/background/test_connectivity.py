@@ -135,6 +135,24 @@ async def test_who_is_no_member_any_more_is_not_connected(monkeypatch: pytest.Mo
     assert (await ObservedCluster(monkeypatch).observer.observe()).contact is Contact.STARTING
 
 
+@pytest.mark.parametrize("role", ["primary", "replica"])
+async def test_it_is_kept_whether_the_own_database_accepts_writes(
+    monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    """A node that holds the leader key may still be a standby, and lack rows."""
+    cluster = ObservedCluster(monkeypatch)
+    cluster.patroni = b'{"role": "%s", "state": "running"}' % role.encode()
+    await cluster.observer.observe()
+    known = cluster.observer.known
+    assert known
+    assert (known.leader, known.primary) == ("own", role == "primary")
+    cluster.patroni = b""  # it does not reply once
+    await cluster.observer.observe()
+    known = cluster.observer.known
+    assert known
+    assert known.primary is (role == "primary")
+
+
 async def test_a_record_that_cannot_be_read_stops_no_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the node is in sync is unknown then; that it must stop its database is not."""
     cluster = ObservedCluster(monkeypatch)

@@ -44,9 +44,10 @@ def layout(tmp_path: Path) -> Layout:
 
 def test_members_are_kept_with_what_is_needed_to_ask_them(layout: Layout) -> None:
     """Names, roles, addresses, the URLs of etcd and Patroni, and the node's own role."""
-    save_kept(layout, kept())
+    save_kept(layout, kept(primary=False))
     found = load_kept(layout, IDENTITY)
     assert found is not None
+    assert found.primary is False
     assert [(one.name, one.role, one.ha_address, one.vm) for one in found.members] == [
         ("a", LocalRole.PASSIVE, "127.1.1.1", "vm-1"),
         ("b", LocalRole.ACTIVE, "127.1.1.4", "vm-4"),

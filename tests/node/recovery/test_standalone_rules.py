@@ -103,7 +103,7 @@ def test_what_is_not_known_is_said() -> None:
 
 
 def active(**changes: Any) -> KeptCluster:
-    return kept(MajorityView(KNOWN.members, "a-1", frozenset(), **changes))
+    return kept(MajorityView(KNOWN.members, "a-1", frozenset(), **{"primary": True, **changes}))
 
 
 @pytest.mark.parametrize(
@@ -114,6 +114,8 @@ def active(**changes: Any) -> KeptCluster:
         (kept(listed=False), "every row that was acknowledged after this node was removed"),
         (active(paused=False), "no row that was acknowledged before a lost"),
         (active(paused=True), "no row that was acknowledged before a lost"),
+        (active(primary=False), "possibly acknowledged rows: a led, but its database"),
+        (active(primary=None), "possibly acknowledged rows: a led, but its database"),
         (kept(in_sync=False), "the rows that were acknowledged after a fell out of sync"),
         (kept(), "no row that was acknowledged before a lost"),
         (kept(paused=True), "possibly acknowledged rows: in the modes MAINTENANCE and DISABLED"),

@@ -123,6 +123,8 @@ class ConnectivityObserver:
         self._last_contact = self._clock() if last.silent_since is None else last.silent_since
         self.silent = False
         self._patroni: PatroniNode | None = None
+        self._primary: bool | None = None
+        """Whether PostgreSQL accepted writes when Patroni last replied."""
         self._patroni_asked = -math.inf
         # What the store shows of this node's Patroni: now, and when Patroni was last asked.
         self._trace: Trace | None = None
@@ -158,8 +160,13 @@ class ConnectivityObserver:
         if self._store is None:
             return None
         own = self._patroni
-        timeline, lsn = (own.timeline, own.lsn) if own else (None, None)
-        return MajorityView(*self._store, paused=self._paused, timeline=timeline, lsn=lsn)
+        return MajorityView(
+            *self._store,
+            paused=self._paused,
+            timeline=own.timeline if own else None,
+            lsn=own.lsn if own else None,
+            primary=self._primary,
+        )
 
     def standing(self) -> QuorumState:
         """Return the state of the quorum after the last observation."""
@@ -253,6 +260,7 @@ class ConnectivityObserver:
         if now is not None:
             trace = self._trace
             self._patroni = await self._ask_patroni()
+            self._primary = self._patroni.primary if self._patroni else self._primary
             self._patroni_asked, self._asked_trace = now, trace
 
     async def _ask_patroni(self) -> PatroniNode | None:

@@ -48,7 +48,8 @@ class KeptCluster(msgspec.Struct, frozen=True, kw_only=True):
 
     ``store_id`` (hexadecimal) and ``revision`` are etcd's. ``listed``: whether the node itself was
     still a member. ``leader``, ``in_sync`` and ``paused`` are as in the node's status; ``lsn``
-    (bytes) and ``timeline`` are the position of its own PostgreSQL. ``last_leader`` is the last
+    (bytes) and ``timeline`` are the position of its own PostgreSQL, and ``primary`` is whether that
+    accepted writes: a leader that is still to be promoted does not. ``last_leader`` is the last
     other holder of the leader key, until ``last_led``. None is unknown.
     """
 
@@ -63,6 +64,7 @@ class KeptCluster(msgspec.Struct, frozen=True, kw_only=True):
     paused: bool | None = None
     timeline: int | None = None
     lsn: int | None = None
+    primary: bool | None = None
     last_leader: str | None = None
     last_led: str | None = None
 
@@ -103,11 +105,13 @@ class MajorityView:
     paused: bool | None = None
     timeline: int | None = None
     lsn: int | None = None
+    primary: bool | None = None
 
     @property
     def outline(self) -> tuple[object, ...]:
         """Return all but the WAL position: the fields whose changes must be on disk at once."""
-        return (self.members, self.leader, self.standbys, self.paused, self.timeline)
+        known = (self.members, self.leader, self.standbys, self.paused)
+        return (*known, self.timeline, self.primary)
 
 
 _KEPT = msgspec.json.Decoder(KeptCluster)
@@ -157,6 +161,7 @@ def keep(
         paused=known.paused,
         timeline=known.timeline,
         lsn=known.lsn,
+        primary=known.primary,
         **store,
     )
 

@@ -72,7 +72,7 @@ def rows_lost(name: str, kept: KeptCluster | None) -> str:
     if not kept.listed:
         return "every row that was acknowledged after this node was removed from the cluster."
     if kept.role is LocalRole.ACTIVE:
-        return _none_before(name, kept)
+        return _lost_by_leader(name, kept)
     if not kept.in_sync:
         return f"the rows that were acknowledged after {name} fell out of sync."
     if kept.paused is False:
@@ -97,6 +97,15 @@ def must_ask_public(view: OwnView | None, now: dt.datetime) -> bool:
     out_of_touch = (now - dt.datetime.fromisoformat(view.since)).total_seconds()
     cut_off = view.contact is Contact.ISOLATED and out_of_touch >= GIVEN_UP_SECONDS
     return cut_off and view.writable is False
+
+
+def _lost_by_leader(name: str, kept: KeptCluster) -> str:
+    if kept.primary:
+        return _none_before(name, kept)
+    return (
+        f"possibly acknowledged rows: {name} led, but its database was not seen to accept writes;"
+        " it may have been about to be promoted."
+    )
 
 
 def _none_before(name: str, kept: KeptCluster) -> str:
