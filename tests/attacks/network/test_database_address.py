@@ -20,12 +20,17 @@ LATEST = 60.0
 """Bound of what has to come, not a measure."""
 TLS = struct.pack("!ii", 8, SSL_REQUEST)
 START = struct.pack("!ii", 80, 0x30000)
+PASSWORD = struct.pack("!ii", 80, 0x30001)
+"""SIMULATED: a start message that PostgreSQL answers with CONFIRMED."""
+CONFIRMED = b"R" + struct.pack("!ii", 8, 0)
+FLIGHTS = (TLS, b"hello", b"hello again", b"key", b"user")
+"""A login over TLS 1.2 with as many messages as one that is complete over TLS 1.3."""
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Database:
-    """SIMULATED: answers each message with one byte, and counts its clients."""
+    """SIMULATED: answers each message with one byte or CONFIRMED, and counts its clients."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -35,8 +40,8 @@ class Database:
         self.now += 1
         self.most = max(self.most, self.now)
         try:
-            while await reader.read(1 << 16):
-                writer.write(b"!")
+            while data := await reader.read(1 << 16):
+                writer.write(CONFIRMED if data == PASSWORD else b"!")
         except OSError:
             pass
         finally:
@@ -71,7 +76,7 @@ async def clients(forwarder: Forwarder, number: int, *sent: bytes) -> AsyncItera
             for message in sent:
                 writer.write(message)
                 async with asyncio.timeout(LATEST):
-                    assert await reader.read(1) == b"!"
+                    assert await reader.read(100) in {b"!", CONFIRMED}
         yield found
     finally:
         for _, writer in found:
@@ -116,14 +121,18 @@ async def test_a_silent_client_is_ended_soon(
         writer.transport.abort()
 
 
+@pytest.mark.parametrize("sent", [FLIGHTS[:2], FLIGHTS], ids=["at once", "in the last message"])
 async def test_195_stuck_log_ins_keep_nobody_out(
-    forwarder: Forwarder, database: Database, monkeypatch: pytest.MonkeyPatch
+    forwarder: Forwarder,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    sent: tuple[bytes, ...],
 ) -> None:
     """The client stuck longest makes room, never one that has logged in."""
     monkeypatch.setattr(address, "LOGIN_SECONDS", 0.0)
     async with (
-        clients(forwarder, 3, START, b"one", b"two") as served,
-        clients(forwarder, 195, TLS, b"hello"),
+        clients(forwarder, 3, PASSWORD) as served,
+        clients(forwarder, 195, *sent),
     ):
         assert database.most <= PLACES + 1  # the evicted client leaves while the next one arrives
         assert await answer(forwarder, START) == b"!"
@@ -138,7 +147,7 @@ async def test_when_all_have_logged_in_the_next_is_refused_as_postgresql_does(
     """A request to cancel a statement still gets through; one warning covers all refusals."""
     monkeypatch.setattr(address, "LOGIN_SECONDS", 0.0)
     with structlog.testing.capture_logs() as logs:
-        async with clients(forwarder, PLACES, START, b"one", b"two") as served:
+        async with clients(forwarder, PLACES, PASSWORD) as served:
             for _ in range(50):
                 assert b"C53300\0" in await answer(forwarder, START)
             assert await answer(forwarder, struct.pack("!ii", 16, CANCEL) + b"12345678") == b"!"
@@ -149,6 +158,19 @@ async def test_when_all_have_logged_in_the_next_is_refused_as_postgresql_does(
     assert database.most <= PLACES + 1
     assert [log["event"] for log in logs] == ["all connections to the database are in use"]
     assert logs[0]["places"] == PLACES
+
+
+async def test_a_login_that_postgresql_would_have_ended_is_over(
+    forwarder: Forwarder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TLS hides whether a client has logged in; then only time shows it."""
+    monkeypatch.setattr(address, "LOGIN_SECONDS", 0.0)
+    async with clients(forwarder, PLACES, *FLIGHTS) as served:
+        monkeypatch.setattr(address, "LOGIN_LIMIT_SECONDS", 0.0)
+        assert b"C53300\0" in await answer(forwarder, START)
+        for reader, writer in served:
+            writer.write(b"query")
+            assert await reader.read(1) == b"!"
 
 
 async def test_a_log_in_that_has_just_begun_is_left_alone(

@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 
 from openvcha.node.address.client_limit import (
+    AUTHENTICATION_SECONDS,
     CANCEL,
     DEFAULT_MAX_CONNECTIONS,
+    GSS_REQUEST,
+    HEAD_BYTES,
+    LOGIN_LIMIT_SECONDS,
     RESERVED_CONNECTIONS,
     SSL_REQUEST,
     Login,
@@ -15,39 +19,82 @@ from openvcha.node.address.client_limit import (
     max_connections,
     too_many_clients_error,
 )
+from openvcha.node.engines import Postgres
+from openvcha.node.layout import Layout
+from openvcha.node.postgres.settings import local_settings
 
+POSTGRES = Postgres(Path("/x"), (15, 4), has_tls=True, source="system")
 PLAIN = struct.pack("!ii", 80, 0x30000)
+REQUEST = struct.pack("!ii", HEAD_BYTES, SSL_REQUEST)
 TLS_FIRST = b"\x16\x03\x01\x02\x00\x01\x00\x01"
+RECORD = b"\x16\x03\x03\x00\x02ok"
 
 
+def message(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack("!i", len(body) + 4) + body
+
+
+VERSION = message(b"v", struct.pack("!ii", 0, 0))
+SASL = message(b"R", struct.pack("!i", 10) + b"SCRAM-SHA-256\0\0")
+CONTINUE = message(b"R", struct.pack("!i", 11) + b"r=x,s=y,i=4096")
+OK = message(b"R", struct.pack("!i", 0))
+
+
+def send(login: Login, data: bytes, step: int) -> None:
+    """Have the server send data in pieces of ``step`` bytes."""
+    for begin in range(0, len(data), step):
+        login.server_sent(data[begin : begin + step])
+
+
+@pytest.mark.parametrize("step", [1, 2, 1000])
 @pytest.mark.parametrize(
-    ("head", "needed"),
-    [(PLAIN, 3), (struct.pack("!ii", 8, SSL_REQUEST), 5), (TLS_FIRST, 4)],
-    ids=["plain", "asks for TLS", "TLS first"],
+    ("head", "refused"),
+    [(PLAIN, b""), (REQUEST, b"N"), (struct.pack("!ii", 8, GSS_REQUEST), b"NN")],
+    ids=["plain", "without TLS", "without GSS and TLS"],
 )
-def test_a_log_in_is_over_with_the_answer_to_its_last_message(head: bytes, needed: int) -> None:
-    """However many pieces each message arrives in."""
+def test_a_login_is_over_when_postgresql_confirms_it(
+    head: bytes, refused: bytes, step: int
+) -> None:
+    """However many pieces its messages arrive in."""
     login = Login(head)
-    for turn in range(needed):
-        if turn:
-            login.client_sent()
-        login.client_sent()
-        assert not login.over
-        login.server_sent()
-        login.server_sent()
-    assert login.over
-    login.client_sent()
-    assert login.over
+    send(login, refused + VERSION + SASL + CONTINUE, step)
+    assert not login.is_confirmed
+    send(login, OK + b"Z\0\0\0\x05I", step)
+    assert login.is_confirmed
 
 
-def test_who_only_waits_is_not_logged_in() -> None:
-    """A client that requests TLS and then sends nothing more."""
-    login = Login(struct.pack("!ii", 8, SSL_REQUEST))
-    for _ in range(10):
-        login.server_sent()
-    assert not login.over
+@pytest.mark.parametrize("handshakes", range(8))
+def test_no_number_of_messages_confirms_a_login(handshakes: int) -> None:
+    """A handshake of TLS takes as many round trips as the client wants."""
+    for head, accepted in ((REQUEST, b"S"), (TLS_FIRST, b"")):
+        login = Login(head)
+        for answer in (accepted, *[RECORD] * handshakes, OK):
+            login.server_sent(answer)
+        assert not login.is_confirmed
+
+
+def test_an_error_confirms_nothing() -> None:
+    """Whatever its text contains: a client chooses the name that PostgreSQL quotes."""
+    login = Login(PLAIN)
+    send(login, message(b"E", OK + OK), 1000)
+    assert not login.is_confirmed
     assert not login.cancels
     assert Login(struct.pack("!ii", 16, CANCEL)).cancels
+
+
+@pytest.mark.parametrize("answer", [b"R" + b"\xff" * 8, b"R" + b"\0" * 8, b"Sx", b"\0"])
+def test_what_is_no_message_confirms_nothing(answer: bytes) -> None:
+    """Nor does what follows it."""
+    login = Login(PLAIN)
+    for sent in (answer, OK, OK):
+        login.server_sent(sent)
+    assert not login.is_confirmed
+
+
+def test_postgresql_has_ended_each_login_before_the_limit() -> None:
+    """It begins to count anew once it has read the start message."""
+    assert local_settings(Layout(Path("/x")), POSTGRES)["authentication_timeout"] == "15s"
+    assert LOGIN_LIMIT_SECONDS > 2 * AUTHENTICATION_SECONDS
 
 
 def test_postgresql_says_itself_how_many_it_takes(tmp_path: Path) -> None:

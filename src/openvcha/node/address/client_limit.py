@@ -1,4 +1,4 @@
-"""The limit of clients at the public address of the data, and which of them are logging in."""
+"""The limit of clients at the public address of the data, and which of them have logged in."""
 
 import re
 import resource
@@ -18,8 +18,19 @@ RESERVED_DESCRIPTORS: Final = 400
 
 HEAD_BYTES: Final = 8
 _HEAD = struct.Struct("!ii")
+AUTHENTICATION_SECONDS: Final = 15
+"""PostgreSQL's ``authentication_timeout``."""
+LOGIN_LIMIT_SECONDS: Final = 2.0 * AUTHENTICATION_SECONDS + 5.0
+"""PostgreSQL ends a longer login: its limit counts once to the start message, with the handshake of
+TLS, and once more from there on; and its process may be late to start."""
 SSL_REQUEST, GSS_REQUEST, CANCEL = 80877103, 80877104, 80877102
 _TLS_RECORD: Final = 0x16
+_NO_ENCRYPTION: Final = b"N"
+_AUTHENTICATION: Final = b"R"
+_BEFORE_LOGIN: Final = (_AUTHENTICATION, b"v", b"E")
+"""What PostgreSQL may send to a client that has not logged in: a request, a version, an error."""
+_CONFIRMED = struct.Struct("!cii")
+_LEAST_LENGTH: Final = 8
 _MAX_CONNECTIONS_OPTION = re.compile(rb'"--max_connections=(\d{1,7})"')
 
 
@@ -49,36 +60,54 @@ def _descriptors() -> int:
 
 
 class Login:
-    """A client's login, followed from outside by counting messages in each direction.
+    """A client's login, followed from outside in what PostgreSQL sends, as far as it is readable.
 
-    TLS hides everything else. A SCRAM login takes three messages of the client, one more with
-    direct TLS, two more if it requests TLS first; each one waits for a reply. A client that sends
-    byte by byte may pass as logged in; PostgreSQL's own timeout ends that connection.
+    TLS hides it, and how many messages a handshake takes is the client's choice. Then nothing shows
+    that a client has logged in but that PostgreSQL has not ended it after LOGIN_LIMIT_SECONDS.
     """
 
     def __init__(self, head: bytes) -> None:
         """``head`` is the first HEAD_BYTES from the client."""
         code = _HEAD.unpack(head)[1]
         self.cancels = code == CANCEL
-        self._needed = 5 if code in {SSL_REQUEST, GSS_REQUEST} else 4 if _is_tls(head) else 3
-        self._turns = 1
-        self._clients = True
-        self.over = False
-        """Whether the login is complete: the server has replied to its last message."""
+        self.is_confirmed = False
+        """Whether PostgreSQL has confirmed the login, readably."""
+        self._negotiates = code in {SSL_REQUEST, GSS_REQUEST}
+        self._is_readable = head[0] != _TLS_RECORD
+        self._unread = b""
+        self._skip = 0
 
-    def client_sent(self) -> None:
-        """Count data from the client."""
-        self._turns += not self._clients
-        self._clients = True
+    def server_sent(self, data: bytes) -> None:
+        """Read data from the server."""
+        if not self._is_readable or self.is_confirmed:
+            return
+        skipped = min(self._skip, len(data))
+        self._skip -= skipped
+        self._unread += data[skipped:]
+        while self._is_readable and not self.is_confirmed and self._read_message():
+            pass
+        if not self._is_readable or self.is_confirmed:
+            self._unread = b""
 
-    def server_sent(self) -> None:
-        """Count data from the server."""
-        self._clients = False
-        self.over = self.over or self._turns >= self._needed
-
-
-def _is_tls(head: bytes) -> bool:
-    return head[0] == _TLS_RECORD
+    def _read_message(self) -> bool:
+        """Read one message; return whether there may be another."""
+        unread = self._unread
+        if self._negotiates and unread:
+            if unread[:1] == _NO_ENCRYPTION:
+                self._unread = unread[1:]
+                return True
+            self._negotiates = False
+        if unread and unread[:1] not in _BEFORE_LOGIN:
+            self._is_readable = False  # encrypted from here on
+            return False
+        if len(unread) < _CONFIRMED.size:
+            return False
+        kind, length, code = _CONFIRMED.unpack_from(unread)
+        self._is_readable = length >= _LEAST_LENGTH
+        self.is_confirmed = self._is_readable and (kind, code) == (_AUTHENTICATION, 0)
+        self._skip = max(0, length + 1 - len(unread))
+        self._unread = unread[length + 1 :]
+        return True
 
 
 def too_many_clients_error() -> bytes:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from openvcha.node.address.client_limit import (
     DEFAULT_MAX_CONNECTIONS,
     HEAD_BYTES,
+    LOGIN_LIMIT_SECONDS,
     RESERVED_CONNECTIONS,
     Login,
     too_many_clients_error,
@@ -38,7 +39,10 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(eq=False)
 class _Client:
-    """One connection. ``login`` is None before its first bytes; until then it does not count."""
+    """One connection. ``login`` is None before its first bytes; until then it does not count.
+
+    ``since`` is when it was accepted, or else when its login began.
+    """
 
     since: float
     task: asyncio.Task[None] | None = None
@@ -46,8 +50,10 @@ class _Client:
 
     @property
     def is_logging_in(self) -> bool:
-        """Return whether it counts towards the limit and has not logged in yet."""
-        return self.login is not None and not self.login.over
+        """Return whether it counts towards the limit and is not known to have logged in."""
+        if self.login is None or self.login.is_confirmed:
+            return False
+        return _now() - self.since < LOGIN_LIMIT_SECONDS
 
 
 class Forwarder:
@@ -143,7 +149,7 @@ class Forwarder:
             if not self._may_continue(login):
                 await _refuse(reader, writer)
                 return
-            client.login = login
+            client.login, client.since = login, _now()
             async with asyncio.timeout(CONNECT_SECONDS):
                 back = await asyncio.open_connection(*self._target)
             back[1].write(head)
@@ -226,7 +232,7 @@ async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 async def _exchange(client: Streams, server: Streams, login: Login) -> None:
     """Forward data in both directions until both sides have ended."""
     both = (
-        _pipe(client[0], server[1], login.client_sent),
+        _pipe(client[0], server[1], lambda _: None),
         _pipe(server[0], client[1], login.server_sent),
     )
     pipes = [asyncio.create_task(pipe) for pipe in both]
@@ -240,11 +246,11 @@ async def _exchange(client: Streams, server: Streams, login: Login) -> None:
 
 
 async def _pipe(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passed: Callable[[], None]
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passed: Callable[[bytes], None]
 ) -> None:
     with contextlib.suppress(OSError):
         while data := await reader.read(CHUNK):
-            passed()
+            passed(data)
             writer.write(data)
             await writer.drain()
     with contextlib.suppress(OSError, RuntimeError):

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
+from openvcha.node.address.client_limit import AUTHENTICATION_SECONDS
 from openvcha.node.engines import Postgres
 from openvcha.node.layout import Layout
 
@@ -170,7 +171,7 @@ def _reserved_connections(postgres: Postgres) -> Settings:
 def _peers() -> Settings:
     return {
         # An unfinished login occupies a connection.
-        "authentication_timeout": "15s",
+        "authentication_timeout": f"{AUTHENTICATION_SECONDS}s",
         "wal_sender_timeout": "5s",
         "wal_receiver_timeout": "5s",
         "wal_receiver_status_interval": "1s",
