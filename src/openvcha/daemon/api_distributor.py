@@ -21,10 +21,10 @@ from openvcha.api_server.server.listening import listen
 from openvcha.api_server.server.passed_connections import pass_connection
 from openvcha.daemon.api_service import ApiService, follow_service
 from openvcha.daemon.worker_socket import accept_workers, read_number
-from openvcha.events.budget import source_of
 from openvcha.node.identity import load_identity
 from openvcha.node.layout import Layout
 from openvcha.node.process.supervised_loop import BackgroundFailures, run_forever
+from openvcha.system.sources import source_of
 from openvcha.system.structlog_light import structlog
 
 ACCEPTS_PER_TURN: Final = 64

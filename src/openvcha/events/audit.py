@@ -10,11 +10,12 @@ import msgspec
 
 from openvcha.api.messages import message
 from openvcha.api.structures import AuditFilterSpec, AuditInfo
-from openvcha.events.budget import Omitted, RateLimit, source_of
+from openvcha.events.budget import Omitted, RateLimit
 from openvcha.events.log import checked_limit
 from openvcha.events.owner_rings import OwnerRings
 from openvcha.store.errors import StoreError
 from openvcha.store.interface import Store
+from openvcha.system.sources import source_of
 from openvcha.system.structlog_light import structlog
 
 MAX_CHANGES: Final = 2000

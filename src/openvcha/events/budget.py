@@ -1,34 +1,15 @@
 """Rate limits of records per owner, with counts of the omitted ones. Pure."""
 
-import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final, Generic, TypeVar
 
 MINUTE: Final = 60.0
 OTHERS: Final = "others"
 MAX_OWNERS: Final = 200
 """Owners that are counted individually; all others share one budget, so memory is bounded."""
-MAX_SOURCE_CHARACTERS: Final = 64
-IPV6_PREFIX: Final = 64
-"""The smallest network of a subscriber, who controls all addresses in it."""
 
 T = TypeVar("T")
-
-
-@lru_cache(1024)
-def source_of(origin: str) -> str:
-    """Return the source that an address stands for: itself, or the network of an IPv6 one."""
-    try:
-        address = ipaddress.ip_address(origin.partition("%")[0])
-    except ValueError:
-        return origin[:MAX_SOURCE_CHARACTERS]
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((address, IPV6_PREFIX), strict=False))
 
 
 @dataclass

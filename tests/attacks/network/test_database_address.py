@@ -14,7 +14,7 @@ from openvcha.node.address import forwarder as address
 from openvcha.node.address.client_limit import CANCEL, SSL_REQUEST
 from openvcha.node.address.forwarder import MAX_SILENT_CLIENTS, Forwarder
 
-HOST = "127.0.0.1"
+HOST, ELSEWHERE = "127.0.0.1", "127.0.0.2"
 PLACES = 20
 LATEST = 60.0
 """Bound of what has to come, not a measure."""
@@ -66,12 +66,16 @@ async def forwarder(database: Database) -> AsyncIterator[Forwarder]:
 
 
 @asynccontextmanager
-async def clients(forwarder: Forwarder, number: int, *sent: bytes) -> AsyncIterator[list[Streams]]:
+async def clients(
+    forwarder: Forwarder, number: int, *sent: bytes, source: str = HOST
+) -> AsyncIterator[list[Streams]]:
     """Connect this many; each sends its messages and waits for the answer to each."""
     found: list[Streams] = []
     try:
         for _ in range(number):
-            reader, writer = await asyncio.open_connection(HOST, forwarder.port)
+            reader, writer = await asyncio.open_connection(
+                HOST, forwarder.port, local_addr=(source, 0)
+            )
             found.append((reader, writer))
             for message in sent:
                 writer.write(message)
@@ -158,6 +162,56 @@ async def test_when_all_have_logged_in_the_next_is_refused_as_postgresql_does(
     assert database.most <= PLACES + 1
     assert [log["event"] for log in logs] == ["all connections to the database are in use"]
     assert logs[0]["places"] == PLACES
+
+
+async def test_a_flood_from_one_source_keeps_nobody_else_out(
+    forwarder: Forwarder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However young its logins are, and they never evict those of another source."""
+    monkeypatch.setattr(address, "LOGIN_SECONDS", LATEST)
+    async with (
+        clients(forwarder, PLACES, TLS),
+        clients(forwarder, 3, TLS, source=ELSEWHERE) as others,
+    ):
+        monkeypatch.setattr(address, "LOGIN_SECONDS", 20.0)
+        for each in forwarder._clients:
+            each.since -= 25.0 if each.source == ELSEWHERE else 0.0
+        assert b"C53300\0" in await answer(forwarder, TLS)
+        monkeypatch.setattr(address, "LOGIN_SECONDS", 0.0)
+        async with clients(forwarder, 2 * PLACES, TLS):
+            for reader, writer in others:
+                writer.write(b"hello")
+                assert await reader.read(1) == b"!"
+
+
+async def test_silent_clients_of_one_source_close_no_other(forwarder: Forwarder) -> None:
+    """A client that is slow to start is older than all of them."""
+    async with (
+        clients(forwarder, 1, source=ELSEWHERE) as others,
+        clients(forwarder, 2 * MAX_SILENT_CLIENTS),
+    ):
+        reader, writer = others[0]
+        writer.write(START)
+        async with asyncio.timeout(LATEST):
+            assert await reader.read(1) == b"!"
+
+
+async def test_sources_share_what_there_is(
+    forwarder: Forwarder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second source gets half, and evicts no login that has just begun beyond that."""
+    monkeypatch.setattr(address, "LOGIN_SECONDS", LATEST)
+    async with (
+        clients(forwarder, PLACES, TLS),
+        clients(forwarder, PLACES // 2, TLS, source=ELSEWHERE),
+    ):
+        reader, writer = await asyncio.open_connection(
+            HOST, forwarder.port, local_addr=(ELSEWHERE, 0)
+        )
+        writer.write(TLS)
+        async with asyncio.timeout(LATEST):
+            assert b"C53300\0" in await reader.read(100)
+        writer.transport.abort()
 
 
 async def test_a_login_that_postgresql_would_have_ended_is_over(

@@ -29,11 +29,11 @@ from openvcha.api_server.auth.names_and_roles import (
 from openvcha.api_server.auth.password_queue import MAX_WAIT_SECONDS, QueueFull
 from openvcha.api_server.auth.passwords import Passwords
 from openvcha.api_server.auth.throttle import LoginAttempt, Throttle, invalid_credentials, now
-from openvcha.events.budget import source_of
 from openvcha.store import keys
 from openvcha.store.errors import Fenced, RecordForged, RecordMissing
 from openvcha.store.interface import Compare, Store, unchanged
 from openvcha.store.records import Record, Records
+from openvcha.system.sources import source_of
 
 LOCAL = "local"
 BUSY_SECONDS = 1

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from openvcha.node.address.client_limit import (
@@ -14,6 +15,7 @@ from openvcha.node.address.client_limit import (
     Login,
     too_many_clients_error,
 )
+from openvcha.system.sources import source_of
 from openvcha.system.structlog_light import structlog
 
 BACKLOG = 1024
@@ -23,10 +25,10 @@ ACCEPT_RETRY_SECONDS = 1.0
 START_SECONDS = 10.0
 """For the first bytes of a client, which counts towards the limit only after them."""
 MAX_SILENT_CLIENTS = 200
-"""Clients that have not sent anything yet: each takes a descriptor; the oldest is closed first."""
+"""Clients that have not sent anything yet, each of which takes a descriptor."""
 REFUSE_SECONDS = 1.0
 LOGIN_SECONDS = 1.0
-"""Logins younger than this are never ended, however many clients wait."""
+"""Logins younger than this are ended only for a client whose source has fewer logins."""
 MAX_CANCEL_REQUESTS = 10
 """Requests to cancel a statement that pass even at the limit."""
 COUNT_SECONDS = 10.0
@@ -45,6 +47,7 @@ class _Client:
     """
 
     since: float
+    source: str
     task: asyncio.Task[None] | None = None
     login: Login | None = field(default=None)
 
@@ -64,8 +67,8 @@ class Forwarder:
     accepted but not yet handed over, and its client would wait forever.
 
     ``max_clients`` returns how many clients the database accepts. Silent clients do not count. At
-    the limit, the client that has been logging in the longest is disconnected; without one, the new
-    client is refused as PostgreSQL would: so superusers and replication can always connect.
+    the limit, the longest login of the source with the most logins is disconnected; without one,
+    the new client is refused as PostgreSQL would: so superusers and replication can always connect.
     """
 
     def __init__(
@@ -120,7 +123,7 @@ class Forwarder:
 
     def _accept(self, listener: socket.socket) -> None:
         try:
-            connection, _ = listener.accept()
+            connection, origin = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError:
@@ -129,8 +132,10 @@ class Forwarder:
             loop.remove_reader(listener)
             loop.call_later(ACCEPT_RETRY_SECONDS, self._watch, listener)
             return
-        client = _Client(_now())
-        self._end_oldest([each for each in self._clients if each.login is None], MAX_SILENT_CLIENTS)
+        client = _Client(_now(), source_of(str(origin[0])))
+        silent = [each for each in self._clients if each.login is None]
+        if len(silent) >= MAX_SILENT_CLIENTS:
+            self._end(_oldest_of_busiest(silent, Counter(each.source for each in silent)))
         client.task = task = asyncio.create_task(self._forward(connection, client))
         self._clients.add(client)
         self._tasks.add(task)
@@ -146,7 +151,7 @@ class Forwarder:
             async with asyncio.timeout(START_SECONDS):
                 head = await reader.readexactly(HEAD_BYTES)
             login = Login(head)
-            if not self._may_continue(login):
+            if not self._may_continue(login, client.source):
                 await _refuse(reader, writer)
                 return
             client.login, client.since = login, _now()
@@ -159,26 +164,23 @@ class Forwarder:
         finally:
             writer.transport.abort()
 
-    def _may_continue(self, login: Login) -> bool:
-        """Return whether a client may connect, after ending the oldest login if necessary."""
+    def _may_continue(self, login: Login, source: str) -> bool:
+        """Return whether a client may connect, after ending another's login if necessary."""
         placed = [each for each in self._clients if each.login]
         max_clients = self._client_limit() + (MAX_CANCEL_REQUESTS if login.cancels else 0)
         if len(placed) < max_clients:
             return True
-        latest = _now() - LOGIN_SECONDS
-        is_logging_in = [each for each in placed if each.is_logging_in and each.since <= latest]
         self._warn(max_clients)
-        return self._end_oldest(is_logging_in, 1)
+        return self._end(_to_evict([each for each in placed if each.is_logging_in], source))
 
-    def _end_oldest(self, clients: list[_Client], max_clients: int) -> bool:
-        """Disconnect the oldest of the clients if they reach the limit; return whether it did."""
-        if len(clients) < max_clients:
+    def _end(self, client: _Client | None) -> bool:
+        """Disconnect a client, if there is one to disconnect; return whether there was."""
+        if client is None:
             return False
         # It stops counting at once, before its task has ended.
-        oldest = min(clients, key=lambda each: each.since)
-        self._clients.discard(oldest)
-        if oldest.task:
-            oldest.task.cancel()
+        self._clients.discard(client)
+        if client.task:
+            client.task.cancel()
         return True
 
     def _client_limit(self) -> int:
@@ -198,6 +200,25 @@ class Forwarder:
                 more=self._unwelcome,
             )
             self._warned, self._unwelcome = _now(), 0
+
+
+def _to_evict(logging_in: Sequence[_Client], source: str) -> _Client | None:
+    """Return the client whose login ends for a new client from ``source``; None: it is refused.
+
+    Logins that have just begun end only for a source with fewer of them: many clients of one
+    application, as after a failover, would only evict each other.
+    """
+    counts = Counter([*(each.source for each in logging_in), source])
+    oldest = _oldest_of_busiest(logging_in, counts)
+    if oldest is None:
+        return None
+    is_old = oldest.since <= _now() - LOGIN_SECONDS
+    return oldest if is_old or counts[oldest.source] > counts[source] else None
+
+
+def _oldest_of_busiest(clients: Iterable[_Client], counts: Mapping[str, int]) -> _Client | None:
+    """Return the oldest client of the source that counts most; None if there are none."""
+    return min(clients, key=lambda each: (-counts[each.source], each.since), default=None)
 
 
 def _now() -> float:
