@@ -3,13 +3,25 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
-from tests.support.kernel import answers_at_once
+from tests.support.kernel import accepted, answers_at_once
 from tests.support.serving import serving
 
 from openvcha.node.address.forwarder import Forwarder
+from openvcha.node.engines import Postgres
+from openvcha.node.layout import Layout
+from openvcha.node.postgres.settings import local_settings
 
+OPTIONS = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
+)
+POSTGRES = Postgres(Path("/x"), (15, 4), has_tls=True, source="system")
 HOST = "127.0.0.1"
 START = b"\0\0\0\x08\0\x03\0\0"
 
@@ -58,6 +70,27 @@ async def test_small_answers_wait_for_no_acknowledgement(echo: int) -> None:
     writer.write(START)
     assert await reader.readexactly(len(START)) == START
     assert answers_at_once(forwarder.port)
+    writer.transport.abort()
+    await forwarder.release()
+
+
+async def test_a_lost_client_is_detected_as_by_postgresql(echo: int) -> None:
+    """Otherwise one that vanishes keeps its place and its locks."""
+    forwarder = Forwarder((HOST, 0), (HOST, echo))
+    await forwarder.acquire()
+    reader, writer = await asyncio.open_connection(HOST, forwarder.port)
+    writer.write(START)
+    assert await reader.readexactly(len(START)) == START
+    held = accepted(forwarder.port)
+    found = [[one.getsockopt(*option) for option in OPTIONS] for one in held]
+    for one in held:
+        one.close()
+    assert found
+    assert all(each == [1, 5, 2, 3, 10_000] for each in found)
+    settings = local_settings(Layout(Path("/x")), POSTGRES)
+    told = ("idle", "interval", "count")
+    assert [settings[f"tcp_keepalives_{name}"] for name in told] == [5, 2, 3]
+    assert settings["tcp_user_timeout"] == "10s"
     writer.transport.abort()
     await forwarder.release()
 

@@ -15,6 +15,7 @@ from openvcha.node.address.client_limit import (
     Login,
     too_many_clients_error,
 )
+from openvcha.system.keepalive import detect_lost_peer
 from openvcha.system.sources import source_of
 from openvcha.system.structlog_light import structlog
 
@@ -146,6 +147,7 @@ class Forwarder:
 
     async def _forward(self, connection: socket.socket, client: _Client) -> None:
         connection.setblocking(False)
+        detect_lost_peer(connection)
         reader, writer = await asyncio.open_connection(sock=connection)
         try:
             async with asyncio.timeout(START_SECONDS):

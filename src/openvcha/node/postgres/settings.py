@@ -7,6 +7,7 @@ from typing import Any, Final
 from openvcha.node.address.client_limit import AUTHENTICATION_SECONDS
 from openvcha.node.engines import Postgres
 from openvcha.node.layout import Layout
+from openvcha.system import keepalive
 
 Settings = dict[str, Any]
 
@@ -176,10 +177,10 @@ def _peers() -> Settings:
         "wal_receiver_timeout": "5s",
         "wal_receiver_status_interval": "1s",
         "wal_retrieve_retry_interval": "500ms",
-        "tcp_keepalives_idle": 5,
-        "tcp_keepalives_interval": 2,
-        "tcp_keepalives_count": 3,
-        "tcp_user_timeout": "10s",
+        "tcp_keepalives_idle": keepalive.IDLE_SECONDS,
+        "tcp_keepalives_interval": keepalive.INTERVAL_SECONDS,
+        "tcp_keepalives_count": keepalive.PROBES,
+        "tcp_user_timeout": f"{keepalive.UNACKNOWLEDGED_SECONDS}s",
     }
 
 
