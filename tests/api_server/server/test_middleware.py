@@ -3,13 +3,24 @@
 import asyncio
 import contextlib
 import json
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from starlette.types import Receive, Scope, Send
 from tests.support.edge import Edge, Served
 from tests.support.raw_http import raw
 
+from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import AuditFilterSpec
+from openvcha.api_server.connection_limits import CLIENT, ClientConnection, ConnectionLimiter
+from openvcha.api_server.response import Response
+from openvcha.api_server.server.middleware import (
+    MAX_SOURCES,
+    MAX_STRANGER_REQUESTS_PER_SECOND,
+    STRANGER_REQUEST_BURST,
+    EdgeMiddleware,
+)
 
 SECURITY = {"strict-transport-security": "max-age=31536000", "x-content-type-options": "nosniff"}
 SESSION = "vmware-api-session-id"
@@ -227,3 +238,72 @@ async def test_the_limit_of_the_head_is_where_it_is(
     pieces = [head[at : at + cut] for at in range(0, len(head), cut)]
     first, _, _ = await answered(served, *pieces)
     assert first.split()[1] == status
+
+
+async def _no_body() -> dict[str, Any]:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+@dataclass
+class Gate:
+    """The middleware around an application that responds at once."""
+
+    served: int = 0
+    limiter: ConnectionLimiter = field(default_factory=lambda: ConnectionLimiter(100))
+
+    def __post_init__(self) -> None:
+        """Create the middleware."""
+        self._edge = EdgeMiddleware(self._application, lambda _: ApiError(ErrorType.ERROR))
+
+    async def _application(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.served += 1
+        await Response(b"{}")(scope, receive, send)
+
+    async def request(self, client: ClientConnection | None) -> tuple[int, dict[bytes, bytes]]:
+        """Send a request over a connection; return the status and the headers."""
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope: dict[str, Any] = {
+            "path": "/api/nothing",
+            "raw_path": b"/api/nothing",
+            "method": "GET",
+        }
+        scope |= {"type": "http", "headers": [], "state": {CLIENT: client}}
+        await self._edge(scope, _no_body, send)
+        return sent[0]["status"], dict(sent[0]["headers"])
+
+    def connection(self, source: str) -> ClientConnection:
+        """Return a new connection from an address."""
+        made = self.limiter.admit(source)
+        assert made is not None
+        return made
+
+
+@pytest.mark.looptime
+async def test_a_source_without_a_session_has_a_budget_of_requests() -> None:
+    """Over all of its connections; beyond it the standard error, and the connection ends."""
+    gate = Gate()
+    connections = [gate.connection("203.0.113.9") for _ in range(10)]
+    known, other = gate.connection("203.0.113.9"), gate.connection("198.51.100.7")
+    known.mark_recognized()
+    for number in range(STRANGER_REQUEST_BURST + 1):
+        assert (await gate.request(connections[number % 10]))[0] == 200
+    status, headers = await gate.request(connections[0])
+    assert (status, headers[b"retry-after"], headers[b"connection"]) == (503, b"1", b"close")
+    assert gate.served == STRANGER_REQUEST_BURST + 1
+    assert [(await gate.request(each))[0] for each in (known, other, None)] == [200] * 3
+    await asyncio.sleep(1)
+    statuses = [(await gate.request(connections[0]))[0] for _ in range(300)]
+    assert statuses.count(200) == pytest.approx(MAX_STRANGER_REQUESTS_PER_SECOND, abs=1)
+
+
+@pytest.mark.looptime
+async def test_the_budgets_are_bounded() -> None:
+    """Whatever the number of addresses."""
+    gate = Gate(limiter=ConnectionLimiter(5000))
+    for number in range(MAX_SOURCES + 100):
+        await gate.request(gate.connection(f"10.0.{number // 250}.{number % 250}"))
+    assert len(gate._edge._budgets) == MAX_SOURCES

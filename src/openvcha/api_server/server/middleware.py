@@ -6,16 +6,19 @@ client is still sending when the connection is closed.
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openvcha.api.codec.encode import encode_error_rest
-from openvcha.api.errors import STATUS, ApiError
-from openvcha.api_server.connection_limits import CLIENT
+from openvcha.api.errors import STATUS, ApiError, ErrorType
+from openvcha.api.messages import message
+from openvcha.api_server.connection_limits import CLIENT, ClientConnection
 from openvcha.api_server.http import (
+    CLOSE_CONNECTION,
     SECURITY_HEADERS,
     error_response,
     json_response,
@@ -32,6 +35,11 @@ DRAIN_SECONDS: Final = 10.0
 DRAIN_IDLE_SECONDS: Final = 1.0
 MAX_DRAIN_BYTES_PER_SECOND: Final = 8 << 20
 """For all clients: each MiB takes six milliseconds of the loop."""
+MAX_STRANGER_REQUESTS_PER_SECOND: Final = 100
+"""Of one source, on connections without a session; each takes half a millisecond of the loop."""
+STRANGER_REQUEST_BURST: Final = 400
+MAX_SOURCES: Final = 1024
+RETRY_SECONDS: Final = 1
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -42,6 +50,7 @@ class EdgeMiddleware:
         self._app = app
         self._internal = internal
         self._drains = TokenBucket(MAX_DRAIN_BYTES_PER_SECOND, MAX_DRAIN_BYTES_PER_SECOND)
+        self._budgets: OrderedDict[str, TokenBucket] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -49,6 +58,9 @@ class EdgeMiddleware:
         exchange = _Exchange(scope, receive, send, self._drains)
         if scope["path"] == "*":
             await _everything(scope)(scope, exchange.receive, exchange.send)
+            return
+        if not self._admits(scope.get("state", {}).get(CLIENT)):
+            await self._refuse(_over_budget(), exchange, CLOSE_CONNECTION)
             return
         try:
             await self._app(scope, exchange.receive, exchange.send)
@@ -62,9 +74,34 @@ class EdgeMiddleware:
                 raise
             await self._refuse(self._internal(failure), exchange)
 
-    async def _refuse(self, error: ApiError, exchange: "_Exchange") -> None:
+    def _admits(self, client: ClientConnection | None) -> bool:
+        """Count a request of a connection without a session; return whether it is within budget."""
+        if client is None or client.known:
+            return True
+        budget = self._budgets.get(client.source)
+        if budget is None:
+            budget = self._budgets[client.source] = TokenBucket(
+                MAX_STRANGER_REQUESTS_PER_SECOND, STRANGER_REQUEST_BURST
+            )
+            if len(self._budgets) > MAX_SOURCES:
+                self._budgets.popitem(last=False)
+        self._budgets.move_to_end(client.source)
+        if budget.delay() > 0:
+            return False
+        budget.take(1)
+        return True
+
+    async def _refuse(
+        self, error: ApiError, exchange: "_Exchange", headers: Mapping[str, str] | None = None
+    ) -> None:
         response = error_response(encode_error_rest(error), STATUS[error.error_type], error)
+        response.headers.update(headers or {})
         await response(exchange.scope, exchange.receive, exchange.send)
+
+
+def _over_budget() -> ApiError:
+    text = message("server.busy")
+    return ApiError(ErrorType.SERVICE_UNAVAILABLE, text, retry_after=RETRY_SECONDS)
 
 
 def in_origin_form(scope: Scope) -> Scope:
