@@ -85,8 +85,37 @@ async def test_json_rpc_is_as_strict(edge: Edge) -> None:
         response = await edge.client.post("/api", content=content, headers=headers)
         assert response.status_code == 200
         assert response.json()["error"]["code"] == -32600
-    response = await edge.client.post("/api?x=%ff", content=content, headers=[kind])
-    assert response.json()["error"]["code"] == -32600
+    for query in ("x=%ff", "action=a&action=b", "vmw-task=maybe"):
+        response = await edge.client.post(f"/api?{query}", content=content, headers=[kind])
+        assert response.json()["error"]["code"] == -32600
+    assert edge.dispatcher.calls == []
+
+
+async def test_json_rpc_has_one_session(edge: Edge) -> None:
+    """That of the body, which the header may repeat; no other one, by header or cookie."""
+    own, other = await edge.token(), await edge.token(READER)
+    security = {"schemeId": "com.vmware.vapi.std.security.session_id", "sessionId": own}
+    for headers in ({SESSION: other}, {"cookie": f"{SESSION}={other}"}):
+        response = await edge.client.post(
+            "/api", json=invocation(security=security), headers=headers
+        )
+        assert response.json()["error"]["code"] == -32602
+        assert edge.dispatcher.calls == []
+    for headers in ({SESSION: own}, {}):
+        response = await edge.client.post(
+            "/api", json=invocation(security=security), headers=headers
+        )
+        assert "output" in response.json()["result"]
+
+
+@PREFIXES
+async def test_a_session_comes_in_one_cookie(edge: Edge, prefix: str) -> None:
+    """Neither in two headers nor twice in one, even if both are the same."""
+    pair = f"{SESSION}={await edge.token()}"
+    for cookies in ([pair, pair], [pair, "a=b"], [f"{pair}; {pair}"], [f"{pair};{SESSION} =x"]):
+        headers = [("cookie", cookie) for cookie in cookies]
+        response = await edge.client.get(f"{prefix}/vcenter/vcha/operations", headers=headers)
+        assert refusal(response)[:3] == (400, "INVALID_ARGUMENT", "request.repeated")
     assert edge.dispatcher.calls == []
 
 
@@ -95,6 +124,8 @@ async def test_a_stream_is_as_strict(edge: Edge) -> None:
     headers = [(SESSION, await edge.token()), (SESSION, "x"), ("accept", "text/event-stream")]
     response = await edge.client.get("/api/openvcha/events", headers=headers)
     assert refusal(response)[:3] == (400, "INVALID_ARGUMENT", "request.repeated")
+    response = await edge.client.get("/api/openvcha/events?vmw-task=maybe", headers=headers[1:])
+    assert refusal(response)[:3] == (400, "INVALID_ARGUMENT", "request.flag")
 
 
 @PREFIXES

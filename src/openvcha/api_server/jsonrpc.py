@@ -31,7 +31,7 @@ from openvcha.api_server.http import (
 )
 from openvcha.api_server.pipeline import Arguments, Call, CallResult, Pipeline
 from openvcha.api_server.request import Request
-from openvcha.api_server.request_head import require_unambiguous
+from openvcha.api_server.request_head import require_unambiguous, require_unambiguous_verbs
 from openvcha.api_server.response import Response
 
 PARSE_ERROR = -32700
@@ -102,6 +102,7 @@ class JsonRpc:
         """Read a body: without a session in the header a short one, for its other credentials."""
         try:
             require_unambiguous(request)
+            require_unambiguous_verbs(request)
             if is_small(request):
                 return await read_body(request, NO_SESSION_BODY)
             known = await self._pipeline.has_session(headers, origin(request))
@@ -153,7 +154,7 @@ def _credentials(context: dict[str, Any], headers: Credentials) -> Credentials:
         case None | "no_authentication":
             return headers
         case "session_id":
-            return Credentials(token=Secret(_text(context, "sessionId")))
+            return _session(_text(context, "sessionId"), headers)
         case "user_pass":
             return Credentials(
                 user=_text(context, "userName"), password=Secret(_text(context, "password"))
@@ -161,6 +162,14 @@ def _credentials(context: dict[str, Any], headers: Credentials) -> Credentials:
         case str():
             return Credentials()  # an unsupported scheme counts as no credentials
     raise _ParamsError("schemeId must be a string.")
+
+
+def _session(token: str, headers: Credentials) -> Credentials:
+    """Return the session of the body; the headers may repeat it, but not have another one."""
+    sent = headers.token
+    if sent is not None and sent.reveal() != token:
+        raise _ParamsError("The session in securityCtx is not the one in the headers.")
+    return Credentials(token=Secret(token))
 
 
 def _section(values: dict[str, Any], name: str) -> dict[str, Any]:

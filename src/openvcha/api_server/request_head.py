@@ -20,6 +20,7 @@ SINGLETON_HEADERS: Final = (
     "authorization",
     "content-type",
     "content-encoding",
+    "cookie",
     "host",
 )
 """Headers that may appear at most once."""
@@ -30,6 +31,9 @@ def require_unambiguous(request: Request) -> None:
     """Refuse ambiguous headers and targets. Raises ApiError INVALID_ARGUMENT."""
     if request.repeats:
         _require_once("the header %s", request.names, SINGLETON_HEADERS)
+    if (cookie := request.headers.get("cookie")) is not None:
+        names = (pair.partition("=")[0].strip() for pair in cookie.split(";"))
+        _require_once("the cookie %s", names, (SESSION_HEADER,))
     _require_utf_8("path", request.scope.get("raw_path") or b"")
     _require_utf_8("query", request.scope["query_string"])
 

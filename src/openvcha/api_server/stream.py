@@ -18,7 +18,7 @@ from openvcha.api_server.auth.credentials import from_headers
 from openvcha.api_server.http import client_connection, error_response, origin
 from openvcha.api_server.pipeline import Arguments, Call, Pipeline
 from openvcha.api_server.request import Request
-from openvcha.api_server.request_head import require_unambiguous
+from openvcha.api_server.request_head import require_unambiguous, require_unambiguous_verbs
 from openvcha.api_server.server.connection import STOPPING
 from openvcha.events.log import EventLog, event_number
 from openvcha.store.errors import StoreError
@@ -56,6 +56,7 @@ class EventStream:
         call = _call(request)
         try:
             require_unambiguous(request)
+            require_unambiguous_verbs(request)
             user, after = await self._begin(request, call)  # before it takes a slot
             async with self._slot(user):
                 await self._answer(request, call, after, send)
