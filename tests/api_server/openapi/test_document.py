@@ -143,3 +143,15 @@ def test_every_operation_declares_what_the_protocol_may_answer() -> None:
     for path in openapi.document()["paths"].values():
         for described in path.values():
             assert {"400", "401", "500", "503"} <= described["responses"].keys()
+
+
+def test_what_needs_no_log_in_declares_none() -> None:
+    """Only joining, which needs a token instead; logging in takes a password."""
+    found = {
+        method["operationId"]: method["security"]
+        for path in openapi.document()["paths"].values()
+        for method in path.values()
+    }
+    either: list[dict[str, list[str]]] = [{"api_key_auth": []}, {"basic_auth": []}]
+    others = {name: security for name, security in found.items() if security != either}
+    assert sorted(map(str, others.values())) == ["[]", "[{'basic_auth': []}]"], others

@@ -91,6 +91,8 @@ def _description(operation: Operation) -> str:
 
 
 def _security(operation: Operation) -> list[dict[str, list[str]]]:
+    if not operation.authenticated:
+        return []
     if operation.session is SessionAction.LOG_IN:
         return [{"basic_auth": []}]
     return [{"api_key_auth": []}, {"basic_auth": []}]
