@@ -27,6 +27,7 @@ from openvcha.api_server.auth.password_queue import (
 )
 from openvcha.api_server.auth.passwords import NICENESS, Passwords
 from openvcha.api_server.auth.throttle import (
+    FREE_ATTEMPTS,
     MAX_KNOWN_SOURCES,
     MAX_KNOWN_SOURCES_PER_USER,
     MAX_SOURCES,
@@ -130,6 +131,33 @@ async def test_more_names_bring_no_more_tries(edge: Edge) -> None:
     for number in range(2000):
         await refused(edge, f"made-up-{number}", ATTACKER)
     assert len((await refused(edge, ADMINISTRATOR, ATTACKER)).messages) == 2
+
+
+@pytest.mark.parametrize("own", [0, 1, 2])
+def test_a_log_in_resets_only_the_failures_for_its_own_name(
+    monkeypatch: pytest.MonkeyPatch, own: int
+) -> None:
+    """Otherwise a user could try any number of passwords of others who share its count."""
+    throttle = Throttle()
+    monkeypatch.setattr(throttle, "_bucket", lambda _: 0)  # all names share one count
+    user, other = (LoginAttempt(ATTACKER, name, "g") for name in ("user", "other"))
+    for _ in range(FREE_ATTEMPTS - own):
+        throttle.failed(other)
+    for _ in range(own):
+        throttle.failed(user)
+    throttle.succeeded(user)
+    with pytest.raises(ApiError):
+        throttle.check(other)
+
+
+def test_a_log_in_resets_the_failures_for_its_name() -> None:
+    """From the first one on."""
+    throttle, user = Throttle(), LoginAttempt(ATTACKER, "user", "g")
+    for _ in range(FREE_ATTEMPTS):
+        throttle.failed(user)
+    throttle.succeeded(user)
+    throttle.check(user)
+    assert throttle._sources[ATTACKER] == {}
 
 
 @pytest.mark.looptime

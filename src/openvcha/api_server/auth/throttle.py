@@ -42,6 +42,8 @@ class Failures:
     count: int = 0
     last: datetime = NEVER
     tried: bytes = b""
+    mixed: bool = False
+    """Whether they are for several names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +91,16 @@ class Throttle:
         found = self._counted(attempt)
         if found is None:
             found = self._count_for(attempt)
+        found.mixed = found.count > 0 and (found.mixed or not _is_same_name(found, attempt))
         found.count += 1
         found.last, found.tried = self._clock(), attempt.digest
 
     def succeeded(self, attempt: LoginAttempt) -> None:
         """Reset the count, and remember the source as known."""
         name = _digest(attempt.name)
-        self._sources.get(attempt.source, {}).pop(self._bucket(attempt.name), None)
+        names, bucket = self._sources.get(attempt.source, {}), self._bucket(attempt.name)
+        if bucket in names and not names[bucket].mixed and _is_same_name(names[bucket], attempt):
+            del names[bucket]  # failures for other names count on, whoever has logged in
         self._known[attempt.source, name] = _KnownSource()
         self._known.move_to_end((attempt.source, name))
         own = [key for key in self._known if key[1] == name]
@@ -118,9 +123,8 @@ class Throttle:
         )
         if found is None:
             return None
-        same_name = found.tried[:_NAME_BYTES] == attempt.digest[:_NAME_BYTES]
         if (
-            same_name and found.tried != attempt.digest
+            _is_same_name(found, attempt) and found.tried != attempt.digest
         ) or self._clock() - found.last > FORGOTTEN_AFTER:
             found.count = 0
         return found
@@ -140,6 +144,11 @@ class Throttle:
 def _digest(name: str, generation: str = "") -> bytes:
     parts = (hashlib.sha256(each.encode(errors="replace")).digest() for each in (name, generation))
     return b"".join(part[:_NAME_BYTES] for part in parts)
+
+
+def _is_same_name(found: Failures, attempt: LoginAttempt) -> bool:
+    """Return whether the last failure was for the name of this attempt."""
+    return found.tried[:_NAME_BYTES] == attempt.digest[:_NAME_BYTES]
 
 
 def delay(failures: int) -> timedelta:
