@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 import json
+import socket
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import httpx2
 import pytest
 from tests.support.edge import ADMINISTRATOR, NOBODY, READER, STOP_SECONDS, Served
 
+from openvcha.api.errors import ApiError
 from openvcha.api.messages import message
 from openvcha.api.structures import EventSeverity
 from openvcha.api_server import stream
@@ -148,7 +150,7 @@ async def test_it_ends_when_the_session_or_the_privilege_is_gone(
     served: Served, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     """Later events are not sent any more."""
-    monkeypatch.setattr(stream, "CHECK_SECONDS", 0.1)
+    monkeypatch.setattr(stream, "MAX_OUTLIVING_SECONDS", 0.1)
     headers = await served.edge.headers(READER)
     async with opened(served, headers) as (_, lines):
         await tell(served, "a")
@@ -167,7 +169,7 @@ async def test_it_lives_while_the_session_lives(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It sends keep-alives, even while the store is away and the session cannot be checked."""
-    monkeypatch.setattr(stream, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(stream, "MAX_OUTLIVING_SECONDS", 0.05)
     headers = await served.edge.headers()
     async with opened(served, headers) as (_, lines):
         for _ in range(3):
@@ -213,6 +215,61 @@ async def test_one_user_takes_not_all_the_places(
         await anext(lines)
         async with opened(served, greedy) as (second, _), opened(served, own) as (other, _):
             assert (second.status_code, other.status_code) == (503, 200)
+
+
+async def test_who_does_not_read_loses_the_stream(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its session cannot be checked while a send waits; the place is free again."""
+    monkeypatch.setattr(stream, "MAX_OUTLIVING_SECONDS", 0.4)
+    monkeypatch.setattr(stream.EventStream, "_pieces", endless)
+    headers = await served.edge.headers(READER)
+    request = f"GET {PATH}?after=0 HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n"
+    request += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    context = ssl.create_default_context(cafile=str(served.tls.authority))
+    with socket.create_connection(("127.0.0.1", served.port)) as plain:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        plain.setblocking(False)
+        reader, writer = await asyncio.open_connection(
+            sock=plain.dup(), ssl=context, server_hostname="127.0.0.1", limit=1
+        )
+        writer.write(f"{request}\r\n".encode())
+        assert (await reader.readexactly(12)) == b"HTTP/1.1 200"
+        _, left = await asyncio.wait(streams(), timeout=30)
+        assert not left
+        writer.transport.abort()
+
+
+async def endless(*_: Any) -> AsyncGenerator[bytes, None]:
+    """Yield more than the buffers hold."""
+    while True:
+        yield b": %s\n\n" % (b"x" * (1 << 20))
+
+
+def streams() -> set[asyncio.Task[Any]]:
+    """Return the tasks that send events."""
+    return {task for task in asyncio.all_tasks() if "_pump" in repr(task.get_coro())}
+
+
+async def test_two_users_leave_places_for_others(served: Served) -> None:
+    """However many streams they ask for; each further user finds one."""
+    streaming = served_stream(served)
+    async with contextlib.AsyncExitStack() as stack:
+        for greedy in ("a", "b", "c"):
+            with contextlib.suppress(ApiError):
+                for _ in range(stream.MAX_STREAMS + 1):
+                    await stack.enter_async_context(streaming._slot(greedy))
+        for number in range(5):
+            await stack.enter_async_context(streaming._slot(f"other-{number}"))
+
+
+def served_stream(served: Served) -> stream.EventStream:
+    """Return an application of its own, which streams to nobody yet."""
+
+    async def nothing(*_: Any) -> None:
+        pass
+
+    return stream.EventStream(served.edge.pipeline, served.edge.events, nothing)
 
 
 async def test_a_stranger_takes_no_place(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,10 +27,14 @@ from openvcha.system.structlog_light import structlog
 OPERATION = by_id("org.openvcha.events.list")
 PATH = f"/api{OPERATION.path}"
 CONTENT_TYPE = "text/event-stream"
-CHECK_SECONDS = 5.0
-"""How long a stream may outlive its session or privilege; also the interval of keep-alives."""
+MAX_OUTLIVING_SECONDS = 5.0
+"""How long a stream may outlive its session or privilege.
+
+Half of it is the interval of checks and keep-alives, the other half the time for a client to read.
+"""
 MAX_STREAMS = 64
-MAX_STREAMS_PER_USER = 48
+MAX_STREAMS_PER_USER = 16
+"""And at most half of the free places, so that other users find one."""
 RECONNECT = b"retry: 1000\n\n"
 KEEP_ALIVE = b": alive\n\n"
 ENDING_ERRORS = frozenset({ErrorType.UNAUTHENTICATED, ErrorType.UNAUTHORIZED})
@@ -66,7 +70,9 @@ class EventStream:
 
     @asynccontextmanager
     async def _slot(self, user: str) -> AsyncIterator[None]:
-        if self._open.total() >= MAX_STREAMS or self._open[user] >= MAX_STREAMS_PER_USER:
+        free = MAX_STREAMS - self._open.total()
+        share = max(1, min(MAX_STREAMS_PER_USER, free // 2))
+        if free <= 0 or self._open[user] >= share:
             fail(ErrorType.SERVICE_UNAVAILABLE, message("event.streams", self._open.total()))
         self._open[user] += 1
         try:
@@ -103,21 +109,27 @@ class EventStream:
             for task in (streaming, gone):
                 task.cancel()
             await asyncio.wait({streaming, gone})
-        if ended:
+        if ended and isinstance(streaming.exception(), TimeoutError):
+            _log.info("event stream ended", reason="the client does not read")
+            await _abort(request)
+        elif ended:
             streaming.result()
 
     async def _pump(self, call: Call, after: str, stopping: asyncio.Event, send: Send) -> None:
+        """Send the events. Raises TimeoutError if the client does not read them."""
         async with aclosing(self._pieces(call, after, stopping)) as pieces:
             async for piece in pieces:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+                async with _time_to_read():
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+        async with _time_to_read():
+            await send({"type": "http.response.body", "body": b""})
 
     async def _pieces(
         self, call: Call, after: str, stopping: asyncio.Event
     ) -> AsyncGenerator[bytes, None]:
         yield RECONNECT
         clock = asyncio.get_running_loop().time
-        check = clock() + CHECK_SECONDS
+        check = clock() + MAX_OUTLIVING_SECONDS / 2
         stop = asyncio.ensure_future(stopping.wait())
         async with aclosing(self._events.follow(after)) as follow:
             news = asyncio.ensure_future(anext(follow))
@@ -130,7 +142,7 @@ class EventStream:
                     if clock() >= check:
                         if not await self._still_permitted(call):
                             return
-                        check = clock() + CHECK_SECONDS
+                        check = clock() + MAX_OUTLIVING_SECONDS / 2
                         yield KEEP_ALIVE
                     if news.done():
                         yield _written(news.result())
@@ -182,6 +194,17 @@ def _written(events: Iterable[EventInfo]) -> bytes:
         )
         for event in events
     )
+
+
+def _time_to_read() -> asyncio.Timeout:
+    return asyncio.timeout(MAX_OUTLIVING_SECONDS / 2)
+
+
+async def _abort(request: Request) -> None:
+    """Abort the connection, whose buffers are full, and wait for its end."""
+    if (client := client_connection(request)) is not None:
+        client.end()
+        await _disconnected(request)
 
 
 async def _disconnected(request: Request) -> None:
