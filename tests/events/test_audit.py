@@ -14,6 +14,7 @@ from openvcha.events import audit
 from openvcha.events.audit import (
     MAX_AGE,
     MAX_ARGUMENTS,
+    MAX_STRANGERS,
     MAX_TEXT,
     PATIENCE_SECONDS,
     STRANGER_A_MINUTE,
@@ -141,6 +142,43 @@ async def test_strangers_together_get_some_records_a_minute(log: AuditLog) -> No
         each for each in await log.list() if each.origin.startswith("2001") and not each.reason
     ]
     assert len(networks) == STRANGER_A_MINUTE
+
+
+def kept(records: tuple[AuditInfo, ...], origin: str) -> int:
+    return sum(each.origin == origin for each in records)
+
+
+@pytest.mark.parametrize(
+    "flood",
+    ["2001:db8:1:{:x}::1", "198.51.100.{}", "{}.1.1.1", "2001:db8:{:x}::1"],
+    ids=["one site", "one IPv4 network", "IPv4", "IPv6"],
+)
+async def test_a_flood_of_addresses_costs_only_its_own_kind(log: AuditLog, flood: str) -> None:
+    """A thief cannot have their own refused calls pushed out by calls from other addresses."""
+    thief = replace(STRANGER, origin="192.0.2.7")
+    for _ in range(5):
+        await log.record(thief, access=True)
+    for number in range(1, 2 * MAX_STRANGERS):
+        if number % STRANGERS_A_MINUTE == 0:
+            await asyncio.sleep(60)
+        await log.record(replace(STRANGER, origin=flood.format(number)), access=True)
+    found = await log.list()
+    assert kept(found, thief.origin) == 5
+    assert kept(found, flood.format(2 * MAX_STRANGERS - 1)) == 1
+    assert len({each.origin for each in found}) <= MAX_STRANGERS
+
+
+async def test_a_flood_of_one_site_costs_no_single_record_of_another(log: AuditLog) -> None:
+    """Even if each of its addresses has more records."""
+    thief = replace(STRANGER, origin="192.0.2.7")
+    await log.record(thief, access=True)
+    for number in range(2 * MAX_STRANGERS):
+        if number % (STRANGERS_A_MINUTE // 3) == 0:
+            await asyncio.sleep(60)
+        for _ in range(2):
+            origin = f"2001:db8:1:{number:x}::1"
+            await log.record(replace(STRANGER, origin=origin), access=True)
+    assert kept(await log.list(), thief.origin) == 1
 
 
 async def test_what_a_user_is_refused_has_a_budget_too(log: AuditLog) -> None:

@@ -12,10 +12,10 @@ from openvcha.api.messages import message
 from openvcha.api.structures import AuditFilterSpec, AuditInfo
 from openvcha.events.budget import Omitted, RateLimit
 from openvcha.events.log import checked_limit
-from openvcha.events.owner_rings import OwnerRings
+from openvcha.events.owner_rings import Limits, OwnerRings
 from openvcha.store.errors import StoreError
 from openvcha.store.interface import Store
-from openvcha.system.sources import source_of
+from openvcha.system.sources import site_of, source_of
 from openvcha.system.structlog_light import structlog
 
 MAX_CHANGES: Final = 2000
@@ -55,9 +55,11 @@ class AuditLog:
         workers: int = 1,
     ) -> None:
         self._clock = clock
-        self._changes = OwnerRings(store, "changes", "c", MAX_CHANGES)
-        self._access = OwnerRings(store, "access", "a", MAX_ACCESS)
-        self._strangers = OwnerRings(store, "strangers", "s", MAX_OF_STRANGER, MAX_STRANGERS)
+        self._changes = OwnerRings(store, "changes", "c", Limits(MAX_CHANGES))
+        self._access = OwnerRings(store, "access", "a", Limits(MAX_ACCESS))
+        self._strangers = OwnerRings(
+            store, "strangers", "s", Limits(MAX_OF_STRANGER, MAX_STRANGERS, site_of)
+        )
         self._anonymous: RateLimit[AuditInfo] = RateLimit(
             STRANGER_A_MINUTE, -(-STRANGERS_A_MINUTE // workers), monotonic
         )

@@ -1,9 +1,12 @@
 """Rings of records, one per owner: an owner never displaces another's records."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+from urllib.parse import unquote
 
 import msgspec
 
@@ -27,21 +30,31 @@ UNLIMITED_OWNERS: Final = 10_000
 MAX_EVICTED: Final = 10
 
 
-class OwnerRings:
-    """The rings below ``name``, each of at most ``most`` records.
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of rings: ``most`` records in each, and ``owners`` rings.
 
-    Above ``owners`` rings, the least recently written one is deleted. Records are numbered across
-    all rings, with the prefix ``letter``.
+    ``group_of`` returns an owner's group; without it, each owner is its own group.
     """
 
-    def __init__(
-        self, store: Store, name: str, letter: str, most: int, owners: int = UNLIMITED_OWNERS
-    ) -> None:
+    most: int
+    owners: int = UNLIMITED_OWNERS
+    group_of: Callable[[str], str] = str
+
+
+class OwnerRings:
+    """The rings below ``name``.
+
+    Above the limit of rings, one of the largest group of owners is deleted: the one with the fewest
+    records, of these the youngest. So a flood from one network, or of owners with few records,
+    displaces only its own. Records are numbered across all rings, with the prefix ``letter``.
+    """
+
+    def __init__(self, store: Store, name: str, letter: str, limits: Limits) -> None:
         self._store = store
         self._name = name
         self._letter = letter
-        self._most = most
-        self._owners = owners
+        self._limits = limits
         self._total = keys.AUDIT_LAST + name
         self._counts = f"{keys.AUDIT_LAST}{name}/"
         self._one_by_one = asyncio.Lock()
@@ -73,7 +86,7 @@ class OwnerRings:
         return swept
 
     def _ring(self, owner: str) -> Ring[AuditInfo]:
-        return Ring(self._store, f"{keys.AUDIT}{self._name}/{owner}/", AuditInfo, self._most)
+        return Ring(self._store, f"{keys.AUDIT}{self._name}/{owner}/", AuditInfo, self._limits.most)
 
     def _owner(self, count: KeyValue) -> str:
         return count.key.removeprefix(self._counts)
@@ -91,16 +104,30 @@ class OwnerRings:
         ]
         guards = [_still(totals, self._total), _still(counts, own)]
         if not counts:
-            gone = await self._most_idle()
+            gone = await self._to_evict()
             guards += [unchanged(kv) for kv in gone]
             actions += [action for kv in gone for action in self._forget(kv)]
         return (await self._store.txn(guards, actions)).succeeded
 
-    async def _most_idle(self) -> list[KeyValue]:
+    async def _to_evict(self) -> list[KeyValue]:
         """Return the owners to evict to make room for one more."""
-        found = await self._store.prefix(self._counts)
-        found.sort(key=lambda kv: kv.mod_revision)
-        return found[: max(0, len(found) + 1 - self._owners)][:MAX_EVICTED]
+        left = list(await self._store.prefix(self._counts))
+        groups = {kv.key: self._limits.group_of(unquote(self._owner(kv))) for kv in left}
+        sizes = Counter(groups.values())
+        evicted: list[KeyValue] = []
+        while len(left) >= self._limits.owners and len(evicted) < MAX_EVICTED:
+            gone = min(
+                left,
+                key=lambda kv: (-sizes[groups[kv.key]], self._records(kv), -kv.create_revision),
+            )
+            left.remove(gone)
+            sizes[groups[gone.key]] -= 1
+            evicted.append(gone)
+        return evicted
+
+    def _records(self, count: KeyValue) -> int:
+        """Return how many records a ring has, at most; 0 if its count is unreadable."""
+        return min(sum(_counted([count])), self._limits.most)
 
     def _forget(self, count: KeyValue) -> Iterable[Action]:
         yield Delete(count.key)

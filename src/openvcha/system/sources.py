@@ -7,6 +7,8 @@ from typing import Final
 MAX_SOURCE_CHARACTERS: Final = 64
 IPV6_PREFIX: Final = 64
 """The smallest network of a subscriber, who controls all addresses in it."""
+IPV6_SITE_PREFIX, IPV4_SITE_PREFIX = 48, 24
+"""Networks that are assigned as a whole, so that one party may control all sources in them."""
 
 
 @lru_cache(1024)
@@ -21,3 +23,13 @@ def source_of(origin: str) -> str:
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
     return str(ipaddress.ip_network((address, IPV6_PREFIX), strict=False))
+
+
+def site_of(source: str) -> str:
+    """Return the network that a source is in: the /48 of an IPv6 one, the /24 of an IPv4 one."""
+    try:
+        network = ipaddress.ip_network(source)
+    except ValueError:
+        return source
+    prefix = IPV6_SITE_PREFIX if network.version == 6 else IPV4_SITE_PREFIX
+    return str(network.supernet(new_prefix=prefix))
