@@ -27,6 +27,7 @@ from openvcha.api_server.concurrency import (
 
 ATTACKER, OFFICE = "203.0.113.99", "198.51.100.7"
 READ = "/api/vcenter/vcha/operations"
+LIST = "/api/cis/tasks?action=list"
 JOIN = "/api/openvcha/joins"
 SESSION = "vmware-api-session-id"
 LITTLE = ConcurrencyLimit(max_concurrent=3, max_per_owner=2, waiting=2, seconds=30.0)
@@ -98,6 +99,29 @@ async def test_one_user_takes_not_all_the_places(edge: Edge) -> None:
     refused = next(answer for answer in answers if answer.status_code == 503)
     assert refused.headers["retry-after"] == str(RETRY_SECONDS)
     assert refused.json()["error_type"] == "SERVICE_UNAVAILABLE"
+
+
+async def test_bodies_are_decoded_only_with_a_place(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parsing a long one takes more than most calls."""
+    held, header = hold(edge, READER), await edge.headers(READER)
+    decoded = 0
+
+    async def noted(_: int, read: Any, *args: Any) -> Any:
+        nonlocal decoded
+        decoded += 1
+        return read(*args)
+
+    monkeypatch.setattr("openvcha.api_server.rest.off_loop_if_large", noted)
+    posts = [
+        asyncio.create_task(edge.client.post(LIST, json={}, headers=header)) for _ in range(100)
+    ]
+    await settled(posts, USERS.max_per_owner + USERS.waiting)
+    assert decoded == USERS.max_per_owner
+    held.go.set()
+    await asyncio.gather(*posts)
+    assert decoded == USERS.max_per_owner + USERS.waiting
 
 
 async def test_strangers_take_no_place_of_who_has_a_session(edge: Edge) -> None:

@@ -29,7 +29,7 @@ from openvcha.api_server.http import (
     server_stopping,
     session_headers,
 )
-from openvcha.api_server.pipeline import Arguments, Call, CallResult, Pipeline
+from openvcha.api_server.pipeline import Arguments, Call, CallResult, Pipeline, no_body
 from openvcha.api_server.request import Request
 from openvcha.api_server.request_head import require_unambiguous, require_unambiguous_verbs
 from openvcha.api_server.response import Response
@@ -217,7 +217,7 @@ def _unknown(asked: Invocation) -> ApiError:
 
 
 def _call(request: Request, asked: Invocation, operation: Operation, size: int) -> Call:
-    async def decode() -> Arguments:
+    async def decode(_: bytes) -> Arguments:
         return await off_loop_if_large(size, decode_arguments_vapi, operation, asked.input)
 
     return Call(
@@ -226,6 +226,7 @@ def _call(request: Request, asked: Invocation, operation: Operation, size: int) 
         credentials=asked.credentials,
         origin=origin(request),
         client=client_connection(request),
+        read=no_body,  # it was read with the envelope
         decode=decode,
         encode=_encode,
         client_id=asked.client_id,

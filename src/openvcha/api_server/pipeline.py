@@ -42,13 +42,17 @@ Arguments = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Call:
-    """An incoming call; `decode` reads its arguments, and runs only after authentication."""
+    """An incoming call; `read` and `decode` run only after authentication.
+
+    A body is read before the call takes a slot, so that slow senders hold none, and decoded after.
+    """
 
     protocol: str
     operation: Operation
     credentials: Credentials
     origin: str
-    decode: Callable[[], Awaitable[Arguments]]
+    read: Callable[[], Awaitable[bytes]]
+    decode: Callable[[bytes], Awaitable[Arguments]]
     encode: Callable[[Operation, Any], bytes]
     """Encodes the result for the protocol."""
     client_id: str | None = None
@@ -117,7 +121,8 @@ class Pipeline:
         """
         running = _CallState(call)
         try:
-            return await self._authenticate_and_decode(running)
+            principal = await self._authenticate(running)
+            return principal, await self._decode(running, principal, await call.read())
         except Exception as failure:
             error = self._error(failure, running)
             self._log_call(running, CallResult(error=error), 0.0)
@@ -146,17 +151,19 @@ class Pipeline:
 
     async def _execute(self, running: "_CallState") -> CallResult:
         call, operation = running.call, running.call.operation
-        principal, arguments = await self._authenticate_and_decode(running)
-        if not operation.available:
-            fail(ErrorType.UNSUPPORTED, message("operation.unsupported", operation.id))
+        principal = await self._authenticate(running)
+        body = await call.read()
         async with self._in_flight.executing(principal):
+            arguments = await self._decode(running, principal, body)
+            if not operation.available:
+                fail(ErrorType.UNSUPPORTED, message("operation.unsupported", operation.id))
             if operation.session is not None:
                 return await self._session(call, principal)
             value = await self._dispatcher.invoke(operation, arguments, principal.caller)
             running.task = value if operation.task else None
             return CallResult(call.encode(operation, value))
 
-    async def _authenticate_and_decode(self, running: "_CallState") -> tuple[Principal, Arguments]:
+    async def _authenticate(self, running: "_CallState") -> Principal:
         call, operation = running.call, running.call.operation
         principal = await self._authenticator.authenticate(
             operation, call.credentials, call.origin, self._in_flight.looking_up(call.origin)
@@ -165,9 +172,12 @@ class Pipeline:
         if principal.user is not None and call.client is not None:
             call.client.mark_recognized()
         _authorize(principal, minimum_privilege(operation))
-        arguments = running.arguments = await call.decode()
-        _authorize(principal, required_privilege(operation, arguments))
-        return principal, arguments
+        return principal
+
+    async def _decode(self, running: "_CallState", principal: Principal, body: bytes) -> Arguments:
+        arguments = running.arguments = await running.call.decode(body)
+        _authorize(principal, required_privilege(running.call.operation, arguments))
+        return arguments
 
     async def _session(self, call: Call, principal: Principal) -> CallResult:
         if call.operation.session is SessionAction.LOG_IN:
@@ -292,6 +302,11 @@ class _CallState:
             *self.call.credentials.secrets(),
             *redaction.secrets_in(self.arguments or {}),
         )
+
+
+async def no_body() -> bytes:
+    """Return the body of a call that has none, or whose body was read with its envelope."""
+    return b""
 
 
 @cache

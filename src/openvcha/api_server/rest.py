@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -90,10 +91,9 @@ class RestApp:
         return self._render(match.operation, answer)
 
     def _call(self, request: Request, match: Match) -> Call:
-        async def decode() -> Arguments:
-            body = await read_body(
-                request, AUTHENTICATED_BODY if match.operation.authenticated else ANONYMOUS_BODY
-            )
+        limit = AUTHENTICATED_BODY if match.operation.authenticated else ANONYMOUS_BODY
+
+        async def decode(body: bytes) -> Arguments:
             return await off_loop_if_large(
                 len(body),
                 decode_arguments_rest,
@@ -110,6 +110,7 @@ class RestApp:
             credentials=from_headers(request.headers),
             origin=origin(request),
             client=client_connection(request),
+            read=partial(read_body, request, limit),
             decode=decode,
             encode=self._dialect.encode,
         )

@@ -16,7 +16,7 @@ from openvcha.api.operations import by_id
 from openvcha.api.structures import EventFilterSpec, EventInfo
 from openvcha.api_server.auth.credentials import from_headers
 from openvcha.api_server.http import client_connection, error_response, origin
-from openvcha.api_server.pipeline import Arguments, Call, Pipeline
+from openvcha.api_server.pipeline import Arguments, Call, Pipeline, no_body
 from openvcha.api_server.request import Request
 from openvcha.api_server.request_head import require_unambiguous, require_unambiguous_verbs
 from openvcha.api_server.server.connection import STOPPING
@@ -169,7 +169,7 @@ def _wanted(request: Request) -> bool:
 
 
 def _call(request: Request) -> Call:
-    async def decode() -> Arguments:
+    async def decode(_: bytes) -> Arguments:
         query = request.query
         return decode_arguments_rest(OPERATION, b"", {}, query, False)
 
@@ -179,6 +179,7 @@ def _call(request: Request) -> Call:
         credentials=from_headers(request.headers),
         origin=origin(request),
         client=client_connection(request),
+        read=no_body,
         decode=decode,
         encode=lambda *_: b"",
     )
