@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -190,6 +191,27 @@ async def test_what_a_user_is_refused_has_a_budget_too(log: AuditLog) -> None:
     found = await log.list()
     assert [each.user for each in found].count("u") == USER_A_MINUTE
     assert [each.user for each in found].count("v") == USER_A_MINUTE + 9
+
+
+async def test_no_change_waits_for_refused_calls(
+    log: AuditLog, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that takes 0.1 s for each write: 60 refused calls would use up a change's second."""
+    transact = store.txn
+
+    async def slow(*told: Any) -> Any:
+        await asyncio.sleep(0.1)
+        return await transact(*told)
+
+    monkeypatch.setattr(store, "txn", slow)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(USER_A_MINUTE):
+            group.create_task(log.record(replace(ENTRY, result="UNAUTHORIZED"), access=False))
+        await asyncio.sleep(0.01)
+        group.create_task(log.record(replace(ENTRY, user="v"), access=False))
+    found = await log.list()
+    assert [each.id for each in found if each.user == "v"] == ["c1"]
+    assert {each.id[0] for each in found if each.user == "u"} == {"r"}
 
 
 async def test_old_records_are_swept(log: AuditLog, time: Time) -> None:

@@ -20,6 +20,7 @@ from openvcha.system.structlog_light import structlog
 
 MAX_CHANGES: Final = 2000
 MAX_ACCESS: Final = 500
+MAX_REFUSED: Final = 2000
 """Per user."""
 MAX_OF_STRANGER, MAX_STRANGERS = 50, 100
 MAX_LISTED: Final = 10_000
@@ -41,6 +42,7 @@ _log = structlog.get_logger(__name__)
 class AuditLog:
     """Changes, accesses and refusals: separate, with one ring of records per user.
 
+    A change never waits until refused calls are stored.
     Unauthenticated callers have a ring per address, so no caller displaces another's records. Of
     failed logins, refusals and frequent logins, it stores some records per minute and counts the
     others: a caller must not control the load on the store. ``workers`` processes share these.
@@ -56,6 +58,7 @@ class AuditLog:
     ) -> None:
         self._clock = clock
         self._changes = OwnerRings(store, "changes", "c", Limits(MAX_CHANGES))
+        self._refused = OwnerRings(store, "refused", "r", Limits(MAX_REFUSED))
         self._access = OwnerRings(store, "access", "a", Limits(MAX_ACCESS))
         self._strangers = OwnerRings(
             store, "strangers", "s", Limits(MAX_OF_STRANGER, MAX_STRANGERS, site_of)
@@ -81,7 +84,7 @@ class AuditLog:
         elif entry.result == OK and not access:
             await self._append(self._changes, entry.user, entry)
         elif self._users.take(entry.user, entry):
-            row = self._access if access else self._changes
+            row = self._access if access else self._refused
             await self._append(row, entry.user, entry)
 
     async def record_omitted(self) -> None:
@@ -100,14 +103,14 @@ class AuditLog:
     async def list(self, spec: AuditFilterSpec | None = None) -> tuple[AuditInfo, ...]:
         """Return the newest records, oldest first. Raises ApiError INVALID_ARGUMENT."""
         limit = checked_limit(spec.limit if spec else None, MAX_LISTED)
-        rows = (self._changes, self._strangers, self._access)
+        rows = (self._changes, self._refused, self._strangers, self._access)
         found = [record for row in rows for record in await row.newest(limit)]
         return tuple(sorted(found, key=lambda record: record.time)[-limit:])
 
     async def sweep(self) -> int:
         """Delete records older than MAX_AGE; return how many."""
         oldest = self._clock() - MAX_AGE
-        rows = (self._changes, self._access, self._strangers)
+        rows = (self._changes, self._refused, self._access, self._strangers)
         return sum([await row.sweep(oldest) for row in rows])
 
     async def _append(self, row: OwnerRings, owner: str, entry: AuditInfo) -> None:
