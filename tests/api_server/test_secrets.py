@@ -80,7 +80,7 @@ async def test_a_stranger_is_told_no_path(edge: Edge, monkeypatch: pytest.Monkey
     async def fails(*_: object) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted", "/srv/node/secrets.json")
 
-    monkeypatch.setattr("openvcha.api_server.auth.users.Users.find", fails)
+    monkeypatch.setattr("openvcha.api_server.auth.users.Users._find", fails)
     response = await edge.client.post("/api/session", auth=(ADMINISTRATOR, PASSWORD))
     assert response.json()["error_type"] == "INTERNAL_SERVER_ERROR"
     assert "secrets.json" not in response.text
