@@ -10,7 +10,6 @@ import pytest
 
 from openvcha.node.background.context import ObservedMembers
 from openvcha.node.background.expulsion import GRACE_SECONDS, POLL_SECONDS, watch_expulsion
-from openvcha.node.etcd.endpoints import ProvenNames
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.interface import Member
 
@@ -24,6 +23,8 @@ def member(number: int, name: str, address: str) -> Member:
 OTHER, OWN = member(1, "a-1", "127.83.2.11"), member(2, "b-2", "127.83.2.12")
 THIEF = member(3, "b-2", "127.83.2.13")
 """A witness whose vote is stolen announces another member's name."""
+THIEF_AT_OWN_ADDRESS = member(3, "b-2", "127.83.2.12")
+"""It announces that member's address as well."""
 
 
 class Node:
@@ -47,7 +48,7 @@ class Node:
                 tell=self.notes.__setitem__,
                 begin=self._halt,
                 members=None,
-                proven=ProvenNames(),
+                own_ids=frozenset(),
             ),
         )
 
@@ -151,15 +152,18 @@ async def test_a_list_without_the_node_expels_it(node: Node) -> None:
     assert node.ended[0][1] >= GRACE_SECONDS
 
 
+@pytest.mark.parametrize("thief", [THIEF, THIEF_AT_OWN_ADDRESS])
 @pytest.mark.parametrize("observed", [True, False])
-async def test_who_takes_its_name_keeps_no_removed_node_running(node: Node, observed: bool) -> None:
+async def test_who_takes_its_name_keeps_no_removed_node_running(
+    node: Node, observed: bool, thief: Member
+) -> None:
     """It would stream and serve reads for ever, once it is thawed."""
     await node.live()
-    node.listed, node.others = False, [THIEF]
+    node.listed, node.others = False, [thief]
     clock = asyncio.get_running_loop().time
     for _ in range(2 * int(GRACE_SECONDS)):
         if observed:
-            node.view.control.members = ObservedMembers(clock(), (OTHER, THIEF))
+            node.view.control.members = ObservedMembers(clock(), (OTHER, thief))
         await asyncio.sleep(POLL_SECONDS)
     assert "patroni" in node.what
 

@@ -20,7 +20,6 @@ from openvcha.node.background.standby_progress import (
     StandbyWatch,
     observe_standby,
 )
-from openvcha.node.etcd.endpoints import ProvenNames
 from openvcha.node.identity import Timers
 from openvcha.node.layout import Layout
 from openvcha.node.postgres.leader import BaseBackupFailed, Leader
@@ -88,7 +87,7 @@ class StuckStandby:
         self.free = ROOM
         self.on_halt = ""
         self.ready = asyncio.Event()
-        self.proven = ProvenNames()
+        self.own_ids = frozenset[int]()
         patch.setattr(rejoin, "find_leader", self.find_leader)
         patch.setattr(rejoin, "load_secrets", lambda _: None)
         patch.setattr(rejoin, "find_tree", lambda _: [])
