@@ -71,6 +71,7 @@ class Server:
         self.accepting = accepting
         self.hangs = hangs
         self.error = error
+        self.slow = False
         self.session: Session | None = None
         self.asked: list[str] = []
 
@@ -85,6 +86,8 @@ class Server:
         raise OperationalError(self.error)
 
     async def survey(self, session: Any) -> PostgresFacts:
+        if self.slow:
+            await asyncio.Event().wait()
         await session.execute("select")
         return OVERRIDES
 
@@ -194,6 +197,18 @@ async def test_a_login_in_between_ends_a_row_of_hangs() -> None:
     async with AccessRepair(Server(hangs=True), "h", Settled(None), log) as access:
         for _ in range(HANGS_UNTIL_TOLD):
             assert await access.survey() == PostgresSurvey()
+    assert log.warned == []
+
+
+async def test_a_slow_survey_after_a_login_is_no_hang() -> None:
+    """Logins work: the server is busy, or has very many settings to read."""
+    server, log = Server(), cast("Any", Log())
+    server.session = Session()
+    async with AccessRepair(server, "h", Settled(), log) as access:
+        for slow in [False, *[True] * (HANGS_UNTIL_TOLD + 1)]:
+            server.slow = slow
+            seen = await access.survey()
+        assert seen == PostgresSurvey()
     assert log.warned == []
 
 

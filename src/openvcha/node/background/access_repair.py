@@ -37,6 +37,10 @@ HANGS_UNTIL_TOLD = 3
 Connection = AsyncConnection[Any]
 
 
+class _LoginTimeoutError(Exception):
+    """PostgreSQL neither accepts nor refuses a login in time."""
+
+
 class DatabaseServer(Protocol):
     """The part of node.postgres.superuser.Superuser that is used here."""
 
@@ -132,24 +136,24 @@ class AccessRepair:
         """Read what users have set, through a new session; restore what new sessions need."""
         try:
             seen = await self._survey_or_refusal()
-        except (TimeoutError, ConnectionTimeout):
+        except _LoginTimeoutError:
             self._hangs += 1
             return await self._hanging()
         self._hangs = 0
         return seen
 
     async def _survey_or_refusal(self) -> PostgresSurvey:
-        """Return a survey, or why there is none. Raises TimeoutError, ConnectionTimeout."""
+        """Return a survey, or why there is none. Raises _LoginTimeoutError."""
         refusal = ""
         for pause in RETRY_PAUSES:
             if refusal:
                 await self._sleep(pause)
                 await self._restore_access()
             try:
-                async with asyncio.timeout(SESSION_SECONDS):
-                    return await self._survey()
-            except (TimeoutError, ConnectionTimeout):
-                raise
+                return await self._survey()
+            except TimeoutError:
+                self._events.debug("cannot survey PostgreSQL", reason="no response in time")
+                return PostgresSurvey()
             except (Error, OSError, EngineMissing) as error:
                 refusal = sanitize(str(error).strip())[:MAX_REFUSAL_LENGTH]
             if not await self._is_refused():
@@ -185,10 +189,20 @@ class AccessRepair:
             return None
 
     async def _survey(self) -> PostgresSurvey:
-        opened = await self._server.connect(self._host)
+        """Return a survey through a new session.
+
+        Raises _LoginTimeoutError; TimeoutError if the session is slow; psycopg.Error, OSError,
+        EngineMissing.
+        """
         try:
-            await self._repair(opened)
-            seen = PostgresSurvey(await self._server.survey(opened))
+            async with asyncio.timeout(SESSION_SECONDS):
+                opened = await self._server.connect(self._host)
+        except (TimeoutError, ConnectionTimeout) as error:
+            raise _LoginTimeoutError from error
+        try:
+            async with asyncio.timeout(SESSION_SECONDS):
+                await self._repair(opened)
+                seen = PostgresSurvey(await self._server.survey(opened))
         except BaseException:
             await opened.close()
             raise
