@@ -2,13 +2,15 @@
 
 import asyncio
 import dataclasses
+from datetime import datetime
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 from tests.support.simulated.clock import SIMULATED
 from tests.support.simulated.cluster import BROKEN
 from tests.support.simulated.observations import FACTS, ip
-from tests.support.simulated.process import SWEPT, CrashPoint
+from tests.support.simulated.process import SWEPT, CrashPoint, SeenPostgres
 from tests.support.simulated.redeploy import PREFIX, begin, reasons, said
 from tests.support.simulated.scenes import CALLER, NEW, ClusterScenario, placement
 
@@ -24,6 +26,7 @@ from openvcha.api.structures import (
     WitnessCheckSpec,
 )
 from openvcha.cluster.config import NodeKind
+from openvcha.node.identity import Identity
 from openvcha.node.postgres.diagnosis.missing_files import MissingFile
 from openvcha.node.postgres.standby_data.pg_basebackup import ServerError
 from openvcha.operations.reads import get_cluster
@@ -34,6 +37,7 @@ from openvcha.operations.steps.node_vms import DELETE_SECONDS
 from openvcha.operations.steps.required_votes import OWN_SECONDS
 from openvcha.operations.steps.streaming import STREAMING_SECONDS
 from openvcha.store import keys
+from openvcha.store.base_backup_reports import BaseBackupState
 from openvcha.store.node_facts import Override, PostgresFacts
 from openvcha.tasks.record import to_info
 
@@ -239,6 +243,35 @@ async def test_a_reason_that_may_pass_is_shown_while_the_copy_is_tried_again(
     scene.world.base_backup_error = None
     await carrying
     await scene.validate_renewed()
+
+
+async def test_the_server_s_log_is_read_once_for_each_failure_of_the_copy(
+    scene: ClusterScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task polls far more often, and the log may be large."""
+    await begin(scene)
+    scene.world.base_backup_error = ServerError("53300", "all places are taken")
+    attempts: list[int] = []
+    read: list[datetime] = []
+    report, ask = scene.world._report, SeenPostgres.base_backup_error
+
+    async def reported(identity: Identity, state: BaseBackupState, *rest: Any, **more: Any) -> None:
+        if state is BaseBackupState.FAILED:
+            attempts.append(len(attempts))
+        await report(identity, state, *rest, **more)
+
+    async def asked(postgres: SeenPostgres, since: datetime) -> ServerError | None:
+        read.append(since)
+        return await ask(postgres, since)
+
+    monkeypatch.setattr(scene.world, "_report", reported)
+    monkeypatch.setattr(SeenPostgres, "base_backup_error", asked)
+    carrying = await scene.until("copy.passive")
+    await asyncio.sleep(10)
+    scene.world.base_backup_error = None
+    await carrying
+    assert len(attempts) > 1
+    assert len(read) == len(attempts)
 
 
 @pytest.mark.parametrize(

@@ -69,18 +69,24 @@ class AwaitBaseBackup(Step):
         watch = _Watch(since=asyncio.get_running_loop().time())
         began = datetime.now(UTC) - CLOCK_MARGIN
         report: BaseBackupReport | None = None
+        judged: BaseBackupReport | None = None
         while not _whole(report, name):
             _not_stalled(watch, report, name)
             await ctx.progress(_fraction(report), said(report, name))
             await ctx.pause(POLL_SECONDS)
             # A base backup may take hours; short outages of the store must not end it.
             with contextlib.suppress(StoreUnavailable):
-                report = await self._report(node)
-            if report is not None and report.state is BaseBackupState.FAILED:
-                report = await self._judged(report, began)
+                found = await self._report(node)
+                # A report stays for many polls, and the server's log may be large: read it once.
+                if found != judged:
+                    report, judged = await self._judged(found, began), found
 
-    async def _judged(self, report: BaseBackupReport, since: datetime) -> BaseBackupReport:
-        """Return the report with the server's error: the node sees only that it ended."""
+    async def _judged(
+        self, report: BaseBackupReport | None, since: datetime
+    ) -> BaseBackupReport | None:
+        """Return a failure with the server's error: the node sees only that it ended."""
+        if report is None or report.state is not BaseBackupState.FAILED:
+            return report
         error = await self._services.postgres.base_backup_error(since)
         if error is None:
             return report
