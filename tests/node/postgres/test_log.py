@@ -112,12 +112,11 @@ def test_an_error_before_midnight_is_found(
     assert messages(errors(tmp_path, SINCE)) == ["why", "more"]
 
 
-def test_a_log_is_not_read_without_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_is_not_read_without_a_bound(tmp_path: Path) -> None:
     """Everything of a busy day is too much."""
-    monkeypatch.setattr(log, "MAX_BYTES", 2 * log.TAIL_BYTES)
     text = as_json(record(AT, "far")) + statements(as_json, AT, 3 * log.TAIL_BYTES)
     write(tmp_path / "postgresql-Thu.json", text + as_json(record(AT, "near")))
-    assert messages(errors(tmp_path, SINCE)) == ["near"]
+    assert messages(errors(tmp_path, SINCE, 2 * log.TAIL_BYTES)) == ["near"]
 
 
 def test_a_row_that_csv_cannot_read_hides_no_other(tmp_path: Path) -> None:

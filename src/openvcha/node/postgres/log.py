@@ -50,39 +50,39 @@ def sanitize(text: str) -> str:
     return shown if len(shown) <= MAX_MESSAGE_LENGTH else shown[: MAX_MESSAGE_LENGTH - 1] + "…"
 
 
-def errors(folder: Path, since: datetime) -> list[Entry]:
+def errors(folder: Path, since: datetime, max_bytes: int = MAX_BYTES) -> list[Entry]:
     """Return the records of ERROR, FATAL and PANIC since a time from the logs in a folder.
 
-    Other lines are skipped. It reads the newest logs only, of each at most the last MAX_BYTES.
+    Other lines are skipped. It reads the newest logs only, of each at most the last ``max_bytes``.
     """
     logs = [*folder.glob("postgresql-*.json"), *folder.glob("postgresql-*.csv")]
     newest = sorted((_changed(path), path) for path in logs)[-FILES:]
-    found = (entry for changed, path in newest for entry in _since(path, changed, since))
+    found = (entry for changed, path in newest for entry in _since(path, changed, since, max_bytes))
     return [entry for entry in found if entry.severity in SEVERE and entry.time >= since]
 
 
-def _since(path: Path, changed: float, since: datetime) -> Iterator[Entry]:
+def _since(path: Path, changed: float, since: datetime, max_bytes: int) -> Iterator[Entry]:
     if changed < since.timestamp():
         return
     try:
         with path.open("rb") as file:
-            _seek(file, path, since)
+            _seek(file, path, since, max_bytes)
             yield from _parse(path)(_lines(path, file))
     except OSError:
         return
 
 
-def _seek(file: BinaryIO, path: Path, since: datetime) -> None:
+def _seek(file: BinaryIO, path: Path, since: datetime, max_bytes: int) -> None:
     """Go to a line from before a time, or as far back as is read at most."""
     end = file.seek(0, io.SEEK_END)
     size = TAIL_BYTES
-    while size < min(end, MAX_BYTES):
+    while size < min(end, max_bytes):
         file.seek(end - size)
         probed = file.read(PROBE_BYTES).splitlines()[1:-1]
         if any(_is_before(path, line, since) for line in probed):
             break
         size *= 2
-    file.seek(max(0, end - min(size, MAX_BYTES)))
+    file.seek(max(0, end - min(size, max_bytes)))
     if size < end:
         file.readline()  # the rest of a line
 

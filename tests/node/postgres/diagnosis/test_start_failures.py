@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from openvcha.node.postgres.diagnosis.start_failures import MAX_AGE, Line, find_trouble
+from openvcha.node.postgres import log
+from openvcha.node.postgres.diagnosis import start_failures
+from openvcha.node.postgres.diagnosis.start_failures import MAX_AGE, RECENT, Line, find_trouble
 from openvcha.node.postgres.diagnosis.start_failures import diagnose as diagnose_lines
 from openvcha.node.postgres.log import MAX_MESSAGE_LENGTH, Entry, sanitize
 from openvcha.node.postgres.standby_data.pg_basebackup import (
@@ -147,3 +149,19 @@ def test_the_server_s_last_word_of_a_copy_is_found() -> None:
     log = [said("of a copy"), said("of another", "psql"), said("told", severity="LOG")]
     assert base_backup_error(log, NOW) == ServerError("XX000", "of a copy")
     assert base_backup_error(log, NOW + timedelta(seconds=1)) is None
+
+
+def test_a_node_reads_little_of_a_large_log_for_its_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A healthy one does so every few seconds, beside a server that may log every statement."""
+    read: list[int] = []
+
+    def errors(_: Path, since: datetime, max_bytes: int = log.MAX_BYTES) -> list[Entry]:
+        assert since == NOW - RECENT
+        read.append(max_bytes)
+        return []
+
+    monkeypatch.setattr(start_failures, "errors", errors)
+    assert find_trouble(tmp_path, NOW) is None
+    assert read == [2 << 20]

@@ -17,6 +17,8 @@ from openvcha.node.process.logs import log_path
 from openvcha.store.node_facts import PostgresTrouble
 
 MAX_LINES = 5
+MAX_LOG_BYTES = 2 << 20
+"""Read of each log of the server at most: a healthy node reads them every few seconds, too."""
 RECENT = timedelta(seconds=30)
 MAX_AGE = timedelta(minutes=10)
 """An older failure is no longer the reason. Starts that fail after long recoveries may be rare."""
@@ -54,7 +56,7 @@ def find_trouble(logs: Path, now: datetime | None = None) -> PostgresTrouble | N
     lines = (_line(line) for line in tail(log_path(logs, "patroni")))
     read = [line for line in lines if line is not None]
     now = now or datetime.now(UTC)
-    return diagnose(read, errors(logs, now - RECENT), now)
+    return diagnose(read, errors(logs, now - RECENT, MAX_LOG_BYTES), now)
 
 
 def diagnose(
