@@ -42,8 +42,9 @@ from openvcha.operations.join_tokens import claimed, new_token, require_token, s
 from openvcha.operations.reads import get_cluster, get_deployment_type, get_operations
 from openvcha.operations.steps.new_node import NewNode
 from openvcha.store import keys
+from openvcha.store.base_backup_reports import BaseBackupReport, BaseBackupState
 from openvcha.store.errors import StoreUnavailable
-from openvcha.store.records import encode
+from openvcha.store.records import Record, encode
 from openvcha.tasks.journal import Journal
 from openvcha.tasks.record import TaskRecord
 
@@ -146,6 +147,24 @@ async def test_when_both_are_there_the_cluster_begins(
         if role is order[0]:
             assert (await scene.world.config()).state is ConfigState.PREPARED
             assert (await scene.record()).status is TaskStatus.SUCCEEDED
+    await validate_complete(scene)
+
+
+async def test_a_witness_may_join_long_after_the_passive(scene: ClusterScenario) -> None:
+    """The passive's report has expired by then: that it streams proves its base backup."""
+    await prepared(scene)
+    first, second = (Hand(scene, role) for role in (JoinRole.PASSIVE, JoinRole.WITNESS))
+    await first.ask()
+    await first.come()
+    node = (await scene.world.config()).planned_node(NodeKind.DATA)
+    assert node is not None
+    report = Record(scene.world.store, keys.base_backup_report(node.member), BaseBackupReport)
+    async with asyncio.timeout(60):
+        while (said := await report.get()) is None or said.state is not BaseBackupState.DONE:  # noqa: ASYNC110 - the store's
+            await asyncio.sleep(0.01)
+    await report.delete()
+    await second.ask()
+    await second.come()
     await validate_complete(scene)
 
 

@@ -11,7 +11,7 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.operations.context import Services
-from openvcha.operations.steps.new_node import NewNode, in_service, recall
+from openvcha.operations.steps.new_node import NewNode, in_service, recall, streams
 from openvcha.store import keys
 from openvcha.store.base_backup_reports import BaseBackupReport, BaseBackupState
 from openvcha.store.errors import StoreUnavailable
@@ -56,11 +56,14 @@ class AwaitBaseBackup(Step):
         self.name = f"copy.{role}"
 
     async def done(self, ctx: TaskContext) -> bool:
-        """Return whether the node reports a durable base backup."""
+        """Return whether the node reports a durable base backup, or streams without a report."""
         if await in_service(self._services, ctx, self._role):
             return True
-        report = await self._report(recall(ctx, self._role))
-        return report is not None and report.state is BaseBackupState.DONE
+        node = recall(ctx, self._role)
+        report = await self._report(node)
+        if report is None:
+            return await self._outlived_its_report(node)
+        return report.state is BaseBackupState.DONE
 
     async def act(self, ctx: TaskContext) -> None:
         """Follow the reports until the data are complete. Raises ApiError ERROR, WaitTimedOut."""
@@ -71,6 +74,8 @@ class AwaitBaseBackup(Step):
         report: BaseBackupReport | None = None
         judged: BaseBackupReport | None = None
         while not _whole(report, name):
+            if report is None and await self._outlived_its_report(node):
+                return
             _not_stalled(watch, report, name)
             await ctx.progress(_fraction(report), said(report, name))
             await ctx.pause(POLL_SECONDS)
@@ -80,6 +85,13 @@ class AwaitBaseBackup(Step):
                 # A report stays for many polls, and the server's log may be large: read it once.
                 if found != judged:
                     report, judged = await self._judged(found, began), found
+
+    async def _outlived_its_report(self, node: NewNode) -> bool:
+        """Return whether the node streams: it does so only with a complete base backup.
+
+        A report expires, and in a manual join the other node may come long after it.
+        """
+        return await streams(self._services, node)
 
     async def _judged(
         self, report: BaseBackupReport | None, since: datetime

@@ -11,6 +11,7 @@ from openvcha.api.prepared import prepare
 from openvcha.api.structures import IpSpec
 from openvcha.cluster import patroni_client
 from openvcha.cluster.config import NodeConfig, NodeKind, address_text
+from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.infrastructure.interface import Placement
 from openvcha.operations.context import Services
 from openvcha.tasks.steps import TaskContext
@@ -98,6 +99,15 @@ async def committed(services: Services, ctx: TaskContext, role: str) -> bool:
 async def leads(services: Services, node: NewNode) -> bool:
     """Return whether the node holds the leader key: it may take over before the commit."""
     return await patroni_client.leader(services.store) == node.member
+
+
+async def streams(services: Services, node: NewNode) -> bool:
+    """Return whether the node streams. The active knows: a starting standby responds late."""
+    try:
+        active = await services.patroni.node(services.identity.ha_address)
+    except PatroniUnreachable:
+        return False
+    return node.member in active.replication
 
 
 async def in_service(services: Services, ctx: TaskContext, role: str) -> bool:

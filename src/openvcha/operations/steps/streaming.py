@@ -8,7 +8,7 @@ from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster import mode_settings, patroni_client
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.operations.context import Services
-from openvcha.operations.steps.new_node import NewNode, in_service, leads, recall
+from openvcha.operations.steps.new_node import NewNode, in_service, leads, recall, streams
 from openvcha.operations.steps.patroni_settings import protect, protects
 from openvcha.operations.waiting import wait_until
 from openvcha.store import keys
@@ -64,7 +64,7 @@ class AwaitStreaming(Step):
         sync = await patroni_client.sync_state(services.store)
         if sync.leader == leader and node.member in sync.standbys:
             return None
-        if not await self._streams(node):
+        if not await streams(services, node):
             return await self._trouble(node) or message("progress.join.catching.up", name)
         if keys.DETACHED in await mode_settings.requested(services.store):
             return None  # the mode DISABLED lets no standby be in sync
@@ -90,12 +90,3 @@ class AwaitStreaming(Step):
             failed = message("join.start.failed", name, told.times, told.reason)
             raise ApiError(ErrorType.ERROR, failed, *lines)
         return message("progress.join.start.failed", name, told.reason)
-
-    async def _streams(self, node: NewNode) -> bool:
-        """Return whether the node streams. The active knows: a starting standby responds late."""
-        services = self._services
-        try:
-            active = await services.patroni.node(services.identity.ha_address)
-        except PatroniUnreachable:
-            return False
-        return node.member in active.replication
