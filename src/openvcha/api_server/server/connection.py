@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final
 
 import h11
 import msgspec
+from h11._readers import ChunkedReader
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from openvcha.api.codec.encode import encode_error_rest
@@ -157,6 +158,7 @@ class _Http(h11.Connection):
     def __init__(self, max_head_bytes: int) -> None:
         super().__init__(h11.SERVER, max_head_bytes)
         self._max_head_bytes = max_head_bytes
+        self._checked_bytes = self._lines = 0
         self.has_too_many_headers = False
 
     def next_event(self) -> Any:
@@ -167,22 +169,41 @@ class _Http(h11.Connection):
         self._check_head(received)
         event = super().next_event()
         if isinstance(event, h11.Request):
+            self._checked_bytes = self._lines = 0
             _require_one_length(event)
             used = len(received) - len(self.trailing_data[0])
             if used > self._max_head_bytes:
                 raise h11.RemoteProtocolError("the head is too long", error_status_hint=431)
+            if isinstance(self._reader, ChunkedReader):
+                self._reader = _ChunksWithoutTrailers()
         return event
 
     def _check_head(self, received: bytes) -> None:
-        """Check what h11 accepts: any number of headers, and ends of lines that are ambiguous."""
-        found = _END_OF_HEAD.search(received)
+        """Check what h11 accepts: any number of headers, and ends of lines that are ambiguous.
+
+        Each byte is scanned once, in however many pieces the head arrives; the bytes before a new
+        one are scanned again only as far as a pattern that ends there may begin among them.
+        """
+        start = self._checked_bytes
+        found = _END_OF_HEAD.search(received, max(start - 2, 0))
         end = found.end() if found else len(received)
-        lines = received.count(b"\n", 0, end)
-        if lines > MAX_HEADERS + (2 if found else 1):
+        lines = received.count(b"\n", start, end)
+        whole = received.count(b"\r\n", max(start - 1, 0), end)
+        self._checked_bytes, self._lines = end, self._lines + lines
+        if self._lines > MAX_HEADERS + (2 if found else 1):
             self.has_too_many_headers = True
             raise h11.RemoteProtocolError("too many headers", error_status_hint=431)
-        if lines > received.count(b"\r\n", 0, end) or _FOLDED_LINE.search(received, 0, end):
+        if lines > whole or _FOLDED_LINE.search(received, max(start - 1, 0), end):
             raise h11.RemoteProtocolError("a line of the head is ambiguous")
+
+
+class _ChunksWithoutTrailers(ChunkedReader):
+    """h11's reader of a chunked body, which refuses headers after it: h11 parses any number."""
+
+    def __call__(self, buf: Any) -> Any:
+        if self._reading_trailer and not b"\r\n".startswith(bytes(buf)[:2]):
+            raise h11.RemoteProtocolError("headers follow the body")
+        return super().__call__(buf)
 
 
 def _require_one_length(head: h11.Request) -> None:
