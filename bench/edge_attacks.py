@@ -1,8 +1,11 @@
-"""Attacks on the API that cost the attacker little, each in its own process.
+"""Attacks on the API and the database that cost the attacker little, each in its own process.
 
-1,050 idle TLS connections, 16 clients that send 1 MiB bodies over JSON-RPC without a session, 40
-that log in with wrong passwords, and a reader with 64 connections that lists the hosts. Each attack
-ends by itself, and prints the counts of its replies.
+On the API: 1,050 idle TLS connections, 16 clients that send 1 MiB bodies over JSON-RPC without a
+session, 40 that log in with wrong passwords, a reader with 64 connections that lists the hosts, 16
+strangers who join without a token, 16 connections of the reader that request what a reader may not
+do, and 16 that log in again and again as FLOODER. On the database's public address, from another
+source than its users: 520 silent connections, and 195 that stop in the middle of a login. Each
+attack ends by itself, and prints the counts of its replies.
 """
 
 import asyncio
@@ -12,6 +15,7 @@ import json
 import os
 import resource
 import ssl
+import struct
 import subprocess
 import sys
 import uuid
@@ -24,7 +28,16 @@ import httpx2
 
 ROOT = Path(__file__).parents[1]
 PORT = 8443
+DATABASE_PORT = 5432
 IDLE, BODIES, LOG_INS, READS = 1050, 16, 40, 64
+FLOODS = 16
+DATABASE_IDLE, DATABASE_LOG_INS = 520, 195
+STREET = "127.0.0.66"
+"""The source of the attacks on the database."""
+FLOODER, FLOODER_PASSWORD = "flooder@vsphere.local", "only-of-a-lab-7-Flooder"
+"""A user without access, whom the caller has added."""
+TLS_REQUEST = struct.pack("!ii", 8, 80877103)
+START = struct.pack("!ii", 18, 0x30000) + b"user\0app\0\0"
 BODY = b"[" + b",".join([b'{"a":1,"a":1}'] * ((1 << 20) // 14)) + b"]"
 PACE_SECONDS = 0.05
 ATTEMPT_SECONDS = 30.0
@@ -89,6 +102,59 @@ async def reads(host: str, token: str, seen: Counter[str]) -> None:
             seen[f"{reply.status_code}"] += 1
 
 
+async def joins(host: str, _: str, seen: Counter[str]) -> None:
+    """Join with a token that is none, and a name that is long to quote."""
+    async with client(host) as stranger:
+        while True:
+            body = {"token": uuid.uuid4().hex, "x" * 100_000: 1}
+            reply = await stranger.post("/api/openvcha/joins", json=body)
+            seen[f"{reply.status_code}"] += 1
+
+
+async def refused(host: str, token: str, seen: Counter[str]) -> None:
+    """Request what a reader may not do: each request is to be in the audit."""
+    async with client(host) as reader:
+        while True:
+            path = "/api/vcenter/vcha/cluster?action=undeploy&vmw-task=true"
+            reply = await reader.post(path, headers={SESSION: token}, json={})
+            seen[f"{reply.status_code}"] += 1
+
+
+async def sessions(host: str, _: str, seen: Counter[str]) -> None:
+    """Begin session after session."""
+    async with client(host) as user:
+        while True:
+            reply = await user.post("/api/session", auth=(FLOODER, FLOODER_PASSWORD))
+            seen[f"{reply.status_code}"] += 1
+
+
+async def database_idle(host: str, _: str, seen: Counter[str]) -> None:
+    """Hold a silent connection to the database until it is closed."""
+    reader, writer = await asyncio.open_connection(host, DATABASE_PORT, local_addr=(STREET, 0))
+    seen["connected"] += 1
+    try:
+        await reader.read()
+        seen["cut off"] += 1
+    finally:
+        writer.transport.abort()
+
+
+async def database_log_ins(host: str, _: str, seen: Counter[str]) -> None:
+    """Begin a login over TLS, and stop when a password is asked for."""
+    reader, writer = await asyncio.open_connection(host, DATABASE_PORT, local_addr=(STREET, 0))
+    seen["connected"] += 1
+    try:
+        writer.write(TLS_REQUEST)
+        if await reader.read(1) == b"S":
+            await writer.start_tls(trusting())
+        writer.write(START)
+        seen["asked" if await reader.read(1) == b"R" else "refused"] += 1
+        await reader.read()
+        seen["cut off"] += 1
+    finally:
+        writer.transport.abort()
+
+
 Attack = Callable[[str, str, Counter[str]], Awaitable[None]]
 ATTACKS: Mapping[str, tuple[Attack, int]] = MappingProxyType(
     {
@@ -96,6 +162,11 @@ ATTACKS: Mapping[str, tuple[Attack, int]] = MappingProxyType(
         "bodies": (bodies, BODIES),
         "log-ins": (log_ins, LOG_INS),
         "reads": (reads, READS),
+        "joins": (joins, FLOODS),
+        "refused": (refused, FLOODS),
+        "sessions": (sessions, FLOODS),
+        "database idle": (database_idle, DATABASE_IDLE),
+        "database log-ins": (database_log_ins, DATABASE_LOG_INS),
     }
 )
 

@@ -25,10 +25,13 @@ def header() -> str:
 
 def distribution(name: str, values: Sequence[float], unit: str = "s") -> str:
     """Return a row with the median, 95th percentile and maximum of some figures."""
-    ordered = sorted(values)
-    p95 = ordered[max(0, -(-len(ordered) * 95 // 100) - 1)]
-    p50 = statistics.median(ordered)
-    return f"{name:<52} {p50:8.2f} {p95:8.2f} {ordered[-1]:8.2f} {unit}  (n={len(ordered)})"
+    p50, p95 = statistics.median(values), percentile(values, 95)
+    return f"{name:<52} {p50:8.2f} {p95:8.2f} {max(values):8.2f} {unit}  (n={len(values)})"
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """Return the smallest of the values that as many percent of them do not exceed."""
+    return sorted(values)[max(0, -(-len(values) * percent // 100) - 1)]
 
 
 def distribution_header() -> str:
