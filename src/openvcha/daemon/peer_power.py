@@ -28,7 +28,7 @@ from openvcha.node.local_records.required_votes import (
     is_fresh,
     load_required_votes,
     needs_vote,
-    save_required_votes,
+    renew_required_votes,
     vms_to_power_on,
 )
 from openvcha.node.security.tls import NodeTls
@@ -134,7 +134,8 @@ class LocalNode:
     async def renew(self, required_votes: RequiredVotes) -> None:
         """Write the list with the current time, as long as no quorum is possible without this node.
 
-        A node that was off for longer is not asked: its list is stale before it comes here.
+        A node that was off for longer is not asked: its list is stale before it comes here. A list
+        that no majority has confirmed for a day is left to expire.
         """
         now = dt.datetime.now(dt.UTC)
         if is_fresh(required_votes, now, RENEW_SECONDS):
@@ -142,7 +143,7 @@ class LocalNode:
         if not needs_vote(self.identity.member, await self._own_voters()):
             return
         try:
-            await asyncio.to_thread(save_required_votes, self.layout, required_votes, now)
+            await asyncio.to_thread(renew_required_votes, self.layout, required_votes, now)
         except OSError as error:
             _log.warning("cannot renew the required votes", reason=str(error))
 

@@ -31,9 +31,12 @@ def try_lock(path: Path, flags: int = LOCK_FILE) -> int | None:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file, created if missing (0600), never removed; wait for it. Raises OSError."""
-    descriptor = os.open(path, LOCK_FILE, 0o600)
+def locked(path: Path, flags: int = LOCK_FILE) -> Iterator[None]:
+    """Hold a lock; wait for it. Raises OSError.
+
+    It is a file, created if missing (0600), never removed, or a DIRECTORY.
+    """
+    descriptor = os.open(path, flags, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

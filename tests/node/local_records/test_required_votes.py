@@ -1,6 +1,8 @@
 """The VMs that the store's quorum needs, on each node's disk: read when nothing else answers."""
 
+import asyncio
 import datetime as dt
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,13 +10,17 @@ import pytest
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.required_votes import (
     FRESH_SECONDS,
+    MAX_RENEWAL_SECONDS,
     RequiredVotes,
     forget_required_votes,
     is_fresh,
+    is_list,
     load_required_votes,
+    renew_required_votes,
     save_required_votes,
     vms_to_power_on,
 )
+from openvcha.system.locks import DIRECTORY, locked
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 NODES = {"a": "vm-a", "p": "vm-p", "w": "vm-w"}
@@ -36,6 +42,63 @@ def test_after_the_task_no_vote_is_required(tmp_path: Path) -> None:
     for _ in range(2):
         forget_required_votes(layout)
         assert load_required_votes(layout) is None
+
+
+def test_a_renewal_replaces_only_the_list_that_it_knows(tmp_path: Path) -> None:
+    """Another program follows the store: a newer list, and the task's end, must not be undone."""
+    layout = Layout(tmp_path)
+    save_required_votes(layout, REQUIRED_VOTES, NOW)
+    known = load_required_votes(layout)
+    assert known
+    newer = RequiredVotes(task="u", active="p", nodes={})
+    save_required_votes(layout, newer, NOW)
+    renew_required_votes(layout, known, NOW)
+    found = load_required_votes(layout)
+    assert found
+    assert is_list(found, newer)
+    forget_required_votes(layout)
+    renew_required_votes(layout, known, NOW)
+    assert load_required_votes(layout) is None
+
+
+def test_a_list_is_renewed_for_a_day_after_a_majority_confirmed_it(tmp_path: Path) -> None:
+    """Then it expires: nobody remembers the task. A majority may confirm it again."""
+    layout, last = Layout(tmp_path), NOW
+    save_required_votes(layout, REQUIRED_VOTES, NOW)
+    for seconds in (60, MAX_RENEWAL_SECONDS, MAX_RENEWAL_SECONDS + 60):
+        known = load_required_votes(layout)
+        assert known
+        last = NOW + dt.timedelta(seconds=seconds)
+        renew_required_votes(layout, known, last)
+    found = load_required_votes(layout)
+    assert found
+    assert is_list(found, REQUIRED_VOTES)
+    assert found.seen == (NOW + dt.timedelta(seconds=MAX_RENEWAL_SECONDS)).isoformat()
+    save_required_votes(layout, REQUIRED_VOTES, last)
+    known = load_required_votes(layout)
+    assert known
+    renew_required_votes(layout, known, last + dt.timedelta(seconds=60))
+    found = load_required_votes(layout)
+    assert found
+    assert found.seen == (last + dt.timedelta(seconds=60)).isoformat()
+
+
+async def test_two_programs_never_write_the_list_at_once(tmp_path: Path) -> None:
+    """They use one temporary name, and a renewal decides by what is on disk."""
+    layout = Layout(tmp_path)
+    save_required_votes(layout, REQUIRED_VOTES, NOW)
+    known = load_required_votes(layout)
+    assert known
+    for change in (
+        partial(save_required_votes, layout, REQUIRED_VOTES, NOW),
+        partial(renew_required_votes, layout, known, NOW),
+        partial(forget_required_votes, layout),
+    ):
+        with locked(tmp_path, DIRECTORY):
+            writing = asyncio.create_task(asyncio.to_thread(change))
+            done, _ = await asyncio.wait([writing], timeout=0.1)
+            assert not done
+        await writing
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"vms": 1}', b"\xff"])

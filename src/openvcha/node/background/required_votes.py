@@ -19,6 +19,7 @@ from openvcha.node.local_records.required_votes import (
     RequiredVotes,
     decode_required_votes,
     forget_required_votes,
+    is_list,
     kept,
     load_required_votes,
     not_kept_reply,
@@ -140,8 +141,7 @@ class RequiredVotesKeeper:
 
     def _keep(self, required_votes: RequiredVotes) -> None:
         now, known = self._now(), self._file.load()
-        same = known is not None and msgspec.structs.replace(known, seen="") == required_votes
-        if known is None or not same or not _recent(known.seen, now):
+        if known is None or not is_list(known, required_votes) or not _recent(known.seen, now):
             self._file.save(required_votes, now)
 
     async def _confirm(self, said: bytes) -> None:

@@ -9,16 +9,21 @@ import errno
 import os
 import re
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from openvcha.api.prepared import prepare
 from openvcha.node.layout import Layout
 from openvcha.system.durable import sync_directory, write_durably
+from openvcha.system.locks import DIRECTORY, locked
 
 FRESH_SECONDS = 300.0
 """How long a list is valid without confirmation: long enough for a node to restart, shorter than
 what operators do with nodes that they have taken out of service."""
+MAX_RENEWAL_SECONDS = 86400.0
+"""For how long a node itself may confirm a list that no majority confirms any longer."""
 
 
 class RequiredVotes(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +34,8 @@ class RequiredVotes(msgspec.Struct, frozen=True, kw_only=True):
     The VM of a node that an operator created is empty. ``active`` is the member that runs the
     task, ``gone`` the one that it replaces, whose vote never counts. ``seen`` (ISO 8601) is the
     last confirmation: by a majority, or by the node itself while there is none without its vote.
-    In the store it is empty.
+    In the store it is empty. ``confirmed`` (ISO 8601) is the last confirmation by a majority, if
+    the node itself has confirmed the list since; only the file has it.
     """
 
     task: str
@@ -37,6 +43,7 @@ class RequiredVotes(msgspec.Struct, frozen=True, kw_only=True):
     nodes: dict[str, str]
     gone: str = ""
     seen: str = ""
+    confirmed: str | UnsetType = UNSET
 
 
 _ENCODER = msgspec.json.Encoder()
@@ -72,8 +79,33 @@ def not_kept_reason(said: bytes) -> str | None:
 
 
 def save_required_votes(layout: Layout, required_votes: RequiredVotes, seen: dt.datetime) -> None:
-    """Write a list to disk durably. Raises OSError."""
-    write_durably(layout.required_votes, encode_required_votes(required_votes, seen))
+    """Write a list that a majority has confirmed to disk durably. Raises OSError."""
+    with _exclusive(layout):
+        write_durably(layout.required_votes, encode_required_votes(required_votes, seen))
+
+
+def renew_required_votes(layout: Layout, known: RequiredVotes, seen: dt.datetime) -> None:
+    """Write a list with a new time, unless the one on disk is no longer ``known``. Raises OSError.
+
+    Another process may have replaced or deleted it. Without a majority for too long, do nothing.
+    """
+    confirmed = known.seen if known.confirmed is UNSET else known.confirmed
+    if not _is_within(confirmed, seen, MAX_RENEWAL_SECONDS):
+        return
+    renewed = msgspec.structs.replace(known, confirmed=confirmed)
+    with _exclusive(layout):
+        if load_required_votes(layout) == known:
+            write_durably(layout.required_votes, encode_required_votes(renewed, seen))
+
+
+def is_list(known: RequiredVotes, required_votes: RequiredVotes) -> bool:
+    """Return whether a list on disk is this one of the store, whatever its times."""
+    return msgspec.structs.replace(known, seen="", confirmed=UNSET) == required_votes
+
+
+def _exclusive(layout: Layout) -> AbstractContextManager[None]:
+    """Return the lock of the file, which two programs write; it needs no space on the disk."""
+    return locked(layout.root, DIRECTORY)
 
 
 def load_required_votes(layout: Layout) -> RequiredVotes | None:
@@ -86,17 +118,22 @@ def load_required_votes(layout: Layout) -> RequiredVotes | None:
 
 def forget_required_votes(layout: Layout) -> None:
     """Delete the list durably: from now on VMs that are powered off stay off. Raises OSError."""
-    if layout.required_votes.exists():
-        layout.required_votes.unlink(missing_ok=True)
-        sync_directory(layout.root)
+    with _exclusive(layout):
+        if layout.required_votes.exists():
+            layout.required_votes.unlink(missing_ok=True)
+            sync_directory(layout.root)
 
 
 def is_fresh(
     required_votes: RequiredVotes, now: dt.datetime, seconds: float = FRESH_SECONDS
 ) -> bool:
     """Return whether a list was confirmed within ``seconds``; False if its age is unknown."""
+    return _is_within(required_votes.seen, now, seconds)
+
+
+def _is_within(written: str, now: dt.datetime, seconds: float) -> bool:
     try:
-        age = (now - dt.datetime.fromisoformat(required_votes.seen)).total_seconds()
+        age = (now - dt.datetime.fromisoformat(written)).total_seconds()
     except (ValueError, TypeError):
         return False
     return abs(age) <= seconds
