@@ -1,6 +1,7 @@
 """The publisher of a base backup's progress; after a failure it writes the next report instead."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Self
 
@@ -14,8 +15,14 @@ from openvcha.store.lease import RenewedLease
 
 RETRY_SECONDS = 1.0
 LEASE_SECONDS = 3600
-"""A task reads a report within a second while a node leads, and deletes it at its end. A write
-whose reply was lost is repeated, maybe after that: then the report expires."""
+"""A task deletes the report at its end. A write whose reply was lost is repeated, maybe after
+that: then the report expires some time after this node's program has ended."""
+RENEWAL_SECONDS = LEASE_SECONDS / 4
+"""How often a report is kept: no node may lead for hours, and the task resumes only after that."""
+
+
+async def _ignore(_: BaseBackupReport) -> None:
+    """Do nothing with a report that is written."""
 
 
 class BaseBackupPublisher:
@@ -28,9 +35,9 @@ class BaseBackupPublisher:
         events: Logger,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         *,
-        on_written: Callable[[BaseBackupReport], None] = lambda _: None,
+        on_written: Callable[[BaseBackupReport], Awaitable[None]] = _ignore,
     ) -> None:
-        """``on_written`` is called with each report after it is written."""
+        """``on_written`` is awaited with each report once it is written, again after OSError."""
         self._store = store
         self._key = keys.base_backup_report(member)
         self._events = events
@@ -38,6 +45,7 @@ class BaseBackupPublisher:
         self._on_written = on_written
         self._lease = RenewedLease(store, LEASE_SECONDS)
         self._newest: BaseBackupReport | None = None
+        self._stored: BaseBackupReport | None = None
         self._news = asyncio.Event()
 
     def publish(self, report: BaseBackupReport) -> None:
@@ -58,18 +66,34 @@ class BaseBackupPublisher:
 
     async def _run(self) -> None:
         while True:
-            await self._news.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RENEWAL_SECONDS):
+                    await self._news.wait()
+            if not self._news.is_set():
+                await self._keep()
+                continue
             self._news.clear()
             if self._newest and not await self._written(self._newest):
                 self._news.set()
                 await self._sleep(RETRY_SECONDS)
 
+    async def _keep(self) -> None:
+        """Keep the report that is stored from expiring, unless the task has deleted it."""
+        try:
+            if self._stored and await self._store.get(self._key):
+                await self._lease.renewed()
+        except StoreError as error:
+            self._events.warning("cannot keep the base backup report", reason=str(error))
+
     async def _written(self, report: BaseBackupReport) -> bool:
         try:
-            lease = await self._lease.renewed()
-            await self._store.put(self._key, base_backup_reports.encode(report), lease)
-        except StoreError as error:
+            # Not again only because the rest failed: the task may have deleted it by now.
+            if report is not self._stored:
+                lease = await self._lease.renewed()
+                await self._store.put(self._key, base_backup_reports.encode(report), lease)
+                self._stored = report
+            await self._on_written(report)
+        except (StoreError, OSError) as error:
             self._events.warning("cannot write the base backup report", reason=str(error))
             return False
-        self._on_written(report)
         return True

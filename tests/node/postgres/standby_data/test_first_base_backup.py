@@ -1,8 +1,11 @@
 """The end of a node's first base backup is reported until it was stored, and never again."""
 
 import asyncio
+import contextlib
 import errno
 import os
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from openvcha.node.postgres.standby_data import base_backup
 from openvcha.node.postgres.standby_data.base_backup import (
     completed_when_written,
     first_base_backup,
+    has_data,
 )
 from openvcha.store import base_backup_reports, keys
 from openvcha.store.base_backup_reports import BaseBackupReport, BaseBackupState
@@ -50,7 +54,7 @@ class Log:
         """Do nothing."""
 
 
-async def life(layout: Layout, store: Store, seconds: float = 0.05) -> None:
+async def life(layout: Layout, store: Store) -> None:
     """Run the node once, until it has its data and has reported what it could."""
 
     async def take(publish: Any) -> bool:
@@ -60,12 +64,36 @@ async def life(layout: Layout, store: Store, seconds: float = 0.05) -> None:
         publish(BaseBackupReport(state=BaseBackupState.DONE))
         return True
 
+    complete, completed = completed_when_written(layout), asyncio.Event()
+
+    async def told(report: BaseBackupReport) -> None:
+        await complete(report)
+        if report.state is BaseBackupState.DONE:
+            completed.set()
+
     log: Any = Log()
-    async with BaseBackupPublisher(
-        store, "b-2", log, on_written=completed_when_written(layout)
-    ) as publisher:
+    reports = layout.base_backup_unreported.exists() or not has_data(layout)
+    async with BaseBackupPublisher(store, "b-2", log, on_written=told) as publisher:
         assert await first_base_backup(layout, publisher.publish, take)
-        await asyncio.sleep(seconds)
+        if reports and not store.away:
+            await completed.wait()
+        else:
+            await asyncio.sleep(0.05)
+
+
+@contextlib.asynccontextmanager
+async def reporting(
+    store: Store, told: Callable[[BaseBackupReport], Awaitable[None]] | None = None
+) -> AsyncIterator[None]:
+    """Report the end of a base backup; ``told`` is awaited once that is written."""
+
+    async def nothing(_: BaseBackupReport) -> None:
+        """Do nothing."""
+
+    log: Any = Log()
+    async with BaseBackupPublisher(store, "b-2", log, on_written=told or nothing) as publisher:
+        publisher.publish(BaseBackupReport(state=BaseBackupState.DONE))
+        yield
 
 
 async def state(store: Store) -> BaseBackupState | None:
@@ -96,11 +124,12 @@ async def test_what_could_not_be_told_is_told_by_the_next_run(tmp_path: Path) ->
 
 
 @pytest.mark.looptime
-async def test_a_report_that_is_written_again_after_its_deletion_expires(tmp_path: Path) -> None:
+async def test_a_report_that_is_written_again_after_its_deletion_expires() -> None:
     """The reply to its first writing was lost, and the task has ended before the second."""
-    layout, store = Layout(tmp_path), Store()
+    store = Store()
     store.loses_reply = True
-    await life(layout, store, RETRY_SECONDS + 1)
+    async with reporting(store):
+        await asyncio.sleep(RETRY_SECONDS + 1)
     assert await state(store) is BaseBackupState.DONE
     await asyncio.sleep(LEASE_SECONDS + 1)
     assert await state(store) is None
@@ -109,17 +138,70 @@ async def test_a_report_that_is_written_again_after_its_deletion_expires(tmp_pat
 async def test_the_end_of_its_report_is_durable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A power loss must not restore the marker: the next run would report again."""
+    """A power loss must not restore the marker: the next run would report again.
+
+    The sync may take long: the event loop does not wait for it.
+    """
     layout = Layout(tmp_path)
     layout.base_backup_unreported.write_bytes(b"")
     synced: list[tuple[Path, bool]] = []
 
     def sync(directory: Path) -> None:
+        assert threading.current_thread() is not threading.main_thread()
         synced.append((directory, layout.base_backup_unreported.exists()))
 
     monkeypatch.setattr(base_backup, "sync_directory", sync)
-    completed_when_written(layout)(BaseBackupReport(state=BaseBackupState.DONE))
+    await completed_when_written(layout)(BaseBackupReport(state=BaseBackupState.DONE))
     assert synced == [(tmp_path, False)]
+
+
+@pytest.mark.looptime
+async def test_a_report_stays_while_no_node_leads() -> None:
+    """However long: the task that resumes then would undo a complete node."""
+    store = Store()
+    async with reporting(store):
+        await asyncio.sleep(5 * LEASE_SECONDS)
+        assert await state(store) is BaseBackupState.DONE
+    await asyncio.sleep(LEASE_SECONDS + 1)
+    assert await state(store) is None
+
+
+@pytest.mark.looptime
+async def test_a_report_that_the_task_has_deleted_stays_deleted() -> None:
+    """The node that runs on neither writes it again nor renews its lease."""
+    store = Store()
+    async with reporting(store):
+        await asyncio.sleep(1)
+        await store.delete(KEY)
+        await asyncio.sleep(5 * LEASE_SECONDS)
+        assert await state(store) is None
+        assert not store._leases
+
+
+async def test_a_marker_that_cannot_be_removed_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without writing the report again: the task may have deleted it."""
+    layout, store = Layout(tmp_path), Store()
+    failures = [OSError(errno.EIO, os.strerror(errno.EIO))] * 2
+    synced = threading.Event()
+
+    def sync(_: Path) -> None:
+        if failures:
+            raise failures.pop()
+        synced.set()
+
+    async def told(report: BaseBackupReport) -> None:
+        if len(failures) == 2:
+            await store.delete(KEY)
+        await completed_when_written(layout)(report)
+
+    monkeypatch.setattr(base_backup, "sync_directory", sync)
+    layout.base_backup_unreported.write_bytes(b"")
+    async with reporting(store, told):
+        assert await asyncio.to_thread(synced.wait, 30)
+    assert not layout.base_backup_unreported.exists()
+    assert await state(store) is None
 
 
 async def test_a_node_whose_disk_is_full_at_once_reports_that(
@@ -146,7 +228,7 @@ async def test_a_report_on_the_way_is_not_the_end(tmp_path: Path) -> None:
     """A run that stops during the base backup has reported no end: the next one does."""
     layout = Layout(tmp_path)
     layout.base_backup_unreported.write_bytes(b"")
-    completed_when_written(layout)(BaseBackupReport(state=BaseBackupState.RUNNING))
+    await completed_when_written(layout)(BaseBackupReport(state=BaseBackupState.RUNNING))
     assert layout.base_backup_unreported.exists()
-    completed_when_written(layout)(BaseBackupReport(state=BaseBackupState.DONE))
+    await completed_when_written(layout)(BaseBackupReport(state=BaseBackupState.DONE))
     assert not layout.base_backup_unreported.exists()

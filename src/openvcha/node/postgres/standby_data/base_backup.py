@@ -213,13 +213,19 @@ async def first_base_backup(
     return True
 
 
-def completed_when_written(layout: Layout) -> Publish:
-    """Return a callback for written reports that marks the end of the base backup as reported."""
+def completed_when_written(layout: Layout) -> Callable[[BaseBackupReport], Awaitable[None]]:
+    """Return a callback for written reports that marks the end of the base backup as reported.
 
-    def told(report: BaseBackupReport) -> None:
+    It raises OSError.
+    """
+
+    def complete() -> None:
+        layout.base_backup_unreported.unlink(missing_ok=True)
+        # Otherwise a power loss could restore the marker, and with it the report.
+        sync_directory(layout.root)
+
+    async def told(report: BaseBackupReport) -> None:
         if report.state is BaseBackupState.DONE:
-            layout.base_backup_unreported.unlink(missing_ok=True)
-            # Otherwise a power loss could restore the marker, and with it the report.
-            sync_directory(layout.root)
+            await asyncio.to_thread(complete)
 
     return told
