@@ -1,5 +1,6 @@
 """PostgreSQL's settings: access, logging, detection of lost peers."""
 
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
@@ -7,6 +8,7 @@ from typing import Any, Final
 from openvcha.node.address.client_limit import AUTHENTICATION_SECONDS
 from openvcha.node.engines import Postgres
 from openvcha.node.layout import Layout
+from openvcha.node.postgres.tls_values import TLS_VALUES, fits
 from openvcha.system import keepalive
 
 Settings = dict[str, Any]
@@ -40,18 +42,11 @@ _VITAL = frozenset(
         "ssl",
         "ssl_ca_file",
         "ssl_cert_file",
-        # A value that does not fit survives a reload, and fails the next start.
-        "ssl_ciphers",
         "ssl_crl_dir",
         "ssl_crl_file",
         "ssl_dh_params_file",
-        "ssl_ecdh_curve",
-        "ssl_groups",
         "ssl_key_file",
-        "ssl_max_protocol_version",
-        "ssl_min_protocol_version",
         "ssl_passphrase_command",
-        "ssl_tls13_ciphers",
         "synchronous_standby_names",
         "wal_level",
         "wal_log_hints",
@@ -90,6 +85,8 @@ _OWNED = frozenset(
     }
 )
 _TARGETS = "recovery_target"
+_DELAYS = frozenset({"post_auth_delay", "pre_auth_delay"})
+_NO_DELAY = re.compile(r"0+ *(us|ms|s|min|h|d)?")
 EARLY: Final = frozenset({"off", "local", "false", "no", "0"})
 """Values of ``synchronous_commit`` that acknowledge a commit before the passive has it."""
 _UNWANTED: Mapping[str, frozenset[str]] = MappingProxyType(
@@ -101,9 +98,14 @@ _UNWANTED: Mapping[str, frozenset[str]] = MappingProxyType(
 )
 
 
-def is_vital(name: str) -> bool:
-    """Return whether a new node would not work if users had changed this setting."""
-    return name in _VITAL or name.startswith(_TARGETS)
+def is_vital(name: str, values: Mapping[str, str]) -> bool:
+    """Return whether a new node would not work if users had changed this setting.
+
+    ``values`` has the value of each setting.
+    """
+    if name in TLS_VALUES:
+        return not fits(name, values)
+    return _is_vital_always(name)
 
 
 def is_owned(name: str, value: str) -> bool:
@@ -113,7 +115,13 @@ def is_owned(name: str, value: str) -> bool:
     if name == "dynamic_library_path":
         # A standby looks there for the library with which it streams.
         return "$libdir" not in value
-    return name in _OWNED or is_vital(name)
+    if name in _DELAYS:
+        return _NO_DELAY.fullmatch(value) is None
+    return name in _OWNED or name in TLS_VALUES or _is_vital_always(name)
+
+
+def _is_vital_always(name: str) -> bool:
+    return name in _VITAL or name.startswith(_TARGETS)
 
 
 def shared_settings() -> Settings:

@@ -49,11 +49,14 @@ AUTO = str(PGDATA / "postgresql.auto.conf")
         (("dynamic_library_path", "/usr/local/lib", AUTO, False), True),
         (("dynamic_library_path", "$libdir:/usr/local/lib", AUTO, False), None),
         (("post_auth_delay", "60", AUTO, False), True),
+        (("post_auth_delay", "0", AUTO, False), None),
+        (("pre_auth_delay", "0s", AUTO, False), None),
+        (("pre_auth_delay", "10ms", AUTO, False), True),
         (("ssl_ciphers", "no such cipher", AUTO, False), True),
         (("ssl_max_protocol_version", "TLSv1.1", AUTO, False), True),
         (("ssl_crl_file", "/etc/crl.pem", AUTO, False), True),
         (("ssl_passphrase_command", "sleep 3600", AUTO, False), True),
-        (("ssl_min_protocol_version", "TLSv1", AUTO, False), True),
+        (("ssl_min_protocol_version", "TLSv1", AUTO, False), False),
         (("log_truncate_on_rotation", "off", AUTO, False), False),
         (("work_mem", "4096", AUTO, False), None),
         (("wal_keep_size", "256", str(PGDATA / "postgresql.conf"), False), None),
@@ -68,12 +71,40 @@ def test_what_the_cluster_sets_and_another_file_overrides(row: Any, vital: bool 
     assert [each.vital for each in found] == ([] if vital is None else [vital])
 
 
+@pytest.mark.parametrize(
+    ("values", "vital"),
+    [
+        ({"ssl_ciphers": "ECDHE+AESGCM"}, False),
+        ({"ssl_ciphers": "no such cipher"}, True),
+        ({"ssl_ciphers": "a\0b"}, True),
+        ({"ssl_ecdh_curve": "secp384r1"}, False),
+        ({"ssl_ecdh_curve": "X25519"}, True),
+        ({"ssl_groups": "X25519:prime256v1"}, False),
+        ({"ssl_groups": "X25519:x"}, True),
+        ({"ssl_tls13_ciphers": "TLS_AES_256_GCM_SHA384"}, False),
+        ({"ssl_tls13_ciphers": "TLS_AES"}, True),
+        ({"ssl_min_protocol_version": "TLSv1.3"}, False),
+        ({"ssl_min_protocol_version": "SSLv3"}, True),
+        ({"ssl_min_protocol_version": "TLSv1.3", "ssl_max_protocol_version": "tlsv1.2"}, True),
+        ({"ssl_min_protocol_version": "TLSv1.3", "ssl_max_protocol_version": ""}, False),
+        ({"ssl_max_protocol_version": "TLSv1.2"}, False),
+        ({"ssl_max_protocol_version": "TLSv1.1"}, True),
+    ],
+)
+def test_hardened_tls_is_a_warning_unless_it_does_not_fit(
+    values: dict[str, str], vital: bool
+) -> None:
+    """A refusal would forbid a redeploy in an outage; a start that fails would as well."""
+    found = overrides([(name, value, AUTO, False) for name, value in values.items()])
+    assert [each.vital for each in found] == [vital] * len(values)
+
+
 def test_everything_that_a_node_writes_is_the_cluster_s() -> None:
     """A setting added to a node's own is recognized here too; max_connections is the users'."""
     ours = {**shared_settings(), **local_settings(LAYOUT, TLS), **local_settings(LAYOUT, PLAIN)}
     left = {name for name in ours if not is_owned(name, "")}
     assert left <= {"max_connections"}
-    assert is_vital("primary_conninfo")
+    assert is_vital("primary_conninfo", {})
 
 
 def test_libraries_are_looked_for_where_postgresql_does(tmp_path: Path) -> None:

@@ -111,8 +111,9 @@ def overrides(settings: Rows) -> tuple[Override, ...]:
 
     Its own files are recognized by name: a directory may have more than one path.
     """
+    values = {name: value for name, value, _, _ in settings}
     return tuple(
-        Override(name=name, value=sanitize(value), file=file, vital=is_vital(name))
+        Override(name=name, value=sanitize(value), file=file, vital=is_vital(name, values))
         for name, value, file, _ in settings
         if file and Path(file).name not in OWN_FILES and is_owned(name, value)
     )
