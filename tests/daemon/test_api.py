@@ -3,13 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import structlog
 from tests.support.simulated.observations import ObservationBuilder
 
-from openvcha.daemon.api import observe_cluster
+from openvcha.daemon.api import (
+    COPY,
+    ApiWorker,
+    background_work,
+    observe_cluster,
+    write_marks,
+)
 from openvcha.daemon.api_service import (
     LOOK_SECONDS,
     MISSED_LOOK_SECONDS,
@@ -17,6 +25,8 @@ from openvcha.daemon.api_service import (
     WARM_UP_SECONDS,
     ApiService,
 )
+from openvcha.node.layout import Layout
+from openvcha.operations.context import Services
 from openvcha.store.errors import StoreUnavailable
 
 pytestmark = pytest.mark.looptime
@@ -231,3 +241,18 @@ async def test_all_is_known_after_a_whole_look(
     hearing = SimpleNamespace(connected=listens)
     services = SimpleNamespace(observe=observe, observer=SimpleNamespace(node_reports=hearing))
     assert await observe_cluster(cast("Any", services)) is known
+
+
+def test_a_worker_that_cannot_share_its_marks_reads_from_no_copy(tmp_path: Path) -> None:
+    """Its copy would show sessions that another worker has ended."""
+    layout = Layout(tmp_path)
+    layout.api_writes.mkdir(parents=True)  # in place of the file
+    with structlog.testing.capture_logs() as logged:
+        assert write_marks(layout, ApiWorker(1, 2)) is None
+    assert "Is a directory" in logged[0]["reason"]
+    failing: dict[str, str | None] = {}
+    observer = SimpleNamespace(node_reports=SimpleNamespace(run=None))
+    services = cast(Services, SimpleNamespace(failing=failing.__setitem__, observer=observer))
+    assert COPY not in background_work(services, copies=False)
+    assert set(failing) == {COPY}
+    assert write_marks(layout, ApiWorker()) is not None

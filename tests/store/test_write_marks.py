@@ -1,5 +1,7 @@
 """Marks of writes, which several processes see."""
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -55,3 +57,23 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="writes"):
         SharedWrites(tmp_path / "writes", 1)
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_the_file_is_never_sparse(tmp_path: Path) -> None:
+    """On a full disk the first mark in a hole would kill the process."""
+    path = tmp_path / "writes"
+    path.touch()
+    os.truncate(path, MAX_WRITERS * 8)  # a file that was left sparse
+    SharedWrites(path, 1).close()
+    assert path.stat().st_blocks > 0
+
+
+def test_a_full_disk_is_an_error_at_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process can go on without marks."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        SharedWrites(tmp_path / "writes", 1)

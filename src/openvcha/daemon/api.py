@@ -32,6 +32,11 @@ from openvcha.node.process.supervised_loop import Work
 from openvcha.operations.context import Services
 from openvcha.operations.registry import Handlers
 from openvcha.store.write_marks import OwnWrites, SharedWrites, WriteMarks
+from openvcha.system.structlog_light import structlog
+
+COPY = "API: store copy"
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,9 +50,11 @@ class ApiWorker:
 async def serve_api(directory: Path, worker: ApiWorker) -> None:
     """Run the API of a data node, or a worker of it, until canceled."""
     layout = Layout(directory)
+    writes = write_marks(layout, worker)
+    copies = writes is not None
     async with (
-        open_services(directory, mirrors=True, writes=_write_marks(layout, worker)) as services,
-        in_background(services, _background_work(services)),
+        open_services(directory, mirrors=copies, writes=writes) as services,
+        in_background(services, background_work(services, copies=copies)),
     ):
         address = services.identity.public_address, services.identity.ports.api
         look = partial(observe_cluster, services)
@@ -57,8 +64,15 @@ async def serve_api(directory: Path, worker: ApiWorker) -> None:
         await follow_service(api, layout.api_socket_of(worker.number), services.failing, apply)
 
 
-def _write_marks(layout: Layout, worker: ApiWorker) -> WriteMarks:
-    return SharedWrites(layout.api_writes, worker.number) if worker.number else OwnWrites()
+def write_marks(layout: Layout, worker: ApiWorker) -> WriteMarks | None:
+    """Return the marks that make a worker's copy void; None if it cannot share the others'."""
+    if not worker.number:
+        return OwnWrites()
+    try:
+        return SharedWrites(layout.api_writes, worker.number)
+    except OSError as error:
+        _log.warning("cannot share the marks of writes", reason=str(error))
+        return None
 
 
 async def observe_cluster(services: Services) -> bool:
@@ -77,12 +91,17 @@ def apply_orders(order: Orders, services: Services) -> None:
     services.observer.note_forged(order.forged)
 
 
-def _background_work(services: Services) -> Mapping[str, Work]:
-    return {
+def background_work(services: Services, *, copies: bool) -> Mapping[str, Work]:
+    """Return the work by name; without a copy of the store, note that as a failure of its work."""
+    work: dict[str, Work] = {
         "API: store endpoints": lambda: keep_refreshed(services.store),
         "API: node reports": services.observer.node_reports.run,
-        "API: store copy": services.mirror,
     }
+    if copies:
+        work[COPY] = services.mirror
+    else:
+        services.failing(COPY, "the marks of writes cannot be shared: see the log")
+    return work
 
 
 def _server(services: Services, worker: ApiWorker) -> HttpsServer:

@@ -48,14 +48,18 @@ class SharedWrites:
     """
 
     def __init__(self, path: Path, writer: int) -> None:
-        """Map the file, and create it if necessary. Raises OSError; ValueError for the writer."""
+        """Map the file, and create it if necessary.
+
+        Raises OSError, also for a full disk; ValueError for the writer.
+        """
         if not 1 <= writer <= MAX_WRITERS:
             raise ValueError(f"there is no writer {writer}")
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(path, flags, 0o600)
         try:
-            # Extends a new file with zeros, and leaves an existing one as it is.
-            os.truncate(descriptor, MAX_WRITERS * _BYTES)
+            # Extends a new file with zeros, and leaves an existing one as it is. It has no holes
+            # afterwards: writing to one on a full disk would be a SIGBUS.
+            os.posix_fallocate(descriptor, 0, MAX_WRITERS * _BYTES)
             self._map = mmap.mmap(descriptor, MAX_WRITERS * _BYTES)
         finally:
             os.close(descriptor)
