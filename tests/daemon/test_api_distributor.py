@@ -12,12 +12,15 @@ import structlog
 from tests.support.waiting import until_async
 
 from openvcha.api_server.server.passed_connections import PassedConnections
+from openvcha.daemon import api_distributor
 from openvcha.daemon.api_distributor import Distributor, worker_of
+from openvcha.daemon.local_socket import connect_socket
 from openvcha.daemon.worker_socket import register
 
 SOURCES = [f"127.0.0.{last}" for last in range(1, 33)]
 KEY = b"key"
 DEADLINE = 60.0
+BURST = 400
 
 
 def test_each_worker_has_its_part_of_the_sources() -> None:
@@ -103,15 +106,20 @@ class DistributorHarness:
 
     async def ask(self, source: str) -> int:
         """Connect from a source; return the number of the worker, 0 if refused."""
+        return await self.greeting(*await self.connect(source))
+
+    async def connect(self, source: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         async with asyncio.timeout(DEADLINE):
-            reader, writer = await asyncio.open_connection(
-                "127.0.0.1", self.port, local_addr=(source, 0)
-            )
+            return await asyncio.open_connection("127.0.0.1", self.port, local_addr=(source, 0))
+
+    async def greeting(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
+        """Return the number of the worker, 0 if refused."""
+        async with asyncio.timeout(DEADLINE):
             try:
                 said = await reader.read(1)
             except ConnectionResetError:
                 said = b""
-            writer.close()
+        writer.close()
         return said[0] if said else 0
 
     async def ask_each(self) -> dict[str, int]:
@@ -178,10 +186,9 @@ async def test_without_workers_clients_wait(harness: DistributorHarness) -> None
     await starting
     harness.end(worker)
     await harness.until(lambda: not harness.distributor.connected)
-    asked = [asyncio.create_task(harness.ask(source)) for source in SOURCES]
-    await asyncio.sleep(0)
+    waiting = [await harness.connect(source) for source in SOURCES]
     await harness.worker(2)
-    assert await asyncio.gather(*asked) == [2] * len(SOURCES)
+    assert [await harness.greeting(*client) for client in waiting] == [2] * len(SOURCES)
 
 
 async def test_a_worker_that_registers_again_replaces_itself(harness: DistributorHarness) -> None:
@@ -245,8 +252,32 @@ async def test_it_listens_as_often_as_it_is_ordered_to(harness: DistributorHarne
             await harness.ask(SOURCES[0])
 
 
-async def test_a_flood_at_one_worker_holds_up_no_other(harness: DistributorHarness) -> None:
+async def test_a_burst_waits_for_a_worker_that_is_busy(harness: DistributorHarness) -> None:
+    """A worker has short pauses; a connection that does not fit its queue is lost."""
+    busy = await harness.worker(1)
+    await harness.start()
+    asyncio.get_running_loop().remove_reader(busy.passed)
+    burst = [await harness.connect(SOURCES[0]) for _ in range(BURST)]
+    asyncio.get_running_loop().add_reader(busy.passed, busy.accept_all)
+    assert [await harness.greeting(*client) for client in burst] == [1] * BURST
+
+
+async def test_its_end_ends_channels_that_have_no_number_yet(harness: DistributorHarness) -> None:
+    """Else they stay open in the next run, and their workers never learn of the end."""
+    await harness.until(harness.path.exists)
+    with connect_socket(harness.path) as silent:
+        await harness.worker(1)  # accepted after it
+        harness.running.cancel()
+        await asyncio.wait([harness.running])
+        silent.setblocking(False)
+        assert silent.recv(1) == b""
+
+
+async def test_a_flood_at_one_worker_holds_up_no_other(
+    harness: DistributorHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A worker that does not accept has a bounded queue; the log tells it once."""
+    monkeypatch.setattr(api_distributor, "QUEUE_BYTES", 1)
     stuck, other = await harness.worker(1), await harness.worker(2)
     await harness.start()
     each = await harness.ask_each()

@@ -31,6 +31,9 @@ ACCEPTS_PER_TURN: Final = 64
 PAUSE_SECONDS: Final = 0.1
 """Before the next attempt when the process has no descriptors left."""
 KEY_BYTES: Final = 16
+QUEUE_BYTES: Final = 1 << 19
+"""For the connections on the way to one worker: 550 with Linux's default `net.core.wmem_max`, 1300
+at most. One more is closed, whoever's it is."""
 REFUSED_LOG_SECONDS: Final = 60.0
 
 _log = structlog.get_logger(__name__)
@@ -76,6 +79,7 @@ class Distributor:
     def __init__(self, workers: int) -> None:
         self._workers = range(1, workers + 1)
         self._key = secrets.token_bytes(KEY_BYTES)
+        self._watched: set[socket.socket] = set()
         self._channels: dict[int, socket.socket] = {}
         self._connected = asyncio.Event()
         self._listener: socket.socket | None = None
@@ -87,7 +91,7 @@ class Distributor:
         try:
             await accept_workers(path, self._watch_worker)
         finally:
-            for channel in tuple(self._channels.values()):
+            for channel in tuple(self._watched):
                 self._drop(channel)
 
     @property
@@ -126,6 +130,8 @@ class Distributor:
         await self._closed.wait()
 
     def _watch_worker(self, channel: socket.socket) -> None:
+        self._watched.add(channel)
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, QUEUE_BYTES)
         asyncio.get_running_loop().add_reader(channel, self._hear, channel)
 
     def _hear(self, channel: socket.socket) -> None:
@@ -144,6 +150,7 @@ class Distributor:
     def _drop(self, channel: socket.socket) -> None:
         asyncio.get_running_loop().remove_reader(channel)
         channel.close()
+        self._watched.discard(channel)
         self._channels = {number: one for number, one in self._channels.items() if one != channel}
         if not self._channels:
             self._connected.clear()
