@@ -134,6 +134,34 @@ async def test_addresses_are_checked(scene: ClusterScenario) -> None:
     assert (await scene.world.config()).state is ConfigState.NOTCONFIGURED
 
 
+async def test_a_preparation_waits_until_the_settings_can_be_read(scene: ClusterScenario) -> None:
+    """One slow login decides nothing; the reason is shown meanwhile."""
+    await scene.single()
+    await scene.deploy(spec())
+    scene.world.faults.add("no survey")
+    carrying = await scene.until("prepare")
+    await asyncio.sleep(5)
+    progress = (await scene.record()).progress
+    assert progress is not None
+    assert "no answer within 10 s" in progress.message.default_message
+    scene.world.faults.discard("no survey")
+    await carrying
+    assert (await scene.record()).status is TaskStatus.SUCCEEDED
+    assert (await scene.world.config()).state is ConfigState.PREPARED
+
+
+async def test_settings_that_cannot_be_read_refuse_a_preparation(scene: ClusterScenario) -> None:
+    """After a while: the passive's base backup would fail for the same reason."""
+    await scene.single()
+    await scene.deploy(spec())
+    scene.world.faults.add("no survey")
+    await scene.carry()
+    error = (await scene.record()).error
+    assert error is not None
+    assert f"{PREFIX}check.postgres.silent" in [text.id for text in error.messages]
+    assert (await scene.world.config()).state is ConfigState.NOTCONFIGURED
+
+
 @pytest.mark.parametrize("order", [ROLES, ROLES[::-1]])
 async def test_when_both_are_there_the_cluster_begins(
     scene: ClusterScenario, order: tuple[JoinRole, ...]

@@ -80,10 +80,9 @@ async def require_one_datastore(services: Services, seen: Observation) -> None:
 async def check_addresses(
     services: Services, seen: Observation, wish: NodeRequest
 ) -> tuple[LocalizableMessage, ...]:
-    """Return the findings for the addresses and the base backup of a manually created node."""
+    """Return the findings for the addresses of a manually created node."""
     inventory = await services.infrastructure.inventory()
-    settings = await check_settings(services, seen, wish.kind)
-    return (*await _Addresses(services, seen, inventory, wish).examine(), *settings.errors)
+    return tuple(await _Addresses(services, seen, inventory, wish).examine())
 
 
 async def check(services: Services, seen: Observation, wish: NodeRequest) -> CheckResult:

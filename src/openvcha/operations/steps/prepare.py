@@ -2,7 +2,6 @@
 
 import msgspec
 
-from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import ConfigState, DeploySpec, LocalizableMessage
 from openvcha.cluster import preconditions
@@ -16,7 +15,8 @@ from openvcha.cluster.config import (
 from openvcha.cluster.observation import Observation
 from openvcha.operations.context import Services
 from openvcha.operations.preconditions import require_still
-from openvcha.operations.steps.check import NodeRequest, check_addresses
+from openvcha.operations.steps.check import NodeRequest, check_addresses, refuse
+from openvcha.operations.steps.check_settings import check_settings
 from openvcha.store import keys
 from openvcha.tasks.steps import Step, TaskContext
 
@@ -37,12 +37,13 @@ class Prepare(Step):
         return False
 
     async def act(self, ctx: TaskContext) -> None:
-        """Check, then write. Raises ApiError with all findings."""
+        """Check, then write. Raises ApiError with all findings, TemporaryFailure."""
         await ctx.progress(0.0, message("progress.check"))
         seen = await self._services.observe()
         require_still(preconditions.why_not(preconditions.DEPLOY, seen))
-        if errors := await self._findings(seen):
-            raise ApiError(ErrorType.INVALID_ARGUMENT, message("check.refused"), *errors)
+        settings = await check_settings(self._services, seen, NodeKind.DATA)
+        if errors := (*await self._findings(seen), *settings.errors):
+            refuse(errors, settings.silence)
         # Tokens of an earlier preparation are not valid for this one.
         await self._services.store.delete_prefix(keys.JOINS)
         await cluster_record(self._services.store).update(
