@@ -66,12 +66,12 @@ async def clear_required_votes(services: Services, ctx: TaskContext) -> None:
     await _delete(services, ctx, keys.REQUIRED_VOTES)
     confirmed = keys.required_votes_confirmed(own.member)
     known = await store.get(confirmed)
-    if known is None:
-        return
+    # A copy may lack its confirmation: the node died in between, or was created with the copy.
     if services.requires_votes():
-        raise TemporaryFailure(_waits_for(own.name, known.value))
+        raise TemporaryFailure(_waits_for(own.name, known.value if known else b""))
     # The copy is deleted before its confirmation; the node may have died in between.
-    await _delete(services, ctx, confirmed)
+    if known is not None:
+        await _delete(services, ctx, confirmed)
 
 
 async def initial_required_votes(services: Services, ctx: TaskContext) -> dict[str, bytes]:
