@@ -23,6 +23,7 @@ from openvcha.operations.join_tokens import (
     token_record,
 )
 from openvcha.operations.manual_join import list_tokens, revoke_token
+from openvcha.operations.steps import manual_join_steps
 from openvcha.operations.steps.new_node import NewNode
 from openvcha.store import keys
 from openvcha.tasks.journal import Journal
@@ -130,6 +131,50 @@ async def test_the_task_validates_the_token_before_it_chooses_the_node(
     wanted = {"issuer": "join.token.issuer", "revoked": "join.token.invalid"}
     assert record.error.messages[0].id == PREFIX + wanted[change]
     assert len(scene.world.members) == 1
+
+
+async def test_a_token_revoked_while_the_task_takes_it_is_invalid(
+    scene: ClusterScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record disappears between the look at it and the change."""
+    hand = await issued(scene)
+
+    async def meanwhile(record: TokenRecord, administrator: Any) -> None:
+        await require_issuer(record, administrator)
+        await token_record(scene.world.store, hand.role).delete()
+
+    monkeypatch.setattr(manual_join_steps, "require_issuer", meanwhile)
+    carrying = asyncio.create_task(hand.carried())
+    with pytest.raises(ApiError):
+        await hand.call()
+    async with asyncio.timeout(60):
+        await carrying
+    error = (await scene.record()).error
+    assert error is not None
+    assert [text.id for text in error.messages] == [f"{PREFIX}join.token.invalid"]
+
+
+async def test_a_call_does_not_take_a_token_from_another_task(
+    scene: ClusterScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two calls with the same key, the first one's task began and ended meanwhile."""
+    hand = await issued(scene)
+    create = Journal.create
+
+    async def meanwhile(journal: Journal, **fields: Any) -> TaskRecord:
+        task = await create(journal, **fields)
+        await token_record(scene.world.store, hand.role).update(
+            lambda record: claimed(record, record.digest, "first task")
+        )
+        return task
+
+    monkeypatch.setattr(Journal, "create", meanwhile)
+    carrying = asyncio.create_task(hand.carried())
+    assert await refusal(hand) == "join.over"
+    async with asyncio.timeout(60):
+        await carrying
+    assert (await stored(scene)).task == "first task"
+    assert (await scene.record()).status is TaskStatus.FAILED
 
 
 @pytest.mark.parametrize("change", ["issuer", "revoked"])

@@ -26,6 +26,7 @@ from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
 from openvcha.operations.join_tokens import (
     TokenRecord,
+    claimed,
     issuer_remains,
     new_token,
     require_issuer,
@@ -198,9 +199,8 @@ async def _begin(services: Services, token: TokenRecord, spec: JoinSpec) -> Task
     await _changed(
         services,
         spec.role,
-        lambda now: (
-            msgspec.structs.replace(now, task=task.id) if now.digest == token.digest else now
-        ),
+        # Another call with the same key may have begun a task; the second one fails.
+        lambda now: claimed(now, token.digest, task.id) if now.digest == token.digest else now,
     )
     return task
 

@@ -37,6 +37,7 @@ from openvcha.operations.steps.quorum import SILENT_SECONDS, SilenceWatch, remov
 from openvcha.operations.steps.streaming import AwaitStreaming
 from openvcha.operations.waiting import wait_until
 from openvcha.store import keys
+from openvcha.store.errors import RecordMissing
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext, TemporaryFailure
 
@@ -115,17 +116,20 @@ class DecideNode(Step):
         """Bind the token to this task: it may have been revoked since the task was created."""
         wanted, task = self._wanted, ctx.record.id
         stored = token_record(self._services.store, JoinRole(wanted.role.upper()))
+        invalid = ApiError(ErrorType.INVALID_ARGUMENT, message("join.token.invalid", wanted.role))
         known = await stored.read_valid()
         if known is None:
-            invalid = message("join.token.invalid", wanted.role)
-            raise ApiError(ErrorType.INVALID_ARGUMENT, invalid)
+            raise invalid
         claimed(known.value, wanted.digest, task)
         await require_issuer(known.value, self._services.administrator)
-        await stored.update(
-            lambda record: claimed(record, wanted.digest, task),
-            guards=[ctx.guard],
-            idempotent=True,
-        )
+        try:
+            await stored.update(
+                lambda record: claimed(record, wanted.digest, task),
+                guards=[ctx.guard],
+                idempotent=True,
+            )
+        except RecordMissing as error:
+            raise invalid from error
 
     def _node(self, ctx: TaskContext, place: PlannedNode | NodeConfig) -> NewNode:
         name = self._wanted.name
