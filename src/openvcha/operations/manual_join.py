@@ -131,16 +131,25 @@ async def _changed(
 
 
 async def _summary(services: Services, role: JoinRole, token: TokenRecord) -> JoinTokenSummary:
-    expired = services.journal.clock() >= token.expires
     return JoinTokenSummary(
         role=role,
         ha_address=token.ha_address,
         issuer=token.issuer,
         expires=token.expires,
         used=bool(token.spent_by),
-        valid=not expired and await issuer_remains(token, services.administrator),
+        valid=await _usable(services, token),
         task=token.task or None,
     )
+
+
+async def _usable(services: Services, token: TokenRecord) -> bool:
+    """Return whether ``join`` would accept the token."""
+    if token.task:
+        running = await services.journal.running()
+        in_time = running is not None and running.id == token.task and not running.cancel_requested
+    else:
+        in_time = services.journal.clock() < token.expires
+    return in_time and await issuer_remains(token, services.administrator)
 
 
 async def _settled(services: Services, role: JoinRole) -> Observation:

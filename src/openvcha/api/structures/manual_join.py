@@ -38,8 +38,9 @@ class JoinToken(Structure):
 class JoinTokenSummary(Structure):
     """A token that was issued, without the token itself.
 
-    `valid`: it has not expired, and its issuer still is an Administrator with the same password.
-    `used`: a node has presented it, and no other node can. `task`: the task of that node.
+    `valid`: its issuer still is an Administrator with the same password, and its task runs or, if
+    none has begun, it has not expired. `used`: a node has presented it, and no other node can.
+    `task`: the task of that node.
     """
 
     vapi: ClassVar[str] = "org.openvcha.joining.token_summary"
