@@ -65,7 +65,7 @@ Thumbprint = Annotated[
 def token(role: Which, *, revoke: Revoke = False, as_json: AsJson = False, target: Target) -> None:
     """Print a token with which one node may join; shown once, it replaces the previous one."""
     if revoke:
-        asyncio.run(_revoke(role, target))
+        asyncio.run(_revoke(role, as_json, target))
     else:
         asyncio.run(_token(role, as_json, target))
 
@@ -126,10 +126,13 @@ async def _token(role: RoleChoice, as_json: bool, target: Target) -> None:
     )
 
 
-async def _revoke(role: RoleChoice, target: Target) -> None:
+async def _revoke(role: RoleChoice, as_json: bool, target: Target) -> None:
     async with target.api() as api:
         body = {"role": role.value.upper()}
         await api.call("POST", "/openvcha/join-tokens?action=revoke", body)
+    if as_json:
+        say_json({**body, "revoked": True})
+        return
     say(f"revoked the token of the {role}")
 
 
