@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from openvcha.system.durable import write_durably, write_private
+from openvcha.system.durable import overwrite, write_durably, write_private
 
 
 def test_data_reach_the_disk_before_their_name_and_the_name_before_the_end(
@@ -60,3 +60,15 @@ def test_what_a_crash_has_left_is_replaced(
     write(tmp_path / "file", b"new")
     (file,) = tmp_path.iterdir()
     assert (file.name, file.read_bytes(), file.stat().st_mode & 0o777) == ("file", b"new", 0o600)
+
+
+@pytest.mark.parametrize(("data", "after"), [(b"ab", b"ab   "), (b"abcdefg", b"abcdefg")])
+def test_a_file_is_overwritten_in_place(tmp_path: Path, data: bytes, after: bytes) -> None:
+    """It keeps its blocks, and nothing of the old data stays after the new."""
+    path = tmp_path / "file"
+    path.write_bytes(b"older")
+    inode = path.stat().st_ino
+    overwrite(path, data)
+    assert (path.read_bytes(), path.stat().st_ino) == (after, inode)
+    with pytest.raises(FileNotFoundError):
+        overwrite(tmp_path / "none", data)

@@ -1,9 +1,14 @@
 """Files that are complete after a crash, and readable only by their owner."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
+
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""The errors of a write to a full disk."""
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
@@ -21,6 +26,20 @@ def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
 def write_private(path: Path, data: bytes) -> None:
     """Replace a file atomically, not durably: for files of this run only."""
     _replace(path, 0o600, lambda descriptor: _write(descriptor, data))
+
+
+def overwrite(path: Path, data: bytes) -> None:
+    """Overwrite a file in place, neither atomically nor durably; keep its length, at least.
+
+    Spaces fill the rest. On a full disk this succeeds while the data fit into the blocks that the
+    file has. Raises OSError, also if there is no file.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.posix_fallocate(descriptor, 0, len(data))  # otherwise half of it might be written
+        os.pwrite(descriptor, data.ljust(os.fstat(descriptor).st_size), 0)
+    finally:
+        os.close(descriptor)
 
 
 def sync_directory(directory: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from openvcha.node.identity import Identity, save_identity
 from openvcha.node.layout import Layout
-from openvcha.node.process.status import load_status
+from openvcha.node.process import status
+from openvcha.node.process.status import NodeStatus, load_status, save_status
 from openvcha.node.recovery.recovery import RecoveryOutcome
 from openvcha.node.recovery.request import RecoveryRequest, RequestKind, write_request
 from openvcha.node.supervisor import supervisor
@@ -101,9 +102,9 @@ async def test_meanwhile_the_status_says_so_and_the_node_can_be_stopped(
     node.in_attempt = node.stop.set
     await node.supervisor.run(node.stop)
     assert (node.ran, len(node.attempts)) == (0, 1)
-    status = load_status(node.layout.root)
-    assert status
-    assert status.notes["recovery"] == "failed: the store is separated"
+    found = load_status(node.layout.root)
+    assert found
+    assert found.notes["recovery"] == "failed: the store is separated"
 
 
 async def test_what_failed_for_good_starts_the_node(node: NodeWithRequest) -> None:
@@ -120,8 +121,8 @@ async def test_on_a_full_disk_the_node_waits(node: NodeWithRequest) -> None:
     notes: list[str] = []
 
     def noted() -> None:
-        status = load_status(node.layout.root)
-        notes.append(status.notes.get("start", "") if status else "")
+        found = load_status(node.layout.root)
+        notes.append(found.notes.get("start", "") if found else "")
 
     node.in_attempt = noted
     began = asyncio.get_running_loop().time()
@@ -130,9 +131,40 @@ async def test_on_a_full_disk_the_node_waits(node: NodeWithRequest) -> None:
     assert asyncio.get_running_loop().time() - began == pytest.approx(2 * RETRY_SECONDS)
     assert notes[0] == ""
     assert all("No space left on device" in text for text in notes[1:])
-    status = load_status(node.layout.root)
-    assert status
-    assert "start" not in status.notes
+    found = load_status(node.layout.root)
+    assert found
+    assert "start" not in found.notes
+
+
+@pytest.mark.parametrize("ran_before", [True, False])
+async def test_on_a_disk_full_to_the_last_byte_the_reason_is_told(
+    node: NodeWithRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ran_before: bool,
+) -> None:
+    """In place of the last status, if there is one, and in any case on stderr; once."""
+    old = NodeStatus(member="own", kind="data", pid=1, started=1, notes={"other": "x" * 300})
+    if ran_before:
+        save_status(node.layout.root, old)
+    node.outcomes = [RecoveryOutcome(id="1")]
+    running = asyncio.create_task(node.supervisor.run(node.stop))
+    with monkeypatch.context() as patch:
+        for module in (status, supervisor):
+            patch.setattr(module, "write_private", _no_space)
+        await asyncio.sleep(2.5 * RETRY_SECONDS)
+        told = load_status(node.layout.root)
+        assert (told is not None) is ran_before
+        if told:
+            assert told.pid == os.getpid()
+            assert "No space left on device" in told.notes["start"]
+        assert capsys.readouterr().err.count("No space left on device") == 1
+    await running
+    assert node.ran == 1
+
+
+def _no_space(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 async def test_another_failure_of_the_start_ends_it(node: NodeWithRequest) -> None:

@@ -8,7 +8,7 @@ import msgspec
 from openvcha.api.prepared import prepare
 from openvcha.node.layout import Layout
 from openvcha.store.base_backup_reports import BaseBackupReport
-from openvcha.system.durable import write_private
+from openvcha.system.durable import NO_SPACE, overwrite, write_private
 from openvcha.system.regular_files import read_regular
 
 
@@ -81,8 +81,14 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def save_status(directory: Path, status: NodeStatus) -> None:
-    """Replace the status. Raises OSError."""
-    write_private(Layout(directory).status, msgspec.json.encode(status))
+    """Replace the status; on a full disk overwrite the last one. Raises OSError."""
+    path, data = Layout(directory).status, msgspec.json.encode(status)
+    try:
+        write_private(path, data)
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        overwrite(path, data)
 
 
 def load_status(directory: Path) -> NodeStatus | None:

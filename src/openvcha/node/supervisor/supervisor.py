@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import dataclasses
-import errno
 import os
+import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -45,9 +45,7 @@ from openvcha.store.base_backup_reports import BaseBackupReport
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.interface import Store
 from openvcha.store.sealing.cluster_store import SealedEtcd
-from openvcha.system.durable import write_private
-
-NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+from openvcha.system.durable import NO_SPACE, write_private
 
 RETRY_SECONDS = 10.0
 """The pause before an unfinished recovery request, or a start on a full disk, is tried again."""
@@ -117,7 +115,10 @@ class Supervisor:
         except OSError as error:
             if error.errno not in NO_SPACE:
                 raise
-            self._tell("start", f"failed: {error}; the node tries again")
+            reason = f"failed: {error}; the node tries again"
+            if reason != self._notes.get("start"):
+                _say_on_stderr(f"vcha: the start {reason}")
+            self._tell("start", reason)
             return False
         return True
 
@@ -346,3 +347,10 @@ async def _wait_at_most(stop: asyncio.Event, seconds: float) -> None:
 
 def _unpublished(_: BaseBackupReport) -> None:
     """Publish nothing: only a task that creates a node waits for the reports of its base backup."""
+
+
+def _say_on_stderr(text: str) -> None:
+    """Write a line where a service manager keeps it: neither log nor status may have space."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
