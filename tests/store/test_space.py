@@ -220,10 +220,11 @@ async def test_a_real_store_that_is_full_is_mended(small: Etcd) -> None:
 
 @pytest.mark.engines
 @pytest.mark.parametrize("small", ["system"], indirect=True)
-async def test_a_real_full_store_is_mended_by_a_data_node(small: Etcd) -> None:
+async def test_a_real_full_store_is_mended_by_a_data_node(small: Etcd, tmp_path: Path) -> None:
     """Without a leader, as the leader key is a write, the first node by name does it."""
     notes: dict[str, str | None] = {}
     view: Any = SimpleNamespace(
+        layout=SimpleNamespace(space_lock=tmp_path / "lock"),
         identity=SimpleNamespace(
             member="n1", holds_data=True, store=StoreLimits(quota_bytes=SMALL_QUOTA)
         ),

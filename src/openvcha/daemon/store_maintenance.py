@@ -1,8 +1,11 @@
 """Maintenance of the store by an operator, recorded in the audit log."""
 
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from openvcha.api.errors import ApiError, ErrorType
@@ -15,7 +18,8 @@ from openvcha.store import keys
 from openvcha.store.interface import Store
 from openvcha.store.lease import acquire
 from openvcha.store.sealing.cluster_store import SealedEtcd
-from openvcha.store.space import SpaceReport, measure, reclaim
+from openvcha.store.space import SpaceReport, in_charge, measure, reclaim
+from openvcha.system.locks import try_lock
 
 EVERYTHING = (keys.ROOT,)
 """Includes the sessions, the events and the audit."""
@@ -53,18 +57,28 @@ async def accept(store: SealedEtcd, *, by: str) -> None:
             raise AcceptRefused("users have just been changed; check them and try again")
 
 
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The node on which the command runs; ``lock`` excludes its own keeper of the store's space."""
+
+    member: str
+    lock: Path
+    quota: int
+
+
 async def free_space(
-    store: SealedEtcd, quota: int, say: Callable[[str], None], *, by: str
+    store: SealedEtcd, node: Node, say: Callable[[str], None], *, by: str
 ) -> SpaceReport:
     """Compact and defragment all members; audit it afterwards, once a full store accepts writes.
 
-    Unless the store is full, only one defragmentation runs at a time, and only while all members
+    Only one defragmentation runs at a time, and unless the store is full, only while all members
     respond. Raises DefragmentRefused, StoreError.
     """
+    quota = node.quota
     async with _audited(store, "store.defragment", by, {}):
         found = await measure(store)
         if found.full:
-            return await reclaim(store, quota, say, every=True)
+            return await _free_full_store(store, node, say)
         _require_all_members(found)
         hold = await acquire(store, keys.DEFRAGMENTATION, by.encode(), LOCK_SECONDS)
         if hold is None:
@@ -77,6 +91,26 @@ async def free_space(
                 _require_all_members(await measure(store))
 
             return await reclaim(store, quota, say, every=True, before_each=before_each)
+
+
+async def _free_full_store(
+    store: SealedEtcd, node: Node, say: Callable[[str], None]
+) -> SpaceReport:
+    """Free space in a full store, which grants no lock: on one node, in one program."""
+
+    async def before_each() -> None:
+        charged = await in_charge(store, await measure(store))
+        if charged not in {node.member, None}:
+            raise DefragmentRefused(f"the store is full: run this on {charged}, which frees space")
+
+    await before_each()
+    descriptor = try_lock(node.lock)
+    if descriptor is None:
+        raise DefragmentRefused("this node is just freeing space in the store; try again later")
+    try:
+        return await reclaim(store, node.quota, say, every=True, before_each=before_each)
+    finally:
+        os.close(descriptor)
 
 
 def _require_all_members(found: SpaceReport) -> None:

@@ -114,6 +114,11 @@ class Layout:
         return self.run / "lock"
 
     @property
+    def space_lock(self) -> Path:
+        """The lock of the program of this node that frees space in a full store."""
+        return self.run / "space-lock"
+
+    @property
     def supervisor_pid(self) -> Path:
         """The supervisor's process id, one decimal number."""
         return self.run / "supervisor.pid"

@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from openvcha.store import keys
 from openvcha.store.errors import StoreError, StoreUnavailable
-from openvcha.store.interface import EndpointStatus, Member
+from openvcha.store.interface import EndpointStatus, Member, Store
 
 WARN_PERCENT: Final = 70
 MIN_FREE_PERCENT, MIN_FREE_WHEN_WARNED_PERCENT = 25, 10
@@ -154,6 +155,19 @@ async def measure(
     )
 
 
+async def in_charge(store: Store, room: SpaceReport) -> str | None:
+    """Return the member whose node frees space in a full store, which grants no lock.
+
+    It is the leader's, or without one that responds, the first one that does, by name; None if no
+    data node's does. Raises StoreUnavailable.
+    """
+    names = sorted(one.name for one in room.members if one.ours)
+    leader = await store.get(keys.PATRONI_LEADER)
+    if leader is not None and (name := leader.value.decode(errors="replace")) in names:
+        return name
+    return names[0] if names else None
+
+
 async def defragment(store: SpaceStore, one: MemberSpace, others: Sequence[MemberSpace]) -> None:
     """Defragment a member; a leader first transfers its leadership. Raises StoreError."""
     successor = next((other for other in others if other.member_id != one.member_id), None)
@@ -172,8 +186,9 @@ async def reclaim(
 ) -> SpaceReport:
     """Compact, defragment the members where it is worthwhile (or ``every`` one), clear the alarm.
 
-    On a full store it is always worthwhile: it refuses writes anyway, so an absent member does no
-    harm. ``before_each`` ends it by raising. Return the space afterwards. Raises StoreError.
+    On a full store it is always worthwhile, even if a member is silent: nothing else lets it accept
+    writes again. Two absent members would end reads and leases, too, so only one caller may do this
+    at a time. ``before_each`` ends it by raising. Return the space afterwards. Raises StoreError.
     """
     before = await measure(store)
     with contextlib.suppress(StoreError):  # it may already be compacted up to there

@@ -1,7 +1,10 @@
 """Freeing space in the store: by one data node at a time, and only when it is safe."""
 
 import asyncio
+import os
+import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,9 +23,11 @@ from openvcha.store import keys
 from openvcha.store.errors import StoreFull
 from openvcha.store.interface import TxnResult
 from openvcha.store.memory import MemoryStore
+from openvcha.system.locks import try_lock
 
 pytestmark = pytest.mark.looptime
 QUOTA = 1000
+RUN = Path()
 
 
 class Store(StoreWithMembers):
@@ -46,13 +51,22 @@ class Events:
     warning = info
 
 
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the nodes a directory for their locks."""
+    monkeypatch.setattr(sys.modules[__name__], "RUN", tmp_path)
+
+
 def view(store: Store, member: str = "a", *, holds_data: bool = True) -> Any:
     notes: dict[str, str | None] = {}
     identity = SimpleNamespace(
         member=member, holds_data=holds_data, store=StoreLimits(quota_bytes=QUOTA)
     )
     control = SimpleNamespace(tell=notes.__setitem__, notes=notes)
-    return SimpleNamespace(identity=identity, store=store, events=Events(), control=control)
+    layout = SimpleNamespace(space_lock=RUN / member)
+    return SimpleNamespace(
+        layout=layout, identity=identity, store=store, events=Events(), control=control
+    )
 
 
 def made(left: int, *, full: bool, **sizes: int) -> Store:
@@ -168,6 +182,34 @@ async def test_members_are_not_troubled_for_nothing() -> None:
     await asyncio.sleep(TURN_SECONDS + POLL_SECONDS)
     assert store.simulated.calls[-1] == "disarm"
     node.cancel()
+
+
+async def test_a_full_store_is_left_to_the_command_on_the_same_node() -> None:
+    """It grants no lease that could exclude one of them."""
+    store = made(100, full=True, a=1000, b=1000, c=1000)
+    seen = view(store, "a")
+    descriptor = try_lock(seen.layout.space_lock)
+    assert descriptor is not None
+    await run_for(POLL_SECONDS, seen)
+    assert store.simulated.calls == []
+    os.close(descriptor)
+    await run_for(POLL_SECONDS, seen)
+    assert store.simulated.calls[-1] == "disarm"
+
+
+async def test_a_full_store_is_left_to_the_new_leader() -> None:
+    """A failover between two members ends the work of the former one."""
+    store = made(100, full=True, a=1000, b=1000, c=1000)
+    await lead(store, "a")
+    work = asyncio.create_task(keep_space(view(store, "a")))
+    while "defragment b" not in store.simulated.calls:  # noqa: ASYNC110 - SIMULATED time
+        await asyncio.sleep(0.1)
+    await lead(store, "b")
+    done = len(store.simulated.calls)
+    await asyncio.sleep(POLL_SECONDS)
+    assert len(store.simulated.calls) <= done + 1
+    assert "disarm" not in store.simulated.calls
+    work.cancel()
 
 
 async def test_a_witness_has_no_turn() -> None:

@@ -89,14 +89,18 @@ def defragment(directory: Directory) -> None:
     """Free space in the store: compact it, defragment its members, clear the alarm of a full one.
 
     Members are defragmented one at a time, the leader last. This works on a full store, and needs a
-    quorum. Unless the store is full, all members must respond, and no other node may defragment.
+    quorum, and no other node may be doing it. Unless the store is full, all members must respond.
+    On a full store, it runs on the active, or without one on the first data node by name.
     """
     with reporting_errors():
-        quota = load_identity(node_directory(directory)).store.quota_bytes
+        layout = Layout(node_directory(directory))
+        identity = load_identity(layout.root)
+        quota = identity.store.quota_bytes
+        node = maintenance.Node(identity.member, layout.space_lock, quota)
         by = local_user()
 
         def work(store: SealedEtcd) -> Awaitable[SpaceReport]:
-            return maintenance.free_space(store, quota, say, by=by)
+            return maintenance.free_space(store, node, say, by=by)
 
         after = asyncio.run(_with_store(directory, work))
         for one in after.in_order:

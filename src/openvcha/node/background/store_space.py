@@ -6,12 +6,14 @@ the first node by name.
 """
 
 import asyncio
+import os
 
 from openvcha.node.background.context import NodeContext
 from openvcha.store import keys, space
 from openvcha.store.errors import StoreError, StoreFull
 from openvcha.store.lease import acquire
 from openvcha.store.space import SpaceReport, percent
+from openvcha.system.locks import try_lock
 from openvcha.system.repeating import repeat
 
 POLL_SECONDS = 30.0
@@ -102,10 +104,26 @@ class SpaceKeeper:
             self._full_since = self._clock()
         if self._is_futile(found) or not await self._has_turn(found):
             return
-        self._context.events.warning("the store is full; freeing space")
-        after = await space.reclaim(self._context.store, self._quota, self._log_step)
+        # It grants no lease, so no key excludes `vcha node store defragment`: a file here does.
+        descriptor = try_lock(self._context.layout.space_lock)
+        if descriptor is None:
+            return
+        try:
+            after = await self._reclaim()
+        finally:
+            os.close(descriptor)
         self._futile = (self._clock(), after.revision) if after.full else None
         self._context.events.warning("freed space in the store", full=after.full)
+
+    async def _reclaim(self) -> SpaceReport:
+
+        async def before_each() -> None:
+            if not await self._has_turn(await space.measure(self._context.store)):
+                raise StoreError("another node frees the space now")
+
+        self._context.events.warning("the store is full; freeing space")
+        store = self._context.store
+        return await space.reclaim(store, self._quota, self._log_step, before_each=before_each)
 
     def _is_futile(self, found: SpaceReport) -> bool:
         """Return whether freeing space has just failed to help: it stops each member in turn."""
