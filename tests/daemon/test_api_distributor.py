@@ -269,7 +269,6 @@ async def test_its_end_ends_channels_that_have_no_number_yet(harness: Distributo
         await harness.worker(1)  # accepted after it
         harness.running.cancel()
         await asyncio.wait([harness.running])
-        silent.setblocking(False)
         assert silent.recv(1) == b""
 
 

@@ -13,8 +13,6 @@ from typing import Final
 from openvcha.node.process.process_tree import Process, read_process
 
 MAX_LINE_BYTES: Final = 1 << 20
-CONNECT_SECONDS: Final = 1.0
-"""For a listener whose backlog is full."""
 _CREDENTIALS: Final = struct.Struct("3i")  # process, user, group
 
 
@@ -49,10 +47,13 @@ async def connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWrite
 
 
 def connect_socket(path: Path) -> socket.socket:
-    """Return a blocking socket that is connected to the listener at a path. Raises OSError."""
+    """Return a non-blocking socket that is connected to the listener at a path, never waiting.
+
+    Raises OSError: BlockingIOError if the listener's backlog is full.
+    """
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        peer.settimeout(CONNECT_SECONDS)
+        peer.setblocking(False)
         with short_path(path) as address:
             peer.connect(address)
         require_own_user(peer)

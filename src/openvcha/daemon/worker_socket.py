@@ -19,8 +19,17 @@ _log = structlog.get_logger(__name__)
 
 
 def register(path: Path, number: int) -> socket.socket:
-    """Register a worker by its number (1 to 255); return its channel. Raises OSError."""
-    channel = connect_socket(path)
+    """Register a worker by its number (1 to 255); return its non-blocking channel.
+
+    Never waits. Raises OSError.
+    """
+    try:
+        channel = connect_socket(path)
+    except UntrustedPeerError:
+        raise
+    except OSError as error:
+        reason = f"the API's distributor at {path} does not accept workers yet: {error.strerror}"
+        raise OSError(reason) from error
     try:
         channel.sendall(bytes([number]))
     except BaseException:

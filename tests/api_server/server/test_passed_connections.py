@@ -60,7 +60,7 @@ async def test_it_ends_with_what_accepts_and_starts_again(
         first.distributor._drop(first.distributor._channels[1])
         await asyncio.wait_for(server.wait(), DEADLINE)
         assert not server.running
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(OSError, match="does not accept workers yet"):
             await worker_server(tmp_path / "none", 1, edge.app, tls).start("127.0.0.1", 0)
         await server.start("127.0.0.1", 0)
         await first.until_connected(1)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pwd
+import socket
 import stat
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from tests.support.waiting import until_async
 
 from openvcha.daemon.api_orders import ApiLink, Orders
 from openvcha.daemon.local_socket import UntrustedPeerError, connect, listen
+from openvcha.daemon.worker_socket import accept_workers, read_number, register
 
 ACCOUNT = pwd.getpwnam("nobody")
 LATEST = 60.0
@@ -75,6 +78,41 @@ async def test_another_account_is_told_nothing_and_not_heard(place: Path, told: 
     out, errors = await caller.communicate()
     assert out.strip() == b"b''" or b"ConnectionResetError" in errors or b"BrokenPipe" in errors
     assert told == []
+
+
+async def test_another_account_is_no_worker_of_the_api(place: Path) -> None:
+    """It would get the connections of the users, with their passwords."""
+    watched: list[socket.socket] = []
+    accepting = asyncio.create_task(accept_workers(place, watched.append))
+    await until_async(place.exists, LATEST, pause=0.01)
+    await asyncio.to_thread(place.chmod, 0o777)
+    worker = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", CALLER, str(place), str(ACCOUNT.pw_uid)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    out, errors = await worker.communicate()
+    assert out.strip() == b"b''" or b"ConnectionResetError" in errors or b"BrokenPipe" in errors
+    with register(place, 1):
+        await until_async(lambda: bool(watched), LATEST, pause=0.01)
+    assert [read_number(channel) for channel in watched] == [1]
+    watched[0].close()
+    accepting.cancel()
+    await asyncio.wait([accepting])
+
+
+async def test_another_account_gives_no_worker_connections(place: Path) -> None:
+    """One that created the socket first."""
+    impostor = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", IMPOSTOR, str(place), str(ACCOUNT.pw_uid)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert impostor.stdout
+    assert await impostor.stdout.readline() == b"ready\n"
+    with pytest.raises(UntrustedPeerError):
+        register(place, 1)
+    await impostor.communicate(b"")
 
 
 async def test_another_account_is_obeyed_by_no_api(place: Path) -> None:
