@@ -46,17 +46,20 @@ async def test_an_error_at_the_start_of_the_parts_leaves_none_running(
         ),
     )
     ended: list[str] = []
+    begun, ending, may_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def jobs(_: Any) -> None:
+        begun.set()
         try:
             await asyncio.Event().wait()
         finally:
-            await asyncio.sleep(0.05)
+            ending.set()
+            await may_end.wait()
             ended.append("jobs")
             raise ValueError("a job fails as it ends")
 
     async def fail(*_: Any) -> None:
-        await asyncio.sleep(0.05)
+        await begun.wait()
         raise OSError("an error at the start")
 
     store: Any = contextlib.nullcontext()
@@ -66,8 +69,12 @@ async def test_an_error_at_the_start_of_the_parts_leaves_none_running(
     engines: Any = object()
     node = Supervisor(tmp_path, engines=engines)
     monkeypatch.setattr(node, "_parts", [Part("etcd", ended), Part("patroni", ended)])
+    running = asyncio.create_task(node._run_parts(asyncio.Event()))
+    await ending.wait()
+    assert ended == []
+    may_end.set()
     with pytest.raises(OSError, match="at the start"):
-        await node._run_parts(asyncio.Event())
+        await running
     assert ended == ["jobs", "patroni", "etcd"]
     log = (tmp_path / "logs" / "supervisor.jsonl").read_text()
     assert "a job fails as it ends" in log
