@@ -41,6 +41,7 @@ class Server:
     running: bool = False
     listens: bool = False
     ending: float = 0.0
+    lost_listener: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def start(self, address: str, port: int) -> None:
@@ -60,10 +61,12 @@ class Server:
             self.running = False
             self.log.append("-serves")
 
-    async def wait(self) -> None:
+    async def wait(self) -> bool:
         await self.ended.wait()
+        return self.lost_listener
 
-    def die(self) -> None:
+    def die(self, *, lost_listener: bool = False) -> None:
+        self.lost_listener = lost_listener
         self.running = self.listens = False
         self.ended.set()
 
@@ -112,12 +115,17 @@ async def test_it_serves_while_it_is_ordered(harness: ApiHarness) -> None:
     assert harness.log == ["serves", "-serves", "serves"]
 
 
-async def test_a_server_that_ended_is_started_again(harness: ApiHarness) -> None:
-    """An API that should serve must not stay unreachable."""
-    await harness.order(serve=True)
-    harness.server.die()
-    await asyncio.sleep(1)
+@pytest.mark.parametrize(("lost_listener", "failures"), [(False, 1), (True, 0)])
+async def test_a_server_that_ended_is_started_again(
+    harness: ApiHarness, lost_listener: bool, failures: int
+) -> None:
+    """An API that should serve must not stay unreachable; losing its distributor is no failure."""
+    with structlog.testing.capture_logs() as logged:
+        await harness.order(serve=True)
+        harness.server.die(lost_listener=lost_listener)
+        await asyncio.sleep(1)
     assert harness.server.running
+    assert len([entry for entry in logged if entry["log_level"] == "error"]) == failures
 
 
 async def test_it_serves_as_soon_as_the_port_is_free(harness: ApiHarness) -> None:

@@ -125,9 +125,10 @@ class Distributor:
         """Stop listening; the workers end the requests."""
         self.close()
 
-    async def wait(self) -> None:
-        """Wait until it does not listen any more."""
+    async def wait(self) -> bool:
+        """Wait until it does not listen any more; return False, since it listens itself."""
         await self._closed.wait()
+        return False
 
     def _watch_worker(self, channel: socket.socket) -> None:
         self._watched.add(channel)

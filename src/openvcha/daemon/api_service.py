@@ -43,8 +43,11 @@ class ApiServer(Protocol):
     async def stop(self) -> None:
         """End running requests within a time limit, after ``close``."""
 
-    async def wait(self) -> None:
-        """Wait until the server ends. Raises what ended it."""
+    async def wait(self) -> bool:
+        """Wait until the server ends; return whether only its listener has, which `start` replaces.
+
+        Raises what ended it.
+        """
 
 
 class ApiService:
@@ -122,13 +125,22 @@ class ApiService:
         )
 
     async def _serve(self) -> None:
-        """Listen once the nodes are known; return when the server has ended."""
+        """Listen once the nodes are known; return when the server has ended by itself.
+
+        A worker whose distributor has ended registers with the next one.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(WARM_UP_SECONDS):
                 await self._warmed_up.wait()
+        await self._listen()
+        while await self._server.wait():
+            _log.info("the API's distributor has ended")
+            await asyncio.sleep(RETRY_SECONDS)  # it may refuse this worker at once
+            await self._listen()
+
+    async def _listen(self) -> None:
         if not self._server.running:
             await retry_until_free(lambda: self._server.start(*self._address))
-        await self._server.wait()
 
     async def _look_forever(self) -> None:
         """Look even when no client asks: a node's state is derived from several looks."""

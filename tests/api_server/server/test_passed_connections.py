@@ -58,7 +58,7 @@ async def test_it_ends_with_what_accepts_and_starts_again(
         assert (await https.get("/api/nothing")).status_code == 404
         (server,) = first.servers
         first.distributor._drop(first.distributor._channels[1])
-        await asyncio.wait_for(server.wait(), DEADLINE)
+        assert await asyncio.wait_for(server.wait(), DEADLINE)
         assert not server.running
         with pytest.raises(OSError, match="does not accept workers yet"):
             await worker_server(tmp_path / "none", 1, edge.app, tls).start("127.0.0.1", 0)

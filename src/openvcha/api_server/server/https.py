@@ -117,10 +117,16 @@ class HttpsServer:
         await serving
         await server.cut_off()
 
-    async def wait(self) -> None:
-        """Wait until the server ends. Raises the error that ended it."""
-        if self._serving is not None:
-            await asyncio.shield(self._serving)
+    async def wait(self) -> bool:
+        """Wait until the server ends; return whether because its listener has.
+
+        Raises the error that ended it.
+        """
+        server, serving = self._server, self._serving
+        if server is None or serving is None:
+            return False
+        await asyncio.shield(serving)
+        return server.listener_ended
 
     def _config(self) -> uvicorn.Config:
         limits = self._limits
@@ -149,6 +155,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self.ready = asyncio.Event()
         self.stopping = asyncio.Event()
+        self.listener_ended = False
         self.servers = []
         self._context = context
         self._limits = limits
@@ -164,7 +171,7 @@ class _Server(uvicorn.Server):
         tls = Tls(self._context, limits.handshake_seconds, limits.stop_seconds)
         # uvicorn only closes them and waits for that.
         self.servers = [
-            Acceptor(listener, tls, self._limiter, self._connection, self.end)  # type: ignore[misc]
+            Acceptor(listener, tls, self._limiter, self._connection, self._end_listener)  # type: ignore[misc]
             for listener in sockets or []
         ]
         self.started = True
@@ -176,6 +183,10 @@ class _Server(uvicorn.Server):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(DATE_SECONDS):
                     await self.stopping.wait()
+
+    def _end_listener(self) -> None:
+        self.listener_ended = True
+        self.end()
 
     def end(self) -> None:
         """Begin to stop."""
