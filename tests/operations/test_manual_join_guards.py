@@ -12,7 +12,7 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import JoinInfo, JoinRole, PassiveRedeploySpec
 from openvcha.infrastructure.interface import Placement, VmRequest
 from openvcha.operations.join_tokens import token_record
-from openvcha.operations.manual_join import ANSWER_SECONDS, join
+from openvcha.operations.manual_join import ANSWER_SECONDS, join, list_tokens
 from openvcha.operations.steps.manual_join_steps import decided_node
 from openvcha.operations.steps.new_node import NewNode
 from openvcha.store import keys
@@ -181,6 +181,7 @@ async def test_a_task_that_was_told_to_stop_gives_nothing_any_more(scene: Cluste
     error = await refusal(hand)
     assert error.error_type is ErrorType.NOT_ALLOWED_IN_CURRENT_STATE
     assert reason(error) == "join.over"
+    assert [one.valid for one in await list_tokens(scene.process().services, CALLER)] == [False]
 
 
 async def test_another_operation_is_no_joining(scene: ClusterScenario) -> None:
