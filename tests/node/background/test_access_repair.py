@@ -155,7 +155,9 @@ def test_a_renamed_superuser_is_replaced(lab: Any, node: Any) -> None:
     by_boss(node, "select 'old'::regrole")
 
 
-@pytest.mark.parametrize("catalog", ["pg_authid", "pg_database"])
+@pytest.mark.parametrize(
+    "catalog", ["pg_authid", pytest.param("pg_database", marks=pytest.mark.soak)]
+)
 def test_a_session_that_blocks_all_logins_is_named(lab: Any, node: Any, catalog: str) -> None:
     """New clients hang too, and nothing else would say why."""
     lab.until(lambda: is_surveyed(node))
