@@ -19,9 +19,9 @@ from openvcha.daemon.api import (
     write_marks,
 )
 from openvcha.daemon.api_service import (
-    LOOK_SECONDS,
-    MISSED_LOOK_SECONDS,
-    STANDBY_LOOK_SECONDS,
+    MISSED_OBSERVATION_SECONDS,
+    OBSERVATION_SECONDS,
+    STANDBY_OBSERVATION_SECONDS,
     WARM_UP_SECONDS,
     ApiService,
 )
@@ -188,7 +188,7 @@ async def test_it_serves_as_soon_as_it_knows_the_nodes(harness: ApiHarness) -> N
 
 async def test_it_knows_the_nodes_before_it_is_to_serve(harness: ApiHarness) -> None:
     """The former active may be lost with its node: then no client waits until that is certain."""
-    await asyncio.sleep(3 * STANDBY_LOOK_SECONDS)
+    await asyncio.sleep(3 * STANDBY_OBSERVATION_SECONDS)
     assert 3 <= harness.looks <= 5
     harness.knows = False
     await harness.order(serve=True, seconds=0.1)
@@ -200,15 +200,15 @@ async def test_it_looks_more_often_while_a_node_misses_its_looks(harness: ApiHar
     """Until that node's state is certain; before and after that the cluster is left in peace."""
     await harness.order(serve=True, seconds=1.0)
     looks = harness.looks
-    await asyncio.sleep(5 * LOOK_SECONDS)
+    await asyncio.sleep(5 * OBSERVATION_SECONDS)
     assert 4 <= harness.looks - looks <= 6
     harness.knows, looks = False, harness.looks
-    await asyncio.sleep(LOOK_SECONDS + 10.0)
+    await asyncio.sleep(OBSERVATION_SECONDS + 10.0)
     assert 10 <= harness.looks - looks <= 14, "one each second"
     harness.knows = True
-    await asyncio.sleep(MISSED_LOOK_SECONDS)
+    await asyncio.sleep(MISSED_OBSERVATION_SECONDS)
     looks = harness.looks
-    await asyncio.sleep(5 * LOOK_SECONDS)
+    await asyncio.sleep(5 * OBSERVATION_SECONDS)
     assert 4 <= harness.looks - looks <= 6
 
 
@@ -216,11 +216,11 @@ async def test_it_looks_at_the_cluster_while_it_serves(harness: ApiHarness) -> N
     """A node's state depends on several observations; a store outage ends none of this."""
     await asyncio.sleep(1)
     harness.away = True
-    await harness.order(serve=True, seconds=5 * LOOK_SECONDS)
+    await harness.order(serve=True, seconds=5 * OBSERVATION_SECONDS)
     looks = harness.looks
     assert looks >= 4
     await harness.order(serve=False)
-    await asyncio.sleep(STANDBY_LOOK_SECONDS)
+    await asyncio.sleep(STANDBY_OBSERVATION_SECONDS)
     assert harness.looks <= looks + 3
     assert harness.server.running is False
 

@@ -57,9 +57,9 @@ async def serve_api(directory: Path, worker: ApiWorker) -> None:
         in_background(services, background_work(services, copies=copies)),
     ):
         address = services.identity.public_address, services.identity.ports.api
-        look = partial(observe_cluster, services)
+        observe = partial(observe_cluster, services)
         server = _server(services, worker)
-        api = ApiService(server, address, look, report_health=services.failing)
+        api = ApiService(server, address, observe, report_health=services.failing)
         apply = partial(apply_orders, services=services)
         await follow_service(api, layout.api_socket_of(worker.number), services.failing, apply)
 

@@ -14,15 +14,15 @@ from openvcha.store.errors import StoreUnavailable
 from openvcha.system.repeating import repeat
 from openvcha.system.structlog_light import structlog
 
-LOOK_SECONDS = 4.0
-MISSED_LOOK_SECONDS = 1.0
-"""Used while a node has missed a look and its state is not certain yet: that takes 5 s on average,
-as if all looks were two seconds apart."""
-FIRST_LOOK_SECONDS, FIRST_STANDBY_LOOK_SECONDS = 0.5, 2.0
-STANDBY_LOOK_SECONDS = 10.0
-"""Keeps a standby informed, so that after a takeover one missed look does not count as down."""
+OBSERVATION_SECONDS = 4.0
+MISSED_OBSERVATION_SECONDS = 1.0
+"""Used while a node has missed an observation and its state is not certain yet: that takes 5 s on
+average, as if all observations were two seconds apart."""
+FIRST_OBSERVATION_SECONDS, FIRST_STANDBY_OBSERVATION_SECONDS = 0.5, 2.0
+STANDBY_OBSERVATION_SECONDS = 10.0
+"""Keeps a standby informed, so that after a takeover one missed response does not count as down."""
 WARM_UP_SECONDS = 5.0
-"""How long serving may wait for the first complete look; longer than silence takes to confirm."""
+"""How long serving may wait for the first complete observation; silence is confirmed sooner."""
 
 _log = structlog.get_logger(__name__)
 
@@ -53,21 +53,21 @@ class ApiServer(Protocol):
 class ApiService:
     """The API, served while the service orders it to.
 
-    ``look`` is called repeatedly and returns whether the state of all nodes is known. Serving waits
-    for that, up to a time limit.
+    ``observe`` is called repeatedly and returns whether the state of all nodes is known. Serving
+    waits for that, up to a time limit.
     """
 
     def __init__(
         self,
         server: ApiServer,
         address: tuple[str, int],
-        look: Callable[[], Awaitable[bool]],
+        observe: Callable[[], Awaitable[bool]],
         *,
         report_health: HealthReporter = lambda *_: None,
     ) -> None:
         self._server = server
         self._address = address
-        self._look = look
+        self._observe = observe
         self._report_health = report_health
         self._running: asyncio.Task[None] | None = None
         self._may_listen = False
@@ -87,17 +87,20 @@ class ApiService:
 
     async def follow(self, orders: AsyncIterator[bool]) -> None:
         """Serve only while the last order is True; stop when canceled."""
-        looks = run_forever(
-            "API: cluster observation", self._look_forever, _log, report_health=self._report_health
+        forever = run_forever(
+            "API: cluster observation",
+            self._observe_forever,
+            _log,
+            report_health=self._report_health,
         )
-        looking = asyncio.create_task(looks, name="looks at the cluster")
+        observing = asyncio.create_task(forever, name="observation of the cluster")
         try:
             async for serve in orders:
                 await (self._begin() if serve else self._end())
         finally:
-            looking.cancel()
+            observing.cancel()
             await self._end()
-            await asyncio.gather(looking, return_exceptions=True)
+            await asyncio.gather(observing, return_exceptions=True)
 
     async def _begin(self) -> None:
         if self._running is None:
@@ -142,13 +145,13 @@ class ApiService:
         if not self._server.running:
             await retry_until_free(lambda: self._server.start(*self._address))
 
-    async def _look_forever(self) -> None:
-        """Look even when no client asks: a node's state is derived from several looks."""
+    async def _observe_forever(self) -> None:
+        """Observe even when no client asks: a node's state is derived from several observations."""
 
-        async def look() -> None:
+        async def observe() -> None:
             self._started.clear()
             self._complete = False
-            self._complete = await self._look()
+            self._complete = await self._observe()
             if self._complete:
                 self._warmed_up.set()
 
@@ -160,13 +163,15 @@ class ApiService:
                 async with asyncio.timeout(self._pause()):
                     await self._started.wait()
 
-        await repeat(look, LOOK_SECONDS, transient=(StoreUnavailable,), failed=failed, pause=pause)
+        await repeat(
+            observe, OBSERVATION_SECONDS, transient=(StoreUnavailable,), failed=failed, pause=pause
+        )
 
     def _pause(self) -> float:
         if self._warmed_up.is_set():
-            serving = LOOK_SECONDS if self._complete else MISSED_LOOK_SECONDS
-            return serving if self._running else STANDBY_LOOK_SECONDS
-        return FIRST_LOOK_SECONDS if self._running else FIRST_STANDBY_LOOK_SECONDS
+            serving = OBSERVATION_SECONDS if self._complete else MISSED_OBSERVATION_SECONDS
+            return serving if self._running else STANDBY_OBSERVATION_SECONDS
+        return FIRST_OBSERVATION_SECONDS if self._running else FIRST_STANDBY_OBSERVATION_SECONDS
 
 
 async def follow_service(

@@ -60,7 +60,7 @@ class Watcher:
         """Watch until canceled."""
         self._before, self._tasks_written = None, 0
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._forever("cluster events", self._look_forever))
+            group.create_task(self._forever("cluster events", self._observe_forever))
             group.create_task(self._forever("task events", self._follow_tasks_forever))
 
     async def _forever(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
@@ -102,7 +102,7 @@ class Watcher:
         """Return the condition that this node still leads: only the active writes events."""
         return value_is(keys.PATRONI_LEADER, self._member.encode())
 
-    async def _look_forever(self) -> None:
+    async def _observe_forever(self) -> None:
         await _repeat_while_available(self.report_changes, POLL_SECONDS)
 
     async def _follow_tasks_forever(self) -> None:

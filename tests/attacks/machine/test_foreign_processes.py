@@ -147,7 +147,7 @@ def test_a_node_that_runs_under_an_earlier_account_is_not_off(
         assert holder.stdout.readline() == b"held\n"
         for path in (processes.layout.run, lock):
             os.chown(path, OWNER.pw_uid, OWNER.pw_gid)
-        said = rf"process {holder.pid} of the account root; .* `kill {holder.pid}`"
+        said = rf"process {holder.pid} of account root; .* `kill {holder.pid}`"
         with acting_as(user, user) if user else contextlib.nullcontext():
             with pytest.raises(StillAlive, match=said):
                 asyncio.run(NodeProcesses().kill(processes.layout.root))

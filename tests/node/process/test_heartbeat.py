@@ -15,7 +15,7 @@ import pytest
 from openvcha.node.layout import Layout
 from openvcha.node.process.heartbeat import (
     BEAT,
-    LOOKS,
+    CHECKS,
     HangDetector,
     ThreadState,
     beat_forever,
@@ -47,7 +47,7 @@ def test_what_is_silent_and_still_hangs(sight: ThreadState) -> None:
     """Whether it was stopped or waits; not before the last check."""
     pulse = begun()
     pulse.hangs(sight)
-    assert looks(pulse, [sight] * (LOOKS + 2)).index(True) >= LOOKS - 2
+    assert looks(pulse, [sight] * (CHECKS + 2)).index(True) >= CHECKS - 2
     assert looks(pulse, [sight]) == [True]
 
 
@@ -58,7 +58,7 @@ def test_what_is_silent_and_still_hangs(sight: ThreadState) -> None:
         [ThreadState("S", number) for number in range(100)],
         [None] * 100,
         [WAITING, WAITING, WAITING, None] * 25,
-        ([WAITING] * (LOOKS - 1) + [ThreadState("R", 7)]) * 10,
+        ([WAITING] * (CHECKS - 1) + [ThreadState("R", 7)]) * 10,
     ],
     ids=["waits for a processor", "runs now and then", "unknown", "gaps", "woke"],
 )
@@ -71,7 +71,7 @@ def test_one_beat_is_enough() -> None:
     """However idle it was before."""
     pulse = begun()
     for _ in range(10):
-        assert True not in looks(pulse, [WAITING] * (LOOKS - 1))
+        assert True not in looks(pulse, [WAITING] * (CHECKS - 1))
         pulse.beat()
 
 

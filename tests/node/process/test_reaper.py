@@ -24,7 +24,7 @@ from openvcha.node.process.reaper import (
     is_supervisor,
     signals_for,
 )
-from openvcha.node.process.supervisor_watch import BEAT, DISMISS, LOOKS, ThreadActivity
+from openvcha.node.process.supervisor_watch import BEAT, CHECKS, DISMISS, ThreadActivity
 from openvcha.node.supervisor.plan import reaper_part
 
 DIRECTORY = Path("/srv/node")
@@ -224,7 +224,7 @@ STOPPED = ("T", 7)
 def test_who_is_silent_and_still_hangs(sight: tuple[str, int]) -> None:
     """Whether stopped, or waiting for something, or for a disk; not before the last check."""
     silence = ThreadActivity()
-    assert [silence.hangs(sight) for _ in range(LOOKS + 1)] == [False] * LOOKS + [True]
+    assert [silence.hangs(sight) for _ in range(CHECKS + 1)] == [False] * CHECKS + [True]
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_who_is_silent_and_still_hangs(sight: tuple[str, int]) -> None:
         [("R", 7)] * 100,
         [("S", number) for number in range(100)],
         [None] * 100,
-        ([STOPPED] * LOOKS + [None]) * 10,
+        ([STOPPED] * CHECKS + [None]) * 10,
     ],
     ids=["waits for a processor", "runs now and then", "unknown", "gaps"],
 )
@@ -251,7 +251,7 @@ def test_the_word_is_that_of_the_gate() -> None:
     assert BEAT != GO
 
 
-LOOK_SECONDS = 0.05
+CHECK_SECONDS = 0.05
 KEEPER = """
 import asyncio, os, sys
 from pathlib import Path
@@ -263,7 +263,7 @@ from openvcha.node.supervisor.plan import reaper_part
 async def main():
     layout = Layout(Path(sys.argv[1]))
     log = RotatingLog(layout.logs / "supervisor.jsonl")
-    reaper = reaper_part(layout, os.getpid(), os.environ, look_seconds=float(sys.argv[2]))
+    reaper = reaper_part(layout, os.getpid(), os.environ, check_seconds=float(sys.argv[2]))
     etcd = PartSpec("etcd", tuple(sys.argv[3:]), os.environ)
     for spec in reaper, etcd:
         Part(spec, log, logger(log, "test"), lambda: None).begin()
@@ -290,7 +290,7 @@ def hanging(tmp_path: Path) -> Any:
     count = tmp_path / "count"
     engine = ("exec", "-a", "etcd", sys.executable, "-c", WRITER, str(count))
     argv = shlex.join([*engine, f"--data-dir={layout.etcd_data}"])
-    keeper = (sys.executable, "-c", KEEPER, tmp_path, str(LOOK_SECONDS))
+    keeper = (sys.executable, "-c", KEEPER, tmp_path, str(CHECK_SECONDS))
     supervisor = subprocess.Popen([*keeper, "/bin/bash", "-c", argv])
     yield supervisor, count, layout
     supervisor.kill()
@@ -315,7 +315,7 @@ def test_a_supervisor_that_hangs_is_the_end_of_the_node(hanging: Any) -> None:
 def test_a_supervisor_that_goes_on_is_left_alone(hanging: Any) -> None:
     """Its heartbeats are rarer than the checks here, and it is not idle meanwhile."""
     supervisor, count, layout = hanging
-    ends = time.monotonic() + 100 * LOOK_SECONDS
+    ends = time.monotonic() + 100 * CHECK_SECONDS
     # How much it writes meanwhile depends on how busy the machine is.
     until(lambda: written(count) > 500 and time.monotonic() > ends)
     assert supervisor.poll() is None

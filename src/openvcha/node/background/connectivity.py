@@ -285,8 +285,9 @@ def _unreadable(records: Iterable[KeyValue]) -> str | None:
         return None
     names = ", ".join(f"{key} ({reason})" for key, reason in found)
     return (
-        f"cannot be read: {names}. `vcha node store set-aside DIRECTORY {found[0][0]}` moves it out"
-        " of the way; see docs/recovery.md (A record in the store cannot be read)"
+        f"These records cannot be read: {names}. `vcha node store set-aside DIRECTORY"
+        f" {found[0][0]}` moves it out of the way; see docs/recovery.md (A record in the store"
+        " cannot be read)"
     )
 
 

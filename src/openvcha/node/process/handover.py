@@ -33,7 +33,7 @@ def require_stopped(directories: Sequence[Path]) -> None:
             listed = " ".join(map(str, pids))
             raise CannotDropRoot(
                 f"another account is to own {directory}, but programs of the node there still run"
-                f" under root's: end them first (`kill {listed}`)"
+                f" as root: end them first (`kill {listed}`)"
             )
 
 

@@ -20,10 +20,8 @@ def lock_node(path: Path) -> Iterator[None]:
     descriptor = try_lock(path)
     if descriptor is None:
         holder = foreign_holder(path, os.geteuid())
-        raise NodeRuns(
-            f"the node in {path.parent.parent} is already running"
-            + (f": as {holder}" if holder else "")
-        )
+        runs = f"already run by {holder}" if holder else "already running"
+        raise NodeRuns(f"the node in {path.parent.parent} is {runs}")
     try:
         yield
     finally:
@@ -42,5 +40,5 @@ def foreign_holder(path: Path, uid: int) -> str | None:
         return None
     if pid is None or (owner := read_uid(pid)) == uid or not (PROC / str(pid)).exists():
         return None
-    account = "another account" if owner is None else f"the account {account_name(owner)}"
-    return f"process {pid} of {account}; as that account or as root, end it with `kill {pid}`"
+    account = "another account" if owner is None else f"account {account_name(owner)}"
+    return f"process {pid} of {account}; end it, as that account or as root, with `kill {pid}`"

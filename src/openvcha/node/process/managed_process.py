@@ -66,7 +66,7 @@ class Part:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         backoff: Backoff | None = None,
-        look: Callable[[int], ThreadState | None] = read_thread_state,
+        read_state: Callable[[int], ThreadState | None] = read_thread_state,
     ) -> None:
         self.spec = spec
         self._log = log
@@ -76,7 +76,7 @@ class Part:
         self._clock = clock
         self._sleep = sleep
         self._backoff = backoff or Backoff()
-        self._look = look
+        self._read_state = read_state
         self._hang_detector = HangDetector()
         self._running: Running | None = None
         self._stopping = False
@@ -186,7 +186,7 @@ class Part:
         while True:
             self._hang_detector = HangDetector()  # a program without heartbeats never hangs
             await wait_until_hung(
-                self._hang_detector, partial(self._look, running.pid), self._sleep
+                self._hang_detector, partial(self._read_state, running.pid), self._sleep
             )
             self._events.error("hung; killed", program=self.spec.name, pid=running.pid)
             running.send(signal.SIGKILL)

@@ -72,7 +72,7 @@ class NodeProcesses:
         """
         await asyncio.to_thread(kill_tree, directory)
         if holder := foreign_holder(Layout(directory).lock, node_uid(directory)):
-            raise StillAlive(f"the node in {directory} still runs: as {holder}")
+            raise StillAlive(f"the node in {directory} is still run by {holder}")
 
 
 def find_tree(directory: Path, table: Mapping[int, Process] | None = None) -> list[Process]:

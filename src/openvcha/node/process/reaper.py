@@ -123,21 +123,21 @@ class Reaper:
         """Stop all processes; return those that had to be killed. Raises StillAlive."""
         deadline = self._clock() + GRACEFUL_SECONDS
         while self._clock() < deadline:
-            left = self._look()
+            left = self._remaining()
             if self._replaced() or not left:
                 return []
             for order in set(signals_for(left)) - self._told:
                 self._told.add(order)
                 self._tell(*order)
             self._sleep(PAUSE_SECONDS)
-        left = self._look()
+        left = self._remaining()
         if left and not self._replaced():
             self._kill(self._directory, which=lambda process: not is_supervisor(process))
             for process in left:
                 self._tell(process, signal.SIGKILL)
         return left
 
-    def _look(self) -> list[Process]:
+    def _remaining(self) -> list[Process]:
         """Return the remaining processes, even those identified only by an exited parent."""
         for process in self._find(self._directory):
             if not is_supervisor(process):

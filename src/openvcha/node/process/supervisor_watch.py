@@ -7,8 +7,8 @@ of openvcha, and little else.
 Its standard input is a pipe whose other end only the supervisor holds. The supervisor's event loop
 sends heartbeats there. One byte (DISMISS) dismisses this program; an end of file without that byte
 means that the supervisor died. Silence alone proves nothing, as in `heartbeat.py`: a silent
-supervisor hangs if it did not run either, in look after look. Looks are counted, not seconds: after
-a freeze of the whole machine the supervisor has time to send heartbeats again.
+supervisor hangs if it did not run between several checks either. Checks are counted, not seconds:
+after a freeze of the whole machine the supervisor has time to send heartbeats again.
 
 It ignores the signals that stop a whole service at once: a service manager sends them to everything
 that a dead supervisor has left. So does the reaper.
@@ -23,8 +23,8 @@ STDIN = 0
 DISMISS = b"g"
 BEAT = b"."
 BEAT_SECONDS = 10.0
-LOOK_SECONDS = 10.0
-LOOKS = 6
+CHECK_SECONDS = 10.0
+CHECKS = 6
 DIED, HANGS = "died", "hangs"
 IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 RUNS = "R"
@@ -36,22 +36,22 @@ def main(arguments: list[str]) -> None:
     """Wait; then run the module that the arguments name, and pass it the result.
 
     The arguments are the module, the node's directory, the supervisor's pid and the seconds between
-    two looks.
+    two checks.
     """
     for number in IGNORED_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    *module, supervisor, look_seconds = arguments
-    if ended := wait(int(supervisor), float(look_seconds)):
+    *module, supervisor, check_seconds = arguments
+    if ended := wait(int(supervisor), float(check_seconds)):
         argv = [sys.executable, "-m", *module, supervisor, ended]
         os.execv(sys.executable, argv)  # noqa: S606 - ourselves
 
 
-def wait(supervisor: int, look_seconds: float) -> str | None:
+def wait(supervisor: int, check_seconds: float) -> str | None:
     """Wait for the end of the supervisor; return DIED, HANGS, or None if dismissed."""
     silence = ThreadActivity()
     while True:
-        if not select.select([STDIN], [], [], look_seconds)[0]:
-            if silence.hangs(look(supervisor)):
+        if not select.select([STDIN], [], [], check_seconds)[0]:
+            if silence.hangs(thread_state(supervisor)):
                 return HANGS
             continue
         said = os.read(STDIN, MAX_READ_BYTES)
@@ -69,15 +69,15 @@ class ThreadActivity:
         self._still = 0
         self._last: tuple[str, int] | None = None
 
-    def hangs(self, sight: tuple[str, int] | None) -> bool:
-        """Return whether it hangs, after one more look; unknown (None) counts as alive."""
-        still = sight is not None and sight[0] != RUNS and sight == self._last
+    def hangs(self, thread: tuple[str, int] | None) -> bool:
+        """Return whether it hangs, after one more check; unknown (None) counts as alive."""
+        still = thread is not None and thread[0] != RUNS and thread == self._last
         self._still = self._still + 1 if still else 0
-        self._last = sight
-        return self._still >= LOOKS
+        self._last = thread
+        return self._still >= CHECKS
 
 
-def look(pid: int, proc: str = "/proc") -> tuple[str, int] | None:
+def thread_state(pid: int, proc: str = "/proc") -> tuple[str, int] | None:
     """Return the state of a program's first thread and its context switches.
 
     None if it has exited or is not counted.

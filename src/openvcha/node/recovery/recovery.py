@@ -66,11 +66,11 @@ STOPPED = (
     " request; to withdraw it, use `vcha node make-standalone --cancel`"
 )
 UNFINISHED = (
-    "the store is, or may be, separated from the others already: the node stays down, and tries"
-    " again, until this is finished; never start the others"
+    "the store is, or may be, separated from the others already: the node stays down and retries"
+    " until this is finished; never start the others"
 )
 
-DOWN = "the node stays down, and tries again, until this is recorded"
+DOWN = "the node stays down and retries until it is recorded"
 
 Rewrite = Callable[[StoreWithAccounts, Identity], Awaitable[None]]
 """Makes the cluster stand-alone in a store of one member; idempotent."""

@@ -118,14 +118,14 @@ def reaper_part(
     supervisor: int,
     environment: Mapping[str, str] = os.environ,
     *,
-    look_seconds: float = supervisor_watch.LOOK_SECONDS,
+    check_seconds: float = supervisor_watch.CHECK_SECONDS,
 ) -> PartSpec:
     """Return the part that ends the node if the supervisor dies or hangs; GO dismisses it.
 
     It waits as a small program, run by path, and is identified by the module that it becomes.
     """
     watch = str(Path(supervisor_watch.__file__).resolve())
-    knows = (REAPER, str(layout.root), str(supervisor), str(look_seconds))
+    knows = (REAPER, str(layout.root), str(supervisor), str(check_seconds))
     return PartSpec(
         "reaper",
         (sys.executable, "-I", "-S", watch, *knows),
