@@ -116,6 +116,14 @@ def test_the_name_of_a_removed_passive_gives_no_vote(node: Node, restarted: bool
     assert node.candidates("a-1", "b-2") == ["a-1"]
 
 
+def test_nor_does_its_address(node: Node) -> None:
+    """His member announces it as well; only the removed one's id was proven by it."""
+    assert node.leads("b-2")
+    node.sees((1, "a-1", ACTIVE), (3, "b-2", PASSIVE))
+    assert not node.leads("b-2")
+    assert node.candidates("a-1", "b-2") == ["a-1"]
+
+
 def test_a_successor_at_the_same_address_is_another_one(node: Node) -> None:
     """A removed passive that comes back has its address in common with the one that votes now."""
     assert node.leads("b-2")

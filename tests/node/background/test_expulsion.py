@@ -10,6 +10,7 @@ import pytest
 
 from openvcha.node.background.context import ObservedMembers
 from openvcha.node.background.expulsion import GRACE_SECONDS, POLL_SECONDS, watch_expulsion
+from openvcha.node.etcd.endpoints import ProvenNames
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.interface import Member
 
@@ -48,7 +49,7 @@ class Node:
                 tell=self.notes.__setitem__,
                 begin=self._halt,
                 members=None,
-                own_ids=frozenset(),
+                proven=ProvenNames(),
             ),
         )
 

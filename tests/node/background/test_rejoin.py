@@ -20,6 +20,7 @@ from openvcha.node.background.standby_progress import (
     StandbyWatch,
     observe_standby,
 )
+from openvcha.node.etcd.endpoints import ProvenNames
 from openvcha.node.identity import Timers
 from openvcha.node.layout import Layout
 from openvcha.node.postgres.leader import BaseBackupFailed, Leader
@@ -87,7 +88,7 @@ class StuckStandby:
         self.free = ROOM
         self.on_halt = ""
         self.ready = asyncio.Event()
-        self.own_ids = frozenset[int]()
+        self.proven = ProvenNames()
         patch.setattr(rejoin, "find_leader", self.find_leader)
         patch.setattr(rejoin, "load_secrets", lambda _: None)
         patch.setattr(rejoin, "find_tree", lambda _: [])

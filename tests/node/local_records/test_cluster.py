@@ -21,7 +21,7 @@ from tests.support.simulated.kept_cluster import (
 
 from openvcha.node.background.membership_cache import KEEP_SECONDS, MembershipCache
 from openvcha.node.etcd import member as etcd
-from openvcha.node.etcd.endpoints import register
+from openvcha.node.etcd.endpoints import ProvenNames, register
 from openvcha.node.etcd.member import known_endpoints, wait_until_admitted
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import (
@@ -125,7 +125,7 @@ class WriterHarness:
             store=self.cluster,
             events=SimpleNamespace(warning=self.warnings.append),
             control=SimpleNamespace(
-                tell=lambda _, text: self.told.append(text), own_ids=frozenset()
+                tell=lambda _, text: self.told.append(text), proven=ProvenNames()
             ),
         )
         self.keeping = MembershipCache(view, save=self.save)

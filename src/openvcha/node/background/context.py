@@ -6,7 +6,7 @@ import signal
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from openvcha.node.engines import Engines
-from openvcha.node.etcd.endpoints import is_at
+from openvcha.node.etcd.endpoints import ProvenNames
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.process.logs import Logger
@@ -49,8 +49,8 @@ class Control:
     ``base_backup`` takes one of the leader and returns whether it succeeded. ``tell`` sets a job's
     note in the node's status; None removes it. ``show`` sets the node's view of the cluster there.
     ``passwords`` is locked while the passwords of the cluster's roles change. ``members`` are from
-    the last observation that had a result; ``last_observation`` is the last one. ``own_ids`` is the
-    id of this node's member, once its address has proved it.
+    the last observation that had a result, ``proven`` the names that their addresses proved;
+    ``last_observation`` is the last one.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Control:
         self.ready = asyncio.Event()
         self.passwords = asyncio.Lock()
         self.members: ObservedMembers | None = None
-        self.own_ids: frozenset[int] = frozenset()
+        self.proven = ProvenNames()
         self.last_observation: LastObservation | None = None
 
     async def halt(self, name: str) -> None:
@@ -111,16 +111,7 @@ class NodeContext:
 
 
 def is_listed(context: NodeContext, members: Collection[Member]) -> bool:
-    """Return whether a list of the store's members has this node.
-
-    The node is found by its name at its own address, and from then on only by its id: any voter
-    may announce both once this node is removed, but no id.
-    """
-    identity, control = context.identity, context.control
-    if not control.own_ids:
-        control.own_ids = frozenset(
-            one.id
-            for one in members
-            if one.name == identity.member and is_at(one, identity.ha_address)
-        )
-    return any(one.id in control.own_ids for one in members)
+    """Return whether a list of the store's members has this node, as its address proves."""
+    identity = context.identity
+    own = {identity.member: identity.ha_address}
+    return identity.member in context.control.proven.update(members, own).values()

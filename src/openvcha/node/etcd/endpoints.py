@@ -117,22 +117,22 @@ def is_at(member: Member, address: str | None) -> bool:
 class ProvenNames:
     """The names of members that their addresses prove. A member keeps its name while it is listed.
 
-    Any voter may announce any name and address, for itself or for another member, but no id.
+    Any voter may announce any name and address, for itself or for another member, but no id. So a
+    name belongs to the first id that proved it, also once that member is removed: each member that
+    is created gets a name of its own.
     """
 
     def __init__(self) -> None:
-        self._names: dict[int, str] = {}
+        self._ids: dict[str, int] = {}
 
     def update(self, members: Collection[Member], addresses: Addresses) -> Mapping[int, str]:
         """Return the proven names of the members in a list, by id. ``addresses`` is by name."""
-        kept = {one.id: self._names[one.id] for one in members if one.id in self._names}
-        fresh = {
-            one.id: one.name
-            for one in members
-            if one.id not in kept and is_at(one, addresses.get(one.name))
-        }
-        self._names = kept | fresh
-        return self._names
+        known = set(self._ids.values())
+        for one in members:
+            if one.id not in known and is_at(one, addresses.get(one.name)):
+                self._ids.setdefault(one.name, one.id)
+        listed = {one.id for one in members}
+        return {number: name for name, number in self._ids.items() if number in listed}
 
 
 def _canonical(host: str) -> str:

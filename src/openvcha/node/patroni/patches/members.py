@@ -8,7 +8,8 @@ node is dropped.
 
 Any voter may announce any name, for itself or for another member. So a voter counts under a name
 only if its peer address is the one that the sealed configuration has for that name. It then keeps
-that name for as long as it votes, whatever is announced: its id cannot be changed.
+that name for as long as it votes, whatever is announced, and nobody gets it afterwards: its id
+cannot be changed.
 """
 
 import logging
