@@ -251,7 +251,8 @@ def test_the_word_is_that_of_the_gate() -> None:
     assert BEAT != GO
 
 
-CHECK_SECONDS = 0.05
+CHECK_SECONDS = 0.2
+"""Six checks in a row: a slow disk must not hold up a log for as long as that."""
 KEEPER = """
 import asyncio, os, sys
 from pathlib import Path
@@ -278,7 +279,7 @@ done = Path(sys.argv[1])
 for number in range(1 << 60):
     print("x" * 4000, flush=True)
     done.write_text(str(number))
-    time.sleep(0.001)
+    time.sleep(0.01)
 """
 
 
@@ -315,9 +316,9 @@ def test_a_supervisor_that_hangs_is_the_end_of_the_node(hanging: Any) -> None:
 def test_a_supervisor_that_goes_on_is_left_alone(hanging: Any) -> None:
     """Its heartbeats are rarer than the checks here, and it is not idle meanwhile."""
     supervisor, count, layout = hanging
-    ends = time.monotonic() + 100 * CHECK_SECONDS
+    ends = time.monotonic() + 30 * CHECK_SECONDS
     # How much it writes meanwhile depends on how busy the machine is.
-    until(lambda: written(count) > 500 and time.monotonic() > ends)
+    until(lambda: written(count) > 50 and time.monotonic() > ends)
     assert supervisor.poll() is None
     assert not (layout.logs / "reaper.jsonl").exists()
 
