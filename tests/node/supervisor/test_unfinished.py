@@ -8,11 +8,14 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from openvcha.node.identity import Identity, save_identity
 from openvcha.node.layout import Layout
 from openvcha.node.process import status
+from openvcha.node.process.logs import RotatingLog
+from openvcha.node.process.managed_process import PartSpec
 from openvcha.node.process.status import NodeStatus, load_status, save_status
 from openvcha.node.recovery.recovery import RecoveryOutcome
 from openvcha.node.recovery.request import RecoveryRequest, RequestKind, write_request
@@ -20,6 +23,16 @@ from openvcha.node.supervisor import supervisor
 from openvcha.node.supervisor.supervisor import RETRY_SECONDS, Supervisor
 
 pytestmark = pytest.mark.looptime
+IDENTITY = Identity(
+    cluster_id="c",
+    cluster_name="c",
+    member="own",
+    kind="data",
+    vm="vm-1",
+    name="own",
+    ha_address="127.1.1.1",
+    etcd_initial_cluster={"own": "https://127.1.1.1:2380"},
+)
 UNFINISHED = RecoveryOutcome(id="1", error="the store is separated", unfinished=True)
 
 
@@ -29,17 +42,7 @@ class NodeWithRequest:
     def __init__(self, directory: Path, patch: pytest.MonkeyPatch) -> None:
         self.layout, self.stop = Layout(directory), asyncio.Event()
         self.layout.make_directories()
-        identity = Identity(
-            cluster_id="c",
-            cluster_name="c",
-            member="own",
-            kind="data",
-            vm="vm-1",
-            name="own",
-            ha_address="127.1.1.1",
-            etcd_initial_cluster={"own": "https://127.1.1.1:2380"},
-        )
-        save_identity(directory, identity)
+        save_identity(directory, IDENTITY)
         write_request(self.layout, RecoveryRequest(wish=RequestKind.STANDALONE, id="1", begun=True))
         self.outcomes: list[RecoveryOutcome] = []
         self.attempts: list[float] = []
@@ -165,6 +168,36 @@ async def test_on_a_disk_full_to_the_last_byte_the_reason_is_told(
 
 def _no_space(*_: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+async def test_an_attempt_on_a_full_disk_leaves_no_log_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One every 10 s would use up the descriptors."""
+    closed: list[str] = []
+
+    class Log(RotatingLog):
+        def __init__(self, path: Path) -> None:
+            if path.stem == "third":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            super().__init__(path)
+            self._name = path.stem
+
+        def close(self) -> None:
+            super().close()
+            closed.append(self._name)
+
+    def plan(*_: Any) -> tuple[PartSpec, ...]:
+        return tuple(PartSpec(name, ("true",), {}) for name in ("first", "second", "third"))
+
+    Layout(tmp_path).make_directories()
+    save_identity(tmp_path, msgspec.structs.replace(IDENTITY, kind="witness"))
+    engines: Any = object()
+    node = Supervisor(tmp_path, plan=plan, engines=engines)
+    monkeypatch.setattr(supervisor, "RotatingLog", Log)
+    with pytest.raises(OSError, match="No space left"):
+        node._prepare()
+    assert sorted(closed) == ["first", "second"]
 
 
 async def test_another_failure_of_the_start_ends_it(node: NodeWithRequest) -> None:

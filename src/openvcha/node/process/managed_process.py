@@ -106,6 +106,10 @@ class Part:
     async def stop(self) -> None:
         """Stop the program for good, as `halt` does."""
         await self.halt()
+        self.close()
+
+    def close(self) -> None:
+        """Close the log of a program that has ended for good, or never begun."""
         self._log.close()
 
     async def halt(self) -> None:

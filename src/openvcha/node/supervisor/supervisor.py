@@ -175,7 +175,14 @@ class Supervisor:
         if self._identity.holds_data:
             write_patroni_config(self._identity, self._layout, self._engines.postgres)
         specs = self._plan(self._identity, self._layout, self._engines, self._environment)
-        self._parts = [self._part(spec) for spec in specs]
+        parts: list[Part] = []
+        # The disk may be full at any part's log; each attempt would leave those before it open.
+        with contextlib.ExitStack() as opened:
+            for spec in specs:
+                parts.append(self._part(spec))
+                opened.callback(parts[-1].close)
+            opened.pop_all()
+        self._parts = parts
         self._save()
 
     def _part(self, spec: PartSpec) -> Part:
