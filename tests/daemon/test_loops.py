@@ -53,6 +53,10 @@ OTHERWISE = {
     ): "yields that nobody orders, each time that it fails",
     ("node/background/rotation_runner.py", "_until"): "ends once it has succeeded",
     ("node/postgres/standby_data/base_backup.py", "run"): "ends once it has succeeded, or gives up",
+    (
+        "node/postgres/standby_data/base_backup.py",
+        "first_base_backup",
+    ): "ends once there is space, with how the base backup ended",
     ("node/process/supervised_loop.py", "run_forever"): "is what supervises",
     ("node/recovery/recovery.py", "_stand_alone"): "ends once it has succeeded, or gives up",
     ("store/lease.py", "_renew"): "ends once it has succeeded, or the hold is lost",

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -245,18 +246,22 @@ async def test_stopping_ends_the_base_backup(tmp_path: Path) -> None:
     assert not (harness.layout.run / "copy.pgpass").exists()
 
 
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 async def test_a_full_disk_at_our_own_hands_is_final(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     """An error of our own file operations ends a base backup with a reason, not the supervisor."""
+    attempts: list[object] = []
 
     def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        attempts.append(_)
+        assert len(attempts) == 1
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr("openvcha.node.postgres.standby_data.base_backup.write_private", full)
     harness = BaseBackupHarness(tmp_path)
     assert not await harness.step.run()
-    assert "No space left" in (harness.reports[-1].error or "")
+    assert os.strerror(code) in (harness.reports[-1].error or "")
 
 
 async def test_no_password_is_in_arguments_or_environment(tmp_path: Path) -> None:

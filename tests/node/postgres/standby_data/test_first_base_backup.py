@@ -19,6 +19,7 @@ from openvcha.node.background.base_backup_publisher import (
 from openvcha.node.layout import Layout
 from openvcha.node.postgres.standby_data import base_backup
 from openvcha.node.postgres.standby_data.base_backup import (
+    SPACE_SECONDS,
     completed_when_written,
     first_base_backup,
     has_data,
@@ -27,6 +28,7 @@ from openvcha.store import base_backup_reports, keys
 from openvcha.store.base_backup_reports import BaseBackupReport, BaseBackupState
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.memory import MemoryStore
+from openvcha.system import durable
 
 DONE = b'"DONE"'
 KEY = keys.base_backup_report("b-2")
@@ -204,24 +206,50 @@ async def test_a_marker_that_cannot_be_removed_is_tried_again(
     assert await state(store) is None
 
 
-async def test_a_node_whose_disk_is_full_at_once_reports_that(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+async def test_a_node_whose_disk_is_full_at_once_reports_that_and_tries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     """It could not even note that it has begun; its supervisor goes on."""
+    write, full = durable.write_durably, OSError(code, os.strerror(code))
+    failures = [full, full]
+    told: list[BaseBackupReport] = []
 
-    def full(path: Path, _: bytes) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    def write_or_fail(path: Path, data: bytes) -> None:
+        if failures:
+            raise failures.pop()
+        write(path, data)
+
+    async def take(_: Any) -> bool:
+        assert Layout(tmp_path).base_backup_unreported.exists()
+        return True
+
+    async def sleep(seconds: float) -> None:
+        assert seconds == SPACE_SECONDS
+        assert len(told) + len(failures) == 2
+
+    monkeypatch.setattr(base_backup, "write_durably", write_or_fail)
+    assert await first_base_backup(Layout(tmp_path), told.append, take, sleep)
+    failed = BaseBackupReport(state=BaseBackupState.FAILED, error=str(full), temporary=True)
+    assert told == [failed] * 2
+
+
+async def test_another_error_at_the_begin_is_not_taken_for_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends the node's program; no wait would help."""
+
+    def refused(path: Path, _: bytes) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
     async def take(_: Any) -> bool:
         raise AssertionError("the base backup began")
 
-    monkeypatch.setattr(base_backup, "write_durably", full)
+    monkeypatch.setattr(base_backup, "write_durably", refused)
     told: list[BaseBackupReport] = []
-    assert not await first_base_backup(Layout(tmp_path), told.append, take)
-    (report,) = told
-    assert report.state is BaseBackupState.FAILED
-    assert not report.temporary
-    assert "No space left" in str(report.error)
+    with pytest.raises(PermissionError):
+        await first_base_backup(Layout(tmp_path), told.append, take)
+    assert not told
 
 
 async def test_a_report_on_the_way_is_not_the_end(tmp_path: Path) -> None:

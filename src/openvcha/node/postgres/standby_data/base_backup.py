@@ -1,7 +1,6 @@
 """The base backup of the leader that a data node takes before Patroni starts."""
 
 import asyncio
-import errno
 import shutil
 import signal
 import time
@@ -21,11 +20,13 @@ from openvcha.node.process.backoff import Backoff
 from openvcha.node.process.logs import Logger, RotatingLog, wrap
 from openvcha.node.process.spawn import Launch, describe_exit, engine_environment, launch
 from openvcha.store.base_backup_reports import BaseBackupReport, BaseBackupState
-from openvcha.system.durable import sync_directory, write_durably, write_private
+from openvcha.system.durable import NO_SPACE, sync_directory, write_durably, write_private
 from openvcha.system.rmtree_errors import FULL_PATH_ERRORS
 
 SPARE_BYTES = 128 << 20  # the WAL that is written during the base backup
 STOP_SECONDS = 5.0
+SPACE_SECONDS = 10.0
+"""The pause before a base backup that could not begin on a full disk is tried again."""
 MAX_OUTPUT_LINES = 20
 Publish = Callable[[BaseBackupReport], None]
 
@@ -90,7 +91,7 @@ class BaseBackup:
         try:
             await self._attempt(progress)
         except OSError as error:
-            raise BaseBackupFailed(str(error), temporary=error.errno != errno.ENOSPC) from error
+            raise BaseBackupFailed(str(error), temporary=error.errno not in NO_SPACE) from error
 
     async def _attempt(self, progress: pg_basebackup.Progress) -> None:
         leader = await self._find_leader()
@@ -192,25 +193,32 @@ def has_data(layout: Layout) -> bool:
 
 
 async def first_base_backup(
-    layout: Layout, publish: Publish, take: Callable[[Publish], Awaitable[bool]]
+    layout: Layout,
+    publish: Publish,
+    take: Callable[[Publish], Awaitable[bool]],
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> bool:
     """Take a new node's first base backup unless it has data; return whether it has.
 
     Its end is reported exactly once: the task that creates the node waits for the report, and
     finally deletes it. So a report that every start of the node wrote again would come back. One
-    that cannot even begin (a full disk) is reported as failed.
+    that cannot even begin on a full disk is reported, and tried again. Raises OSError.
     """
-    if not has_data(layout):
+    if has_data(layout):
+        if layout.base_backup_unreported.exists():
+            # The last run ended after the base backup, but before its report.
+            publish(BaseBackupReport(state=BaseBackupState.DONE))
+        return True
+    while True:
         try:
             write_durably(layout.base_backup_unreported, b"")
+            return await take(publish)
         except OSError as error:
-            publish(BaseBackupReport(state=BaseBackupState.FAILED, error=str(error)))
-            return False
-        return await take(publish)
-    if layout.base_backup_unreported.exists():
-        # The last run ended after the base backup, but before its report.
-        publish(BaseBackupReport(state=BaseBackupState.DONE))
-    return True
+            if error.errno not in NO_SPACE:
+                raise
+            failed = BaseBackupState.FAILED
+            publish(BaseBackupReport(state=failed, error=str(error), temporary=True))
+        await sleep(SPACE_SECONDS)
 
 
 def completed_when_written(layout: Layout) -> Callable[[BaseBackupReport], Awaitable[None]]:
