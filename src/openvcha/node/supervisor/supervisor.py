@@ -214,7 +214,9 @@ class Supervisor:
                 await asyncio.wait([starting, *ends], return_when=asyncio.FIRST_COMPLETED)
                 if starting.done():
                     starting.result()
-                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                ended, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                for end in ended:
+                    end.result()
             finally:
                 await self._cancel(starting, *ends, jobs)
                 await stop_all(self._parts)
