@@ -27,7 +27,7 @@ from openvcha.store.interface import Member
 
 pytestmark = [pytest.mark.engines, pytest.mark.soak]
 SHARED_LAB = "failovers"
-LOSSES = 3
+LOSSES = int(os.environ.get("OPENVCHA_LOSSES", "3"))
 BUSY_SECONDS = 60
 LEAD_SECONDS = 240.0
 BURN = """
