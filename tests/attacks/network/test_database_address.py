@@ -145,6 +145,23 @@ async def test_195_stuck_log_ins_keep_nobody_out(
             assert await reader.read(1) == b"!"
 
 
+async def test_a_session_that_tls_hides_is_no_unfinished_login(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else clients beyond the limit would end each other's sessions, one after the other."""
+    monkeypatch.setattr(address, "LOGIN_SECONDS", 0.0)
+    monkeypatch.setattr(address, "SESSIONS_SECONDS", 0.0)
+    forwarder = Forwarder((HOST, 0), (HOST, database.port), lambda: 3, lambda: range(1 << 16))
+    await forwarder.acquire()
+    async with clients(forwarder, 3, *FLIGHTS) as served:
+        assert (await answer(forwarder, START))[:1] == b"E"
+        for reader, writer in served:
+            writer.write(b"query")
+            assert await reader.read(100) == b"!"
+    await forwarder.release()
+    await asyncio.sleep(0.05)
+
+
 async def test_when_all_have_logged_in_the_next_is_refused_as_postgresql_does(
     forwarder: Forwarder, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

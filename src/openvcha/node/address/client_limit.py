@@ -62,8 +62,9 @@ def _descriptors() -> int:
 class Login:
     """A client's login, followed from outside in what PostgreSQL sends, as far as it is readable.
 
-    TLS hides it, and how many messages a handshake takes is the client's choice. Then nothing shows
-    that a client has logged in but that PostgreSQL has not ended it after LOGIN_LIMIT_SECONDS.
+    TLS hides it, and how many messages a handshake takes is the client's choice. Then the title of
+    the session's process shows it (sessions.py); or that PostgreSQL has not ended the connection
+    after LOGIN_LIMIT_SECONDS.
     """
 
     def __init__(self, head: bytes) -> None:
@@ -71,7 +72,7 @@ class Login:
         code = _HEAD.unpack(head)[1]
         self.cancels = code == CANCEL
         self.is_confirmed = False
-        """Whether PostgreSQL has confirmed the login, readably."""
+        """Whether PostgreSQL is known to have confirmed the login."""
         self._negotiates = code in {SSL_REQUEST, GSS_REQUEST}
         self._is_readable = head[0] != _TLS_RECORD
         self._unread = b""

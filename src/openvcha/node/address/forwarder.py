@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from openvcha.node.address.client_limit import (
@@ -15,6 +15,7 @@ from openvcha.node.address.client_limit import (
     Login,
     too_many_clients_error,
 )
+from openvcha.node.address.sessions import logged_in_ports
 from openvcha.system.keepalive import detect_lost_peer
 from openvcha.system.sources import source_of
 from openvcha.system.structlog_light import structlog
@@ -32,6 +33,8 @@ LOGIN_SECONDS = 1.0
 """Logins younger than this are ended only for a client whose source has fewer logins."""
 MAX_CANCEL_REQUESTS = 10
 """Requests to cancel a statement that pass even at the limit."""
+SESSIONS_SECONDS = 0.5
+"""How often at most the processes of all sessions are read, at the limit."""
 COUNT_SECONDS = 10.0
 WARN_SECONDS = 60.0
 
@@ -44,11 +47,13 @@ _log = structlog.get_logger(__name__)
 class _Client:
     """One connection. ``login`` is None before its first bytes; until then it does not count.
 
-    ``since`` is when it was accepted, or else when its login began.
+    ``since`` is when it was accepted, or else when its login began. ``port`` is from where it is
+    forwarded to PostgreSQL, 0 before that.
     """
 
     since: float
     source: str
+    port: int = 0
     task: asyncio.Task[None] | None = None
     login: Login | None = field(default=None)
 
@@ -70,6 +75,7 @@ class Forwarder:
     ``max_clients`` returns how many clients the database accepts. Silent clients do not count. At
     the limit, the longest login of the source with the most logins is disconnected; without one,
     the new client is refused as PostgreSQL would: so superusers and replication can always connect.
+    ``logged_in`` returns from which ports sessions have logged in, where TLS hides it.
     """
 
     def __init__(
@@ -77,10 +83,13 @@ class Forwarder:
         listen: tuple[str, int],
         target: tuple[str, int],
         max_clients: Callable[[], int] = lambda: DEFAULT_MAX_CONNECTIONS - RESERVED_CONNECTIONS,
+        logged_in: Callable[[], Collection[int]] = logged_in_ports,
     ) -> None:
         self._listen = listen
         self._target = target
         self._max_clients = max_clients
+        self._logged_in = logged_in
+        self._confirmed = float("-inf")
         self._counted = (float("-inf"), 0)
         self._listener: socket.socket | None = None
         self._clients: set[_Client] = set()
@@ -159,6 +168,7 @@ class Forwarder:
             client.login, client.since = login, _now()
             async with asyncio.timeout(CONNECT_SECONDS):
                 back = await asyncio.open_connection(*self._target)
+            client.port = back[1].get_extra_info("sockname")[1]
             back[1].write(head)
             await _exchange((reader, writer), back, login)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
@@ -173,7 +183,18 @@ class Forwarder:
         if len(placed) < max_clients:
             return True
         self._warn(max_clients)
+        self._confirm(placed)
         return self._end(_to_evict([each for each in placed if each.is_logging_in], source))
+
+    def _confirm(self, clients: Iterable[_Client]) -> None:
+        """Find out which of the clients have logged in."""
+        if _now() - self._confirmed < SESSIONS_SECONDS:
+            return
+        self._confirmed = _now()
+        ports = self._logged_in()
+        for client in clients:
+            if client.login and client.port in ports:
+                client.login.is_confirmed = True
 
     def _end(self, client: _Client | None) -> bool:
         """Disconnect a client, if there is one to disconnect; return whether there was."""
