@@ -70,6 +70,11 @@ def has_terminal() -> bool:
     return True
 
 
+def write_error(text: str) -> None:
+    """Write a line to standard error, without what a terminal would obey. Raises OSError."""
+    os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{_ascii(text)}\n".encode())
+
+
 def _begin(
     command: Sequence[str], change: Callable[[], None], passed: Sequence[signal.Signals]
 ) -> NoReturn:
@@ -81,8 +86,7 @@ def _begin(
         signal.pthread_sigmask(signal.SIG_UNBLOCK, passed)
         _exec(command)
     except OSError as error:
-        line = f"vcha: {_ascii(str(error))}\n".encode()
-        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, line)
+        write_error(f"vcha: {error}")
     finally:
         os._exit(1)
 

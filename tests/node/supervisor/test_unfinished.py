@@ -143,7 +143,7 @@ async def test_on_a_full_disk_the_node_waits(node: NodeWithRequest) -> None:
 async def test_on_a_disk_full_to_the_last_byte_the_reason_is_told(
     node: NodeWithRequest,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
     ran_before: bool,
 ) -> None:
     """In place of the last status, if there is one, and in any case on stderr; once."""
@@ -161,7 +161,7 @@ async def test_on_a_disk_full_to_the_last_byte_the_reason_is_told(
         if told:
             assert told.pid == os.getpid()
             assert "No space left on device" in told.notes["start"]
-        assert capsys.readouterr().err.count("No space left on device") == 1
+        assert capfd.readouterr().err.count("No space left on device") == 1
     await running
     assert node.ran == 1
 

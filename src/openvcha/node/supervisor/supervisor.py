@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import dataclasses
 import os
-import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -46,6 +45,7 @@ from openvcha.store.etcd.client import Etcd
 from openvcha.store.interface import Store
 from openvcha.store.sealing.cluster_store import SealedEtcd
 from openvcha.system.durable import NO_SPACE, write_private
+from openvcha.system.terminal import write_error
 
 RETRY_SECONDS = 10.0
 """The pause before an unfinished recovery request, or a start on a full disk, is tried again."""
@@ -361,5 +361,4 @@ def _unpublished(_: BaseBackupReport) -> None:
 def _say_on_stderr(text: str) -> None:
     """Write a line where a service manager keeps it: neither log nor status may have space."""
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
+        write_error(text)
