@@ -53,7 +53,7 @@ class Events:
 
 @pytest.fixture(autouse=True)
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give the nodes a directory for their locks."""
+    """Create a directory for the locks of the nodes."""
     monkeypatch.setattr(sys.modules[__name__], "RUN", tmp_path)
 
 
