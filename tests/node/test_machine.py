@@ -14,7 +14,14 @@ from typer.testing import CliRunner
 from openvcha.cli.main import app
 from openvcha.node import engines
 from openvcha.node.doctor import DoctorVerdict, doctor
-from openvcha.node.engines import EngineMissing, Postgres, find_etcd, find_postgres
+from openvcha.node.engines import (
+    EngineDirectories,
+    EngineMissing,
+    Postgres,
+    find_engines,
+    find_etcd,
+    find_postgres,
+)
 from openvcha.node.identity import save_identity
 from openvcha.node.process.lock import NodeRuns, lock_node
 from openvcha.node.process.logs import RotatingLog, logger, wrap
@@ -55,6 +62,34 @@ def test_the_choice_of_engines_must_be_known() -> None:
     """A typing error in the environment is not taken for a choice."""
     with pytest.raises(EngineMissing, match="sytem"):
         find_etcd({engines.ENGINES_VARIABLE: "sytem"})
+
+
+def _programs(directory: Path, **versions: str) -> str:
+    """Create programs that print these versions, and return their directory."""
+    directory.mkdir()
+    for name, version in versions.items():
+        program = directory / name
+        program.write_text(f"#!/bin/sh\necho {name} {version}\n")
+        program.chmod(0o755)
+    return str(directory)
+
+
+def test_a_chosen_directory_is_the_only_one(tmp_path: Path) -> None:
+    """Whatever else is installed; what is not there or does not fit is refused with the reason."""
+    new = _programs(tmp_path / "new", postgres="16.4", pg_basebackup="16.4", etcd="3.5.9")
+    old = _programs(tmp_path / "old", postgres="13.4", pg_basebackup="13.4", etcd="3.3.1")
+    found = find_engines({}, chosen=EngineDirectories(postgresql=new, etcd=new))
+    assert (found.postgres.version, str(found.postgres.bin_dir)) == ((16, 4), new)
+    assert (found.etcd.version, str(found.etcd.path)) == ((3, 5, 9), f"{new}/etcd")
+    for chosen, major, said in (
+        (old, None, "PostgreSQL 13.4, but PostgreSQL 14 or newer"),
+        (new, 15, "PostgreSQL 16.4, but PostgreSQL 15 is needed"),
+        (str(tmp_path), None, "no usable programs"),
+    ):
+        with pytest.raises(EngineMissing, match=said):
+            find_postgres({}, major, chosen)
+    with pytest.raises(EngineMissing, match="has no etcd"):
+        find_etcd({}, chosen=old)
 
 
 def test_missing_engines_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,9 @@ COMMANDS = {
     "openapi": LazyCommand(
         "openvcha.cli.commands.openapi:openapi", "Print the OpenAPI 3.0.3 description of the API."
     ),
+    "config": LazyCommand(
+        "openvcha.cli.node.config:app", "The settings with which `vcha init` makes a node."
+    ),
     "doctor": LazyCommand(
         "openvcha.cli.node.commands:doctor",
         "Check what this machine has and what it lacks; exit code 1 when something is missing.",

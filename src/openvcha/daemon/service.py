@@ -76,7 +76,8 @@ async def serve(directory: Path, api_workers: int = 1) -> None:
 @asynccontextmanager
 async def _keeper(services: Services) -> AsyncIterator[PostgresKeeper]:
     identity, layout = services.identity, Layout(services.directory)
-    engines = find_postgres(major=postgres_major(layout.pgdata))
+    chosen = identity.engines.postgresql
+    engines = find_postgres(major=postgres_major(layout.pgdata), chosen=chosen)
     async with open_patroni(identity, layout, NodeTls(layout)) as client:
         own = LocalPostgres(layout, engines)
         yield PostgresKeeper(services.store, client, own, identity.member, identity.ha_address)

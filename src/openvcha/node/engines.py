@@ -11,6 +11,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
+from openvcha.api.prepared import prepare
+
 MIN_POSTGRES = 14
 DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 OTHER_POSTGRES = (Path("/usr/local/pgsql/bin"), Path("/usr/pgsql/bin"))
@@ -65,24 +69,44 @@ class Engines:
     etcd: EtcdProgram
 
 
+class EngineDirectories(msgspec.Struct, frozen=True, kw_only=True):
+    """The directories of a machine's programs, where an administrator has chosen them.
+
+    An empty one stands for the search among those that are installed.
+    """
+
+    postgresql: str = ""
+    etcd: str = ""
+
+
+ANY_DIRECTORIES = EngineDirectories()
+
+
 def find_engines(
     environment: Mapping[str, str] = os.environ,
     postgres_major: int | None = None,
     *,
     lab: bool = True,
+    chosen: EngineDirectories = ANY_DIRECTORIES,
 ) -> Engines:
     """Find both engines; `postgres_major` is the version that existing data require.
 
     Raises EngineMissing.
     """
-    return Engines(find_postgres(environment, postgres_major), find_etcd(environment, lab=lab))
+    postgres = find_postgres(environment, postgres_major, chosen.postgresql)
+    return Engines(postgres, find_etcd(environment, lab=lab, chosen=chosen.etcd))
 
 
 def find_postgres(
-    environment: Mapping[str, str] = os.environ, major: int | None = None
+    environment: Mapping[str, str] = os.environ, major: int | None = None, chosen: str = ""
 ) -> Postgres:
-    """Find the newest usable PostgreSQL, preferring the system's. Raises EngineMissing."""
+    """Find the newest usable PostgreSQL, preferring the system's, or the one in ``chosen``.
+
+    Raises EngineMissing.
+    """
     oldest = f"PostgreSQL {major}" if major else f"PostgreSQL {MIN_POSTGRES} or newer"
+    if chosen:
+        return _postgres_in(Path(chosen), major, oldest)
     for source in _sources(environment):
         found = [_look_at_postgres(path, source) for path in _postgres_dirs(source)]
         usable = [
@@ -99,14 +123,16 @@ def find_postgres(
     )
 
 
-def find_etcd(environment: Mapping[str, str] = os.environ, *, lab: bool = True) -> EtcdProgram:
-    """Find etcd, preferring the system's; without `lab`, none that is for labs only.
+def find_etcd(
+    environment: Mapping[str, str] = os.environ, *, lab: bool = True, chosen: str = ""
+) -> EtcdProgram:
+    """Find etcd, preferring the system's, or the one in the directory ``chosen``.
 
-    Raises EngineMissing.
+    Without `lab`, find none that is for labs only. Raises EngineMissing.
     """
     unfit = []
-    for source in _sources(environment):
-        path = _etcd_path(source)
+    for source in ("system",) if chosen else _sources(environment):
+        path = Path(chosen, "etcd") if chosen else _etcd_path(source)
         version = _version(path) if path else None
         if path and version and version[:2] >= (3, 4):
             found = EtcdProgram(path, version, source)
@@ -117,10 +143,22 @@ def find_etcd(environment: Mapping[str, str] = os.environ, *, lab: bool = True) 
         raise EngineMissing(
             f"{'; '.join(unfit)}: install etcd 3.5.3 or newer, or give the node a loopback address"
         )
+    if chosen:
+        raise EngineMissing(f"{chosen} has no etcd 3.4 or newer")
     raise EngineMissing(
         "etcd 3.4 or newer is not installed: install etcd-server (Debian), or"
         " openvcha[embedded] for a lab"
     )
+
+
+def _postgres_in(directory: Path, major: int | None, wanted: str) -> Postgres:
+    found = _look_at_postgres(directory, "system")
+    if found is None:
+        raise EngineMissing(f"{directory} has no usable programs `postgres` and `{BASE_BACKUP}`")
+    if found.version[0] < MIN_POSTGRES or found.version[0] != (major or found.version[0]):
+        version = ".".join(map(str, found.version))
+        raise EngineMissing(f"{directory} has PostgreSQL {version}, but {wanted} is needed")
+    return found
 
 
 def _sources(environment: Mapping[str, str]) -> tuple[Source, ...]:
@@ -190,3 +228,6 @@ def _version(program: Path) -> tuple[int, ...] | None:
         return None
     found = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", result.stdout)
     return tuple(int(part) for part in found.groups() if part) if found else None
+
+
+prepare(__name__)

@@ -9,6 +9,7 @@ import msgspec
 
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
+from openvcha.node.engines import EngineDirectories
 from openvcha.system.durable import write_durably
 
 IDENTITY = "node.json"
@@ -69,6 +70,13 @@ class StoreLimits(msgspec.Struct, frozen=True, kw_only=True):
     quota_bytes: int = 1 << 30
 
 
+class DatabaseCreation(msgspec.Struct, frozen=True, kw_only=True):
+    """How the first node creates its database; it does not count afterwards."""
+
+    locale: str = "C"
+    encoding: str = "UTF8"
+
+
 class Timers(msgspec.Struct, frozen=True, kw_only=True):
     """How many seconds pass before the cluster acts or warns. The nodes of a cluster share them.
 
@@ -99,7 +107,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     It is also the name in etcd and Patroni. Addresses are bare (no prefix, no port).
     `etcd_initial_cluster` maps member names to peer URLs and is used only at the first start.
     `data_nodes` maps the other data nodes to their HA addresses; it is used until the node has read
-    the cluster's configuration.
+    the cluster's configuration. New nodes do not inherit `engines` and `creation`.
     """
 
     cluster_id: str
@@ -120,6 +128,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     store: StoreLimits = StoreLimits()
     timers: Timers = Timers()
     api: ApiSettings = ApiSettings()
+    engines: EngineDirectories = EngineDirectories()
+    creation: DatabaseCreation = DatabaseCreation()
 
     @property
     def holds_data(self) -> bool:

@@ -81,6 +81,13 @@ DRIVEN: Mapping[str, tuple[str, ...]] = {
     "user passwd": (f"user passwd {WORD} --password-file {{file}}",),
     "user role": (f"user role {WORD} ReadOnly",),
     "openapi": (OWN,),
+    "config check": ("config check --config {settings}",),
+    "config show": (
+        "config show --config {settings}",
+        "config show --config {settings} --json",
+        f"config show --config {WORD}",
+    ),
+    "config default": (OWN,),
     "doctor": ("doctor", "doctor --json"),
     "node run": ("node run {empty}",),
     "node status": ("node status {node}", "node status {node} --json", "node status {empty}"),
@@ -320,7 +327,10 @@ def words(tmp_path: Path, node: Path) -> Mapping[str, Path]:
     file, empty = tmp_path / "file", tmp_path / f"empty{WORD}"
     file.write_text("a-secret-of-somebody\n")
     empty.mkdir()
-    return {"{file}": file, "{empty}": empty, "{node}": node}
+    settings = tmp_path / f"settings{WORD}"
+    quoted = msgspec.json.encode(HOSTILE).decode()
+    settings.write_text(f'[{quoted}]\n[node]\nname = {quoted}\n{quoted} = 1\ndirectory = "/a"\n')
+    return {"{file}": file, "{empty}": empty, "{node}": node, "{settings}": settings}
 
 
 def shown(line: str, words: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch) -> Terminal:

@@ -66,7 +66,7 @@ def patroni_config(
             "certfile": str(layout.certificate),
             "keyfile": str(layout.key),
         },
-        "bootstrap": _bootstrap(layout, identity.timers.leader_ttl),
+        "bootstrap": _bootstrap(layout, identity),
         "postgresql": _postgresql(identity, secrets, layout, postgres),
         "watchdog": {"mode": "off"},
     }
@@ -112,7 +112,8 @@ def _restapi(identity: Identity, secrets: Secrets, layout: Layout) -> Settings:
     }
 
 
-def _bootstrap(layout: Layout, leader_ttl: int) -> Settings:
+def _bootstrap(layout: Layout, identity: Identity) -> Settings:
+    leader_ttl, creation = identity.timers.leader_ttl, identity.creation
     return {
         "dcs": {
             "ttl": leader_ttl,
@@ -130,9 +131,9 @@ def _bootstrap(layout: Layout, leader_ttl: int) -> Settings:
         },
         "initdb": [
             "data-checksums",
-            {"encoding": "UTF8"},
-            # The sort order must be the same on all nodes, whatever their C library.
-            {"locale": "C"},
+            {"encoding": creation.encoding},
+            # By default C: the sort order must be the same on all nodes, whatever their C library.
+            {"locale": creation.locale},
             {"auth-host": "scram-sha-256"},
             {"auth-local": "scram-sha-256"},
         ],

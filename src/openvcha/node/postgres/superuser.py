@@ -14,7 +14,7 @@ from typing import Any
 from psycopg import AsyncConnection, Error, sql
 
 from openvcha.node.engines import EngineMissing, Postgres, find_postgres
-from openvcha.node.identity import load_secrets
+from openvcha.node.identity import load_identity, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.postgres.diagnosis.blocked_logins import find_login_blocker
 from openvcha.node.postgres.diagnosis.missing_files import MissingFile, find_missing_files
@@ -166,7 +166,8 @@ class Superuser:
             raise PostgresUnreachable(f"PostgreSQL at {host}: {reason}") from error
 
     def _find(self) -> Postgres:
-        return find_postgres(os.environ, postgres_major(self._layout.pgdata))
+        chosen = load_identity(self._layout.root).engines.postgresql
+        return find_postgres(os.environ, postgres_major(self._layout.pgdata), chosen)
 
 
 def _disconnect(connection: AsyncConnection[Any]) -> None:

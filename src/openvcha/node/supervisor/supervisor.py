@@ -68,7 +68,10 @@ class Supervisor:
         self._identity = load_identity(self._layout.root)
         self._environment = environment
         self._engines = engines or find_engines(
-            environment, postgres_major(self._layout.pgdata), lab=self._identity.in_lab
+            environment,
+            postgres_major(self._layout.pgdata),
+            lab=self._identity.in_lab,
+            chosen=self._identity.engines,
         )
         self._plan = plan
         self._layout.make_directories()

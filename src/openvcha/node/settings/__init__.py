@@ -1,0 +1,1 @@
+"""The settings of a machine's node: one table, and what is made of it."""
