@@ -14,7 +14,7 @@ from openvcha.api.secret import Secret
 from openvcha.node.background.isolation import VOTERS
 from openvcha.node.engines import Engines, EtcdProgram
 from openvcha.node.etcd.member import ELECTION_MS, client_url_of_peer, etcd_argv, known_endpoints
-from openvcha.node.identity import ApiSettings, Identity, Secrets, Timers
+from openvcha.node.identity import ApiSettings, DatabaseCreation, Identity, Secrets, Timers
 from openvcha.node.patroni.config import patroni_config, retry_seconds
 from openvcha.node.postgres.server import postgres_major
 from openvcha.node.postgres.settings import local_settings, pg_hba
@@ -82,6 +82,15 @@ def test_the_cluster_is_synchronous_and_quick() -> None:
     assert (dcs["ttl"], dcs["loop_wait"], dcs["retry_timeout"]) == (20, 1, 9)
     assert dcs["primary_start_timeout"] == 0
     assert "data-checksums" in config["bootstrap"]["initdb"]
+
+
+@pytest.mark.parametrize("creation", [DatabaseCreation(), DatabaseCreation(encoding="LATIN1")])
+def test_a_new_database_is_created_as_the_identity_says(creation: DatabaseCreation) -> None:
+    """By default it sorts equally on all machines."""
+    own = msgspec.structs.replace(DATA, creation=creation)
+    initdb = json.loads(patroni_config(own, SECRETS, LAYOUT, TLS, []))["bootstrap"]["initdb"]
+    assert {"encoding": creation.encoding} in initdb
+    assert {"locale": "C"} in initdb
 
 
 def test_an_election_in_the_store_demotes_nobody() -> None:
