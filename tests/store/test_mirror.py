@@ -1,6 +1,7 @@
 """A read from the mirror returns what the store would have returned."""
 
 import asyncio
+import contextvars
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -12,14 +13,17 @@ from tests.support.etcd_servers import Server
 from tests.support.simulated.mirrored import Remote, mirrored
 
 from openvcha.store import keys
+from openvcha.store.call_reads import reads_of_call
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.interface import Delete, KeyValue, Put, Snapshot, Store, TxnResult
 from openvcha.store.mirror import (
     ABSENT_KEY,
     BACKOFF_SECONDS,
+    CALL_SECONDS,
     CATCH_UP_SECONDS,
     FRESH_SECONDS,
+    MAX_CATCH_UP_SECONDS,
     MIRRORED,
     RENEW_SECONDS,
     Mirror,
@@ -79,11 +83,12 @@ class Slow(Remote):
     def __init__(self) -> None:
         super().__init__()
         self.proofs: list[float] = []
+        self.delay = 0.05
 
     async def snapshot(self, prefix: str) -> Snapshot:
         if prefix == ABSENT_KEY:
             self.proofs.append(asyncio.get_running_loop().time())
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(self.delay)
         return await super().snapshot(prefix)
 
 
@@ -216,6 +221,83 @@ async def test_a_proof_counts_from_when_it_was_asked_for() -> None:
         await remote.put(ALICE, b"1")
         assert await reading is None
         assert await value(mirror, ALICE) == b"1"
+
+
+async def test_a_call_needs_one_proof_however_long_that_takes() -> None:
+    """Otherwise a busy machine would have each of its reads go to the store."""
+    remote, loop = Slow(), asyncio.get_running_loop()
+    remote.delay = 2 * FRESH_SECONDS
+    async with mirrored(remote) as mirror:
+        with reads_of_call(loop.time()):
+            for _ in range(3):
+                assert await value(mirror, ALICE) is None
+            await asyncio.create_task(value(mirror, BOB))
+        assert len(remote.proofs) == 1
+        await mirror.get(ALICE)
+        assert len(remote.proofs) == 2
+        assert remote.reads == []
+
+
+async def test_a_proof_counts_only_for_calls_that_began_before_it() -> None:
+    """Another program may have written in between; and no call accepts an old one for ever."""
+    remote, loop = Slow(), asyncio.get_running_loop()
+    remote.delay = 0.0
+    async with mirrored(remote) as mirror:
+        assert await value(mirror, ALICE) is None
+        remote.lag = 10.0
+        await asyncio.sleep(FRESH_SECONDS)
+        await remote.put(ALICE, b"1")
+        with reads_of_call(loop.time()):
+            assert await value(mirror, ALICE) == b"1"
+        remote.lag = 0.0
+        await asyncio.sleep(10.0 + BACKOFF_SECONDS)
+        remote.proofs.clear()
+        with reads_of_call(loop.time()):
+            for _ in range(2):
+                await mirror.get(ALICE)
+                await asyncio.sleep(CALL_SECONDS * 0.9)
+            assert len(remote.proofs) == 1
+            await mirror.get(ALICE)
+        assert len(remote.proofs) == 2
+
+
+async def test_a_call_sees_its_own_writes_and_need_not_see_those_of_others() -> None:
+    """Each write voids the proofs of later calls, but of its own call only."""
+    remote, loop = Slow(), asyncio.get_running_loop()
+    async with mirrored(remote) as mirror:
+        with reads_of_call(loop.time()):
+            assert await value(mirror, ALICE) is None
+            before = len(remote.proofs)
+            await asyncio.create_task(mirror.put(BOB, b"1"), context=contextvars.Context())
+            assert await value(mirror, ALICE) is None
+            assert len(remote.proofs) == before
+            remote.lag = CATCH_UP_SECONDS / 2
+            await mirror.put(ALICE, b"1")
+            assert await value(mirror, ALICE) == b"1"
+
+
+async def test_a_copy_that_makes_progress_is_waited_for() -> None:
+    """A busy machine delivers the events late, and reads from the store take even longer there."""
+    remote = Remote()
+    async with mirrored(remote) as mirror:
+        remote.lag = CATCH_UP_SECONDS * 0.7
+        for number in range(5):
+            await remote.put(ALICE, b"%d" % number)
+        assert await value(mirror, ALICE) == b"4"
+        assert remote.reads == []
+
+
+async def test_a_copy_that_falls_behind_is_not_waited_for_without_end() -> None:
+    """Even if it makes progress all the time."""
+    remote, loop = Remote(), asyncio.get_running_loop()
+    async with mirrored(remote) as mirror:
+        remote.lag = CATCH_UP_SECONDS * 0.9
+        for number in range(50):
+            await remote.put(ALICE, b"%d" % number)
+        begun = loop.time()
+        assert await value(mirror, ALICE) == b"49"
+        assert loop.time() - begun == pytest.approx(MAX_CATCH_UP_SECONDS)
+        assert remote.reads == [ALICE]
 
 
 async def test_a_copy_that_lags_is_not_waited_for_again_and_again() -> None:
@@ -357,6 +439,21 @@ class CountingEtcd(Etcd):
         return await super().get_many(names)
 
 
+async def read_in_calls(
+    mirror: Mirror, names: Sequence[str], least: Callable[[str, float], int], chance: random.Random
+) -> None:
+    """Read as the calls of an API do, some of which take their time."""
+    time = asyncio.get_running_loop().time
+    while True:
+        begun = time()
+        with reads_of_call(begun):
+            for _ in range(3):
+                for key, kv in zip(names, await mirror.get_many(names), strict=True):
+                    assert (int(kv.value) if kv else 0) >= least(key, begun)
+                await asyncio.sleep(chance.uniform(0, 0.2))
+        await asyncio.sleep(chance.uniform(0, 0.02))
+
+
 @asynccontextmanager
 async def at_work(
     mirror: Mirror, elsewhere: Store, prefix: str, chance: random.Random
@@ -364,12 +461,17 @@ async def at_work(
     """Write and read all the time; yield a future that fails when a read is wrong.
 
     Each write puts a larger number. A read never returns less than: what was acknowledged here
-    before it began; what was acknowledged elsewhere FRESH_SECONDS before; what was read before.
+    before it began; what was acknowledged elsewhere FRESH_SECONDS before; what was read before. A
+    read of a call may return what it would have returned when the call began.
     """
     names = [f"{prefix}alice", f"{prefix}bob"]
     numbers = dict.fromkeys(names, 0)
     turns = {key: asyncio.Lock() for key in names}
     promised: dict[str, list[tuple[float, int]]] = {key: [] for key in names}
+
+    def least(key: str, begun: float) -> int:
+        """Return the smallest number that a read may return which began then."""
+        return max((number for when, number in promised[key] if when <= begun), default=0)
 
     async def write(store: Store, after: float) -> None:
         while True:
@@ -386,13 +488,13 @@ async def at_work(
             begun = time()
             for key, kv in zip(names, await mirror.get_many(names), strict=True):
                 number = int(kv.value) if kv else 0
-                due = [written for when, written in promised[key] if when <= begun]
-                assert number >= max([*due, last[key]])
+                assert number >= max(least(key, begun), last[key])
                 last[key] = number
             await asyncio.sleep(chance.uniform(0, 0.02))
 
     time = asyncio.get_running_loop().time
     works = [write(mirror, 0.0), write(elsewhere, FRESH_SECONDS), read(), read()]
+    works.append(read_in_calls(mirror, names, least, chance))
     together = asyncio.gather(*works)
     yield together
     together.cancel()

@@ -1,6 +1,7 @@
 """One run for all concurrent callers: no caller gets a result older than its call."""
 
 import asyncio
+from contextvars import ContextVar
 from itertools import count
 
 import pytest
@@ -67,6 +68,31 @@ async def test_who_asks_during_a_run_gets_the_next_one() -> None:
     work.go.set()
     assert await asyncio.gather(*first, *later) == [1, 2, 2, 2]
     assert work.most == 1
+
+
+async def test_a_second_run_may_begin_beside_the_first() -> None:
+    """And the third one waits until either has ended."""
+    work = Work()
+    shared = SingleFlight(work, 2)
+    asked = []
+    for number in (1, 2, 2):
+        asked += ask(shared)
+        await settle()
+        assert work.begun == number
+    work.go.set()
+    assert await asyncio.gather(*asked) == [1, 2, 3]
+    assert work.most == 2
+
+
+async def test_a_run_does_not_belong_to_the_caller_who_began_it() -> None:
+    """It serves all: what one caller's context says must not count for the others."""
+    caller: ContextVar[str] = ContextVar("caller", default="nobody")
+
+    async def who() -> str:
+        return caller.get()
+
+    caller.set("the first")
+    assert await SingleFlight(who)() == "nobody"
 
 
 async def test_an_error_is_everybodys_who_shares_the_run_and_nobody_elses() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,7 @@ from openvcha.api_server.pipeline import Arguments, Call, CallResult, Pipeline, 
 from openvcha.api_server.request import Request
 from openvcha.api_server.request_head import require_unambiguous, require_unambiguous_verbs
 from openvcha.api_server.response import Response
+from openvcha.store.call_reads import reads_of_call
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -80,7 +82,8 @@ class JsonRpc:
         """Handle one request."""
         request = Request(scope, receive)
         try:
-            response = await self._respond(request)
+            with reads_of_call(time.monotonic()):
+                response = await self._respond(request)
         except RpcError as error:
             response = _refuse(error)
         except asyncio.CancelledError:

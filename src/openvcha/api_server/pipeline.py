@@ -25,6 +25,7 @@ from openvcha.api_server.connection_limits import ClientConnection
 from openvcha.api_server.http import server_stopping
 from openvcha.events.audit import AuditLog
 from openvcha.operations.caller import Dispatcher
+from openvcha.store.call_reads import reads_of_call
 from openvcha.store.errors import (
     OutcomeUnknown,
     RecordUnreadable,
@@ -103,7 +104,8 @@ class Pipeline:
         running = _CallState(call)
         begun = self._monotonic()
         try:
-            answer = await self._execute(running)
+            with reads_of_call(begun):
+                answer = await self._execute(running)
         except asyncio.CancelledError:
             # Only the server cancels, at the deadline of its stop: tell the client.
             answer = CallResult(error=server_stopping())

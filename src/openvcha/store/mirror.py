@@ -10,6 +10,8 @@ from then on. Therefore:
 - Another program's write becomes visible at most FRESH_SECONDS after it was acknowledged. A caller
   that must guarantee more (a deleted user can no longer log in) waits that long before it replies.
 - Each read of the copy is at one revision, which is never older than that of an earlier read.
+- A call of the API (`call_reads.py`) also accepts a proof that began after the call and its own
+  writes: a proof that takes long, as under load, serves a call to its end.
 
 Without a proof (the watch is disconnected, lags or was compacted; the copy lacks the key), each
 read goes to the store, as without this object.
@@ -25,6 +27,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from openvcha.store import keys
+from openvcha.store.call_reads import current_call
 from openvcha.store.errors import StoreError
 from openvcha.store.interface import (
     Action,
@@ -45,7 +48,13 @@ RENEW_SECONDS: Final = 0.15
 IN_USE_SECONDS: Final = 0.05
 """Before a renewal is due: a less frequent reader proves the copy itself, to spare the store."""
 CATCH_UP_SECONDS: Final = 0.25
-"""How long a copy may take to reach the store's revision."""
+"""How long a copy may make no progress before it has reached the store's revision."""
+MAX_CATCH_UP_SECONDS: Final = 2.0
+"""How long a copy that makes progress may take: on a busy machine the store takes longer still."""
+CALL_SECONDS: Final = 2.0
+"""How old a proof may be for a call that began before it: a call may wait for what others do."""
+CONCURRENT_PROOFS: Final = 2
+"""A reader waits for less than a whole proof that began before it asked."""
 BACKOFF_SECONDS: Final = 2.0
 """Pause after the copy lagged: until then, each read would wait in vain."""
 ABSENT_KEY: Final = keys.ROOT + "revision"
@@ -153,7 +162,7 @@ class Mirror:
         self._moved = asyncio.Event()
         self._used = asyncio.Event()
         self._last_used = 0.0
-        self._prove = SingleFlight(self._look)
+        self._prove = SingleFlight(self._look, CONCURRENT_PROOFS)
 
     async def follow(self) -> None:
         """Maintain the copy until canceled. Raises StoreError; after Compacted, call it again."""
@@ -255,6 +264,8 @@ class Mirror:
             yield
         finally:
             self._writes.add()
+            if call := current_call():
+                call.since = self._clock()
 
     async def _fresh(self, names: Sequence[str]) -> MirroredKeys | None:
         """Return the copy if it is fresh and covers these keys. Raises StoreError."""
@@ -262,14 +273,14 @@ class Mirror:
         if mirrored is None or not all(map(mirrored.covers, names)):
             return None
         now, proven = self._clock(), self._proven
-        if (
-            proven is not None
-            and now < proven.begun + FRESH_SECONDS
-            and proven.writes == self._writes.state()
-        ):
-            self._last_used = now
-            self._used.set()
-            return proven.keys
+        if proven is not None:
+            if now < proven.begun + FRESH_SECONDS and proven.writes == self._writes.state():
+                self._last_used = now
+                self._used.set()
+                return proven.keys
+            call = current_call()
+            if call and call.since <= proven.begun and now < proven.begun + CALL_SECONDS:
+                return proven.keys
         return None if now < self._backoff_until else await self._prove()
 
     async def _renew(self) -> None:
@@ -295,17 +306,20 @@ class Mirror:
         if not await self._catches_up(mirrored, revision):
             self._backoff_until = self._clock() + BACKOFF_SECONDS
             return None
-        if mirrored is self._mirrored:
+        if mirrored is self._mirrored and (self._proven is None or self._proven.begun < begun):
             self._proven = _Proof(mirrored, begun, writes)
         return mirrored
 
     async def _catches_up(self, mirrored: MirroredKeys, revision: int) -> bool:
-        """Wait until a copy has reached a revision; return whether it has."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CATCH_UP_SECONDS):
-                while mirrored is self._mirrored:
-                    if mirrored.revision >= revision:
-                        return True
-                    self._moved.clear()
+        """Wait until a copy has reached a revision, as long as it makes progress."""
+        deadline = self._clock() + MAX_CATCH_UP_SECONDS
+        while mirrored is self._mirrored and mirrored.revision < revision:
+            left = min(CATCH_UP_SECONDS, deadline - self._clock())
+            before = mirrored.revision
+            self._moved.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
                     await self._moved.wait()
-        return False
+            if mirrored.revision == before:
+                return False
+        return mirrored is self._mirrored

@@ -1,6 +1,7 @@
 """Single flight: concurrent callers share one call, which begins after they asked."""
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -17,24 +18,27 @@ class _Run(Generic[T]):
 
 
 class SingleFlight(Generic[T]):
-    """One shared call of ``work`` for all callers that ask before it begins; one at a time.
+    """One shared call of ``work`` for all callers that ask before it begins.
 
-    Callers that ask during a call share the next one, with its result or its error. Canceling a
-    caller does not affect the others; a call without any waiter is canceled.
+    At most ``concurrent`` calls run at once. Callers that ask meanwhile share the next one, with
+    its result or its error. Canceling a caller does not affect the others; a call without any
+    waiter is canceled. No call runs in the context of one of its callers: it serves all.
     """
 
-    def __init__(self, work: Callable[[], Awaitable[T]]) -> None:
+    def __init__(self, work: Callable[[], Awaitable[T]], concurrent: int = 1) -> None:
         self._work = work
+        self._free = asyncio.Semaphore(concurrent)
         self._next: _Run[T] | None = None
         """The run that has not begun."""
-        self._last: asyncio.Task[T] | None = None
 
     async def __call__(self) -> T:
         """Return the result of a call that begins after this one."""
         run = self._next
         if run is None:
-            self._last = asyncio.create_task(self._after(self._last), name="shared look")
-            run = self._next = _Run(self._last)
+            begun = asyncio.create_task(
+                self._begin(), name="shared look", context=contextvars.Context()
+            )
+            run = self._next = _Run(begun)
         run.waiting += 1
         try:
             return await asyncio.shield(run.task)
@@ -43,11 +47,10 @@ class SingleFlight(Generic[T]):
             if not run.waiting and not run.task.done():
                 await self._give_up(run)
 
-    async def _after(self, previous: "asyncio.Task[T] | None") -> T:
-        if previous is not None:
-            await asyncio.wait([previous])
-        self._next = None
-        return await self._work()
+    async def _begin(self) -> T:
+        async with self._free:
+            self._next = None
+            return await self._work()
 
     async def _give_up(self, run: _Run[T]) -> None:
         if self._next is run:
