@@ -5,6 +5,11 @@ missing_packages() {
   if [ "${1:-}" = engines ]; then
     find_postgresql || echo postgresql-15
     find_etcd || echo etcd-server
+    # Hosts in namespaces, which only root can make.
+    if [ "$(id -u)" = 0 ]; then
+      [ -x /usr/sbin/sshd ] || echo openssh-server
+      command -v ip >/dev/null || echo iproute2
+    fi
   fi
   command -v curl >/dev/null || echo curl
   command -v git >/dev/null || echo git
@@ -70,6 +75,7 @@ install_packages() (
   for package in "${packages[@]}"; do
     case $package in
       etcd-server) unit=etcd.service ;;
+      openssh-server) unit=ssh.service ;;
       postgresql*) unit=postgresql.service ;;
       *) continue ;;
     esac
