@@ -22,6 +22,7 @@ AWAITED = {
         "node/background/required_votes.py",
         "self._watch()",
     ),  # its end ends the job, which is supervised
+    ("node/service_manager/notify.py", "self._beat()"),  # systemd notices its end
     ("node/supervisor/supervisor.py", "asked"),
     ("node/supervisor/supervisor.py", "run_jobs(view)"),  # only supervised jobs
     ("node/supervisor/supervisor.py", "self._start_parts(stack, store, control)"),

@@ -39,6 +39,7 @@ from openvcha.node.recovery.recovery import Recovery, Rewrite
 from openvcha.node.recovery.request import load_request, set_unreadable_aside, wait_for_request
 from openvcha.node.security.rotation import put_in_place_at_start
 from openvcha.node.security.tls import NodeTls
+from openvcha.node.service_manager.notify import ServiceManager
 from openvcha.node.supervisor.plan import PartPlan, all_parts, reaper_part
 from openvcha.store.base_backup_reports import BaseBackupReport
 from openvcha.store.etcd.client import Etcd
@@ -62,8 +63,10 @@ class Supervisor:
         engines: Engines | None = None,
         environment: Mapping[str, str] = os.environ,
         rewrite: Rewrite | None = None,
+        manager: ServiceManager | None = None,
     ) -> None:
         self._rewrite = rewrite
+        self._manager = manager or ServiceManager(environment)
         self._layout = Layout(absolute(directory))
         self._identity = load_identity(self._layout.root)
         self._environment = environment
@@ -89,10 +92,9 @@ class Supervisor:
         with lock_node(self._layout.lock):
             self._events.info("node starting", member=self._identity.member, pid=os.getpid())
             try:
-                while not stop.is_set():
-                    self._end_orphans()
-                    if not await self._attempt(stop):
-                        await _wait_at_most(stop, RETRY_SECONDS)
+                # Ready already, whatever the parts still wait for: a base backup takes hours.
+                async with self._manager.informed():
+                    await self._attempt_until(stop)
             except Exception:
                 self._events.exception("node failed")
                 raise
@@ -100,6 +102,12 @@ class Supervisor:
                 self._end_orphans()
                 self._layout.supervisor_pid.unlink(missing_ok=True)
                 self._events.info("node ended", member=self._identity.member)
+
+    async def _attempt_until(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            self._end_orphans()
+            if not await self._attempt(stop):
+                await _wait_at_most(stop, RETRY_SECONDS)
 
     async def _attempt(self, stop: asyncio.Event) -> bool:
         """Run the parts until they are to stop; return False if they must be tried again later.

@@ -1,0 +1,93 @@
+"""`vcha systemd`: nodes as units of systemd."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from openvcha.cli.exit_codes import EPILOG
+from openvcha.cli.options import AsJson
+from openvcha.cli.output.plain import say, say_json
+from openvcha.client.errors import CommandError
+from openvcha.node.service_manager import unit_files
+
+app = typer.Typer(help="Nodes as units of systemd.", epilog=EPILOG, no_args_is_help=True)
+
+Root = Annotated[
+    Path, typer.Option(help="The root of the system that gets the files.", file_okay=False)
+]
+Program = Annotated[
+    Path | None, typer.Option(help="The vcha that the units run; default: this one.")
+]
+Ssh = Annotated[
+    bool,
+    typer.Option(
+        "--ssh", help="Also let the data nodes start and stop nodes here by SSH (sudo, sshd)."
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
+
+
+@app.callback()
+def systemd() -> None:
+    """Do nothing: otherwise typer would leave out the name of the only command."""
+
+
+@app.command(epilog=EPILOG)
+def install(
+    *,
+    root: Root = Path("/"),
+    program: Program = None,
+    ssh: Ssh = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Install the unit files, the account openvcha and its directories.
+
+    Then `systemctl enable --now openvcha-node@NAME` runs the node in /var/lib/openvcha/nodes/NAME.
+    """
+    chosen = program or Path(sys.prefix, "bin", "vcha")
+    try:
+        files = list(unit_files.installed_files(chosen, ssh=ssh))
+    except unit_files.UnusablePath as error:
+        raise CommandError(str(error)) from error
+    here = root.resolve() == Path("/")
+    after = unit_files.commands_after(ssh=ssh, systemd_runs=unit_files.RUNS.is_dir())
+    if not dry_run and here and os.geteuid() != 0:
+        raise CommandError("only root may install files into the system: type it with sudo")
+    done = [_install(root, file, dry_run=dry_run, quiet=as_json) for file in files]
+    for command in after if here else ():
+        _carry_out(command, dry_run=dry_run, quiet=as_json)
+    if as_json:
+        say_json({"files": done, "commands": [shlex.join(each) for each in after if here]})
+
+
+def _install(
+    root: Path, file: unit_files.InstalledFile, *, dry_run: bool, quiet: bool
+) -> dict[str, str]:
+    path = str(root / file.path)
+    outcome = "to write" if dry_run else str(unit_files.install(root, file))
+    if not quiet:
+        say(f"{outcome}: {path}")
+        for line in file.content.decode().splitlines() if dry_run else ():
+            say(f"    {line}")
+    return {"path": path, "outcome": outcome}
+
+
+def _carry_out(command: tuple[str, ...], *, dry_run: bool, quiet: bool) -> None:
+    """Show a command and run it, unless it is a dry run. Raises CommandError."""
+    if not quiet:
+        say(f"{'to run' if dry_run else 'run'}: {shlex.join(command)}")
+    if dry_run:
+        return
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CommandError(f"{shlex.join(command)} cannot be run: {error}") from error
+    if done.returncode != 0:
+        words = " ".join((done.stderr or done.stdout).split())[-500:]
+        raise CommandError(f"{shlex.join(command)} failed: {words}")
