@@ -48,17 +48,19 @@ venv_works() {
 
 # Waits for a slow registry and retries a failed transfer. Overrides settings of the machine that
 # would install outside the environment.
-pip_install() {
+pip_install() { pip_patiently install -q --no-build-isolation "$@"; }
+
+pip_patiently() {
   local try
   for try in 1 2 3; do
     if PIP_USER=0 PIP_RETRIES=${PIP_RETRIES:-8} PIP_DEFAULT_TIMEOUT=${PIP_DEFAULT_TIMEOUT:-60} \
       PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USE_PEP517=1 \
-      "$venv/bin/python" -m pip install -q --no-build-isolation "$@"; then
+      "$venv/bin/python" -m pip "$@"; then
       return
     fi
     [ "$try" = 3 ] || sleep $((try * 3))
   done
-  die "pip could not install: see above"
+  die "pip $1 failed: see above"
 }
 
 # The sources of an environment: its path, the project file and the locks.

@@ -19,7 +19,7 @@ from openvcha.api.operations import OPERATIONS
 from openvcha.api_server.auth.names_and_roles import UserRole
 from openvcha.api_server.auth.users import User
 from openvcha.cli.arguments import RestCall
-from openvcha.cli.commands import call, user
+from openvcha.cli.commands import call, host, user
 from openvcha.cli.lab import commands as lab_commands
 from openvcha.cli.lab import demo, logs, show, summary
 from openvcha.cli.main import app
@@ -34,6 +34,7 @@ from openvcha.client.narrator import Narrator
 from openvcha.daemon import store_maintenance
 from openvcha.daemon.recovery import promotion_check
 from openvcha.daemon.unreadable_records import UnreadableRecord
+from openvcha.infrastructure.hosts.commands import Outcome
 from openvcha.lab import folders, power, up
 from openvcha.lab.demo import DemoResult
 from openvcha.lab.state import Lab, LabState
@@ -89,6 +90,16 @@ DRIVEN: Mapping[str, tuple[str, ...]] = {
     ),
     "config default": (OWN,),
     "doctor": ("doctor", "doctor --json"),
+    "host prepare": (
+        "host prepare",
+        "host prepare --json",
+        "host prepare --install --wheelhouse {empty}",
+        f"host prepare {WORD}",
+    ),
+    "systemd install": (
+        "systemd install --root {empty} --program /usr/bin/vcha",
+        f"systemd install --program /{WORD}",
+    ),
     "node run": ("node run {empty}",),
     "node status": ("node status {node}", "node status {node} --json", "node status {empty}"),
     "node service": ("node service {node}",),
@@ -322,6 +333,25 @@ def records(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a machine that is looked at answer with hostile text only."""
+    one_line = HOSTILE.replace("\n", " ").replace("\t", " ")
+    programs_there = [f"{name}\t/{one_line} 99.1" for name in ("python", "postgresql", "etcd")]
+    lines = [
+        *programs_there,
+        "uid\t0",
+        f"os\tdebian {one_line}",
+        "listener\t00000000:1538",
+        f'socket\tLISTEN 0 1 0.0.0.0:5432 0.0.0.0:* users:(("{one_line}",pid=1,fd=1))',
+        f"unit\tetcd {WORD} active",
+        f"openvcha\t{one_line}",
+        "end\t1",
+    ]
+    said = Outcome(0, "\n".join(lines), HOSTILE)
+    monkeypatch.setattr(host, "run_here", giving(said))
+
+
+@pytest.fixture
 def words(tmp_path: Path, node: Path) -> Mapping[str, Path]:
     """Create what the command lines of the table name."""
     file, empty = tmp_path / "file", tmp_path / f"empty{WORD}"
@@ -340,7 +370,7 @@ def shown(line: str, words: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch)
     return seen
 
 
-@pytest.mark.usefixtures("labs", "api", "records")
+@pytest.mark.usefixtures("labs", "api", "records", "machine")
 @pytest.mark.parametrize("line", [line for lines in DRIVEN.values() for line in lines])
 def test_what_others_wrote_is_text(
     line: str, words: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
