@@ -20,6 +20,7 @@ from openvcha.api_server.auditing import audit_entry
 from openvcha.api_server.auth.credentials import Authenticator, Credentials, Principal
 from openvcha.api_server.auth.sessions import Sessions, unauthenticated
 from openvcha.api_server.auth.users import Users
+from openvcha.api_server.call_log import CallLog
 from openvcha.api_server.concurrency import ConcurrencyLimits
 from openvcha.api_server.connection_limits import ClientConnection
 from openvcha.api_server.http import server_stopping
@@ -96,8 +97,8 @@ class Pipeline:
         self._audit = audit
         self._monotonic = monotonic
         self._operation_id = operation_id
-        # Bound once, instead of for each line, even those below the log level.
         self._log = structlog.get_logger("openvcha.api_server").bind()
+        self._calls = CallLog(monotonic)
 
     async def handle(self, call: Call) -> CallResult:
         """Execute a call; never raises."""
@@ -256,15 +257,14 @@ class Pipeline:
 
     def _log_call(self, running: "_CallState", answer: CallResult, seconds: float) -> None:
         call, principal, error = running.call, running.principal, answer.error
-        changes = call.operation.privilege is Privilege.GLOBAL_VCSERVER or error is not None
-        write = self._log.info if changes else self._log.debug
-        write(
-            "call",
+        self._calls.record(
             protocol=call.protocol,
             operation=call.operation.id,
             user=principal.caller.user if principal else None,
             origin=call.origin,
             result=error.error_type.value if error else "OK",
+            stranger=principal is None or principal.user is None,
+            changes=call.operation.privilege is Privilege.GLOBAL_VCSERVER,
             milliseconds=round(seconds * 1000, 1),
             client_id=call.client_id,
         )
