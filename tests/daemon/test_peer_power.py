@@ -10,12 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
-from tests.support.lab.inventory import INVENTORY
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
-from openvcha.api.structures import VmPowerState
 from openvcha.daemon import peer_power
 from openvcha.daemon.peer_power import (
     POLL_SECONDS,
@@ -24,7 +21,7 @@ from openvcha.daemon.peer_power import (
     keep_peers_on,
     parse_voters,
 )
-from openvcha.infrastructure.inventory import Inventory, Vm
+from openvcha.infrastructure.interface import NodeState, Power
 from openvcha.node.background.required_votes import CONFIRM_SECONDS
 from openvcha.node.identity import MAX_STOPPED_STORE, Identity, Timers
 from openvcha.node.layout import Layout
@@ -53,21 +50,21 @@ class Site:
         self.serves = True
         self.leads = True
         self.voters: Sequence[str] | None = ["a", "p"]
-        self.power = dict.fromkeys(REQUIRED_VOTES.nodes.values(), VmPowerState.POWERED_ON)
+        self.power = dict.fromkeys(REQUIRED_VOTES.nodes.values(), Power.ON)
         self.away = False
         self.refuses: set[str] = set()
         self.asked: list[str] = []
 
-    async def inventory(self) -> Inventory:
+    async def node(self, vm: str) -> NodeState:
         if self.away:
             raise ApiError(ErrorType.RESOURCE_INACCESSIBLE, message("no.active"))
-        return Inventory(vms=tuple(_vm(vm, power) for vm, power in self.power.items()))
+        return NodeState(power=self.power.get(vm, Power.GONE))
 
     async def power_on(self, vm: str) -> None:
         self.asked.append(vm)
         if vm in self.refuses:
             raise ApiError(ErrorType.SERVICE_UNAVAILABLE, message("no.active"))
-        self.power[vm] = VmPowerState.POWERED_ON
+        self.power[vm] = Power.ON
 
     def means(self) -> LocalMeans:
         async def serves() -> bool:
@@ -90,17 +87,13 @@ class Site:
             serves,
             leaderless,
             voters,
-            self.inventory,
+            self.node,
             self.power_on,
             self.timers,
         )
 
     def off(self, *vms: str) -> None:
-        self.power |= dict.fromkeys(vms, VmPowerState.POWERED_OFF)
-
-
-def _vm(vm: str, power: VmPowerState) -> Vm:
-    return replace(INVENTORY.vms[0], id=vm, name=vm, power_state=power)
+        self.power |= dict.fromkeys(vms, Power.OFF)
 
 
 @asynccontextmanager
@@ -166,15 +159,12 @@ async def test_without_a_list_nobody_is_powered_on() -> None:
         assert site.asked == []
 
 
-@pytest.mark.parametrize("power", [VmPowerState.POWERED_ON, VmPowerState.SUSPENDED, None])
-async def test_who_is_not_surely_off_is_let_be(power: VmPowerState | None) -> None:
-    """It runs, or is frozen, or is gone: powering it on again would not help."""
+@pytest.mark.parametrize("power", [Power.ON, Power.GONE, Power.UNKNOWN])
+async def test_who_is_not_surely_off_is_let_be(power: Power) -> None:
+    """It runs, or is gone, or its host cannot be reached: powering it on would not help."""
     async with watched() as site:
         site.serves = False
-        if power is None:
-            del site.power["vm-a"]
-        else:
-            site.power["vm-a"] = power
+        site.power["vm-a"] = power
         await asyncio.sleep(60)
         assert site.asked == []
 

@@ -9,7 +9,7 @@ import pytest
 from tests.support.stand_in_processes import StandInProcesses
 
 from openvcha.api.structures import DatastoreType, FolderType, InventoryNetworkType
-from openvcha.infrastructure.interface import Placement, VmRequest
+from openvcha.infrastructure.interface import NodeRequest, Placement
 from openvcha.infrastructure.inventory import (
     ComputeCluster,
     Datacenter,
@@ -76,9 +76,9 @@ async def infrastructure(
 
 
 @pytest.fixture
-def request_1() -> VmRequest:
+def request_1() -> NodeRequest:
     """Return a request for a VM."""
-    return VmRequest(
+    return NodeRequest(
         placement=Placement(
             name="vcha-passive",
             folder="group-v3",

@@ -14,9 +14,7 @@ import msgspec
 
 from openvcha.api.errors import ApiError
 from openvcha.api.prepared import prepare
-from openvcha.api.structures import VmPowerState
-from openvcha.infrastructure.interface import Infrastructure
-from openvcha.infrastructure.inventory import Inventory
+from openvcha.infrastructure.interface import Infrastructure, NodeState, Power
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.member import is_healthy, known_endpoints, peer_url
 from openvcha.node.http import ask
@@ -60,7 +58,7 @@ class LocalMeans:
     """Whether no node leads, read while the store serves; False if that cannot be found out."""
     voters: Callable[[], Awaitable[Sequence[str] | None]]
     """The voters that the node's own etcd knows, even without quorum; None if unknown."""
-    inventory: Callable[[], Awaitable[Inventory]]
+    node: Callable[[str], Awaitable[NodeState]]
     power_on: Callable[[str], Awaitable[None]]
     timers: Timers
 
@@ -101,13 +99,19 @@ async def _power_on_lacking(
     means: LocalMeans, required_votes: RequiredVotes, voters: Sequence[str] | None
 ) -> None:
     try:
-        inventory = await means.inventory()
+        off = await _powered_off(means, required_votes)
     except ApiError as error:
         _log.warning("cannot tell which VMs are powered on", reason=str(error))
         return
-    off = {vm.id for vm in inventory.vms if vm.power_state is VmPowerState.POWERED_OFF}
     vms = vms_to_power_on(required_votes, means.member, voters, off)
     await asyncio.gather(*(_power_on(means, vm) for vm in vms))
+
+
+async def _powered_off(means: LocalMeans, required_votes: RequiredVotes) -> set[str]:
+    """Return the required VMs that are off; one whose host does not respond is not."""
+    vms = [vm for vm in required_votes.nodes.values() if vm]
+    states = await asyncio.gather(*map(means.node, vms))
+    return {vm for vm, state in zip(vms, states, strict=True) if state.power is Power.OFF}
 
 
 async def _power_on(means: LocalMeans, vm: str) -> None:
@@ -192,7 +196,7 @@ def local_means(identity: Identity, layout: Layout, infrastructure: Infrastructu
         store_serves=node.store_serves,
         leaderless=node.leaderless,
         voters=node.voters,
-        inventory=infrastructure.inventory,
+        node=infrastructure.node,
         power_on=infrastructure.power_on,
         timers=identity.timers,
     )

@@ -122,7 +122,10 @@ EntityT = TypeVar("EntityT", bound=Entity)
 
 
 class Inventory(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """All items; the lookups return None for an unknown identifier."""
+    """All items; the lookups return None for an unknown identifier.
+
+    ``age``: how many seconds ago its hosts and VMs were like this; 0: now.
+    """
 
     datacenters: tuple[Datacenter, ...] = ()
     clusters: tuple[ComputeCluster, ...] = ()
@@ -132,6 +135,7 @@ class Inventory(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     networks: tuple[Network, ...] = ()
     datastores: tuple[Datastore, ...] = ()
     vms: tuple[Vm, ...] = ()
+    age: float = 0.0
 
     def datacenter(self, identifier: str | None) -> Datacenter | None:
         """Return the datacenter with this identifier."""

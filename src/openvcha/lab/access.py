@@ -44,7 +44,7 @@ async def open_infrastructure(lab: Lab) -> LocalInfrastructure:
 async def lab_inventory(lab: Lab) -> Inventory:
     """Return the lab's inventory; an empty one if it does not exist yet."""
     try:
-        return await lab_infrastructure(lab).inventory()
+        return await lab_infrastructure(lab).inventory(power=True)
     except ApiError as error:
         if error.error_type is not ErrorType.RESOURCE_INACCESSIBLE:
             raise

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 from openvcha.api.secret import Secret
-from openvcha.infrastructure.interface import Infrastructure, Placement, VmRequest
+from openvcha.infrastructure.interface import Infrastructure, NodeRequest, Placement
 from openvcha.infrastructure.inventory import Vm
 from openvcha.lab.state import Lab, LabState
 from openvcha.node.etcd.account import new_data_account
@@ -33,7 +33,10 @@ async def make_first_node(lab: Lab, infrastructure: Infrastructure) -> Vm:
     It gets the lab's settings; later nodes inherit them.
     """
     state = lab.state()
-    vm = await infrastructure.create_vm(await _request(infrastructure, state))
+    begun = await infrastructure.begin(await _request(infrastructure, state))
+    vm = (await infrastructure.inventory()).vm(begun.vm)
+    if vm is None:
+        raise LookupError(f"the inventory has no VM {begun.vm}, which was just created")
     directory = Path(vm.directory)
     if not (directory / IDENTITY).exists():
         made = await asyncio.to_thread(_files, lab, state, vm)
@@ -45,13 +48,13 @@ async def make_first_node(lab: Lab, infrastructure: Infrastructure) -> Vm:
     return vm
 
 
-async def _request(infrastructure: Infrastructure, state: LabState) -> VmRequest:
+async def _request(infrastructure: Infrastructure, state: LabState) -> NodeRequest:
     inventory = await infrastructure.inventory()
     folder = next(f for f in inventory.folders if f.type == "VIRTUAL_MACHINE")
     host = inventory.hosts[0]
     ha = next(n for n in inventory.networks if n.subnet == state.ha_subnet)
     management = next(n for n in inventory.networks if n.subnet == state.management_subnet)
-    return VmRequest(
+    return NodeRequest(
         placement=Placement(
             name=NAME,
             folder=folder.id,

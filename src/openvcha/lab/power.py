@@ -47,7 +47,7 @@ async def destroy(lab: Lab, node: str) -> Vm:
     vm = await find(lab, node)
     if node not in (PASSIVE, WITNESS):
         await require_unneeded(lab, await lab_inventory(lab), vm)
-    await lab_infrastructure(lab).delete_vm(vm.id)
+    await lab_infrastructure(lab).delete(vm.id)
     return vm
 
 

@@ -145,8 +145,8 @@ async def _power_on(lab: Lab, infrastructure: LocalInfrastructure, narrator: Nar
     for vm in (await infrastructure.inventory()).vms:
         if vm.deleting:
             with narrator.step(f"Deleting what is left of {vm.name}"):
-                await infrastructure.delete_vm(vm.id)
-    inventory = await infrastructure.inventory()
+                await infrastructure.delete(vm.id)
+    inventory = await infrastructure.inventory(power=True)
     off = [vm for vm in inventory.vms if load_vm_identity(vm) and not find_supervisor(vm)]
     if not off:
         return

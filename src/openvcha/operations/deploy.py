@@ -144,7 +144,7 @@ class CheckBoth(Step):
         A state that was INVALID before stays INVALID; a committed one stays CONFIGURED.
         """
         nodes = [recall(ctx, role) for role in ROLES if role in ctx.state]
-        left = [await self._services.infrastructure.vm_by_token(node.token) for node in nodes]
+        left = [await self._services.infrastructure.find(node.token) for node in nodes]
         if any(left):
             await cluster_record(self._services.store).update(
                 _half_made, guards=[ctx.guard], idempotent=True

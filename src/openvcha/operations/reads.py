@@ -56,7 +56,7 @@ async def get_cluster(
         await check_peer(services, seen, vc_spec)
     if not health.deployed(seen):
         return ClusterInfo(config_state=seen.config.state)
-    inventory = None if partial else await services.infrastructure.inventory_without_power()
+    inventory = None if partial else await services.infrastructure.inventory()
     view = _View(seen, inventory, _manager(services, vc_spec))
     judged = health.assess(seen)
     unwell = judged.state is not ClusterState.HEALTHY
@@ -97,7 +97,7 @@ async def get_active(
     if not partial:
         await check_peer(services, seen, vc_spec, unmanaged=ErrorType.NOT_FOUND)
         await require_one_datastore(services, seen)
-        inventory = await services.infrastructure.inventory_without_power()
+        inventory = await services.infrastructure.inventory()
         placement = _View(seen, inventory, _manager(services, vc_spec)).placement(active)
         if placement is None:
             said = message("active.unmanaged", active.config.name, active.config.vm)

@@ -158,5 +158,5 @@ async def _list_inventory(
     del caller
     means = services.infrastructure
     # Only this list shows power states, for which all processes are scanned.
-    inventory = await (means.inventory() if kind == "VM" else means.inventory_without_power())
+    inventory = await means.inventory(power=kind == "VM")
     return queries.list_inventory(kind, inventory, arguments.get("filter"))

@@ -22,13 +22,8 @@ from openvcha.operations.peer_check import check_peer, require_usable_peer
 from openvcha.operations.preconditions import require_operation, require_still
 from openvcha.operations.redeploy import CLUSTER
 from openvcha.operations.steps.leaving_nodes import LeavingNodes, remember_leaving
-from openvcha.operations.steps.undeploy_steps import (
-    EraseIdentities,
-    ReduceCluster,
-    ReleaseStandby,
-    RemoveVotes,
-    RotateCredentials,
-)
+from openvcha.operations.steps.removed_access import EraseIdentities, RotateCredentials
+from openvcha.operations.steps.undeploy_steps import ReduceCluster, ReleaseStandby, RemoveVotes
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 import pytest
 from msgspec.structs import replace
+from tests.support.vms import created
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import (
@@ -19,7 +20,7 @@ from openvcha.api.structures import (
     IpFamily,
     VmPowerState,
 )
-from openvcha.infrastructure.interface import Infrastructure, VmRequest
+from openvcha.infrastructure.interface import Infrastructure, NodeRequest, Power
 from openvcha.infrastructure.local import infrastructure as local
 from openvcha.infrastructure.local import vms
 from openvcha.infrastructure.local.files import path_below
@@ -76,10 +77,10 @@ async def test_first_inventory(infrastructure: LocalInfrastructure) -> None:
 
 
 async def test_only_the_owner_may_look(
-    infrastructure: LocalInfrastructure, request_1: VmRequest
+    infrastructure: LocalInfrastructure, request_1: NodeRequest
 ) -> None:
     """The inventory is 0600, all directories are 0700, also those of VMs."""
-    made = await infrastructure.create_vm(request_1)
+    made = await created(infrastructure, request_1)
     await infrastructure.write_files(made.id, {"tls/node.key": b"key"})
     directory = Path(made.directory)
     assert mode(infrastructure.root / "inventory.json") == 0o600
@@ -92,10 +93,10 @@ async def test_create_again_keeps_everything(
     infrastructure: LocalInfrastructure,
     processes: ProcessTable,
     starter: DetachedStarter,
-    request_1: VmRequest,
+    request_1: NodeRequest,
 ) -> None:
     """Creating an existing inventory changes nothing; other subnets are refused."""
-    await infrastructure.create_vm(request_1)
+    await created(infrastructure, request_1)
     before = await infrastructure.inventory()
     again = await LocalInfrastructure.create(infrastructure.root, processes, starter)
     assert replace(await again.inventory(), datastores=()) == replace(before, datastores=())
@@ -145,45 +146,47 @@ async def test_no_usable_inventory(
     assert str(tmp_path) in caught.value.messages[0].default_message
 
 
-async def test_create_vm(infrastructure: LocalInfrastructure, request_1: VmRequest) -> None:
+async def test_create_vm(infrastructure: LocalInfrastructure, request_1: NodeRequest) -> None:
     """A new VM is off, has its identifiers and a directory, and is found by its token."""
-    made = await infrastructure.create_vm(request_1)
+    made = await created(infrastructure, request_1)
     assert made.power_state == VmPowerState.POWERED_OFF
     assert made.id == "vm-42"
     assert is_directory(made.directory)
     assert made.directory.endswith("/datastore-14/vcha-passive")
-    assert await infrastructure.vm_by_token("deploy-1") == made
-    assert await infrastructure.vm_by_token("deploy-2") is None
-    assert (await infrastructure.inventory()).vms == (made,)
+    found = await infrastructure.find("deploy-1")
+    assert found is not None
+    assert (found.vm, found.done) == (made.id, True)
+    assert await infrastructure.find("deploy-2") is None
+    assert (await infrastructure.inventory(power=True)).vms == (made,)
 
 
-async def test_create_vm_again(infrastructure: LocalInfrastructure, request_1: VmRequest) -> None:
+async def test_create_vm_again(infrastructure: LocalInfrastructure, request_1: NodeRequest) -> None:
     """The same token is the same VM, even when the first try ended before the directory existed."""
-    made = await infrastructure.create_vm(request_1)
+    made = await created(infrastructure, request_1)
     await asyncio.to_thread(Path(made.directory).rmdir)
-    assert await infrastructure.create_vm(request_1) == made
+    assert await created(infrastructure, request_1) == made
     assert is_directory(made.directory)
 
 
-async def test_name_taken(infrastructure: LocalInfrastructure, request_1: VmRequest) -> None:
+async def test_name_taken(infrastructure: LocalInfrastructure, request_1: NodeRequest) -> None:
     """Another token cannot use the name, in any case."""
-    await infrastructure.create_vm(request_1)
+    await created(infrastructure, request_1)
     place = replace(request_1.placement, name="VCHA-passive", datastore="datastore-17")
     other = replace(request_1, token="other", placement=place)
     with pytest.raises(ApiError) as caught:
-        await infrastructure.create_vm(other)
+        await infrastructure.begin(other)
     assert caught.value.error_type == ErrorType.ALREADY_EXISTS
 
 
 async def test_the_files_of_others_are_not_taken(
-    infrastructure: LocalInfrastructure, request_1: VmRequest
+    infrastructure: LocalInfrastructure, request_1: NodeRequest
 ) -> None:
     """A directory with content that is not a VM's is neither used nor harmed."""
     directory = infrastructure.root / "datastores" / "datastore-14" / request_1.placement.name
     directory.mkdir()
     (directory / "precious").touch()
     with pytest.raises(ApiError) as caught:
-        await infrastructure.create_vm(request_1)
+        await created(infrastructure, request_1)
     assert (caught.value.error_type, key(caught.value)) == (
         ErrorType.ALREADY_EXISTS,
         "vm.directory",
@@ -196,44 +199,44 @@ async def test_the_files_of_others_are_not_taken(
     "field", ["folder", "host", "resource_pool", "datastore", "ha_network", "management_network"]
 )
 async def test_unknown_identifier(
-    field: str, infrastructure: LocalInfrastructure, request_1: VmRequest
+    field: str, infrastructure: LocalInfrastructure, request_1: NodeRequest
 ) -> None:
     """A VM cannot be created on an object that does not exist."""
     place = replace(request_1.placement, **{field: "nowhere-1"})
     with pytest.raises(ApiError) as caught:
-        await infrastructure.create_vm(replace(request_1, placement=place))
+        await infrastructure.begin(replace(request_1, placement=place))
     assert caught.value.error_type == ErrorType.NOT_FOUND
     assert "nowhere-1" in caught.value.messages[0].args
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc", "a\0b"])
 async def test_name_is_no_path(
-    name: str, infrastructure: LocalInfrastructure, request_1: VmRequest
+    name: str, infrastructure: LocalInfrastructure, request_1: NodeRequest
 ) -> None:
     """A name never leads out of the datastore."""
     place = replace(request_1.placement, name=name)
     with pytest.raises(ApiError) as caught:
-        await infrastructure.create_vm(replace(request_1, placement=place))
+        await infrastructure.begin(replace(request_1, placement=place))
     assert caught.value.error_type == ErrorType.INVALID_ARGUMENT
 
 
 async def test_identifiers_are_never_used_again(
-    infrastructure: LocalInfrastructure, request_1: VmRequest
+    infrastructure: LocalInfrastructure, request_1: NodeRequest
 ) -> None:
     """A VM created after another was deleted has another id and another BIOS UUID."""
-    first = await infrastructure.create_vm(request_1)
-    await infrastructure.delete_vm(first.id)
-    second = await infrastructure.create_vm(request_1)
+    first = await created(infrastructure, request_1)
+    await infrastructure.delete(first.id)
+    second = await created(infrastructure, request_1)
     assert second.id != first.id
     assert second.bios_uuid != first.bios_uuid
 
 
-async def test_delete(infrastructure: LocalInfrastructure, request_1: VmRequest) -> None:
+async def test_delete(infrastructure: LocalInfrastructure, request_1: NodeRequest) -> None:
     """No directory, no entry; deletion is idempotent."""
-    made = await infrastructure.create_vm(request_1)
+    made = await created(infrastructure, request_1)
     await infrastructure.write_files(made.id, {"a/b": b"x"})
-    await infrastructure.delete_vm(made.id)
-    await infrastructure.delete_vm(made.id)
+    assert await infrastructure.delete(made.id)
+    assert await infrastructure.delete(made.id)
     assert not is_directory(made.directory)
     assert (await infrastructure.inventory()).vms == ()
     assert list((infrastructure.root / "locks").iterdir()) == []
@@ -243,11 +246,11 @@ async def test_delete(infrastructure: LocalInfrastructure, request_1: VmRequest)
 async def test_delete_goes_on_after_a_crash(
     lost: str,
     infrastructure: LocalInfrastructure,
-    request_1: VmRequest,
+    request_1: NodeRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whenever the power fails, a half-deleted VM can only be deleted."""
-    made = await infrastructure.create_vm(request_1)
+    made = await created(infrastructure, request_1)
     await infrastructure.write_files(made.id, {"a": b"x"})
     with monkeypatch.context() as patch:
         if lost == "entry":
@@ -255,9 +258,9 @@ async def test_delete_goes_on_after_a_crash(
         else:
             patch.setattr(local, "_delete_tree", _crash)
         with pytest.raises(PowerLossError):
-            await infrastructure.delete_vm(made.id)
+            await infrastructure.delete(made.id)
     for refused in (
-        infrastructure.create_vm(request_1),
+        infrastructure.begin(request_1),
         infrastructure.power_on(made.id),
         infrastructure.write_files(made.id, {"a": b"y"}),
     ):
@@ -265,15 +268,15 @@ async def test_delete_goes_on_after_a_crash(
             await refused
         assert key(caught.value) == "vm.deleting"
     await infrastructure.power_off(made.id)
-    await infrastructure.delete_vm(made.id)
-    assert (await infrastructure.create_vm(request_1)).id != made.id
+    await infrastructure.delete(made.id)
+    assert (await infrastructure.begin(request_1)).vm != made.id
 
 
 async def test_what_may_not_be_deleted_stays_what_it_was(
-    infrastructure: LocalInfrastructure, request_1: VmRequest, monkeypatch: pytest.MonkeyPatch
+    infrastructure: LocalInfrastructure, request_1: NodeRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its directory is refused as a whole, before any of it is deleted."""
-    made = await infrastructure.create_vm(request_1)
+    made = await created(infrastructure, request_1)
     await infrastructure.write_files(made.id, {"a": b"x"})
 
     def refused(self: Path, target: Path) -> None:
@@ -282,10 +285,10 @@ async def test_what_may_not_be_deleted_stays_what_it_was(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", refused)
         with pytest.raises(PermissionError):
-            await infrastructure.delete_vm(made.id)
+            await infrastructure.delete(made.id)
     assert not (await infrastructure.inventory()).vms[0].deleting
     assert await infrastructure.read_file(made.id, "a") == b"x"
-    await infrastructure.delete_vm(made.id)
+    await infrastructure.delete(made.id)
     assert (await infrastructure.inventory()).vms == ()
 
 
@@ -293,9 +296,9 @@ def _crash(_: object) -> None:
     raise PowerLossError
 
 
-async def test_files(infrastructure: LocalInfrastructure, request_1: VmRequest) -> None:
+async def test_files(infrastructure: LocalInfrastructure, request_1: NodeRequest) -> None:
     """Files are replaced atomically and can be read again."""
-    made = await infrastructure.create_vm(request_1)
+    made = await created(infrastructure, request_1)
     await infrastructure.write_files(made.id, {"node.json": b"old", "tls/ca.crt": b"ca"})
     await infrastructure.write_files(made.id, {"node.json": b"new"})
     assert await infrastructure.read_file(made.id, "node.json") == b"new"
@@ -310,10 +313,10 @@ async def test_files(infrastructure: LocalInfrastructure, request_1: VmRequest) 
     "path", ["", ".", "/etc/passwd", "../x", "a/../../x", "a/../b", "a\0b", "link/x"]
 )
 async def test_files_stay_inside(
-    path: str, infrastructure: LocalInfrastructure, request_1: VmRequest, tmp_path: Path
+    path: str, infrastructure: LocalInfrastructure, request_1: NodeRequest, tmp_path: Path
 ) -> None:
     """No path leads out of the VM, and one bad path among good ones writes nothing."""
-    made = await infrastructure.create_vm(request_1)
+    made = await created(infrastructure, request_1)
     (Path(made.directory) / "link").symlink_to(tmp_path)
     for tried in (
         infrastructure.write_files(made.id, {"good": b"", path: b""}),
@@ -334,7 +337,6 @@ async def test_unknown_vm(infrastructure: LocalInfrastructure) -> None:
     """Calls that need a VM report when it is missing; a malformed identifier is just unknown."""
     for tried in (
         infrastructure.power_on("vm-1"),
-        infrastructure.power_off("../vm-1"),
         infrastructure.write_files("vm-1", {}),
         infrastructure.read_file("vm-1", "a"),
         infrastructure.set_host("host-1", maintenance=True),
@@ -344,6 +346,8 @@ async def test_unknown_vm(infrastructure: LocalInfrastructure) -> None:
         with pytest.raises(ApiError) as caught:
             await tried
         assert caught.value.error_type == ErrorType.NOT_FOUND
+    assert await infrastructure.power_off("../vm-1") is Power.GONE
+    assert (await infrastructure.node("../vm-1")).power is Power.GONE
 
 
 async def test_host_settings(infrastructure: LocalInfrastructure) -> None:
@@ -375,10 +379,10 @@ async def test_space(tmp_path: Path, processes: ProcessTable, starter: DetachedS
 
 
 async def test_address_of_a_vm_is_in_use(
-    infrastructure: LocalInfrastructure, request_1: VmRequest
+    infrastructure: LocalInfrastructure, request_1: NodeRequest
 ) -> None:
     """A VM that is off still owns its address, except for its replacement."""
-    made = await infrastructure.create_vm(request_1)
+    made = await created(infrastructure, request_1)
     assert await infrastructure.address_in_use("127.83.2.12")
     assert not await infrastructure.address_in_use("127.83.2.12", ignoring=(made.id,))
     assert not await infrastructure.address_in_use("127.83.2.13")
@@ -417,7 +421,7 @@ async def test_families(infrastructure: LocalInfrastructure) -> None:
 WRITER = """
 import asyncio, pathlib, sys
 from openvcha.infrastructure.local.infrastructure import LocalInfrastructure
-from openvcha.infrastructure.interface import Placement, VmRequest
+from openvcha.infrastructure.interface import Placement, NodeRequest
 
 class Nothing:
     def find(self, directory): return []
@@ -433,9 +437,9 @@ async def main(root, writer):
         place = Placement(
             name=name, folder="group-v3", host="host-11", resource_pool="resgroup-9",
             datastore="datastore-14", ha_network="network-15", management_network="network-12")
-        vm = await infrastructure.create_vm(VmRequest(placement=place, token=name))
+        made = await infrastructure.begin(NodeRequest(placement=place, token=name))
         if number % 2:
-            await infrastructure.delete_vm(vm.id)
+            await infrastructure.delete(made.vm)
     await asyncio.gather(*map(one, range(10)))
 
 asyncio.run(main(sys.argv[1], sys.argv[2]))
@@ -462,11 +466,11 @@ async def test_many_writers_lose_nothing(infrastructure: LocalInfrastructure) ->
 
 
 async def test_one_token_many_creators(
-    infrastructure: LocalInfrastructure, request_1: VmRequest
+    infrastructure: LocalInfrastructure, request_1: NodeRequest
 ) -> None:
     """Any number of creators with one token get one VM."""
-    made = await asyncio.gather(*(infrastructure.create_vm(request_1) for _ in range(8)))
-    assert len({vm.id for vm in made}) == 1
+    made = await asyncio.gather(*(infrastructure.begin(request_1) for _ in range(8)))
+    assert len({creation.vm for creation in made}) == 1
 
 
 async def test_a_killed_writer_leaves_no_lock(infrastructure: LocalInfrastructure) -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from tests.support.stand_in_processes import StandInProcesses
+from tests.support.vms import created, vm_of
 from tests.support.waiting import until_async
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import VmPowerState
-from openvcha.infrastructure.interface import VmRequest
+from openvcha.infrastructure.interface import NodeRequest
 from openvcha.infrastructure.inventory import Vm
 from openvcha.infrastructure.local.infrastructure import HostProbe, LocalInfrastructure
 from openvcha.infrastructure.local.power import PowerTimeouts
@@ -24,14 +25,12 @@ from openvcha.system.proc import read_stat
 
 
 @pytest.fixture
-async def vm(infrastructure: LocalInfrastructure, request_1: VmRequest) -> Vm:
-    return await infrastructure.create_vm(request_1)
+async def vm(infrastructure: LocalInfrastructure, request_1: NodeRequest) -> Vm:
+    return await created(infrastructure, request_1)
 
 
 async def power(infrastructure: LocalInfrastructure, vm: Vm) -> VmPowerState:
-    found = (await infrastructure.inventory()).vm(vm.id)
-    assert found is not None
-    return found.power_state
+    return (await vm_of(infrastructure, vm.id)).power_state
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
@@ -75,20 +74,20 @@ async def test_on_and_off(
 async def test_one_look_shows_the_power_of_all(
     infrastructure: LocalInfrastructure,
     vm: Vm,
-    request_1: VmRequest,
+    request_1: NodeRequest,
     processes: StandInProcesses,
 ) -> None:
     """Each query reads all of /proc, and a query that does not need it reads nothing."""
     place = replace(request_1.placement, name="another")
     other = replace(request_1, token="another", placement=place, addresses=())
-    await infrastructure.create_vm(other)
+    await infrastructure.begin(other)
     await infrastructure.power_on(vm.id)
     before = processes.looks
-    shown = {each.id: each.power_state for each in (await infrastructure.inventory()).vms}
+    shown = {each.id: each.power_state for each in (await infrastructure.inventory(power=True)).vms}
     assert sorted(shown.values()) == [VmPowerState.POWERED_OFF, VmPowerState.POWERED_ON]
     assert shown[vm.id] is VmPowerState.POWERED_ON
     assert processes.looks == before + 1
-    places = await infrastructure.inventory_without_power()
+    places = await infrastructure.inventory(power=False)
     assert [each.id for each in places.vms] == list(shown)
     assert all(each.free_space for each in places.datastores)
     assert processes.looks == before + 1
@@ -215,7 +214,7 @@ async def test_what_does_not_die(infrastructure: LocalInfrastructure, vm: Vm) ->
         DetachedStarter((sys.executable,)),
         timeouts=PowerTimeouts(poll=0.01, power_off=0.05),
     )
-    for tried in (stuck.power_off(vm.id), stuck.delete_vm(vm.id)):
+    for tried in (stuck.power_off(vm.id), stuck.delete(vm.id)):
         with pytest.raises(ApiError) as caught:
             await tried
         assert caught.value.error_type == ErrorType.TIMED_OUT
@@ -228,7 +227,7 @@ async def test_delete_powers_off_first(
 ) -> None:
     """A running VM is powered off before its directory is deleted."""
     await infrastructure.power_on(vm.id)
-    await infrastructure.delete_vm(vm.id)
+    await infrastructure.delete(vm.id)
     assert processes.find(Path(vm.directory)) == []
     assert not is_directory(vm)
 

@@ -19,13 +19,13 @@ import msgspec
 import structlog
 from tests.support.simulated.observations import ip
 
-from openvcha.api.structures import ClusterMode, ConfigState, VmPowerState
+from openvcha.api.structures import ClusterMode, ConfigState
 from openvcha.cluster import mode_settings, patroni_client
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
 from openvcha.cluster.store_accounts import witness_permissions
 from openvcha.daemon.peer_power import LocalMeans, keep_peers_on
-from openvcha.infrastructure.interface import Placement, VmRequest
-from openvcha.infrastructure.inventory import Inventory, Vm
+from openvcha.infrastructure.interface import NodeState, Placement, Power, VmRequest
+from openvcha.infrastructure.inventory import Vm
 from openvcha.infrastructure.local import vms as local_vms
 from openvcha.infrastructure.local.setup import Names, first_state
 from openvcha.node.background.required_votes import RequiredVotesFile, RequiredVotesKeeper
@@ -162,6 +162,8 @@ class SimulatedCluster:
         self.state = first_state("127.83.1.0/24", "127.83.2.0/24", Names())
         self.machines: dict[str, SimulatedNode] = {}
         self.faults: set[str] = set()
+        self.unfinished: dict[str, int] = {}
+        """Looks that are left until the creation of a VM is done."""
         self.administrators = {"root": "first"}
         """The generation of each Administrator's password."""
         self.power_looks = 0
@@ -179,7 +181,7 @@ class SimulatedCluster:
         self.leases: dict[str, int] = {}
         self.violations: list[str] = []
         self.woken = asyncio.Event()
-        self.root = ROOT
+        self.root: Path = ROOT
         self.leads = ""
         self.going_by: dict[str, frozenset[str]] = {}
         self.founded: set[str] = set()
@@ -371,10 +373,10 @@ class SimulatedCluster:
             names = [one.name for one in self.members if not one.learner]
             return names if machine.etcd else None
 
-        async def inventory() -> Inventory:
-            vms = self.state.inventory.vms
-            told = tuple(self.with_power(vm) for vm in vms)
-            return msgspec.structs.replace(self.state.inventory, vms=told)
+        async def node(vm_id: str) -> NodeState:
+            if self.state.inventory.vm(vm_id) is None:
+                return NodeState(power=Power.GONE)
+            return NodeState(power=Power.ON if self.vm_on(vm_id) else Power.OFF)
 
         async def renew(_: RequiredVotes) -> None:
             """Do nothing: a list does not expire here."""
@@ -390,16 +392,18 @@ class SimulatedCluster:
             serves,
             leaderless,
             voters,
-            inventory,
+            node,
             power_on,
             machine.identity.timers,
         )
 
-    def with_power(self, vm: Vm) -> Vm:
-        """Return a VM with its current power state."""
-        on = self.machines[vm.id].on
-        state = VmPowerState.POWERED_ON if on else VmPowerState.POWERED_OFF
-        return msgspec.structs.replace(vm, power_state=state)
+    def vm_on(self, vm_id: str) -> bool:
+        """Return whether a VM is powered on."""
+        return self.machines[vm_id].on
+
+    def vm_files(self, vm_id: str) -> dict[str, bytes]:
+        """Return a VM's files."""
+        return self.machines[vm_id].files
 
     async def _validate_power(self, vm: str, by: str) -> None:
         """Record a violation if a VM must not be on: without a task, removed, or off on purpose."""

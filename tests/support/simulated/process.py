@@ -2,12 +2,10 @@
 
 import asyncio
 import dataclasses
-import errno
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Callable,
-    Iterable,
     Mapping,
     Sequence,
 )
@@ -21,17 +19,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from tests.support.simulated.cluster import SimulatedCluster, SimulatedNode
+from tests.support.simulated.infrastructure import GIGABYTE, SimulatedInfrastructure
 
-from openvcha.api.errors import ApiError, ErrorType
-from openvcha.api.messages import message
-from openvcha.api.structures import IpFamily, LocalizableMessage, VmPowerState
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.observer import Observer
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.cluster.silence_detector import SilenceDetector
 from openvcha.cluster.store_accounts import witness_permissions
-from openvcha.infrastructure.interface import VmRequest
-from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.node.etcd.account import new_account
 from openvcha.node.identity import IDENTITY, Identity, encode_identity
 from openvcha.node.postgres.diagnosis.missing_files import MissingFile
@@ -63,7 +57,6 @@ from openvcha.tasks.journal import Journal
 from openvcha.tasks.runner import Plan, Runner
 from openvcha.tasks.steps import Step
 
-GIGABYTE = 1_000_000_000
 SWEPT = pytest.mark.parametrize(
     "stride",
     [pytest.param(5, id="some"), pytest.param(1, id="all", marks=pytest.mark.soak)],
@@ -315,105 +308,6 @@ class SeenStore:
 
 
 @dataclass
-class SeenInfrastructure:
-    """The infrastructure as one process sees it: an Infrastructure."""
-
-    world: SimulatedCluster
-    life: CrashPoint
-
-    async def inventory(self) -> Inventory:
-        """Return the inventory with its power states; count the measurement."""
-        self.world.power_looks += 1
-        places = await self.inventory_without_power()
-        return replace(places, vms=tuple(map(self._with_power, places.vms)))
-
-    async def inventory_without_power(self) -> Inventory:
-        """Return the inventory, with the faults of the world."""
-        self.life.check()
-        if "infrastructure busy" in self.world.faults:
-            said = message("infrastructure.none", self.world.root, "stale file handle")
-            raise ApiError(ErrorType.RESOURCE_INACCESSIBLE, said)
-        await asyncio.sleep(0)
-        inventory = self.world.state.inventory
-        stores = (
-            replace(item, capacity=100 * GIGABYTE, free_space=50 * GIGABYTE)
-            for item in inventory.datastores
-        )
-        return replace(inventory, datastores=tuple(stores))
-
-    def _with_power(self, vm: Vm) -> Vm:
-        on = self.world.machines[vm.id].on
-        return replace(vm, power_state=VmPowerState.POWERED_ON if on else VmPowerState.POWERED_OFF)
-
-    async def vm_by_token(self, token: str) -> Vm | None:
-        """Return the VM created for this token, if any."""
-        return (await self.inventory()).vm_by_token(token)
-
-    async def create_vm(self, request: VmRequest) -> Vm:
-        """Create a VM."""
-        async with self._acting():
-            return self._with_power(self.world.add_vm(request))
-
-    async def write_files(self, vm_id: str, files: Mapping[str, bytes]) -> None:
-        """Write files to a VM that is off."""
-        async with self._acting():
-            if self.world.machines[vm_id].on:
-                said = message("infrastructure.vm.on", vm_id)
-                raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, said)
-            self.world.machines[vm_id].files.update(files)
-
-    async def read_file(self, vm_id: str, path: str) -> bytes:
-        """Return a file of a VM."""
-        self.life.check()
-        await asyncio.sleep(0)
-        content = self.world.machines[vm_id].files.get(path)
-        if content is None:
-            raise ApiError(ErrorType.NOT_FOUND, message("infrastructure.file.missing", vm_id, path))
-        return content
-
-    async def power_on(self, vm_id: str) -> None:
-        """Start a VM."""
-        async with self._acting():
-            self.world.power_on(vm_id)
-
-    async def power_off(self, vm_id: str) -> None:
-        """Stop a VM."""
-        async with self._acting():
-            self.world.cut(vm_id)
-
-    async def delete_vm(self, vm_id: str) -> None:
-        """Delete a VM, with the faults of the world."""
-        if "cannot delete" in self.world.faults:
-            raise ApiError(ErrorType.TIMED_OUT, message("infrastructure.vm.busy", vm_id, 1))
-        if "directory refused" in self.world.faults:
-            raise PermissionError(errno.EACCES, "Permission denied, refused", f"/vms/{vm_id}")
-        async with self._acting():
-            await self.world.delete_vm(vm_id)
-
-    async def address_in_use(self, address: str, ignoring: Iterable[str] = ()) -> bool:
-        """Return whether another VM has the address."""
-        return self.world.state.inventory.vm_by_address(address, ignoring) is not None
-
-    def unsupported_family(self, family: IpFamily) -> LocalizableMessage | None:
-        """Return None: the simulation supports every address family."""
-        del family
-        return None
-
-    async def free_bytes(self, datastore: str) -> int:
-        """Raise NotImplementedError: nothing here needs space."""
-        raise NotImplementedError(datastore)
-
-    @asynccontextmanager
-    async def _acting(self) -> AsyncIterator[None]:
-        await self.life.before()
-        self.life.check()
-        if "infrastructure busy" in self.world.faults:
-            raise ApiError(ErrorType.RESOURCE_BUSY, message("infrastructure.vm.busy", "vm", 90))
-        yield
-        await self.life.after()
-
-
-@dataclass
 class SeenPatroni:
     """Patroni as one process sees it: a PatroniAccess."""
 
@@ -571,7 +465,7 @@ class Process:
         self.life = life or CrashPoint()
         store = SeenStore(world, self.life)
         patroni = SeenPatroni(world, self.life)
-        infrastructure = SeenInfrastructure(world, self.life)
+        infrastructure = SimulatedInfrastructure(world, self.life)
         now = asyncio.get_running_loop().time
 
         async def data_bytes() -> int:

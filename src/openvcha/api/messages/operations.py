@@ -61,6 +61,14 @@ OPERATIONS = {
     "deploy.active.ha": "%s: the active node's HA address is %s and cannot be changed; use that.",
     "cluster.undeploy": "Undeploy the cluster.",
     "undeploy.left": "VM %s (%s) was left behind; delete it. The reason: %s",
+    "undeploy.owed": (
+        "VM %s (%s) is left on a host that does not respond; it is deleted as soon as the host"
+        " responds again."
+    ),
+    "undeploy.unreachable": (
+        "VM %s (%s) is on a host that does not respond, so its keys and passwords were not erased;"
+        " they no longer give access to anything."
+    ),
     "undeploy.vm.unknown": "%s: there is no virtual machine %s.",
     "undeploy.vm.other": "%s: %s is not the virtual machine of the %s node; use that one.",
     "undeploy.vm.uuid": "%s: this is not the BIOS UUID of %s; use the one that cluster.get shows.",

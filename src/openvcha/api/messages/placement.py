@@ -79,6 +79,7 @@ INFRASTRUCTURE = {
         "The subnets %s and %s cannot be used: both must be IPv4, lie in 127.0.0.0/8 and have at"
         " least four addresses, and they must not overlap."
     ),
+    "infrastructure.unreachable": "The host %s does not respond: %s.",
     "infrastructure.unknown": "There is no %s in the inventory.",
     "inventory.too.many": "More than %s entries match; narrow the filter.",
     "infrastructure.vm.exists": "The name %s belongs to %s; choose another name.",

@@ -29,6 +29,7 @@ PROGRESS = {
     "fence.still.in.sync": "Waiting until %s can no longer take over.",
     "fence.still.answers": "Waiting for %s (%s) to stop responding; power it off.",
     "fence.silence": "Making sure that %s (%s) is off: it must not respond for %s seconds.",
+    "fence.unreachable": "%s cannot be powered off, because its host does not respond. %s",
     "progress.check": "Checking.",
     "progress.fence": "Making sure that %s is off and has no vote.",
     "progress.clone": "Creating %s.",
@@ -39,6 +40,15 @@ PROGRESS = {
         "VM %s (%s) of the replaced node was left behind; delete it once the cluster is healthy."
         " The reason: %s"
     ),
+    "commit.owed": (
+        "VM %s (%s) of the replaced node is left on a host that does not respond; it is deleted as"
+        " soon as the host responds again."
+    ),
+    "clone.owed": (
+        "VM %s (%s) is left on a host that does not respond; it is deleted as soon as the host"
+        " responds again."
+    ),
+    "clone.stopping": "Waiting for the creation %s to stop.",
     "clone.left": "VM %s (%s) was left behind.",
     "clone.left.votes": (
         "VM %s (%s) was left behind and still has a vote; keep it running until a deployment"

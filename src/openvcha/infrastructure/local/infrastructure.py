@@ -18,11 +18,12 @@ from msgspec.structs import replace
 from openvcha.api.errors import ErrorType, fail
 from openvcha.api.messages import message
 from openvcha.api.structures import HostConnectionState, IpFamily, LocalizableMessage, VmPowerState
-from openvcha.infrastructure.interface import VmRequest
+from openvcha.infrastructure.boot import BOOT_FILE, encode_boot
+from openvcha.infrastructure.interface import Creation, NodeRequest, NodeState, Power
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.local import vms
 from openvcha.infrastructure.local.files import make_directory, path_below
-from openvcha.infrastructure.local.power import Power, PowerTimeouts
+from openvcha.infrastructure.local.power import PowerSwitch, PowerTimeouts
 from openvcha.infrastructure.local.processes import ProcessTable, Starter, address_answers
 from openvcha.infrastructure.local.setup import Names, first_state
 from openvcha.infrastructure.local.space import DiskUsage, with_space
@@ -62,7 +63,7 @@ class LocalInfrastructure:
         self.root = root.resolve()
         self._file = StateFile(self.root)
         self._timeouts = timeouts
-        self._power = Power(processes, starter, timeouts)
+        self._power = PowerSwitch(processes, starter, timeouts)
         self._machine = machine
 
     @classmethod
@@ -98,32 +99,50 @@ class LocalInfrastructure:
             make_directory(self.root / datastore.path)
         make_directory(self.root / "locks")
 
-    async def inventory(self) -> Inventory:
+    async def inventory(self, *, power: bool = False) -> Inventory:
         """Return the inventory. Raises ApiError RESOURCE_INACCESSIBLE if it is unreadable."""
-        measured = await self.inventory_without_power()
+        measured = await asyncio.to_thread(self._measured)
+        if not power:
+            return measured
         on = await self._power.are_on([Path(vm.directory) for vm in measured.vms])
         return replace(measured, vms=tuple(map(_switched, measured.vms, on)))
-
-    async def inventory_without_power(self) -> Inventory:
-        """Return the stored inventory. Raises as ``inventory``."""
-        return await asyncio.to_thread(self._measured)
 
     def _measured(self) -> Inventory:
         stored = vms.with_absolute_paths(self.root, self._file.load().inventory)
         return with_space(stored, self._machine.disk_usage)
 
-    async def vm_by_token(self, token: str) -> Vm | None:
-        """Return the VM created for this token, if any."""
-        vm = (await self._stored()).vm_by_token(token)
-        return await self._with_power(vm) if vm else None
+    async def node(self, vm_id: str) -> NodeState:
+        """Return the state of a VM; its power is never UNKNOWN, since its host is this machine."""
+        vm = (await self._stored()).vm(vm_id)
+        if vm is None:
+            return NodeState(power=Power.GONE)
+        on = await self._power.is_on(Path(vm.directory))
+        return NodeState(power=Power.ON if on else Power.OFF, host=vm.host, bios_uuid=vm.bios_uuid)
 
-    async def create_vm(self, request: VmRequest) -> Vm:
-        """Create the VM's entry and directory; for a known token, return its VM."""
+    async def find(self, token: str) -> Creation | None:
+        """Return the creation of this token; it is not done until its directory is complete."""
+        vm = (await self._stored()).vm_by_token(token)
+        return await asyncio.to_thread(_creation, vm) if vm else None
+
+    async def begin(self, request: NodeRequest) -> Creation:
+        """Create the VM's entry, directory and boot file; all is done when this returns."""
         bios_uuid = str(self._machine.new_uuid())
         vm = await asyncio.to_thread(self._create_vm, request, bios_uuid)
-        return await self._with_power(vm)
+        if request.boot is not None and not await self._power.is_on(Path(vm.directory)):
+            await self.write_files(vm.id, {BOOT_FILE: encode_boot(request.boot)})
+        return await asyncio.to_thread(_creation, vm)
 
-    def _create_vm(self, request: VmRequest, bios_uuid: str) -> Vm:
+    async def observe(self, creation: Creation) -> Creation:
+        """Return the creation as it is now. Raises ApiError NOT_FOUND if its VM is gone."""
+        found = await self.find(creation.token)
+        if found is None:
+            fail(ErrorType.NOT_FOUND, message("infrastructure.unknown", creation.id))
+        return found
+
+    async def cancel(self, creation: Creation) -> None:
+        """Do nothing: nothing continues after ``begin``."""
+
+    def _create_vm(self, request: NodeRequest, bios_uuid: str) -> Vm:
         def add(state: State) -> tuple[State, Vm]:
             return vms.add_vm(state, self.root, request, bios_uuid)
 
@@ -157,32 +176,42 @@ class LocalInfrastructure:
             vm = await self._vm(vm_id)
             await self._power.switch_on(Path(vm.directory), vm.name)
 
-    async def power_off(self, vm_id: str) -> None:
+    async def power_off(self, vm_id: str) -> Power:
         """Kill all processes of the VM."""
         async with self._alone(vm_id):
-            vm = await self._vm(vm_id, deleting=True)
-            await self._power.switch_off(Path(vm.directory), vm.name)
-
-    async def delete_vm(self, vm_id: str) -> None:
-        """Kill all processes of the VM, and delete its directory and entry."""
-        async with self._alone(vm_id):
-            vm = await asyncio.to_thread(self._file.change, vms.mark_deleting(vm_id))
+            vm = (await self._stored()).vm(vm_id)
             if vm is None:
-                return
-            directory = self.root / vm.directory
-            await self._power.switch_off(directory, vm.name)
-            doomed = directory.with_name(f".{directory.name}.{vm_id}")
-            try:
-                await asyncio.to_thread(_withdraw, directory, doomed)
-            except OSError:
-                # Nothing has been deleted, so the VM is intact.
-                await asyncio.to_thread(self._file.change, vms.mark_deleting(vm_id, deleting=False))
-                raise
-            await asyncio.to_thread(_delete_tree, doomed)
-            await asyncio.to_thread(self._file.change, vms.remove_vm(vm_id))
+                return Power.GONE
+            await self._power.switch_off(Path(vm.directory), vm.name)
+            return Power.OFF
 
-    async def address_in_use(self, address: str, ignoring: Iterable[str] = ()) -> bool:
+    async def delete(self, vm_id: str) -> bool:
+        """Kill all processes of the VM, and delete its directory and entry; nothing is owed."""
+        async with self._alone(vm_id):
+            await self._delete(vm_id)
+        return True
+
+    async def _delete(self, vm_id: str) -> None:
+        vm = await asyncio.to_thread(self._file.change, vms.mark_deleting(vm_id))
+        if vm is None:
+            return
+        directory = self.root / vm.directory
+        await self._power.switch_off(directory, vm.name)
+        doomed = directory.with_name(f".{directory.name}.{vm_id}")
+        try:
+            await asyncio.to_thread(_withdraw, directory, doomed)
+        except OSError:
+            # Nothing has been deleted, so the VM is intact.
+            await asyncio.to_thread(self._file.change, vms.mark_deleting(vm_id, deleting=False))
+            raise
+        await asyncio.to_thread(_delete_tree, doomed)
+        await asyncio.to_thread(self._file.change, vms.remove_vm(vm_id))
+
+    async def address_in_use(
+        self, address: str, network: str | None = None, ignoring: Iterable[str] = ()
+    ) -> bool:
         """Return whether another VM has the address, or anything responds at it."""
+        del network
         skipped = frozenset(ignoring)
         inventory = await self._stored()
         if inventory.vm_by_address(address, skipped) is not None:
@@ -227,14 +256,11 @@ class LocalInfrastructure:
         state = await asyncio.to_thread(self._file.load)
         return vms.with_absolute_paths(self.root, state.inventory)
 
-    async def _with_power(self, vm: Vm) -> Vm:
-        return _switched(vm, await self._power.is_on(Path(vm.directory)))
-
-    async def _vm(self, vm_id: str, *, deleting: bool = False) -> Vm:
+    async def _vm(self, vm_id: str) -> Vm:
         vm = (await self._stored()).vm(vm_id)
         if vm is None:
             fail(ErrorType.NOT_FOUND, message("infrastructure.unknown", vm_id))
-        if vm.deleting and not deleting:
+        if vm.deleting:
             vms.fail_deleting(vm)
         return vm
 
@@ -251,6 +277,11 @@ class LocalInfrastructure:
                 yield
         except LockTimeout:
             fail(ErrorType.RESOURCE_BUSY, message("infrastructure.vm.busy", vm_id, busy))
+
+
+def _creation(vm: Vm) -> Creation:
+    done = not vm.deleting and Path(vm.directory).is_dir()
+    return Creation(id=vm.id, token=vm.token, vm=vm.id, fraction=float(done), done=done)
 
 
 def _switched(vm: Vm, on: bool) -> Vm:

@@ -21,7 +21,7 @@ class PowerTimeouts:
     busy: float = 90.0
 
 
-class Power:
+class PowerSwitch:
     """A switch for VMs, by their directories."""
 
     def __init__(self, processes: ProcessTable, starter: Starter, timeouts: PowerTimeouts) -> None:

@@ -19,7 +19,7 @@ EntityT = TypeVar("EntityT", bound=Entity)
 def add_vm(state: State, root: Path, request: VmRequest, bios_uuid: str) -> tuple[State, Vm]:
     """Return the state with the requested VM, or with the existing one of this token.
 
-    Raises ApiError like `Infrastructure.create_vm`.
+    Raises ApiError like `Infrastructure.begin`.
     """
     inventory = state.inventory
     made = inventory.vm_by_token(request.token)

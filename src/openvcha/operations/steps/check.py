@@ -17,7 +17,7 @@ from openvcha.infrastructure.addresses import (
     in_use,
     parse_address,
 )
-from openvcha.infrastructure.inventory import Inventory, Vm
+from openvcha.infrastructure.inventory import Inventory, Network, Vm
 from openvcha.infrastructure.placement import PlacementDefaults, defaults_from, resolve
 from openvcha.operations.context import Services
 from openvcha.operations.steps.check_settings import check_settings
@@ -168,14 +168,15 @@ class _Addresses:
         if management is None:
             return findings
         place = self._wish.placement
+        network = self._network(place.ha_network if place else None, lambda vm: vm.networks.ha)
         found = check_ha_address(
             address,
             path,
             management=management,
-            ha_subnet=self._subnet(place.ha_network if place else None, lambda vm: vm.networks.ha),
+            ha_subnet=network.subnet if network else None,
             others=self._others(),
         )
-        return found or await self._used(address, path)
+        return found or await self._used(address, path, network)
 
     async def _failover(self) -> list[LocalizableMessage]:
         if self._wish.failover_ip is None or self._wish.kind is not NodeKind.DATA:
@@ -187,30 +188,32 @@ class _Addresses:
         if said := self._services.infrastructure.unsupported_family(address.family):
             return [said]
         place = self._wish.placement
-        subnet = self._subnet(
+        network = self._network(
             place.management_network if place else None, lambda vm: vm.networks.management
         )
-        found = check_in_subnet(address, path, subnet) if subnet else []
+        found = check_in_subnet(address, path, network.subnet) if network else []
         public, _ = parse_address(self._seen.config.management, "management")
         if found or (public is not None and public.address == address.address):
             return found
-        return await self._used(address, path)
+        return await self._used(address, path, network)
 
-    def _subnet(self, wished: str | None, of_vm: Callable[[Vm], str]) -> str | None:
+    def _network(self, wished: str | None, of_vm: Callable[[Vm], str]) -> Network | None:
         active = self._seen.active
         vm = self._inventory.vm(active.config.vm if active else None)
-        network = self._inventory.network(wished or (of_vm(vm) if vm else None))
-        return network.subnet if network else None
+        return self._inventory.network(wished or (of_vm(vm) if vm else None))
 
     def _others(self) -> dict[str, str]:
         nodes = self._seen.config.nodes
         known = {n.name: n.ha_address for n in nodes if n != self._wish.replaces}
         return {**known, **self._wish.taken}
 
-    async def _used(self, address: Address, path: str) -> list[LocalizableMessage]:
+    async def _used(
+        self, address: Address, path: str, network: Network | None
+    ) -> list[LocalizableMessage]:
         infrastructure = self._services.infrastructure
         ignoring: Iterable[str] = [self._wish.replaces.vm] if self._wish.replaces else []
-        if not await infrastructure.address_in_use(address.address, ignoring):
+        where = network.id if network else None
+        if not await infrastructure.address_in_use(address.address, where, ignoring):
             return []
         owner = self._inventory.vm_by_address(address.address, ignoring)
         return [in_use(address.address, path, owner.name if owner else None)]

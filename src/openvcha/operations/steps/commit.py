@@ -9,7 +9,7 @@ from openvcha.api.messages import message
 from openvcha.api.structures import ClusterState, LocalizableMessage
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, cluster_record
 from openvcha.cluster.health import assess
-from openvcha.infrastructure.inventory import Vm
+from openvcha.infrastructure.interface import Power
 from openvcha.operations.context import Services
 from openvcha.operations.steps.last_copy import last_copy
 from openvcha.operations.steps.new_node import committed, recall
@@ -71,7 +71,8 @@ class Commit(Step):
         vm = str(ctx.state.get("old_vm") or "")
         try:
             await wait_until(ctx, lambda: self._last_copy(ctx), ACTIVE_SECONDS, fraction=0.2)
-            await delete_vm(ctx, self._services.infrastructure, vm, 0.3)
+            if not await delete_vm(ctx, self._services.infrastructure, vm, 0.3):
+                left = (message("commit.owed", await self._name(ctx, vm), vm),)
         except (ApiError, OSError) as error:
             left = (message("commit.left", await self._name(ctx, vm), vm, why_left(error)),)
         await ctx.leave(*left)
@@ -86,13 +87,13 @@ class Commit(Step):
     async def _is_gone(self, ctx: TaskContext) -> bool:
         """Return whether the old VM is gone; False also if that is unknown: ``act`` reports why."""
         try:
-            return await self._remains(ctx) is None
+            return await self._power(ctx) is Power.GONE
         except (ApiError, OSError):
             return False
 
-    async def _remains(self, ctx: TaskContext) -> Vm | None:
+    async def _power(self, ctx: TaskContext) -> Power:
         vm = str(ctx.state.get("old_vm") or "")
-        return (await self._services.infrastructure.inventory()).vm(vm)
+        return (await self._services.infrastructure.node(vm)).power if vm else Power.GONE
 
     async def _reports(self, ctx: TaskContext) -> list[str]:
         """Return the keys of the base backup reports of the new nodes and the old one."""
@@ -102,10 +103,11 @@ class Commit(Step):
         return [kv.key for kv in found if kv is not None]
 
     async def _last_copy(self, ctx: TaskContext) -> LocalizableMessage | None:
-        vm = await self._remains(ctx)
-        if vm is None or not any(recall(ctx, role).kind is NodeKind.DATA for role in self._roles):
+        data = any(recall(ctx, role).kind is NodeKind.DATA for role in self._roles)
+        if not data or await self._power(ctx) is Power.GONE:
             return None
-        refusal = last_copy(await self._services.observe(), _old(ctx) or "", vm.name)
+        name = await self._name(ctx, str(ctx.state.get("old_vm")))
+        refusal = last_copy(await self._services.observe(), _old(ctx) or "", name)
         return refusal.reason if refusal else None
 
     async def _settle(self, ctx: TaskContext) -> None:

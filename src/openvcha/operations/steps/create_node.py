@@ -6,12 +6,11 @@ import contextlib
 import msgspec
 
 from openvcha.api.messages import message
-from openvcha.api.structures import LocalizableMessage, VmPowerState
+from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster import membership, patroni_client
 from openvcha.cluster.config import NodeKind, cluster_record
 from openvcha.cluster.store_accounts import remove_unknown_accounts
-from openvcha.infrastructure.interface import VmRequest
-from openvcha.infrastructure.inventory import Vm
+from openvcha.infrastructure.interface import NodeRequest, Power
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.operations.context import Services
 from openvcha.operations.steps.bootstrap_files import files_of
@@ -25,7 +24,7 @@ from openvcha.operations.steps.new_node import (
     recall,
     remember,
 )
-from openvcha.operations.steps.node_vms import write_files
+from openvcha.operations.steps.node_vms import create_vm, withdraw_vm, write_files
 from openvcha.operations.steps.quorum import remove_voter
 from openvcha.operations.steps.required_votes import initial_required_votes, record_required_votes
 from openvcha.operations.waiting import wait_until
@@ -56,8 +55,7 @@ class CreateNode(Step):
         node = recall(ctx, self._role)
         if node.vm is None or not await self._votes(node):
             return False
-        vm = (await self._services.infrastructure.inventory()).vm(node.vm)
-        return vm is not None and vm.power_state is VmPowerState.POWERED_ON
+        return (await self._services.infrastructure.node(node.vm)).power is Power.ON
 
     async def act(self, ctx: TaskContext) -> None:
         """Create the node; each part reuses the work of an earlier attempt."""
@@ -66,14 +64,17 @@ class CreateNode(Step):
         await ctx.progress(0.0, message("progress.clone", node.placement.name))
         # Before the VM exists: if our own disk is full, there is nothing to roll back yet.
         await record_required_votes(services, ctx)
-        vm = await services.infrastructure.create_vm(
-            VmRequest(placement=node.placement, token=node.token, addresses=(node.ha_address,))
+        vm = await create_vm(
+            ctx,
+            services.infrastructure,
+            NodeRequest(placement=node.placement, token=node.token, addresses=(node.ha_address,)),
         )
-        node = msgspec.structs.replace(node, vm=vm.id, bios_uuid=vm.bios_uuid)
+        state = await services.infrastructure.node(vm)
+        node = msgspec.structs.replace(node, vm=vm, bios_uuid=state.bios_uuid)
         await remember(ctx, self._role, node)
         await record_required_votes(services, ctx)
         await self._register(ctx, node)
-        await self._start(ctx, node, vm)
+        await self._start(ctx, node, vm, state.power)
         await wait_until(ctx, lambda: self._not_voting(node), PROMOTE_SECONDS, fraction=0.5)
         await services.store.refresh_endpoints()
 
@@ -88,18 +89,18 @@ class CreateNode(Step):
         await self._rely_still(ctx, node)
         if node.kind is NodeKind.DATA:
             await self._bar(node)
-        await self._delete(node)
+        await self._delete(ctx, node)
 
     async def remains(self, ctx: TaskContext) -> LocalizableMessage | None:
         """Return the VM that is left, and whether its vote still counts."""
         if self._role not in ctx.state:
             return None
         node = recall(ctx, self._role)
-        vm = await self._services.infrastructure.vm_by_token(node.token)
-        if vm is None:
+        left = await self._services.infrastructure.find(node.token)
+        if left is None:
             return None
         said = "clone.left.votes" if await self._member(node) else "clone.left"
-        return message(said, vm.name, vm.id)
+        return message(said, node.placement.name, left.vm or left.id)
 
     async def _rely_still(self, ctx: TaskContext, node: NewNode) -> None:
         """Record the required votes while the new node may vote, if that is possible.
@@ -127,14 +128,13 @@ class CreateNode(Step):
         if not await patroni_client.revoke_candidacy(self._services.store, node.member):
             raise TemporaryFailure(message("fence.still.in.sync", name))
 
-    async def _delete(self, node: NewNode) -> None:
+    async def _delete(self, ctx: TaskContext, node: NewNode) -> None:
         """Remove the vote while the node runs, then delete it: with two voters, both must agree."""
         services = self._services
         url = services.peer_url(node.ha_address)
         await remove_voter(services, node.placement.name, node.member, url)
-        vm = await services.infrastructure.vm_by_token(node.token)
-        if vm is not None:
-            await services.infrastructure.delete_vm(vm.id)
+        if owed := await withdraw_vm(services.infrastructure, node.token):
+            await ctx.leave(message("clone.owed", node.placement.name, owed))
         await services.store.delete(keys.patroni_member(node.member))
         await services.store.delete(keys.base_backup_report(node.member))
 
@@ -157,14 +157,14 @@ class CreateNode(Step):
         url = services.peer_url(node.ha_address)
         await membership.ensure_learner(services.store, node.member, url)
 
-    async def _start(self, ctx: TaskContext, node: NewNode, vm: Vm) -> None:
+    async def _start(self, ctx: TaskContext, node: NewNode, vm: str, power: Power) -> None:
         """Power the node on. If it is off, write its identity first: a running one has read it."""
         infrastructure = self._services.infrastructure
-        if vm.power_state is not VmPowerState.POWERED_ON:
+        if power is not Power.ON:
             files = await files_of(self._services, node)
             files |= await initial_required_votes(self._services, ctx)
-            await write_files(infrastructure, vm, files)
-        await infrastructure.power_on(vm.id)
+            await write_files(infrastructure, vm, node.placement.name, files)
+        await infrastructure.power_on(vm)
 
     async def _votes(self, node: NewNode) -> bool:
         found = await self._member(node)
@@ -187,6 +187,5 @@ class CreateNode(Step):
         if not node.vm or now - self._looked < POLL_SECONDS:
             return
         self._looked = now
-        vm = (await self._services.infrastructure.inventory()).vm(node.vm)
-        if vm is not None and vm.power_state is not VmPowerState.POWERED_ON:
-            await self._services.infrastructure.power_on(vm.id)
+        if (await self._services.infrastructure.node(node.vm)).power is Power.OFF:
+            await self._services.infrastructure.power_on(node.vm)

@@ -1,9 +1,16 @@
-"""Fencing: the old node is powered off, has no vote, and cannot take over."""
+"""Fencing: the old node is powered off, has no vote, and cannot take over.
+
+A node whose host cannot be reached cannot be powered off. Then the quorum fences it: without a vote
+it keeps no lease and acknowledges nothing, and the step waits until all of its services are silent.
+Should it come back, it is expelled (node/background/expulsion.py), and its VM is owed
+(cluster/owed_deletions.py).
+"""
 
 from openvcha.api.messages import message
-from openvcha.api.structures import LocalizableMessage, VmPowerState
+from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster import membership, patroni_client, preconditions
 from openvcha.cluster.config import NodeConfig, NodeKind
+from openvcha.infrastructure.interface import Power
 from openvcha.operations.context import Services
 from openvcha.operations.preconditions import require_still
 from openvcha.operations.steps.last_copy import last_copy
@@ -44,7 +51,10 @@ class Fence(Step):
         old = await self._old(ctx)
         if old is None or await in_service(self._services, ctx, self._role):
             return True
-        if await self._threat(old) or not (old.vm or SILENT in ctx.state):
+        power = await self._power(old)
+        if await self._threat(old, power):
+            return False
+        if not (power.certainly_off or SILENT in ctx.state):
             return False
         return old.member not in await self._services.store.accounts.list_names()
 
@@ -56,7 +66,8 @@ class Fence(Step):
         await ctx.progress(0.1, message("progress.fence", old.name))
         await self._require(old)
         await record_required_votes(self._services, ctx)
-        seconds = FENCE_SECONDS if old.vm else SILENT_SECONDS
+        certain = await self._power(old) is not Power.UNKNOWN
+        seconds = FENCE_SECONDS if certain else SILENT_SECONDS
         await wait_until(ctx, lambda: self._press(ctx, old), seconds, fraction=0.5)
         # From now on its successor may respond at its address.
         await ctx.remember(**{SILENT: True})
@@ -81,19 +92,27 @@ class Fence(Step):
         ):
             return message("fence.still.in.sync", old.name)
         await remove_voter(services, old.name, old.member)
-        if await self._powered(old):
-            await services.infrastructure.power_off(old.vm)
-        silent = await self._answers(ctx, old)
+        power = await self._power(old)
+        if power is Power.ON:
+            power = await services.infrastructure.power_off(old.vm)
+        answers = await self._answers(ctx, old, power)
         await services.store.delete(keys.patroni_member(old.member))
-        return await self._threat(old) or silent
+        return await self._threat(old, await self._power(old)) or answers
 
-    async def _answers(self, ctx: TaskContext, old: NodeConfig) -> LocalizableMessage | None:
+    async def _answers(
+        self, ctx: TaskContext, old: NodeConfig, power: Power
+    ) -> LocalizableMessage | None:
         """Return why a node that cannot be powered off here may still run; None otherwise."""
-        return None if old.vm or SILENT in ctx.state else await self._silence.unmet(old)
+        if power.certainly_off or SILENT in ctx.state:
+            return None
+        unmet = await self._silence.unmet(old)
+        if unmet is None or not old.vm:
+            return unmet
+        return message("fence.unreachable", old.name, unmet.default_message)
 
-    async def _threat(self, old: NodeConfig) -> LocalizableMessage | None:
+    async def _threat(self, old: NodeConfig, power: Power) -> LocalizableMessage | None:
         store = self._services.store
-        if await self._powered(old):
+        if power is Power.ON:
             return message("fence.powered.on", old.name)
         if await membership.find_member(store, old.member):
             return message("fence.still.votes", old.name)
@@ -101,9 +120,11 @@ class Fence(Step):
             return message("fence.still.in.sync", old.name)
         return None
 
-    async def _powered(self, old: NodeConfig) -> bool:
-        vm = (await self._services.infrastructure.inventory()).vm(old.vm)
-        return vm is not None and vm.power_state is VmPowerState.POWERED_ON
+    async def _power(self, old: NodeConfig) -> Power:
+        """Return the node's power; that of a manual node is unknown here."""
+        if not old.vm:
+            return Power.UNKNOWN
+        return (await self._services.infrastructure.node(old.vm)).power
 
     async def _old(self, ctx: TaskContext) -> NodeConfig | None:
         config = await self._services.observer.config()

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.file_errors import file_refusal
 from openvcha.api.messages import message
-from openvcha.api.structures import LocalizableMessage, VmPowerState
+from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster.config import NodeConfig
-from openvcha.infrastructure.interface import Infrastructure
-from openvcha.infrastructure.inventory import Vm
+from openvcha.infrastructure.interface import Infrastructure, NodeRequest
 from openvcha.operations.waiting import wait_until
 from openvcha.tasks.steps import TaskContext, TemporaryFailure
 
+CREATE_PAUSE = 0.5
 DELETE_SECONDS, DELETE_PAUSE = 60.0, 1.0
 
 
@@ -20,34 +20,72 @@ async def surely_off(infrastructure: Infrastructure, node: NodeConfig) -> bool:
     if not node.vm:
         return False
     try:
-        vm = (await infrastructure.inventory()).vm(node.vm)
+        return (await infrastructure.node(node.vm)).power.certainly_off
     except ApiError:
         return False
-    return vm is None or vm.power_state is VmPowerState.POWERED_OFF
 
 
-async def write_files(infrastructure: Infrastructure, vm: Vm, files: Mapping[str, bytes]) -> None:
+async def write_files(
+    infrastructure: Infrastructure, vm_id: str, name: str, files: Mapping[str, bytes]
+) -> None:
     """Write files to a VM. Raises TemporaryFailure if it was powered on meanwhile."""
     try:
-        await infrastructure.write_files(vm.id, files)
+        await infrastructure.write_files(vm_id, files)
     except ApiError as error:
         if error.error_type is not ErrorType.NOT_ALLOWED_IN_CURRENT_STATE:
             raise
-        raise TemporaryFailure(message("fence.powered.on", vm.name)) from error
+        raise TemporaryFailure(message("fence.powered.on", name)) from error
+
+
+async def create_vm(
+    ctx: TaskContext, infrastructure: Infrastructure, request: NodeRequest, share: float = 0.4
+) -> str:
+    """Create a VM, or continue its creation, and return its identifier once it is done.
+
+    Its progress is the first ``share`` of the step's. Raises ApiError, Canceled.
+    """
+    creation = await infrastructure.begin(request)
+    while not (creation.done and creation.vm):
+        await ctx.progress(share * (creation.fraction or 0.0), creation.text)
+        await ctx.pause(CREATE_PAUSE)
+        creation = await infrastructure.observe(creation)
+    return creation.vm
+
+
+async def withdraw_vm(infrastructure: Infrastructure, token: str) -> str | None:
+    """Cancel a creation and delete what it has left; return the VM whose deletion is owed.
+
+    None: nothing is left. Raises TemporaryFailure while the creation cannot be stopped.
+    """
+    creation = await infrastructure.find(token)
+    if creation is not None and not creation.done:
+        await infrastructure.cancel(creation)
+        creation = await infrastructure.find(token)
+    if creation is None:
+        return None
+    if creation.vm is None:
+        raise TemporaryFailure(message("clone.stopping", creation.id))
+    return None if await infrastructure.delete(creation.vm) else creation.vm
 
 
 async def delete_vm(
     ctx: TaskContext, infrastructure: Infrastructure, vm_id: str, fraction: float = 0.5
-) -> None:
-    """Delete a VM if it is there; try for a while. Raises ApiError or OSError."""
+) -> bool:
+    """Delete a VM if it is there; try for a while. Raises ApiError or OSError.
+
+    Return False if its host cannot be reached: then the deletion is owed.
+    """
+    if not vm_id:
+        return True
+    deleted = False
 
     async def there() -> LocalizableMessage | None:
-        # An administrator may have deleted it meanwhile.
-        if (await infrastructure.inventory()).vm(vm_id) is not None:
-            await infrastructure.delete_vm(vm_id)
+        nonlocal deleted
+        deleted = await infrastructure.delete(vm_id)
         return None
 
     await wait_until(ctx, there, DELETE_SECONDS, fraction, pause=DELETE_PAUSE)
+    return deleted
 
 
 def why_left(error: ApiError | OSError) -> str:

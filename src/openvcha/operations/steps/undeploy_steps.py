@@ -5,32 +5,17 @@ from functools import partial
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
-from openvcha.api.structures import LocalizableMessage, VmPowerState
-from openvcha.cluster import membership, mode_settings, patroni_client, preconditions
+from openvcha.api.structures import LocalizableMessage
+from openvcha.cluster import membership, patroni_client, preconditions
 from openvcha.cluster.config import NodeConfig, NodeKind, cluster_record
 from openvcha.cluster.observation import Observation
 from openvcha.cluster.patroni_client import PatroniUnreachable
-from openvcha.infrastructure.inventory import Vm
-from openvcha.node import identity
-from openvcha.node.etcd.account import ACCOUNT
-from openvcha.node.layout import (
-    API_KEY,
-    CA_KEY,
-    NODE_KEY,
-    PATRONI_CONFIG,
-    PATRONI_PASSWORDS,
-    SERVICE_CA_KEY,
-)
+from openvcha.infrastructure.interface import Power
 from openvcha.operations.context import Services
 from openvcha.operations.steps.last_copy import last_copy
 from openvcha.operations.steps.leaving_nodes import LeavingNodes, recall_leaving
-from openvcha.operations.steps.node_vms import delete_vm, why_left, write_files
-from openvcha.operations.steps.patroni_settings import (
-    PROTECT_SECONDS,
-    configure,
-    disable_failsafe,
-    protect,
-)
+from openvcha.operations.steps.leaving_step import OFF_SECONDS, LeavingStep, ReleasingStep
+from openvcha.operations.steps.node_vms import delete_vm, why_left
 from openvcha.operations.steps.quorum import (
     SILENT,
     SilenceWatch,
@@ -41,58 +26,14 @@ from openvcha.operations.steps.required_votes import clear_required_votes, recor
 from openvcha.operations.waiting import wait_until
 from openvcha.store import keys
 from openvcha.store.interface import Member
-from openvcha.tasks.steps import Step, TaskContext, TemporaryFailure
+from openvcha.tasks.steps import TaskContext, TemporaryFailure
 
 RELEASE_SECONDS = 60.0
-OFF_SECONDS = 120.0
 ACTIVE_SECONDS = 300.0
 PROBE_SECONDS = 1.0
-SAFE_SECONDS = 30.0
-RENEW_SECONDS = 60.0
-
-NODE_FILES = (
-    CA_KEY,
-    SERVICE_CA_KEY,
-    NODE_KEY,
-    API_KEY,
-    identity.SECRETS,
-    ACCOUNT,
-    PATRONI_CONFIG,
-    PATRONI_PASSWORDS,
-    identity.IDENTITY,
-)
-"""All files that make a node a member of the cluster, or give access to its database."""
-
-_RENEWS = message("progress.renew")
 
 
-class _UndeployStep(Step):
-    """The base of these steps."""
-
-    cancelable = False
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
-    async def undo(self, ctx: TaskContext) -> None:
-        """Do nothing: a removed node does not return; another undeploy continues from here."""
-
-    async def _configure(self, wanted: patroni_client.Settings) -> None:
-        await configure(self._services, wanted, message("progress.release"))
-
-    async def _vms(self, ctx: TaskContext) -> list[Vm]:
-        """Return the existing VMs of the leaving nodes."""
-        inventory = await self._services.infrastructure.inventory()
-        found = [inventory.vm(node.vm) for node in recall_leaving(ctx).nodes]
-        return [vm for vm in found if vm is not None]
-
-    async def _switch_off(self, ctx: TaskContext) -> None:
-        for vm in await self._vms(ctx):
-            if vm.power_state is VmPowerState.POWERED_ON:
-                await self._services.infrastructure.power_off(vm.id)
-
-
-class RemoveVotes(_UndeployStep):
+class RemoveVotes(LeavingStep):
     """The step that removes all other votes; the running standby still protects every commit.
 
     It comes first: once no other node can take over from the active, commits may stop waiting for
@@ -178,15 +119,7 @@ class RemoveVotes(_UndeployStep):
         return next(known, member.name or ", ".join(member.peer_urls))
 
 
-class _ReleasingStep(_UndeployStep):
-    """A step that leaves Patroni with settings that an undo must revert."""
-
-    async def undo(self, ctx: TaskContext) -> None:
-        """Restore the settings: once lost nodes are redeployed, commits must be protected."""
-        await wait_until(ctx, partial(protect, self._services), PROTECT_SECONDS)
-
-
-class ReleaseStandby(_ReleasingStep):
+class ReleaseStandby(ReleasingStep):
     """The step that lets commits stop waiting for the standby, then powers the leaving nodes off.
 
     The order matters: a standby that stops while a commit waits for it blocks the writer.
@@ -203,8 +136,7 @@ class ReleaseStandby(_ReleasingStep):
         """Return whether the leaving nodes are off and unregistered, and the settings final."""
         if await patroni_client.settings(self._services.store) != patroni_client.WITH_STANDBY:
             return False
-        vms = await self._vms(ctx)
-        off = all(vm.power_state is not VmPowerState.POWERED_ON for vm in vms)
+        off = all(power is not Power.ON for _, power in await self._vms(ctx))
         return off and not await self._registered(ctx) and await self._answering(ctx) is None
 
     async def act(self, ctx: TaskContext) -> None:
@@ -233,14 +165,16 @@ class ReleaseStandby(_ReleasingStep):
         answering = await self._answering(ctx)
         for member in await self._registered(ctx):
             await self._services.store.delete(keys.patroni_member(member))
-        left = [vm.name for vm in await self._vms(ctx) if vm.power_state is VmPowerState.POWERED_ON]
+        left = [node.name for node, power in await self._vms(ctx) if power is Power.ON]
         return message("fence.powered.on", ", ".join(left)) if left else answering
 
     async def _answering(self, ctx: TaskContext) -> LocalizableMessage | None:
-        """Return why a manual node may still run: only an administrator can power it off."""
+        """Return why a manual or unreachable node may still run; it cannot be powered off here."""
         if SILENT in ctx.state:
             return None
-        nodes = [node for node in recall_leaving(ctx).nodes if not node.vm]
+        away = {node.member for node, power in await self._vms(ctx) if power is Power.UNKNOWN}
+        leaving = recall_leaving(ctx).nodes
+        nodes = [node for node in leaving if not node.vm or node.member in away]
         reasons = await asyncio.gather(*(self._silence.unmet(node) for node in nodes))
         return next(filter(None, reasons), None)
 
@@ -251,90 +185,7 @@ class ReleaseStandby(_ReleasingStep):
         return [member for member in members if member in there]
 
 
-class EraseIdentities(_UndeployStep):
-    """The step that removes keys, passwords and identity from the VMs that are kept."""
-
-    name = "disarm"
-
-    async def done(self, ctx: TaskContext) -> bool:
-        """Return whether none of these files is left on a kept VM."""
-        if recall_leaving(ctx).delete:
-            return True
-        return not any([await self._armed(vm) for vm in await self._vms(ctx)])
-
-    async def act(self, ctx: TaskContext) -> None:
-        """Empty the files; power off again a VM that was started meanwhile."""
-        await ctx.progress(0.0, message("progress.disarm"))
-        await wait_until(ctx, lambda: self._press(ctx), OFF_SECONDS, fraction=0.5)
-
-    async def _press(self, ctx: TaskContext) -> LocalizableMessage | None:
-        await self._switch_off(ctx)
-        for vm in await self._vms(ctx):
-            if paths := await self._armed(vm):
-                empty = dict.fromkeys(paths, b"")
-                await write_files(self._services.infrastructure, vm, empty)
-        return None
-
-    async def _armed(self, vm: Vm) -> list[str]:
-        return [path for path in NODE_FILES if await self._content(vm, path)]
-
-    async def _content(self, vm: Vm, path: str) -> bytes:
-        try:
-            return await self._services.infrastructure.read_file(vm.id, path)
-        except ApiError as error:
-            if error.error_type is not ErrorType.NOT_FOUND:
-                raise
-            return b""
-
-
-class RotateCredentials(_ReleasingStep):
-    """The step that rotates the active's credentials, which invalidates those of removed nodes.
-
-    The store restarts meanwhile. So Patroni's failsafe mode is enabled first, until its key lists
-    the active alone.
-    """
-
-    name = "renew"
-
-    async def done(self, ctx: TaskContext) -> bool:
-        """Return whether the node CA differs from the one before, and the rotation is complete."""
-        found, credentials = ctx.state.get("authority"), self._services.credentials
-        renewed = found is not None and credentials.authority() != found
-        return renewed and not credentials.pending() and await self._settled()
-
-    async def act(self, ctx: TaskContext) -> None:
-        """Request the rotation once, even across crashes, and wait until it is complete."""
-        credentials = self._services.credentials
-        if "authority" not in ctx.state:
-            await ctx.remember(authority=credentials.authority())
-        await wait_until(ctx, self._unsafe, SAFE_SECONDS, fraction=0.1)
-        if credentials.authority() == ctx.state["authority"]:
-            await credentials.renew()
-        await wait_until(ctx, self._pending, RENEW_SECONDS, fraction=0.3)
-        await disable_failsafe(self._services, _RENEWS)
-
-    async def _unsafe(self) -> LocalizableMessage | None:
-        await self._configure({patroni_client.FAILSAFE: True})
-        known = await patroni_client.failsafe_members(self._services.store)
-        own = self._services.identity.member
-        return None if known == {own} else message("progress.renew.patroni")
-
-    async def _pending(self) -> LocalizableMessage | None:
-        credentials = self._services.credentials
-        if not credentials.pending():
-            return None
-        hindrance = credentials.obstacle()
-        return message("progress.renew.hindered", hindrance) if hindrance else _RENEWS
-
-    async def _settled(self) -> bool:
-        store = self._services.store
-        found = await mode_settings.record(store).get() or {}
-        return patroni_client.FAILSAFE not in found and not await patroni_client.failsafe_members(
-            store
-        )
-
-
-class ReduceCluster(_UndeployStep):
+class ReduceCluster(LeavingStep):
     """The step that reduces the configuration to the active, and deletes VMs if requested."""
 
     name = "alone"
@@ -379,7 +230,8 @@ class ReduceCluster(_UndeployStep):
         try:
             if node.kind is NodeKind.DATA:
                 await wait_until(ctx, partial(self._last_copy, node), ACTIVE_SECONDS)
-            await delete_vm(ctx, infrastructure, node.vm)
+            if not await delete_vm(ctx, infrastructure, node.vm):
+                return message("undeploy.owed", node.name, node.vm)
         except (ApiError, OSError) as error:
             return message("undeploy.left", node.name, node.vm, why_left(error))
         return None
