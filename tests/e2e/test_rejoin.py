@@ -13,15 +13,14 @@ import psycopg
 import pytest
 from tests.support.lab.failover import wait_for_successor
 from tests.support.lab.nodes import answers_healthy, node_status
+from tests.support.lab.processes import signal_node
 from tests.support.lab.running_lab import RunningLab, run_vcha
 from tests.support.lab.writer import Writer
 from tests.support.waiting import until
 
 from openvcha.node.identity import load_identity
 from openvcha.node.postgres.standby_data.old_data import list_old_data
-from openvcha.node.process.process_tree import find_tree, send
 from openvcha.node.process.status import Contact, OwnView, load_status
-from openvcha.system.proc import read_stat
 
 pytestmark = pytest.mark.engines
 SHARED_LAB = "repairs"
@@ -84,20 +83,8 @@ def test_an_old_active_that_cannot_be_rewound_is_copied_anew(
 
 
 def freeze(running: RunningLab, name: str, signal_: signal.Signals) -> None:
-    """Stop or continue all processes of a node: to its peers it is isolated."""
-    directory = running.directory(name)
-    if signal_ is signal.SIGSTOP:
-        while frozen := [p for p in find_tree(directory) if not is_stopped(p.pid)]:
-            for process in frozen:
-                send(process, signal_)
-    else:
-        for process in find_tree(directory):
-            send(process, signal_)
-
-
-def is_stopped(pid: int) -> bool:
-    stat = read_stat(pid)
-    return stat is None or stat.state == "T"
+    """Stop or continue a node: to its peers it is isolated."""
+    signal_node(running.directory(name), signal_)
 
 
 def test_an_active_that_is_cut_off_acknowledges_nothing_and_comes_back(

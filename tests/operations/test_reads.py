@@ -25,7 +25,8 @@ from openvcha.api.structures import (
 from openvcha.cluster import mode_settings, preconditions
 from openvcha.cluster.config import cluster_record
 from openvcha.cluster.observation import Observation
-from openvcha.infrastructure.local import vms
+from openvcha.daemon.inventory_keeper import InventoryKeeper
+from openvcha.infrastructure import changes
 from openvcha.infrastructure.queries import LISTS
 from openvcha.operations.context import Services
 from openvcha.operations.reads import get_active, get_cluster, get_operations
@@ -175,7 +176,7 @@ async def test_an_active_that_the_inventory_does_not_know_is_not_found(
     """Its addresses are known all the same."""
     await scene.healthy()
     services = scene.process().services
-    scene.world.state, _ = vms.remove_vm(scene.world.machine("vcha-1-old").identity.vm)(
+    scene.world.state, _ = changes.remove_vm(scene.world.machine("vcha-1-old").identity.vm)(
         scene.world.state
     )
     with pytest.raises(ApiError) as caught:
@@ -273,3 +274,51 @@ async def test_only_the_list_of_vms_looks_at_their_power(scene: ClusterScenario)
     await get_cluster(services, CALLER)
     await get_active(services, CALLER)
     assert scene.world.power_looks == before
+
+
+async def test_a_node_that_does_not_see_the_inventory_shows_the_copy(
+    scene: ClusterScenario,
+) -> None:
+    """After a failover to another machine, reads still say where the nodes are."""
+    await scene.healthy()
+    services = scene.process().services
+    expected = await get_cluster(services, CALLER)
+    member = services.identity.member
+    await InventoryKeeper(services.store, services.infrastructure, member).copy()
+    scene.world.faults.add("infrastructure busy")
+    found = await get_cluster(services, CALLER)
+    assert found.node1
+    assert found.node1.runtime
+    assert expected.node1
+    assert expected.node1.runtime
+    assert found.node1.runtime.placement == expected.node1.runtime.placement
+    assert (await get_active(services, CALLER)).placement
+    assert {vm.power_state for vm in await listed(services, "VM")} == {VmPowerState.POWERED_ON}
+    for kind in LISTS:
+        assert await listed(services, kind)
+    scene.world.kill("vcha-3-old")
+    for _ in range(5):
+        await asyncio.sleep(2)
+        shown = {vm.name: vm.power_state for vm in await listed(services, "VM")}
+    assert shown["vcha-3"] is VmPowerState.POWERED_OFF
+
+
+async def test_without_a_copy_reads_show_what_else_is_known(scene: ClusterScenario) -> None:
+    """No placement, no item; the cluster's state and addresses are there."""
+    await scene.healthy()
+    services = scene.process().services
+    scene.world.faults.add("infrastructure busy")
+    found = await get_cluster(services, CALLER)
+    assert found.health_state is ClusterState.HEALTHY
+    assert found.node1
+    assert found.node1.runtime
+    assert found.node1.runtime.placement is None
+    active = await get_active(services, CALLER)
+    assert (active.ha, active.placement) == (ip("127.83.2.11"), None)
+    for kind in LISTS:
+        assert await listed(services, kind) == []
+
+
+async def listed(services: Services, kind: str) -> list[Any]:
+    found: list[Any] = await handlers()[f"com.vmware.vcenter.{kind}.list"](services, CALLER)
+    return found

@@ -717,7 +717,7 @@ async def test_the_new_node_runs_where_it_was_decided(scene: ClusterScenario) ->
     """The placement's VM is on and the configuration names it."""
     await begin(scene)
     await scene.carry()
-    inventory = await scene.process().services.infrastructure.inventory()
+    inventory = await scene.process().services.infrastructure.inventory(power=True)
     vm = inventory.vm_by_name(NEW)
     assert vm is not None
     assert vm.power_state is VmPowerState.POWERED_ON

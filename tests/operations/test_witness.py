@@ -258,7 +258,7 @@ async def test_the_new_witness_holds_no_data(scene: ClusterScenario) -> None:
     """Its VM is on, and its kind is that of a witness."""
     await begin(scene)
     await scene.carry()
-    inventory = await scene.process().services.infrastructure.inventory()
+    inventory = await scene.process().services.infrastructure.inventory(power=True)
     vm = inventory.vm_by_name(NEW)
     assert vm is not None
     assert vm.power_state is VmPowerState.POWERED_ON

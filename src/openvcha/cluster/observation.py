@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind
+from openvcha.cluster.owed_deletions import OwedDeletion
 from openvcha.cluster.store_space import StoreSpace
 from openvcha.store.node_facts import NodeFacts
 from openvcha.store.patroni.rest import PatroniNode
@@ -94,6 +95,8 @@ class Observation:
     """For how many seconds the leader key outlives its holder, by Patroni's settings."""
     node_leader_ttl: int | None = None
     """The same, by ``node.json`` of the observer's node; the nodes' waits follow from it."""
+    owed: tuple[OwedDeletion, ...] = ()
+    """VMs of removed nodes that could not be deleted yet."""
     lag_limit: float = math.inf
     """From how many seconds on the passive counts as lagging."""
 

@@ -12,6 +12,7 @@ from openvcha.cluster.interface import ClusterStore, PatroniAccess
 from openvcha.cluster.mode_settings import DynamicSettings
 from openvcha.cluster.node_reports import NodeReports
 from openvcha.cluster.observation import Lag, NodeObservation, Observation
+from openvcha.cluster.owed_deletions import OwedDeletion, OwedDeletions
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.cluster.silence_detector import SilenceDetector
 from openvcha.cluster.store_space import StoreSpace
@@ -19,12 +20,18 @@ from openvcha.store import keys
 from openvcha.store.interface import KeyValue, Member
 from openvcha.store.patroni.rest import PatroniNode
 from openvcha.store.patroni.state import SyncState, Unreadable, read_leader, read_sync
-from openvcha.store.records import decode
+from openvcha.store.records import decode, readable
 from openvcha.system.host_port import url
 from openvcha.system.single_flight import SingleFlight
 
 PROBE_SECONDS = 1.0
-OBSERVED_KEYS = (keys.CLUSTER, keys.PATRONI_LEADER, keys.PATRONI_SYNC, keys.PATRONI_CONFIG)
+OBSERVED_KEYS = (
+    keys.CLUSTER,
+    keys.PATRONI_LEADER,
+    keys.PATRONI_SYNC,
+    keys.PATRONI_CONFIG,
+    keys.OWED,
+)
 CACHE_SECONDS = 0.5
 """Far shorter than the silence after which a node counts as lost."""
 LagSource = Callable[[], Awaitable[tuple[Lag, ...]]]
@@ -140,7 +147,7 @@ class Observer:
 
     async def _see(self) -> Observation:
         begun = asyncio.get_running_loop().time()
-        (config, leader, sync, dynamic, members), lags = await asyncio.gather(
+        (config, leader, sync, dynamic, owed, members), lags = await asyncio.gather(
             self._records(), self._lags()
         )
         voters = {member.name: member for member in members if not member.learner}
@@ -168,6 +175,7 @@ class Observer:
             leader_ttl=dynamic.leader_ttl,
             node_leader_ttl=self._node_leader_ttl,
             lag_limit=self._lag_limit,
+            owed=owed,
         )
         passive = seen.passive.config.member if seen.passive else None
         # While /sync is unreadable, the passive does not count as out of sync.
@@ -177,9 +185,16 @@ class Observer:
 
     async def _records(
         self,
-    ) -> tuple[ClusterConfig, str | None, SyncState | None, DynamicSettings, list[Member]]:
+    ) -> tuple[
+        ClusterConfig,
+        str | None,
+        SyncState | None,
+        DynamicSettings,
+        tuple[OwedDeletion, ...],
+        list[Member],
+    ]:
         """Read the records that decisions depend on, all at one revision."""
-        (config, leader, sync, dynamic), members = await self._store.get_many_and_members(
+        (config, leader, sync, dynamic, owed), members = await self._store.get_many_and_members(
             OBSERVED_KEYS
         )
         return (
@@ -188,6 +203,7 @@ class Observer:
             read_leader(leader.value) if leader else None,
             _sync(sync),
             mode_settings.parse(dynamic) if dynamic else await mode_settings.read(self._store),
+            _owed(owed),
             members,
         )
 
@@ -224,6 +240,12 @@ def _sync(found: KeyValue | None) -> SyncState | None:
     """Parse ``/sync``; None when it cannot be read: then no node is known to be in sync."""
     state = read_sync(found.value if found else None)
     return None if isinstance(state, Unreadable) else state
+
+
+def _owed(found: KeyValue | None) -> tuple[OwedDeletion, ...]:
+    """Parse the owed deletions; none if they cannot be read, which is a warning of its own."""
+    known = readable([found] if found else [], OwedDeletions)
+    return next((each.items for _, each in known), ())
 
 
 async def _unknown() -> tuple[Lag, ...]:

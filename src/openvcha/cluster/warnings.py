@@ -57,6 +57,7 @@ def find_warnings(seen: Observation) -> Iterator[Finding]:
         yield finding("patroni.setting.refused", names, about=())
     yield from _wrong_patroni_settings(seen)
     yield from _differing_ttl(seen)
+    yield from _owed_deletions(seen)
     for key in seen.unreadable:
         yield finding("record.unreadable", ascii(key)[1:-1])
     for name, reason in seen.failing.items():
@@ -94,6 +95,12 @@ def _filling(seen: Observation) -> Iterator[Finding]:
     if space is not None and not space.full and space.percent >= WARN_PERCENT:
         said = (space.percent, space.size, space.quota, space.member, space.in_use)
         yield finding("store.filling", *said, about=())
+
+
+def _owed_deletions(seen: Observation) -> Iterator[Finding]:
+    """Warn about VMs of removed nodes that are not deleted yet."""
+    for owed in seen.owed:
+        yield finding("deletion.owed", owed.name, owed.vm, owed.reason, about=(owed.name, owed.vm))
 
 
 def _wrong_patroni_settings(seen: Observation) -> Iterator[Finding]:

@@ -15,7 +15,9 @@ from openvcha.daemon.compose import (
     open_services,
     open_superuser,
 )
+from openvcha.daemon.deletion_keeper import DeletionKeeper
 from openvcha.daemon.initial_config import write_first_config
+from openvcha.daemon.inventory_keeper import InventoryKeeper
 from openvcha.daemon.leadership import Leadership
 from openvcha.daemon.postgres_keeper import PostgresKeeper
 from openvcha.daemon.unreadable_records import RecordInspection
@@ -136,8 +138,14 @@ def _work(services: Services, forwarder: ForwarderThread) -> Callable[[], Awaita
         report_health=services.failing,
     )
     inspection = RecordInspection(services.store, services.observer.note_unreadable)
+    keeper = DeletionKeeper(
+        services.store, services.infrastructure, member, services.observer.observe
+    )
+    copier = InventoryKeeper(services.store, services.infrastructure, member)
     works: Mapping[str, Work] = {
         "tasks": runner.run,
+        "owed deletions": keeper.run,
+        "copy of the inventory": copier.run,
         "record inspection": inspection.run,
         "events": watcher.run,
         "record seals": lambda: patrol_forever(services.monitor_records),

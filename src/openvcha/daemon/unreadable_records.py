@@ -13,7 +13,10 @@ from openvcha.api.structures import AuditInfo, EventInfo
 from openvcha.api_server.auth.sessions import SessionRecord
 from openvcha.api_server.auth.users import User
 from openvcha.cluster.config import ClusterConfig
+from openvcha.cluster.owed_deletions import OwedDeletions
 from openvcha.events.log import ReportedState
+from openvcha.infrastructure.records import SeenInventory
+from openvcha.infrastructure.state import State
 from openvcha.node.local_records.required_votes import RequiredVotes
 from openvcha.operations.join_tokens import TokenRecord
 from openvcha.store import keys
@@ -79,6 +82,9 @@ READERS: Final[tuple[tuple[str, Reader], ...]] = (
     (keys.ROLL, _decoded_as(Roll)),
     (keys.REQUIRED_VOTES, _decoded_as(RequiredVotes)),
     (f"{keys.REQUIRED_VOTES_CONFIRMED}.+", _name),
+    (keys.INVENTORY, _decoded_as(State)),
+    (keys.SEEN_INVENTORY, _decoded_as(SeenInventory)),
+    (keys.OWED, _decoded_as(OwedDeletions)),
     (keys.EVENTS_MEMORY, _decoded_as(ReportedState)),
     (f"{keys.TASKS}.+", _decoded_as(TaskRecord)),
     (f"{keys.USERS}.+", _decoded_as(User)),
@@ -105,6 +111,9 @@ SCANNED_PREFIXES: Final = (
     keys.ROLL,
     keys.REQUIRED_VOTES,
     keys.REQUIRED_VOTES_CONFIRMED,
+    keys.INVENTORY,
+    keys.SEEN_INVENTORY,
+    keys.OWED,
     keys.EVENTS_MEMORY,
     keys.TASKS,
     keys.USERS,

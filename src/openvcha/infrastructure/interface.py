@@ -98,7 +98,7 @@ class Infrastructure(Protocol):
     """
 
     async def inventory(self, *, power: bool = False) -> Inventory:
-        """Return the inventory, which says how old it is.
+        """Return the inventory, which says how old it is; a silent host is NOT_RESPONDING.
 
         With ``power``, power states are measured now where a host responds; decisions about one
         node use ``node``.

@@ -43,8 +43,21 @@ class ComputeCluster(Entity, kw_only=True, frozen=True, omit_defaults=True):
     drs_enabled: bool = False
 
 
+class HostAccess(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """How a host is reached by SSH. ``host_key``: its public key, as in ``known_hosts``."""
+
+    address: str
+    port: int = 22
+    user: str = "openvcha"
+    host_key: str = ""
+
+
 class Host(Entity, kw_only=True, frozen=True, omit_defaults=True):
-    """A host, with the networks and datastores that it can access."""
+    """A host, with the networks and datastores that it can access.
+
+    ``access`` is unset where no host is reached by SSH; ``interfaces`` has the names of its network
+    interfaces, by the networks' identifiers.
+    """
 
     datacenter: str
     folder: str
@@ -55,6 +68,8 @@ class Host(Entity, kw_only=True, frozen=True, omit_defaults=True):
     connection_state: HostConnectionState = HostConnectionState.CONNECTED
     power_state: HostPowerState = HostPowerState.POWERED_ON
     maintenance: bool = False
+    access: HostAccess | None = None
+    interfaces: dict[str, str] = {}
 
 
 class Folder(Entity, kw_only=True, frozen=True, omit_defaults=True):
@@ -179,11 +194,18 @@ class Inventory(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
         return next((vm for vm in self.vms if vm.name.casefold() == folded), None)
 
     def vm_by_address(self, address: str, ignoring: Iterable[str] = ()) -> Vm | None:
-        """Return the VM with this address whose identifier is not in `ignoring`."""
+        """Return the VM with this address whose identifier is not in `ignoring`.
+
+        A VM that is being deleted has given its address up, maybe to its successor.
+        """
         wanted = ipaddress.ip_address(address)
         skipped = frozenset(ignoring)
         for vm in self.vms:
-            if vm.id not in skipped and wanted in map(ipaddress.ip_address, vm.addresses):
+            if (
+                vm.id not in skipped
+                and not vm.deleting
+                and wanted in map(ipaddress.ip_address, vm.addresses)
+            ):
                 return vm
         return None
 

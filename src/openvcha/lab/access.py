@@ -26,7 +26,9 @@ ROLES = {ADMINISTRATOR: UserRole.ADMINISTRATOR, READER: UserRole.READ_ONLY}
 
 def lab_infrastructure(lab: Lab) -> LocalInfrastructure:
     """Return the lab's infrastructure, which may not exist yet."""
-    return LocalInfrastructure(lab.infrastructure, NodeProcesses(), DetachedStarter())
+    return LocalInfrastructure(
+        lab.infrastructure, NodeProcesses(), DetachedStarter(), reaches_all=True
+    )
 
 
 async def open_infrastructure(lab: Lab) -> LocalInfrastructure:
@@ -38,6 +40,7 @@ async def open_infrastructure(lab: Lab) -> LocalInfrastructure:
         DetachedStarter(),
         management_subnet=state.management_subnet,
         ha_subnet=state.ha_subnet,
+        reaches_all=True,
     )
 
 

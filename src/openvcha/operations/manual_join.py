@@ -35,6 +35,7 @@ from openvcha.operations.join_tokens import (
     token_record,
 )
 from openvcha.operations.preconditions import settled
+from openvcha.operations.shown_inventory import shown_inventory
 from openvcha.operations.steps.bootstrap_files import joining_files_of
 from openvcha.operations.steps.manual_join_steps import JOIN, JOINING, JoinArguments, decided_node
 from openvcha.operations.steps.new_node import NewNode
@@ -177,11 +178,11 @@ async def _require_possible(services: Services, spec: JoinSpec) -> None:
         raise ApiError(ErrorType.RESOURCE_BUSY, message("credentials.pending"))
     seen = await _settled(services, spec.role)
     _address(seen, spec.role)
-    inventory = await services.infrastructure.inventory()
+    inventory = await shown_inventory(services)
     names = {node.name.casefold() for node in seen.config.nodes}
     names |= {node.name.casefold() for node in seen.config.planned}
-    taken = spec.name.casefold() in names or inventory.vm_by_name(spec.name) is not None
-    if taken:
+    in_inventory = inventory is not None and inventory.vm_by_name(spec.name) is not None
+    if in_inventory or spec.name.casefold() in names:
         raise ApiError(ErrorType.INVALID_ARGUMENT, message("join.name", spec.name))
 
 

@@ -35,6 +35,7 @@ from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
 from openvcha.operations.peer_check import check_peer, require_usable_peer
 from openvcha.operations.preconditions import settled
+from openvcha.operations.shown_inventory import shown_inventory
 from openvcha.operations.steps.check import require_one_datastore
 
 
@@ -56,7 +57,7 @@ async def get_cluster(
         await check_peer(services, seen, vc_spec)
     if not health.deployed(seen):
         return ClusterInfo(config_state=seen.config.state)
-    inventory = None if partial else await services.infrastructure.inventory()
+    inventory = None if partial else await shown_inventory(services)
     view = _View(seen, inventory, _manager(services, vc_spec))
     judged = health.assess(seen)
     unwell = judged.state is not ClusterState.HEALTHY
@@ -82,7 +83,7 @@ async def get_active(
     vc_spec: CredentialsSpec | None = None,
     partial: bool | None = None,
 ) -> ActiveInfo:
-    """Return the active's addresses and, unless ``partial``, its placement.
+    """Return the active's addresses and, unless ``partial``, its placement if it is known.
 
     Raises ApiError ERROR while no node is active, NOT_FOUND when the vCenter that manages the
     nodes does not know the active's VM, and as ``check_peer`` and ``require_one_datastore`` do.
@@ -97,9 +98,9 @@ async def get_active(
     if not partial:
         await check_peer(services, seen, vc_spec, unmanaged=ErrorType.NOT_FOUND)
         await require_one_datastore(services, seen)
-        inventory = await services.infrastructure.inventory()
+        inventory = await shown_inventory(services)
         placement = _View(seen, inventory, _manager(services, vc_spec)).placement(active)
-        if placement is None:
+        if placement is None and inventory is not None:
             said = message("active.unmanaged", active.config.name, active.config.vm)
             raise ApiError(ErrorType.NOT_FOUND, said)
     return ActiveInfo(

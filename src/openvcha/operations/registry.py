@@ -22,10 +22,12 @@ from openvcha.events.failover_events import refused
 from openvcha.events.log import EventLog
 from openvcha.events.state_diff import EventDraft
 from openvcha.infrastructure import queries
+from openvcha.infrastructure.inventory import Inventory
 from openvcha.infrastructure.queries import LISTS
 from openvcha.operations import deploy, failover, manual_join, mode, reads, redeploy, undeploy
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
+from openvcha.operations.shown_inventory import shown_inventory
 from openvcha.operations.steps import manual_join_steps
 from openvcha.store.errors import StoreError
 from openvcha.system.structlog_light import structlog
@@ -156,7 +158,6 @@ async def _list_inventory(
     kind: str, services: Services, caller: Caller, **arguments: Any
 ) -> list[Any]:
     del caller
-    means = services.infrastructure
     # Only this list shows power states, for which all processes are scanned.
-    inventory = await means.inventory(power=kind == "VM")
-    return queries.list_inventory(kind, inventory, arguments.get("filter"))
+    inventory = await shown_inventory(services, power=kind == "VM")
+    return queries.list_inventory(kind, inventory or Inventory(), arguments.get("filter"))

@@ -23,6 +23,11 @@ DEFRAGMENTATION: Final = ROOT + "room"
 ASIDE: Final = ROOT + "aside/"
 REQUIRED_VOTES: Final = ROOT + "relied"
 REQUIRED_VOTES_CONFIRMED: Final = ROOT + "heeded/"
+INVENTORY: Final = ROOT + "inventory"
+SEEN_INVENTORY: Final = ROOT + "seen-inventory"
+"""A copy of an inventory that not every node can read."""
+OWED: Final = ROOT + "owed"
+"""VMs of removed nodes that could not be deleted yet."""
 
 PATRONI_NAMESPACE: Final = ROOT + "patroni/"
 PATRONI_SCOPE: Final = "cluster"
@@ -51,6 +56,9 @@ SEALED: Final = (
     JOINS,
     ROLL,
     REQUIRED_VOTES,
+    INVENTORY,
+    SEEN_INVENTORY,
+    OWED,
     RUNNER,
     DEFRAGMENTATION,
 )

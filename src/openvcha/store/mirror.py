@@ -64,6 +64,7 @@ OBSERVED: Final = (
     keys.PATRONI_CONFIG,
     keys.PATRONI_LEADER,
     keys.PATRONI_SYNC,
+    keys.OWED,
 )
 """The keys that an observation reads: a change of one of them invalidates earlier observations."""
 MIRRORED: Final = (*OBSERVED, keys.OPERATION, keys.ROLL, keys.USERS, keys.SESSIONS, keys.TASKS)

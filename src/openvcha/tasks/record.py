@@ -179,6 +179,13 @@ def with_progress(
     )
 
 
+def with_reason(record: TaskRecord, text: LocalizableMessage) -> TaskRecord:
+    """Return a failing task with a text added to its error, unless the error has it."""
+    if record.error is None or text in record.error.messages:
+        return record
+    return msgspec.structs.replace(record, error=record.error.followed_by(text))
+
+
 def to_plain(value: Any) -> Any:
     """Convert a value to plain JSON types.
 

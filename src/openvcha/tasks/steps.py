@@ -10,7 +10,15 @@ import msgspec
 from openvcha.api.structures import LocalizableMessage
 from openvcha.store.interface import Compare
 from openvcha.tasks.ledger import Change, TaskWriter
-from openvcha.tasks.record import TOTAL, Phase, TaskRecord, bounded_part, to_plain, with_progress
+from openvcha.tasks.record import (
+    TOTAL,
+    Phase,
+    TaskRecord,
+    bounded_part,
+    to_plain,
+    with_progress,
+    with_reason,
+)
 
 T = TypeVar("T")
 
@@ -110,6 +118,10 @@ class TaskContext:
         """Set what the task leaves behind although it succeeds, in place of what was set before."""
         if texts != self.record.leftovers:
             await self.update(lambda old: msgspec.structs.replace(old, leftovers=texts))
+
+    async def add_reason(self, text: LocalizableMessage) -> None:
+        """Add a text to the error of a task that is being rolled back; idempotent."""
+        await self.update(lambda old: with_reason(old, text))
 
     async def progress(self, fraction: float, text: LocalizableMessage | None = None) -> None:
         """Report the completed fraction of this step (0 to 1), and what it is doing.

@@ -20,9 +20,9 @@ from openvcha.api.structures import (
     IpFamily,
     VmPowerState,
 )
+from openvcha.infrastructure import changes
 from openvcha.infrastructure.interface import Infrastructure, NodeRequest, Power
 from openvcha.infrastructure.local import infrastructure as local
-from openvcha.infrastructure.local import vms
 from openvcha.infrastructure.local.files import path_below
 from openvcha.infrastructure.local.infrastructure import HostProbe, LocalInfrastructure
 from openvcha.infrastructure.local.processes import DetachedStarter, ProcessTable, address_answers
@@ -254,7 +254,7 @@ async def test_delete_goes_on_after_a_crash(
     await infrastructure.write_files(made.id, {"a": b"x"})
     with monkeypatch.context() as patch:
         if lost == "entry":
-            patch.setattr(vms, "remove_vm", _crash)
+            patch.setattr(changes, "remove_vm", _crash)
         else:
             patch.setattr(local, "_delete_tree", _crash)
         with pytest.raises(PowerLossError):

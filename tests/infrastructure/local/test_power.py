@@ -14,8 +14,8 @@ from tests.support.vms import created, vm_of
 from tests.support.waiting import until_async
 
 from openvcha.api.errors import ApiError, ErrorType
-from openvcha.api.structures import VmPowerState
-from openvcha.infrastructure.interface import NodeRequest
+from openvcha.api.structures import HostConnectionState, VmPowerState
+from openvcha.infrastructure.interface import NodeRequest, Power
 from openvcha.infrastructure.inventory import Vm
 from openvcha.infrastructure.local.infrastructure import HostProbe, LocalInfrastructure
 from openvcha.infrastructure.local.power import PowerTimeouts
@@ -279,3 +279,22 @@ async def test_own_address_answers(
     await infrastructure.power_on(vm.id)
     assert not await hearing.address_in_use("127.83.2.12", ignoring=(vm.id,))
     assert await hearing.address_in_use("127.83.2.12")
+
+
+async def test_who_owns_the_machine_reaches_a_disconnected_host(
+    infrastructure: LocalInfrastructure,
+    vm: Vm,
+    processes: ProcessTable,
+    starter: DetachedStarter,
+) -> None:
+    """A lab is stopped and deleted whatever its inventory says of its hosts."""
+    owner = LocalInfrastructure(infrastructure.root, processes, starter, reaches_all=True)
+    await infrastructure.power_on(vm.id)
+    await infrastructure.set_host(vm.host, connection_state=HostConnectionState.DISCONNECTED)
+    assert (await infrastructure.node(vm.id)).power is Power.UNKNOWN
+    assert await infrastructure.power_off(vm.id) is Power.UNKNOWN
+    assert processes.find(Path(vm.directory))
+    assert (await owner.node(vm.id)).power is Power.ON
+    assert await owner.power_off(vm.id) is Power.OFF
+    assert processes.find(Path(vm.directory)) == []
+    assert await owner.delete(vm.id)

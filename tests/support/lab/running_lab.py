@@ -15,7 +15,7 @@ import httpx2
 import msgspec
 from tests.support.waiting import until
 
-from openvcha.infrastructure.local.state import State
+from openvcha.infrastructure.state import State
 from openvcha.lab.state import ADMINISTRATOR, READER, Lab
 from openvcha.node.layout import Layout
 

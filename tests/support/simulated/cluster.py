@@ -24,9 +24,9 @@ from openvcha.cluster import mode_settings, patroni_client
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
 from openvcha.cluster.store_accounts import witness_permissions
 from openvcha.daemon.peer_power import LocalMeans, keep_peers_on
+from openvcha.infrastructure import changes
 from openvcha.infrastructure.interface import NodeState, Placement, Power, VmRequest
 from openvcha.infrastructure.inventory import Vm
-from openvcha.infrastructure.local import vms as local_vms
 from openvcha.infrastructure.local.setup import Names, first_state
 from openvcha.node.background.required_votes import RequiredVotesFile, RequiredVotesKeeper
 from openvcha.node.etcd.account import new_account
@@ -751,8 +751,8 @@ class SimulatedCluster:
 
     def add_vm(self, request: VmRequest) -> Vm:
         """Create a VM as the local infrastructure does."""
-        vm_uuid = f"uuid-{self.state.next_vm}"
-        self.state, vm = local_vms.add_vm(self.state, ROOT, request, vm_uuid)
+        vm_uuid = f"uuid-{self.state.next_number}"
+        self.state, vm = changes.add_vm(self.state, request, vm_uuid)
         self.machines.setdefault(vm.id, SimulatedNode())
         return vm
 
@@ -768,7 +768,7 @@ class SimulatedCluster:
             self.violations.append(f"{vm_id} leads and is deleted")
         self.cut(vm_id)
         del self.machines[vm_id]
-        self.state, _ = local_vms.remove_vm(vm_id)(self.state)
+        self.state, _ = changes.remove_vm(vm_id)(self.state)
 
     def cut(self, vm_id: str) -> None:
         """Power off on the task's behalf: that must not stop the cluster."""

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
-from openvcha.api.structures import IpFamily, LocalizableMessage, VmPowerState
+from openvcha.api.structures import HostConnectionState, IpFamily, LocalizableMessage, VmPowerState
+from openvcha.infrastructure import changes
 from openvcha.infrastructure.boot import BOOT_FILE, encode_boot
 from openvcha.infrastructure.interface import (
     Creation,
@@ -22,10 +23,9 @@ from openvcha.infrastructure.interface import (
     VmRequest,
     unreachable,
 )
-from openvcha.infrastructure.inventory import Inventory, Vm
-from openvcha.infrastructure.local import vms as local_vms
+from openvcha.infrastructure.inventory import Host, Inventory, Vm
 from openvcha.infrastructure.local.setup import Names, first_state
-from openvcha.infrastructure.local.state import State
+from openvcha.infrastructure.state import State
 
 ROOT = Path("/simulated")
 GIGABYTE = 1_000_000_000
@@ -119,8 +119,8 @@ class SimulatedMachines:
 
     def add_vm(self, request: VmRequest) -> Vm:
         """Create a VM as the local infrastructure does."""
-        uuid = f"uuid-{self.state.next_vm}"
-        self.state, vm = local_vms.add_vm(self.state, ROOT, request, uuid)
+        uuid = f"uuid-{self.state.next_number}"
+        self.state, vm = changes.add_vm(self.state, request, uuid)
         self.files.setdefault(vm.id, {})
         return vm
 
@@ -144,7 +144,7 @@ class SimulatedMachines:
         """Delete a VM."""
         self.cut(vm_id)
         self.files.pop(vm_id, None)
-        self.state, _ = local_vms.remove_vm(vm_id)(self.state)
+        self.state, _ = changes.remove_vm(vm_id)(self.state)
 
 
 @dataclass
@@ -163,7 +163,8 @@ class SimulatedInfrastructure:
             replace(item, capacity=100 * GIGABYTE, free_space=50 * GIGABYTE)
             for item in self.world.state.inventory.datastores
         )
-        found = replace(self.world.state.inventory, datastores=tuple(stores))
+        hosts = tuple(map(self._as_reached, self.world.state.inventory.hosts))
+        found = replace(self.world.state.inventory, datastores=tuple(stores), hosts=hosts)
         if not power:
             return found
         self.world.power_looks += 1
@@ -278,7 +279,7 @@ class SimulatedInfrastructure:
             raise PermissionError(errno.EACCES, "Permission denied, refused", f"/vms/{vm_id}")
         async with self._acting():
             if self._away(vm):
-                self.world.state, _ = local_vms.mark_deleting(vm_id)(self.world.state)
+                self.world.state, _ = changes.mark_deleting(vm_id)(self.world.state)
                 return False
             self.world.unfinished.pop(vm_id, None)
             await self.world.delete_vm(vm_id)
@@ -320,6 +321,11 @@ class SimulatedInfrastructure:
         """Return that the VM's host does not respond; None if it does."""
         away = f"{vm.host} is away" in self.world.faults
         return unreachable(vm.host, "no route") if away else None
+
+    def _as_reached(self, host: Host) -> Host:
+        away = f"{host.id} is away" in self.world.faults
+        state = HostConnectionState.NOT_RESPONDING
+        return replace(host, connection_state=state) if away else host
 
     def _require_host(self, vm_id: str) -> Vm:
         vm = self._vm(vm_id)

@@ -76,6 +76,11 @@ HEALTH = {
     "clock.skew.recommendation": "Synchronize %s with a time server (NTP).",
     "node.silent": "%s has not reported its status for over a minute.",
     "node.silent.recommendation": "Check the supervisor's log on %s.",
+    "deletion.owed": "%s (%s) was removed from the cluster, but is not deleted yet: %s",
+    "deletion.owed.recommendation": (
+        "Bring the host of %s (%s) back: the cluster then deletes what is left on it. If the host"
+        " is lost for good, delete the VM in the infrastructure."
+    ),
     "record.unreadable": "The record %s in the store cannot be read.",
     "record.unreadable.recommendation": (
         "Its value counts as unknown. On a data node, `vcha node store list DIRECTORY` shows why,"

@@ -60,7 +60,9 @@ OPERATIONS = {
     "deploy.active.network": "%s: the active node is in network %s; use that, or omit it.",
     "deploy.active.ha": "%s: the active node's HA address is %s and cannot be changed; use that.",
     "cluster.undeploy": "Undeploy the cluster.",
-    "undeploy.left": "VM %s (%s) was left behind; delete it. The reason: %s",
+    "undeploy.left": (
+        "VM %s (%s) was left behind; the cluster keeps trying to delete it. The reason: %s"
+    ),
     "undeploy.owed": (
         "VM %s (%s) is left on a host that does not respond; it is deleted as soon as the host"
         " responds again."

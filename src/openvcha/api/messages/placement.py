@@ -82,6 +82,8 @@ INFRASTRUCTURE = {
     "infrastructure.unreachable": "The host %s does not respond: %s.",
     "infrastructure.unknown": "There is no %s in the inventory.",
     "inventory.too.many": "More than %s entries match; narrow the filter.",
+    "inventory.full": "The inventory can have at most %s %s.",
+    "inventory.in.use": "%s is used by %s; remove that first.",
     "infrastructure.vm.exists": "The name %s belongs to %s; choose another name.",
     "infrastructure.vm.name": "%s cannot be used as a directory name; choose another name.",
     "infrastructure.vm.directory": (

@@ -37,7 +37,7 @@ PROGRESS = {
     "progress.rely": "Waiting for %s to record which nodes the store needs.",
     "progress.rely.disk": "%s cannot record which nodes the store needs: %s.",
     "commit.left": (
-        "VM %s (%s) of the replaced node was left behind; delete it once the cluster is healthy."
+        "VM %s (%s) of the replaced node was left behind; the cluster keeps trying to delete it."
         " The reason: %s"
     ),
     "commit.owed": (

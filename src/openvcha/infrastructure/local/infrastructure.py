@@ -18,16 +18,24 @@ from msgspec.structs import replace
 from openvcha.api.errors import ErrorType, fail
 from openvcha.api.messages import message
 from openvcha.api.structures import HostConnectionState, IpFamily, LocalizableMessage, VmPowerState
+from openvcha.infrastructure import changes
 from openvcha.infrastructure.boot import BOOT_FILE, encode_boot
-from openvcha.infrastructure.interface import Creation, NodeRequest, NodeState, Power
+from openvcha.infrastructure.interface import (
+    Creation,
+    NodeRequest,
+    NodeState,
+    Power,
+    unreachable,
+)
 from openvcha.infrastructure.inventory import Inventory, Vm
-from openvcha.infrastructure.local import vms
+from openvcha.infrastructure.local import paths
 from openvcha.infrastructure.local.files import make_directory, path_below
 from openvcha.infrastructure.local.power import PowerSwitch, PowerTimeouts
 from openvcha.infrastructure.local.processes import ProcessTable, Starter, address_answers
 from openvcha.infrastructure.local.setup import Names, first_state
 from openvcha.infrastructure.local.space import DiskUsage, with_space
-from openvcha.infrastructure.local.state import LockTimeout, State, StateFile, exclusive
+from openvcha.infrastructure.local.state import LockTimeout, StateFile, exclusive
+from openvcha.infrastructure.state import State
 from openvcha.system.durable import write_durably
 from openvcha.system.rmtree_errors import FULL_PATH_ERRORS
 
@@ -57,14 +65,20 @@ class LocalInfrastructure:
         *,
         timeouts: PowerTimeouts = _TIMEOUTS,
         machine: HostProbe = _MACHINE,
+        reaches_all: bool = False,
     ) -> None:
-        """Open the inventory that `create` made; the first use checks that it exists."""
+        """Open the inventory that `create` made; the first use checks that it exists.
+
+        A host that is not CONNECTED does not respond, except with ``reaches_all``: for who owns the
+        machine that it stands for.
+        """
         # Command lines name the directory of a node, and are compared with its real path.
         self.root = root.resolve()
         self._file = StateFile(self.root)
         self._timeouts = timeouts
         self._power = PowerSwitch(processes, starter, timeouts)
         self._machine = machine
+        self._reaches_all = reaches_all
 
     @classmethod
     async def create(
@@ -78,13 +92,16 @@ class LocalInfrastructure:
         names: Names = _NAMES,
         timeouts: PowerTimeouts = _TIMEOUTS,
         machine: HostProbe = _MACHINE,
+        reaches_all: bool = False,
     ) -> Self:
         """Create the inventory if there is none, and open it.
 
         Raises ApiError INVALID_ARGUMENT when the subnets are unusable, or differ from those of the
         existing inventory.
         """
-        infrastructure = cls(root, processes, starter, timeouts=timeouts, machine=machine)
+        infrastructure = cls(
+            root, processes, starter, timeouts=timeouts, machine=machine, reaches_all=reaches_all
+        )
         state = first_state(management_subnet, ha_subnet, names, machine.new_uuid)
         await asyncio.to_thread(infrastructure._create, state)
         return infrastructure
@@ -108,16 +125,20 @@ class LocalInfrastructure:
         return replace(measured, vms=tuple(map(_switched, measured.vms, on)))
 
     def _measured(self) -> Inventory:
-        stored = vms.with_absolute_paths(self.root, self._file.load().inventory)
+        stored = paths.with_absolute_paths(self.root, self._file.load().inventory)
         return with_space(stored, self._machine.disk_usage)
 
     async def node(self, vm_id: str) -> NodeState:
-        """Return the state of a VM; its power is never UNKNOWN, since its host is this machine."""
-        vm = (await self._stored()).vm(vm_id)
+        """Return the state of a VM."""
+        inventory = await self._stored()
+        vm = inventory.vm(vm_id)
         if vm is None:
             return NodeState(power=Power.GONE)
+        state = NodeState(power=Power.UNKNOWN, host=vm.host, bios_uuid=vm.bios_uuid)
+        if why := self._silent(inventory, vm.host):
+            return replace(state, reason=why)
         on = await self._power.is_on(Path(vm.directory))
-        return NodeState(power=Power.ON if on else Power.OFF, host=vm.host, bios_uuid=vm.bios_uuid)
+        return replace(state, power=Power.ON if on else Power.OFF)
 
     async def find(self, token: str) -> Creation | None:
         """Return the creation of this token; it is not done until its directory is complete."""
@@ -126,6 +147,7 @@ class LocalInfrastructure:
 
     async def begin(self, request: NodeRequest) -> Creation:
         """Create the VM's entry, directory and boot file; all is done when this returns."""
+        self._require_host(await self._stored(), request.placement.host)
         bios_uuid = str(self._machine.new_uuid())
         vm = await asyncio.to_thread(self._create_vm, request, bios_uuid)
         if request.boot is not None and not await self._power.is_on(Path(vm.directory)):
@@ -144,9 +166,11 @@ class LocalInfrastructure:
 
     def _create_vm(self, request: NodeRequest, bios_uuid: str) -> Vm:
         def add(state: State) -> tuple[State, Vm]:
-            return vms.add_vm(state, self.root, request, bios_uuid)
+            return changes.add_vm(
+                state, request, bios_uuid, lambda place: paths.check_directory(self.root / place)
+            )
 
-        vm = vms.with_absolute_path(self.root, self._file.change(add))
+        vm = paths.with_absolute_path(self.root, self._file.change(add))
         # Only after the entry: a crash must not leave a directory without one.
         make_directory(Path(vm.directory))
         return vm
@@ -179,33 +203,39 @@ class LocalInfrastructure:
     async def power_off(self, vm_id: str) -> Power:
         """Kill all processes of the VM."""
         async with self._alone(vm_id):
-            vm = (await self._stored()).vm(vm_id)
+            inventory = await self._stored()
+            vm = inventory.vm(vm_id)
             if vm is None:
                 return Power.GONE
+            if self._silent(inventory, vm.host):
+                return Power.UNKNOWN
             await self._power.switch_off(Path(vm.directory), vm.name)
             return Power.OFF
 
     async def delete(self, vm_id: str) -> bool:
-        """Kill all processes of the VM, and delete its directory and entry; nothing is owed."""
+        """Kill all processes of the VM, and delete its directory and entry."""
         async with self._alone(vm_id):
-            await self._delete(vm_id)
-        return True
+            vm = await asyncio.to_thread(self._file.change, changes.mark_deleting(vm_id))
+            if vm is None:
+                return True
+            if self._silent(await self._stored(), vm.host):
+                return False
+            await self._delete(vm)
+            return True
 
-    async def _delete(self, vm_id: str) -> None:
-        vm = await asyncio.to_thread(self._file.change, vms.mark_deleting(vm_id))
-        if vm is None:
-            return
+    async def _delete(self, vm: Vm) -> None:
+        """Delete a VM with relative paths."""
         directory = self.root / vm.directory
         await self._power.switch_off(directory, vm.name)
-        doomed = directory.with_name(f".{directory.name}.{vm_id}")
+        doomed = directory.with_name(f".{directory.name}.{vm.id}")
         try:
             await asyncio.to_thread(_withdraw, directory, doomed)
         except OSError:
             # Nothing has been deleted, so the VM is intact.
-            await asyncio.to_thread(self._file.change, vms.mark_deleting(vm_id, deleting=False))
+            await asyncio.to_thread(self._file.change, changes.mark_deleting(vm.id, deleting=False))
             raise
         await asyncio.to_thread(_delete_tree, doomed)
-        await asyncio.to_thread(self._file.change, vms.remove_vm(vm_id))
+        await asyncio.to_thread(self._file.change, changes.remove_vm(vm.id))
 
     async def address_in_use(
         self, address: str, network: str | None = None, ignoring: Iterable[str] = ()
@@ -244,25 +274,40 @@ class LocalInfrastructure:
         maintenance: bool | None = None,
     ) -> None:
         """Disable a host or enable it again; None: unchanged. Raises ApiError NOT_FOUND."""
-        step = vms.set_host(host, connection_state, maintenance)
+        step = changes.set_host(host, connection_state, maintenance)
         await asyncio.to_thread(self._file.change, step)
 
     async def set_reserved(self, datastore: str, reserved: int) -> None:
         """Reserve bytes of a datastore. Raises ApiError NOT_FOUND."""
-        await asyncio.to_thread(self._file.change, vms.set_reserved(datastore, reserved))
+        await asyncio.to_thread(self._file.change, changes.set_reserved(datastore, reserved))
 
     async def _stored(self) -> Inventory:
         """Return the inventory on disk, with absolute paths."""
         state = await asyncio.to_thread(self._file.load)
-        return vms.with_absolute_paths(self.root, state.inventory)
+        return paths.with_absolute_paths(self.root, state.inventory)
 
     async def _vm(self, vm_id: str) -> Vm:
-        vm = (await self._stored()).vm(vm_id)
+        """Return a VM that can be used. Raises ApiError if it is unknown, unreachable or doomed."""
+        inventory = await self._stored()
+        vm = inventory.vm(vm_id)
         if vm is None:
             fail(ErrorType.NOT_FOUND, message("infrastructure.unknown", vm_id))
         if vm.deleting:
-            vms.fail_deleting(vm)
+            changes.fail_deleting(vm)
+        self._require_host(inventory, vm.host)
         return vm
+
+    def _require_host(self, inventory: Inventory, host: str) -> None:
+        if why := self._silent(inventory, host):
+            fail(ErrorType.RESOURCE_INACCESSIBLE, why)
+
+    def _silent(self, inventory: Inventory, host_id: str) -> LocalizableMessage | None:
+        """Return why a host does not respond; None if it does."""
+        host = inventory.host(host_id)
+        connected = host is None or host.connection_state is HostConnectionState.CONNECTED
+        if host is None or connected or self._reaches_all:
+            return None
+        return unreachable(host.name, f"it is {host.connection_state.value}")
 
     @asynccontextmanager
     async def _alone(self, vm_id: str) -> AsyncIterator[None]:

@@ -5,24 +5,24 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from openvcha.api.errors import ErrorType, fail
 from openvcha.api.messages import message
-from openvcha.api.structures import DatastoreType, FolderType, InventoryNetworkType
-from openvcha.infrastructure.inventory import (
-    ComputeCluster,
-    Datacenter,
-    Datastore,
-    Folder,
-    Host,
-    Inventory,
-    Network,
-    ResourcePool,
+from openvcha.api.structures import DatastoreType, InventoryNetworkType
+from openvcha.infrastructure.inventory import Datastore, Host, Network
+from openvcha.infrastructure.skeleton import (
+    CLUSTER,
+    DATACENTER,
+    DATASTORE_FOLDER,
+    HOST_FOLDER,
+    NETWORK_FOLDER,
+    SkeletonNames,
+    skeleton,
 )
-from openvcha.infrastructure.local.state import State
+from openvcha.infrastructure.state import State
 
 _LOOPBACK = ipaddress.IPv4Network("127.0.0.0/8")
-_DATACENTER = "datacenter-2"
-_CLUSTER = "domain-c8"
 _FIRST_VM = 42
 
 
@@ -55,32 +55,17 @@ def first_state(
             id=f"host-{number}",
             name=name,
             uuid=str(new_uuid()),
-            datacenter=_DATACENTER,
-            cluster=_CLUSTER,
-            folder="group-h4",
+            datacenter=DATACENTER,
+            cluster=CLUSTER,
+            folder=HOST_FOLDER,
             networks=frozenset(network.id for network in networks),
             datastores=frozenset(datastore.id for datastore in datastores),
         )
         for number, name in enumerate(names.hosts, start=11)
     )
-    inventory = Inventory(
-        datacenters=(Datacenter(id=_DATACENTER, name=names.datacenter, folder="group-d1"),),
-        clusters=(
-            ComputeCluster(
-                id=_CLUSTER, name=names.cluster, datacenter=_DATACENTER, folder="group-h4"
-            ),
-        ),
-        hosts=hosts,
-        folders=_folders(names),
-        resource_pools=(
-            ResourcePool(
-                id="resgroup-9", name=names.resource_pool, datacenter=_DATACENTER, cluster=_CLUSTER
-            ),
-        ),
-        networks=networks,
-        datastores=datastores,
-    )
-    return State(next_vm=_FIRST_VM, inventory=inventory)
+    kinds = SkeletonNames(names.datacenter, names.cluster, names.folder, names.resource_pool)
+    inventory = replace(skeleton(kinds), hosts=hosts, networks=networks, datastores=datastores)
+    return State(next_number=_FIRST_VM, inventory=inventory)
 
 
 def _check_subnets(management_subnet: str, ha_subnet: str) -> None:
@@ -114,8 +99,8 @@ def _networks(management_subnet: str, ha_subnet: str, names: Names) -> tuple[Net
             id=identifier,
             name=name,
             type=kind,
-            datacenter=_DATACENTER,
-            folder="group-n6",
+            datacenter=DATACENTER,
+            folder=NETWORK_FOLDER,
             subnet=subnet,
         )
         for identifier, name, kind, subnet in rows
@@ -128,23 +113,9 @@ def _datastores(names: Names) -> tuple[Datastore, ...]:
             id=identifier,
             name=name,
             type=DatastoreType.VMFS,
-            datacenter=_DATACENTER,
-            folder="group-s5",
+            datacenter=DATACENTER,
+            folder=DATASTORE_FOLDER,
             path=f"datastores/{identifier}",
         )
         for identifier, name in zip(("datastore-14", "datastore-17"), names.datastores, strict=True)
-    )
-
-
-def _folders(names: Names) -> tuple[Folder, ...]:
-    rows = (
-        ("group-v3", names.folder, FolderType.VIRTUAL_MACHINE),
-        ("group-h4", "host", FolderType.HOST),
-        ("group-s5", "datastore", FolderType.DATASTORE),
-        ("group-n6", "network", FolderType.NETWORK),
-    )
-    root = Folder(id="group-d1", name="Datacenters", type=FolderType.DATACENTER)
-    return root, *(
-        Folder(id=identifier, name=name, type=kind, parent="group-d1", datacenter=_DATACENTER)
-        for identifier, name, kind in rows
     )

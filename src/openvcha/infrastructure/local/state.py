@@ -15,9 +15,8 @@ import msgspec
 
 from openvcha.api.errors import ErrorType, fail
 from openvcha.api.messages import message
-from openvcha.api.prepared import prepare
-from openvcha.infrastructure.inventory import Inventory
 from openvcha.infrastructure.local.files import make_directory
+from openvcha.infrastructure.state import VERSION, State
 from openvcha.system.durable import write_durably
 from openvcha.system.locks import locked, try_lock
 from openvcha.system.regular_files import read_regular
@@ -27,20 +26,6 @@ ResultT = TypeVar("ResultT")
 
 class LockTimeout(Exception):  # noqa: N818 - named as in the standard library
     """Another process has held a lock for too long."""
-
-
-VERSION = 1
-
-
-class State(msgspec.Struct, kw_only=True, frozen=True):
-    """The state on disk. `next_vm` only increases: the number of a VM is never reused.
-
-    Its paths are relative to the root, so that a root can be moved while all VMs are off.
-    """
-
-    version: int = VERSION
-    next_vm: int
-    inventory: Inventory
 
 
 class StateFile:
@@ -117,6 +102,3 @@ def _unlock(path: Path, handle: int) -> None:
     """Remove the file while it is locked, so that a waiting process notices."""
     path.unlink(missing_ok=True)
     os.close(handle)
-
-
-prepare(__name__)

@@ -13,7 +13,13 @@ from openvcha.infrastructure.interface import Power
 from openvcha.operations.context import Services
 from openvcha.operations.steps.last_copy import last_copy
 from openvcha.operations.steps.new_node import committed, recall
-from openvcha.operations.steps.node_vms import delete_vm, why_left
+from openvcha.operations.steps.node_vms import (
+    HOST_SILENT,
+    RemovedNode,
+    delete_vm,
+    owe_deletion,
+    why_left,
+)
 from openvcha.operations.steps.patroni_settings import PROTECT_SECONDS, protect
 from openvcha.operations.waiting import wait_until
 from openvcha.store import keys
@@ -67,15 +73,23 @@ class Commit(Step):
 
     async def _delete_old(self, ctx: TaskContext) -> None:
         """Delete the old node's VM, or report that it is left: the new node counts in any case."""
-        left: tuple[LocalizableMessage, ...] = ()
         vm = str(ctx.state.get("old_vm") or "")
+        reason: str | None = None
         try:
             await wait_until(ctx, lambda: self._last_copy(ctx), ACTIVE_SECONDS, fraction=0.2)
             if not await delete_vm(ctx, self._services.infrastructure, vm, 0.3):
-                left = (message("commit.owed", await self._name(ctx, vm), vm),)
+                reason = HOST_SILENT
         except (ApiError, OSError) as error:
-            left = (message("commit.left", await self._name(ctx, vm), vm, why_left(error)),)
-        await ctx.leave(*left)
+            reason = why_left(error)
+        await ctx.leave(*([await self._owe(ctx, vm, reason)] if reason else []))
+
+    async def _owe(self, ctx: TaskContext, vm: str, reason: str) -> LocalizableMessage:
+        """Record the deletion that is owed; return what the task says of it."""
+        name = await self._name(ctx, vm)
+        old = RemovedNode(vm, name, _old(ctx) or "", self._data(ctx))
+        if await owe_deletion(self._services, ctx, old, reason) and reason == HOST_SILENT:
+            return message("commit.owed", name, vm)
+        return message("commit.left", name, vm, reason)
 
     async def _name(self, ctx: TaskContext, vm_id: str) -> str:
         """Return the name of the old VM, or of its member if the inventory does not respond."""
@@ -103,12 +117,15 @@ class Commit(Step):
         return [kv.key for kv in found if kv is not None]
 
     async def _last_copy(self, ctx: TaskContext) -> LocalizableMessage | None:
-        data = any(recall(ctx, role).kind is NodeKind.DATA for role in self._roles)
-        if not data or await self._power(ctx) is Power.GONE:
+        if not self._data(ctx) or await self._power(ctx) is Power.GONE:
             return None
         name = await self._name(ctx, str(ctx.state.get("old_vm")))
         refusal = last_copy(await self._services.observe(), _old(ctx) or "", name)
         return refusal.reason if refusal else None
+
+    def _data(self, ctx: TaskContext) -> bool:
+        """Return whether the old node has a copy of the protected data."""
+        return any(recall(ctx, role).kind is NodeKind.DATA for role in self._roles)
 
     async def _settle(self, ctx: TaskContext) -> None:
         """Wait for HEALTHY; a new fault does not fail this task."""

@@ -24,7 +24,14 @@ from openvcha.operations.steps.new_node import (
     recall,
     remember,
 )
-from openvcha.operations.steps.node_vms import create_vm, withdraw_vm, write_files
+from openvcha.operations.steps.node_vms import (
+    HOST_SILENT,
+    RemovedNode,
+    create_vm,
+    owe_deletion,
+    withdraw_vm,
+    write_files,
+)
 from openvcha.operations.steps.quorum import remove_voter
 from openvcha.operations.steps.required_votes import initial_required_votes, record_required_votes
 from openvcha.operations.waiting import wait_until
@@ -134,7 +141,11 @@ class CreateNode(Step):
         url = services.peer_url(node.ha_address)
         await remove_voter(services, node.placement.name, node.member, url)
         if owed := await withdraw_vm(services.infrastructure, node.token):
-            await ctx.leave(message("clone.owed", node.placement.name, owed))
+            name, data = node.placement.name, node.kind is NodeKind.DATA
+            removed = RemovedNode(owed, name, node.member, data)
+            if not await owe_deletion(services, ctx, removed, HOST_SILENT):
+                raise TemporaryFailure(message("clone.left", name, owed))
+            await ctx.add_reason(message("clone.owed", name, owed))
         await services.store.delete(keys.patroni_member(node.member))
         await services.store.delete(keys.base_backup_report(node.member))
 

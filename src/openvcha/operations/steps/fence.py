@@ -23,11 +23,13 @@ from openvcha.operations.steps.quorum import (
     remove_voter,
 )
 from openvcha.operations.steps.required_votes import record_required_votes
-from openvcha.operations.waiting import wait_until
+from openvcha.operations.waiting import POLL_SECONDS, wait_until
 from openvcha.store import keys
 from openvcha.tasks.steps import Step, TaskContext
 
 FENCE_SECONDS = 30.0
+PAUSE = 0.5
+"""Between two probes of a node that cannot be powered off."""
 
 
 class Fence(Step):
@@ -67,8 +69,8 @@ class Fence(Step):
         await self._require(old)
         await record_required_votes(self._services, ctx)
         certain = await self._power(old) is not Power.UNKNOWN
-        seconds = FENCE_SECONDS if certain else SILENT_SECONDS
-        await wait_until(ctx, lambda: self._press(ctx, old), seconds, fraction=0.5)
+        seconds, pause = (FENCE_SECONDS, POLL_SECONDS) if certain else (SILENT_SECONDS, PAUSE)
+        await wait_until(ctx, lambda: self._press(ctx, old), seconds, fraction=0.5, pause=pause)
         # From now on its successor may respond at its address.
         await ctx.remember(**{SILENT: True})
 

@@ -173,8 +173,9 @@ class AwaitVoter(CreateNode):
         said = "progress.promote" if found else "progress.join.start"
         return message(said, node.placement.name)
 
-    async def _delete(self, node: NewNode) -> None:
+    async def _delete(self, ctx: TaskContext, node: NewNode) -> None:
         """Remove its vote; only an administrator can stop the node."""
+        del ctx
         services = self._services
         await remove_voter(
             services, node.placement.name, node.member, services.peer_url(node.ha_address)

@@ -1,18 +1,32 @@
 """The VMs of nodes: whether one is certainly off, writes to one that is off, and deletion."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.file_errors import file_refusal
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster.config import NodeConfig
+from openvcha.cluster.owed_deletions import OwedDeletion, owe
 from openvcha.infrastructure.interface import Infrastructure, NodeRequest
+from openvcha.operations.context import Services
 from openvcha.operations.waiting import wait_until
 from openvcha.tasks.steps import TaskContext, TemporaryFailure
 
 CREATE_PAUSE = 0.5
+HOST_SILENT = "its host does not respond"
 DELETE_SECONDS, DELETE_PAUSE = 60.0, 1.0
+
+
+@dataclass(frozen=True)
+class RemovedNode:
+    """A node that is removed: ``data`` says whether it has a copy of the protected data."""
+
+    vm: str
+    name: str
+    member: str
+    data: bool
 
 
 async def surely_off(infrastructure: Infrastructure, node: NodeConfig) -> bool:
@@ -86,6 +100,21 @@ async def delete_vm(
 
     await wait_until(ctx, there, DELETE_SECONDS, fraction, pause=DELETE_PAUSE)
     return deleted
+
+
+async def owe_deletion(
+    services: Services, ctx: TaskContext, node: RemovedNode, reason: str
+) -> bool:
+    """Record that a removed node's VM must still be deleted; return False if it cannot be."""
+    owed = OwedDeletion(
+        vm=node.vm,
+        name=node.name,
+        member=node.member,
+        data=node.data,
+        since=services.journal.clock(),
+        reason=reason,
+    )
+    return await owe(services.store, owed, [ctx.guard])
 
 
 def why_left(error: ApiError | OSError) -> str:

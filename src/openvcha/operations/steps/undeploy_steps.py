@@ -15,7 +15,13 @@ from openvcha.operations.context import Services
 from openvcha.operations.steps.last_copy import last_copy
 from openvcha.operations.steps.leaving_nodes import LeavingNodes, recall_leaving
 from openvcha.operations.steps.leaving_step import OFF_SECONDS, LeavingStep, ReleasingStep
-from openvcha.operations.steps.node_vms import delete_vm, why_left
+from openvcha.operations.steps.node_vms import (
+    HOST_SILENT,
+    RemovedNode,
+    delete_vm,
+    owe_deletion,
+    why_left,
+)
 from openvcha.operations.steps.quorum import (
     SILENT,
     SilenceWatch,
@@ -230,11 +236,15 @@ class ReduceCluster(LeavingStep):
         try:
             if node.kind is NodeKind.DATA:
                 await wait_until(ctx, partial(self._last_copy, node), ACTIVE_SECONDS)
-            if not await delete_vm(ctx, infrastructure, node.vm):
-                return message("undeploy.owed", node.name, node.vm)
+            if await delete_vm(ctx, infrastructure, node.vm):
+                return None
+            reason = HOST_SILENT
         except (ApiError, OSError) as error:
-            return message("undeploy.left", node.name, node.vm, why_left(error))
-        return None
+            reason = why_left(error)
+        removed = RemovedNode(node.vm, node.name, node.member, node.kind is NodeKind.DATA)
+        if await owe_deletion(self._services, ctx, removed, reason) and reason == HOST_SILENT:
+            return message("undeploy.owed", node.name, node.vm)
+        return message("undeploy.left", node.name, node.vm, reason)
 
     async def _last_copy(self, node: NodeConfig) -> LocalizableMessage | None:
         refusal = last_copy(await self._services.observe(), node.member, node.name)
