@@ -258,6 +258,24 @@ async def test_an_undeploy_leaves_what_it_cannot_reach(
     assert names == ({"vcha-1"} if delete else {"vcha-1", "vcha-2", "vcha-3"})
 
 
+async def test_an_undeploy_waits_until_who_cannot_be_reached_is_silent(
+    scene: ClusterScenario,
+) -> None:
+    """The passive runs, but nobody can power it off: without a vote it ends by itself."""
+    await scene.healthy()
+    arm(scene)
+    lose_host(scene)
+    await scene.undeploy(UndeploySpec(force_delete=True))
+    carrying = await scene.until("release")
+    await asyncio.sleep(SILENCE_SECONDS)
+    record = await scene.record()
+    assert (record.step, record.progress.message.id) == ("release", f"{PREFIX}fence.still.answers")
+    scene.world.power_off(scene.world.machine(OLD).identity.vm)
+    await carrying
+    assert (await scene.record()).status is TaskStatus.SUCCEEDED
+    assert [debt.name for debt in await owed(scene)] == ["vcha-2"]
+
+
 async def test_what_may_be_the_last_copy_is_not_deleted(scene: ClusterScenario) -> None:
     """Not by the keeper either: the active's PostgreSQL does not run."""
     await begin(scene)

@@ -56,7 +56,7 @@ class DeletionKeeper:
             if reason is None:
                 _log.info("an owed VM is deleted", vm=owed.vm, name=owed.name)
                 await settle(self._store, owed.vm, [self._leads])
-            elif reason != owed.reason:
+            else:
                 await owe(self._store, replace(owed, reason=reason), [self._leads])
 
     async def _delete(self, owed: OwedDeletion) -> str | None:
