@@ -11,7 +11,6 @@ from openvcha.api.structures import (
     ConfigState,
     DeploySpec,
     DeployType,
-    DynamicID,
     LocalizableMessage,
 )
 from openvcha.cluster import preconditions
@@ -45,6 +44,7 @@ from openvcha.operations.steps.create_node import CreateNode
 from openvcha.operations.steps.new_node import PASSIVE, ROLES, WITNESS, recall, remember
 from openvcha.operations.steps.prepare import Prepare, active_findings
 from openvcha.operations.steps.streaming import AwaitStreaming
+from openvcha.operations.targets import vm_target
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext
 
@@ -75,7 +75,7 @@ async def deploy(services: Services, caller: Caller, spec: DeploySpec) -> str:
         operation="deploy$task",
         description=message("cluster.deploy"),
         user=caller.user,
-        target=DynamicID(type="VirtualMachine", id=active.config.vm) if active else None,
+        target=vm_target(active.config if active else None),
         arguments=msgspec.structs.replace(spec, vc_spec=None),
     )
     return task.id

@@ -16,7 +16,7 @@ from functools import partial
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
-from openvcha.api.structures import ClusterMode, DynamicID, LocalizableMessage
+from openvcha.api.structures import ClusterMode, LocalizableMessage
 from openvcha.cluster import leader_key, patroni_client, preconditions
 from openvcha.cluster.config import NodeConfig
 from openvcha.cluster.failover_obstacle import FailoverObstacle
@@ -28,6 +28,7 @@ from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
 from openvcha.operations.preconditions import require, require_still
+from openvcha.operations.targets import vm_target
 from openvcha.operations.waiting import wait_until
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext, TemporaryFailure
@@ -54,7 +55,7 @@ async def fail_over(services: Services, caller: Caller, planned: bool) -> str:
         operation="failover$task",
         description=message("cluster.failover" if planned else "cluster.failover.forced"),
         user=caller.user,
-        target=DynamicID(type="VirtualMachine", id=active.config.vm) if active else None,
+        target=vm_target(active.config if active else None),
         arguments={"planned": planned},
     )
     return task.id

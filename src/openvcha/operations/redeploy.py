@@ -13,7 +13,6 @@ import msgspec
 from openvcha.api.errors import ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import (
-    DynamicID,
     IpSpec,
     LocalizableMessage,
     PassiveCheckResult,
@@ -50,6 +49,7 @@ from openvcha.operations.steps.create_node import CreateNode
 from openvcha.operations.steps.fence import Fence
 from openvcha.operations.steps.new_node import PASSIVE, WITNESS, remember
 from openvcha.operations.steps.streaming import AwaitStreaming
+from openvcha.operations.targets import vm_target
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext
 
@@ -196,7 +196,7 @@ async def _begin_task(
         operation="redeploy$task",
         description=message(f"{which.role}.redeploy"),
         user=caller.user,
-        target=DynamicID(type="VirtualMachine", id=old.vm) if old and old.vm else None,
+        target=vm_target(old),
         # The peer's credentials have been used; they are never stored.
         arguments=msgspec.structs.replace(spec, vc_spec=None),
     )

@@ -10,7 +10,7 @@ import msgspec
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
-from openvcha.api.structures import DynamicID, LocalizableMessage, NodeVmInfo, UndeploySpec
+from openvcha.api.structures import LocalizableMessage, NodeVmInfo, UndeploySpec
 from openvcha.cluster import preconditions
 from openvcha.cluster.config import NodeConfig
 from openvcha.cluster.observation import Observation
@@ -24,6 +24,7 @@ from openvcha.operations.redeploy import CLUSTER
 from openvcha.operations.steps.leaving_nodes import LeavingNodes, remember_leaving
 from openvcha.operations.steps.removed_access import EraseIdentities, RotateCredentials
 from openvcha.operations.steps.undeploy_steps import ReduceCluster, ReleaseStandby, RemoveVotes
+from openvcha.operations.targets import vm_target
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext
 
@@ -45,7 +46,7 @@ async def undeploy(services: Services, caller: Caller, spec: UndeploySpec) -> st
         operation="undeploy$task",
         description=message("cluster.undeploy"),
         user=caller.user,
-        target=DynamicID(type="VirtualMachine", id=active.config.vm) if active else None,
+        target=vm_target(active.config if active else None),
         arguments=msgspec.structs.replace(spec, vc_spec=None),
     )
     return task.id
