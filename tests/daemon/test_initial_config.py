@@ -7,7 +7,9 @@ from tests.support.simulated.process import Process
 
 from openvcha.api.structures import ConfigState
 from openvcha.cluster.config import cluster_record
+from openvcha.daemon.infrastructure import node_infrastructure
 from openvcha.daemon.initial_config import write_first_config
+from openvcha.node.identity import UNMANAGED
 from openvcha.node.local_records.cluster import KeptCluster, KeptMember
 from openvcha.store.errors import RecordMissing
 
@@ -70,6 +72,22 @@ async def test_a_node_that_has_only_ever_known_itself_begins_it() -> None:
     identity = msgspec.structs.replace(identity, etcd_initial_cluster=peers)
     await write_first_config(world.store, infrastructure, identity, _kept(identity.member))
     assert await cluster_record(world.store).get()
+    await world.end()
+
+
+async def test_a_node_without_an_inventory_takes_the_prefixes_from_its_identity() -> None:
+    """Its VM is unknown, as that of every node that was made by hand."""
+    world = SimulatedCluster()
+    identity = world.machine((await world.found("vcha-1", 1)).member).identity
+    given = {"kind": UNMANAGED, "ha_prefix": 28, "public_prefix": 23}
+    identity = msgspec.structs.replace(identity, vm="", infrastructure=given)
+    await write_first_config(world.store, node_infrastructure(identity), identity)
+    config = await world.config()
+    (only,) = config.nodes
+    assert only.ha_ip.ipv4
+    assert config.management.ipv4
+    assert (only.vm, only.bios_uuid) == ("", "")
+    assert (only.ha_ip.ipv4.prefix, config.management.ipv4.prefix) == (28, 23)
     await world.end()
 
 

@@ -46,6 +46,10 @@ COMMANDS = {
     "openapi": LazyCommand(
         "openvcha.cli.commands.openapi:openapi", "Print the OpenAPI 3.0.3 description of the API."
     ),
+    "init": LazyCommand(
+        "openvcha.cli.node.init:init",
+        "Make the first node of a cluster on this machine; `vcha node run` then runs it.",
+    ),
     "config": LazyCommand(
         "openvcha.cli.node.config:app", "The settings with which `vcha init` makes a node."
     ),

@@ -1,10 +1,12 @@
 """The first configuration of a cluster, written once by its only node."""
 
+from typing import NamedTuple
+
 from openvcha.api.structures import ClusterMode, ConfigState, IpFamily, IpSpec, Ipv4Spec, Ipv6Spec
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
 from openvcha.infrastructure.interface import Infrastructure
-from openvcha.infrastructure.inventory import Inventory, Vm
-from openvcha.node.identity import Identity
+from openvcha.infrastructure.inventory import Inventory
+from openvcha.node.identity import UNMANAGED, Identity
 from openvcha.node.local_records.cluster import KeptCluster
 from openvcha.store import keys
 from openvcha.store.errors import RecordMissing
@@ -31,16 +33,21 @@ async def write_first_config(
             f" nodes ({', '.join(others)}), it does not start a new configuration. Let the"
             " node that has a copy lead, or deploy again after make-standalone"
         )
-    inventory = await infrastructure.inventory()
-    vm = inventory.vm(identity.vm)
-    if vm is None:
-        raise LookupError(f"the inventory does not know this node's VM {identity.vm}")
-    await record.create(first_config(identity, inventory, vm))
+    await record.create(first_config(identity, await _machine(infrastructure, identity)))
 
 
-def first_config(identity: Identity, inventory: Inventory, vm: Vm) -> ClusterConfig:
+class Machine(NamedTuple):
+    """The machine of the only node; ``vm`` and ``bios_uuid`` are empty if it is in no inventory."""
+
+    vm: str
+    bios_uuid: str
+    ha_prefix: int
+    public_prefix: int
+
+
+def first_config(identity: Identity, own: Machine) -> ClusterConfig:
     """Return the configuration of a cluster that has not been deployed yet."""
-    management = _spec(identity.public_address, _subnet(inventory, vm.networks.management))
+    management = _spec(identity.public_address, own.public_prefix)
     ports = identity.ports
     return ClusterConfig(
         id=identity.cluster_id,
@@ -61,9 +68,9 @@ def first_config(identity: Identity, inventory: Inventory, vm: Vm) -> ClusterCon
                 member=identity.member,
                 name=identity.name,
                 kind=NodeKind.DATA,
-                vm=vm.id,
-                bios_uuid=vm.bios_uuid,
-                ha_ip=_spec(identity.ha_address, _subnet(inventory, vm.networks.ha)),
+                vm=own.vm,
+                bios_uuid=own.bios_uuid,
+                ha_ip=_spec(identity.ha_address, own.ha_prefix),
                 failover_ip=management,
             ),
         ),
@@ -76,15 +83,30 @@ def _others(identity: Identity, kept: KeptCluster | None) -> list[str]:
     return sorted((known | set(identity.etcd_initial_cluster)) - {identity.member})
 
 
-def _subnet(inventory: Inventory, network: str) -> str:
+async def _machine(infrastructure: Infrastructure, identity: Identity) -> Machine:
+    """Return what the inventory knows of this node, or what its identity says without one.
+
+    Raises LookupError.
+    """
+    given = identity.infrastructure
+    if given.get("kind") == UNMANAGED:
+        return Machine("", "", int(given["ha_prefix"]), int(given["public_prefix"]))
+    inventory = await infrastructure.inventory()
+    vm = inventory.vm(identity.vm)
+    if vm is None:
+        raise LookupError(f"the inventory does not know this node's VM {identity.vm}")
+    ha, public = (_prefix(inventory, each) for each in (vm.networks.ha, vm.networks.management))
+    return Machine(vm.id, vm.bios_uuid, ha, public)
+
+
+def _prefix(inventory: Inventory, network: str) -> int:
     found = inventory.network(network)
     if found is None:
         raise LookupError(f"the inventory does not know the network {network}")
-    return found.subnet
+    return int(found.subnet.rsplit("/", 1)[1])
 
 
-def _spec(address: str, subnet: str) -> IpSpec:
-    prefix = int(subnet.rsplit("/", 1)[1])
+def _spec(address: str, prefix: int) -> IpSpec:
     if ":" in address:
         return IpSpec(ip_family=IpFamily.IPV6, ipv6=Ipv6Spec(address=address, prefix=prefix))
     return IpSpec(ip_family=IpFamily.IPV4, ipv4=Ipv4Spec(address=address, prefix=prefix))

@@ -16,6 +16,7 @@ from openvcha.daemon.compose import (
     open_superuser,
 )
 from openvcha.daemon.deletion_keeper import DeletionKeeper
+from openvcha.daemon.first_administrator import add_first_administrator
 from openvcha.daemon.initial_config import write_first_config
 from openvcha.daemon.inventory_keeper import InventoryKeeper
 from openvcha.daemon.leadership import Leadership
@@ -123,6 +124,7 @@ async def _prepare(services: Services) -> None:
     identity = services.identity
     kept = await asyncio.to_thread(load_kept, Layout(services.directory), identity)
     await write_first_config(services.store, services.infrastructure, identity, kept)
+    await add_first_administrator(services.store, Layout(services.directory))
 
 
 def _work(services: Services, forwarder: ForwarderThread) -> Callable[[], Awaitable[None]]:

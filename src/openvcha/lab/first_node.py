@@ -1,22 +1,17 @@
 """The first node of a lab, created without the API, which does not exist yet."""
 
 import asyncio
-import secrets
 import socket
 from pathlib import Path
 
-from openvcha.api.secret import Secret
 from openvcha.infrastructure.interface import Infrastructure, NodeRequest, Placement
 from openvcha.infrastructure.inventory import Vm
 from openvcha.lab.state import Lab, LabState
-from openvcha.node.etcd.account import new_data_account
-from openvcha.node.identity import IDENTITY, Identity, Ports, Secrets
+from openvcha.node.first_node.files import first_files, new_member, new_secrets
+from openvcha.node.identity import IDENTITY, Identity
 from openvcha.node.layout import SERVICE_CA_CERTIFICATE
 from openvcha.node.postgres.own_names import APPLICATION_USER
-from openvcha.node.security.certificates import api_certificate, new_authorities
-from openvcha.node.security.issuing import node_files
 from openvcha.system.durable import write_durably
-from openvcha.system.host_port import url
 
 TOKEN = "lab-first-node"  # noqa: S105 - names a request, opens nothing
 NAME = "vcha-1"
@@ -39,10 +34,7 @@ async def make_first_node(lab: Lab, infrastructure: Infrastructure) -> Vm:
         raise LookupError(f"the inventory has no VM {begun.vm}, which was just created")
     directory = Path(vm.directory)
     if not (directory / IDENTITY).exists():
-        made = await asyncio.to_thread(_files, lab, state, vm)
-        # The identity comes last: it marks the node as complete.
-        identity = {IDENTITY: made.pop(IDENTITY)}
-        await infrastructure.write_files(vm.id, made | identity)
+        await infrastructure.write_files(vm.id, await asyncio.to_thread(_files, lab, state, vm))
     certificate = (directory / SERVICE_CA_CERTIFICATE).read_bytes()
     await asyncio.to_thread(write_durably, lab.ca, certificate, 0o644)
     return vm
@@ -70,34 +62,20 @@ async def _request(infrastructure: Infrastructure, state: LabState) -> NodeReque
 
 
 def _files(lab: Lab, state: LabState, vm: Vm) -> dict[str, bytes]:
-    address = state.ha_address(1)
-    member = f"{NAME}-{secrets.token_hex(3)}"
-    identity = Identity(
+    wanted = Identity(
         cluster_id=state.cluster_id,
         cluster_name=state.name,
-        member=member,
+        member=new_member(NAME),
         kind="data",
         vm=vm.id,
         name=NAME,
-        ha_address=address,
+        ha_address=state.ha_address(1),
         public_address=state.public_address,
-        etcd_initial_cluster={member: url(address, Ports().etcd_peer)},
+        etcd_initial_cluster={},
         infrastructure={"kind": "local", "root": str(lab.infrastructure)},
         store=state.settings.store,
         timers=state.settings.timers,
         api=state.settings.api,
     )
-    authorities = new_authorities(f"openvcha {state.name}")
-    return node_files(
-        identity,
-        authorities,
-        secrets=_secrets(lab),
-        account=new_data_account(),
-        api=api_certificate(authorities.service, state.public_address, socket.gethostname()),
-    )
-
-
-def _secrets(lab: Lab) -> Secrets:
-    names = ("superuser", "replication", "rewind", "patroni_rest", "records")
-    made = {name: Secret(secrets.token_urlsafe(24)) for name in names}
-    return Secrets(**made, application=lab.password(APPLICATION_USER))
+    own = new_secrets(lab.password(APPLICATION_USER))
+    return first_files(wanted, own, socket.gethostname())

@@ -14,6 +14,8 @@ from openvcha.system.durable import write_durably
 
 IDENTITY = "node.json"
 SECRETS = "secrets.json"
+UNMANAGED = "none"
+"""The kind of infrastructure that creates no nodes: an administrator makes them all."""
 MIN_LEADER_TTL = 20
 """Patroni's own minimum."""
 MAX_LEADER_TTL = 300

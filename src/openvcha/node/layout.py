@@ -6,6 +6,7 @@ from pathlib import Path
 
 PATRONI_CONFIG = "patroni.yml"
 REQUIRED_VOTES = "relied.json"
+FIRST_ADMINISTRATOR = "administrator.json"
 PATRONI_PASSWORDS = "run/patroni.pgpass"
 CA_CERTIFICATE = "tls/ca.crt"
 CA_KEY = "tls/ca.key"
@@ -73,6 +74,11 @@ class Layout:
     def kept_records(self) -> Path:
         """The last valid records of the store that a data node must keep."""
         return self.root / "records"
+
+    @property
+    def first_administrator(self) -> Path:
+        """The first user of a new cluster, until the store has it."""
+        return self.root / FIRST_ADMINISTRATOR
 
     @property
     def logs(self) -> Path:

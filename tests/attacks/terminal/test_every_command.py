@@ -24,7 +24,7 @@ from openvcha.cli.lab import commands as lab_commands
 from openvcha.cli.lab import demo, logs, show, summary
 from openvcha.cli.main import app
 from openvcha.cli.node import commands as node_commands
-from openvcha.cli.node import manual_join, programs, recovery, store
+from openvcha.cli.node import init_steps, manual_join, programs, recovery, store
 from openvcha.cli.operation_help import short_name
 from openvcha.cli.output import errors
 from openvcha.cli.target import Target
@@ -39,6 +39,8 @@ from openvcha.lab import folders, power, up
 from openvcha.lab.demo import DemoResult
 from openvcha.lab.state import Lab, LabState
 from openvcha.node.doctor import DoctorFinding, DoctorVerdict
+from openvcha.node.first_node.checks import Account, Examination
+from openvcha.node.first_node.findings import Finding
 from openvcha.node.identity import IDENTITY, Identity
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import KeptCluster
@@ -82,6 +84,15 @@ DRIVEN: Mapping[str, tuple[str, ...]] = {
     "user passwd": (f"user passwd {WORD} --password-file {{file}}",),
     "user role": (f"user role {WORD} ReadOnly",),
     "openapi": (OWN,),
+    "init": (
+        "init --directory {place} --dry-run",
+        "init --directory {place} --dry-run --json",
+        "init --directory {place} --json",
+        f"init --directory {{place}} --administrator {WORD}",
+        f"init --set {WORD}",
+        f"init --set {WORD}=1 --directory {WORD}",
+        "init --config {settings}",
+    ),
     "config check": ("config check --config {settings}",),
     "config show": (
         "config show --config {settings}",
@@ -352,6 +363,18 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def first_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the examination and the making of a first node say hostile text."""
+    findings = (Finding.ok(HOSTILE, HOSTILE), Finding.note(HOSTILE, HOSTILE))
+    found, made = Examination(findings), tmp_path / WORD
+    result = init_steps.Result(made, HOSTILE, made, made, HOSTILE, (HOSTILE,), findings)
+    monkeypatch.setattr(init_steps, "is_interactive", lambda: False)
+    monkeypatch.setattr(init_steps, "account_for", lambda _: Account(os.geteuid(), HOSTILE))
+    monkeypatch.setattr(init_steps, "examined", lambda *_, **__: found)
+    monkeypatch.setattr(init_steps, "make", lambda *_, **__: result)
+
+
+@pytest.fixture
 def words(tmp_path: Path, node: Path) -> Mapping[str, Path]:
     """Create what the command lines of the table name."""
     file, empty = tmp_path / "file", tmp_path / f"empty{WORD}"
@@ -360,7 +383,13 @@ def words(tmp_path: Path, node: Path) -> Mapping[str, Path]:
     settings = tmp_path / f"settings{WORD}"
     quoted = msgspec.json.encode(HOSTILE).decode()
     settings.write_text(f'[{quoted}]\n[node]\nname = {quoted}\n{quoted} = 1\ndirectory = "/a"\n')
-    return {"{file}": file, "{empty}": empty, "{node}": node, "{settings}": settings}
+    return {
+        "{file}": file,
+        "{empty}": empty,
+        "{node}": node,
+        "{settings}": settings,
+        "{place}": tmp_path / "place",
+    }
 
 
 def shown(line: str, words: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch) -> Terminal:
@@ -370,7 +399,7 @@ def shown(line: str, words: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch)
     return seen
 
 
-@pytest.mark.usefixtures("labs", "api", "records", "machine")
+@pytest.mark.usefixtures("labs", "api", "records", "machine", "first_node")
 @pytest.mark.parametrize("line", [line for lines in DRIVEN.values() for line in lines])
 def test_what_others_wrote_is_text(
     line: str, words: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch

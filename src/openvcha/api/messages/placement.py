@@ -84,6 +84,9 @@ INFRASTRUCTURE = {
     "inventory.too.many": "More than %s entries match; narrow the filter.",
     "inventory.full": "The inventory can have at most %s %s.",
     "inventory.in.use": "%s is used by %s; remove that first.",
+    "infrastructure.unmanaged": (
+        "No infrastructure can create %s: create the node by hand (docs/manual.md)."
+    ),
     "infrastructure.vm.exists": "The name %s belongs to %s; choose another name.",
     "infrastructure.vm.name": "%s cannot be used as a directory name; choose another name.",
     "infrastructure.vm.directory": (

@@ -97,17 +97,14 @@ class Users:
 
     async def add(self, name: str, password: Secret, role: UserRole) -> User:
         """Add a user. Raises ApiError INVALID_ARGUMENT or ALREADY_EXISTS."""
-        name = canonical(name)
-        _require_name(name)
-        user = User(
-            name=name,
-            role=role,
-            password_hash=await self._hash(password),
-            generation=self._token(),
-        )
-        if not await self._record(name).create(user):
-            fail(ErrorType.ALREADY_EXISTS, message("users.exists", name))
+        user = await new_user(name, password, role, self._passwords, self._token)
+        if not await self._record(user.name).create(user):
+            fail(ErrorType.ALREADY_EXISTS, message("users.exists", user.name))
         return user
+
+    async def add_prepared(self, user: User) -> bool:
+        """Add a user that ``new_user`` has returned, and return whether there was none."""
+        return await self._record(user.name).create(user)
 
     async def remove(self, name: str) -> None:
         """Remove a user, which ends the user's sessions.
@@ -227,10 +224,7 @@ class Users:
         return user
 
     async def _hash(self, password: Secret) -> str:
-        if not MIN_PASSWORD_LENGTH <= len(password.reveal()) <= MAX_PASSWORD_LENGTH:
-            limits = MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH
-            fail(ErrorType.INVALID_ARGUMENT, message("users.password", *limits))
-        return await self._passwords.hash(password.reveal())
+        return await _hashed(password, self._passwords)
 
     async def _guards(self, name: str) -> tuple[Compare, ...]:
         """Return the conditions under which another administrator remains.
@@ -263,6 +257,32 @@ class Users:
 
     def _records(self) -> Records[User]:
         return Records(self._store, keys.USERS, User)
+
+
+async def new_user(
+    name: str,
+    password: Secret,
+    role: UserRole,
+    passwords: Passwords | None = None,
+    token: Callable[[], str] = lambda: secrets.token_hex(16),
+) -> User:
+    """Return a new user, in no store yet. Raises ApiError INVALID_ARGUMENT."""
+    name = canonical(name)
+    _require_name(name)
+    known = await _hashed(password, passwords or Passwords())
+    return User(name=name, role=role, password_hash=known, generation=token())
+
+
+def decode_user(data: bytes) -> User:
+    """Return the user that a file has, as msgspec encoded it. Raises msgspec.DecodeError."""
+    return msgspec.json.decode(data, type=User)
+
+
+async def _hashed(password: Secret, passwords: Passwords) -> str:
+    if not MIN_PASSWORD_LENGTH <= len(password.reveal()) <= MAX_PASSWORD_LENGTH:
+        limits = MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH
+        fail(ErrorType.INVALID_ARGUMENT, message("users.password", *limits))
+    return await passwords.hash(password.reveal())
 
 
 def _busy() -> ApiError:

@@ -1,5 +1,6 @@
 """`vcha config`: the settings of this machine's node."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -62,13 +63,13 @@ def default() -> None:
         say(line)
 
 
-def read(path: Path, *, given: bool) -> Reading:
+def read(path: Path, *, given: bool, over: Mapping[str, str] | None = None) -> Reading:
     """Return the settings of a file; without one that is ``given``, the defaults.
 
-    Raises CommandError if it cannot be read.
+    ``over`` are texts by key that override them. Raises CommandError if it cannot be read.
     """
     try:
-        return read_settings(path if given or path.exists() else None)
+        return read_settings(path if given or path.exists() else None, over)
     except (Unreadable, PermissionError) as error:
         raise CommandError(str(error)) from error
 

@@ -45,7 +45,11 @@ def confirm(question: str) -> bool:
     return typer.confirm(printable(question))
 
 
-def prompt(question: str, *, hidden: bool = False, twice: bool = False) -> str:
-    """Prompt for a text, and return it."""
-    answer: str = typer.prompt(printable(question), hide_input=hidden, confirmation_prompt=twice)
+def prompt(
+    question: str, *, hidden: bool = False, twice: bool = False, proposal: str | None = None
+) -> str:
+    """Prompt for a text, and return it; an empty answer accepts the proposal."""
+    answer: str = typer.prompt(
+        printable(question), hide_input=hidden, confirmation_prompt=twice, default=proposal
+    )
     return answer

@@ -131,8 +131,9 @@ _NODE = (
     Setting("node.cluster", "openvcha", "The cluster's name, for people.", form=Form.NAME),
     Setting(
         "node.directory",
-        "/var/lib/openvcha/node",
-        "The node's directory; `vcha init` makes it. Everything that the node stores is in it.",
+        "/var/lib/openvcha/nodes/vcha-1",
+        "The node's directory; `vcha init` makes it. Everything that the node stores is in it."
+        " systemd runs those in /var/lib/openvcha/nodes.",
         form=Form.PATH,
     ),
     Setting(

@@ -1,0 +1,1 @@
+"""An existing PostgreSQL data directory that becomes the first node's."""

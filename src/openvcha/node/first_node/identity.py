@@ -1,0 +1,66 @@
+"""The identity of a first node, from the settings of its machine. Pure."""
+
+import msgspec
+
+from openvcha.node.engines import EngineDirectories
+from openvcha.node.first_node.files import alone
+from openvcha.node.identity import (
+    UNMANAGED,
+    ApiSettings,
+    DatabaseCreation,
+    Identity,
+    Ports,
+    SessionLimits,
+    StoreLimits,
+    Timers,
+)
+from openvcha.node.settings.table import SETTINGS, Value, Values
+
+
+def first_identity(values: Values, *, cluster_id: str, member: str) -> Identity:
+    """Return the identity of a cluster's only node.
+
+    ``values`` are completed: each address has its prefix. Raises msgspec.ValidationError.
+    """
+    return alone(
+        Identity(
+            cluster_id=cluster_id,
+            cluster_name=str(values["node.cluster"]),
+            member=member,
+            kind="data",
+            vm="",
+            name=str(values["node.name"]),
+            ha_address=str(values["network.ha_address"]),
+            public_address=str(values["network.public_address"]),
+            ports=msgspec.convert(_section(values, "ports"), Ports),
+            etcd_initial_cluster={},
+            infrastructure={
+                "kind": UNMANAGED,
+                "ha_prefix": values["network.ha_prefix"],
+                "public_prefix": values["network.public_prefix"],
+            },
+            sessions=msgspec.convert(_section(values, "sessions"), SessionLimits),
+            store=StoreLimits(quota_bytes=int(values["etcd.quota_bytes"])),
+            timers=msgspec.convert(_section(values, "timers"), Timers),
+            api=msgspec.convert(_section(values, "api"), ApiSettings),
+            engines=engine_directories(values),
+            creation=DatabaseCreation(
+                locale=str(values["postgresql.locale"]),
+                encoding=str(values["postgresql.encoding"]),
+            ),
+        )
+    )
+
+
+def engine_directories(values: Values) -> EngineDirectories:
+    """Return the directories of the programs that the settings choose."""
+    return EngineDirectories(
+        postgresql=str(values["postgresql.bin_directory"]),
+        etcd=str(values["etcd.bin_directory"]),
+    )
+
+
+def _section(values: Values, section: str) -> dict[str, Value]:
+    return {
+        setting.name: values[key] for key, setting in SETTINGS.items() if setting.section == section
+    }
