@@ -143,11 +143,10 @@ def _work(services: Services, forwarder: ForwarderThread) -> Callable[[], Awaita
     keeper = DeletionKeeper(
         services.store, services.infrastructure, member, services.observer.observe
     )
-    copier = InventoryKeeper(services.store, services.infrastructure, member)
     works: Mapping[str, Work] = {
         "tasks": runner.run,
         "owed deletions": keeper.run,
-        "copy of the inventory": copier.run,
+        **_copying(services),
         "record inspection": inspection.run,
         "events": watcher.run,
         "record seals": lambda: patrol_forever(services.monitor_records),
@@ -163,3 +162,15 @@ def _work(services: Services, forwarder: ForwarderThread) -> Callable[[], Awaita
                 )
 
     return work
+
+
+def _copying(services: Services) -> Mapping[str, Work]:
+    """Return the work that copies an inventory to the store, unless it is there already."""
+    if services.identity.infrastructure.get("kind") != "local":
+        return {}
+    member = services.identity.member
+    return {
+        "copy of the inventory": InventoryKeeper(
+            services.store, services.infrastructure, member
+        ).run
+    }

@@ -42,7 +42,8 @@ PROGRESS = {
     ),
     "commit.owed": (
         "VM %s (%s) of the replaced node is left on a host that does not respond; it is deleted as"
-        " soon as the host responds again."
+        " soon as the host responds again. Until then the credentials in it stay valid; an"
+        " undeploy ends them."
     ),
     "clone.owed": (
         "VM %s (%s) is left on a host that does not respond; it is deleted as soon as the host"
