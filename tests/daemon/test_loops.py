@@ -9,7 +9,7 @@ SUPERVISING = ("run_forever(", "self._forever(")
 #: Tasks that end by themselves or are awaited by their creator, so that their errors are seen.
 AWAITED = {
     ("cli/node/programs.py", "work"),
-    ("system/single_flight.py", "self._after(self._last)"),  # the callers get what it raises
+    ("system/single_flight.py", "self._begin()"),  # the callers get what it raises
     ("events/audit.py", "self.record_omitted()"),  # a failure to store is logged there
     ("lab/demo.py", "writer.run(stop)"),
     ("lab/up.py", "make_users(lab, Path(nodes[0][0].directory))"),
