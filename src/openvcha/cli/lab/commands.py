@@ -1,7 +1,6 @@
 """`vcha lab`: a whole cluster on this machine."""
 
 import asyncio
-import math
 import shlex
 import sys
 import time
@@ -15,6 +14,14 @@ from openvcha.api.errors import ApiError
 from openvcha.cli.accounts import acting_as_controller, lab_as_owner, new_lab_as_owner, readable_lab
 from openvcha.cli.exit_codes import EPILOG, Code
 from openvcha.cli.lab import logs, show
+from openvcha.cli.lab.settings_options import (
+    ApiWorkers,
+    LagAfter,
+    LeaderTtl,
+    PeersAfter,
+    StoreQuota,
+    StuckAfter,
+)
 from openvcha.cli.options import AsJson, Base, Name, command
 from openvcha.cli.output.console import console, narrator
 from openvcha.cli.output.errors import fail
@@ -26,19 +33,6 @@ from openvcha.lab.folders import DEFAULT_NAME
 from openvcha.lab.state import ADMINISTRATOR, Lab
 from openvcha.lab.status import Overall
 from openvcha.lab.status import status as lab_status
-from openvcha.node.identity import (
-    MAX_API_WORKERS,
-    MAX_LEADER_TTL,
-    MAX_SECONDS,
-    MAX_STOPPED_STORE,
-    MIN_LEADER_TTL,
-    MIN_REPLICATION_LAG,
-    MIN_STOPPED_STORE,
-    MIN_STUCK_STANDBY,
-    ApiSettings,
-    StoreLimits,
-    Timers,
-)
 from openvcha.system.path_owners import CannotDropRoot
 
 app = typer.Typer(
@@ -56,18 +50,6 @@ class CurrentRole(StrEnum):
     WITNESS = "witness"
 
 
-MIN_QUOTA_BYTES = 16 << 20
-"""A lab writes a few megabytes while it is deployed."""
-NEW_LAB = "Settings of a new lab"
-
-
-def _no_nan(value: float | None) -> float | None:
-    """Return an option's value; refuse "nan", which passes every comparison with a bound."""
-    if value is not None and math.isnan(value):
-        raise typer.BadParameter("nan is not a number of seconds")
-    return value
-
-
 @app.command(epilog=EPILOG)
 def up(
     name: Name = DEFAULT_NAME,
@@ -79,68 +61,12 @@ def up(
             "--active-only", help="Start only the active node; deploy the others yourself."
         ),
     ] = False,
-    store_quota: Annotated[
-        int | None,
-        typer.Option(
-            min=MIN_QUOTA_BYTES,
-            help="The quota of the store, in bytes.",
-            show_default=str(StoreLimits().quota_bytes),
-            rich_help_panel=NEW_LAB,
-        ),
-    ] = None,
-    leader_ttl: Annotated[
-        int | None,
-        typer.Option(
-            min=MIN_LEADER_TTL,
-            max=MAX_LEADER_TTL,
-            help="Seconds for which the leader key outlives its holder.",
-            show_default=str(Timers().leader_ttl),
-            rich_help_panel=NEW_LAB,
-        ),
-    ] = None,
-    stuck_after: Annotated[
-        float | None,
-        typer.Option(
-            min=MIN_STUCK_STANDBY,
-            max=MAX_SECONDS,
-            callback=_no_nan,
-            help="Seconds without progress after which a standby's data are copied again.",
-            show_default=f"{Timers().stuck_standby:g}",
-            rich_help_panel=NEW_LAB,
-        ),
-    ] = None,
-    peers_after: Annotated[
-        float | None,
-        typer.Option(
-            min=MIN_STOPPED_STORE,
-            max=MAX_STOPPED_STORE,
-            callback=_no_nan,
-            help="Seconds without a store after which the nodes that a task needs are powered on.",
-            show_default=f"{Timers().stopped_store:g}",
-            rich_help_panel=NEW_LAB,
-        ),
-    ] = None,
-    api_workers: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            max=MAX_API_WORKERS,
-            help="Processes that serve the API on each data node; 0: one for each two cores.",
-            show_default=str(ApiSettings().workers),
-            rich_help_panel=NEW_LAB,
-        ),
-    ] = None,
-    lag_after: Annotated[
-        float | None,
-        typer.Option(
-            min=MIN_REPLICATION_LAG,
-            max=MAX_SECONDS,
-            callback=_no_nan,
-            help="Lag in seconds from which the passive counts as lagging.",
-            show_default=f"{Timers().replication_lag:g}",
-            rich_help_panel=NEW_LAB,
-        ),
-    ] = None,
+    store_quota: StoreQuota = None,
+    leader_ttl: LeaderTtl = None,
+    stuck_after: StuckAfter = None,
+    peers_after: PeersAfter = None,
+    api_workers: ApiWorkers = None,
+    lag_after: LagAfter = None,
 ) -> None:
     """Bring the lab up; what is already there stays as it is.
 
