@@ -73,7 +73,7 @@ def choose(
     )
 
 
-class Requirement(Protocol):
+class DirectoryCheck(Protocol):
     """What root requires of a directory before it works there."""
 
     def __call__(self, directory: Path, /, *, changes_owner: bool) -> None:
@@ -81,7 +81,7 @@ class Requirement(Protocol):
         ...
 
 
-def drop_root(argv: Sequence[str], directory: Path, require: Requirement) -> None:
+def drop_root(argv: Sequence[str], directory: Path, require: DirectoryCheck) -> None:
     """Restart this program without root; return only if it does not run as root.
 
     `argv` is the whole command line. The account becomes the owner of its working `directory`,
