@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.support.node_files import identity
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
@@ -23,7 +24,7 @@ from openvcha.daemon.peer_power import (
 )
 from openvcha.infrastructure.interface import NodeState, Power
 from openvcha.node.background.required_votes import CONFIRM_SECONDS
-from openvcha.node.identity import MAX_STOPPED_STORE, Identity, Timers
+from openvcha.node.identity import MAX_STOPPED_STORE, Timers
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.required_votes import (
     FRESH_SECONDS,
@@ -234,17 +235,7 @@ def test_what_cannot_be_read_is_unknown(page: bytes) -> None:
     assert parse_voters(page) is None
 
 
-IDENTITY = Identity(
-    cluster_id="c",
-    cluster_name="lab",
-    member="p",
-    kind="data",
-    vm="vm-p",
-    name="p",
-    ha_address="127.1.1.1",
-    public_address="127.2.2.2",
-    etcd_initial_cluster={"p": "https://127.1.1.1:2380"},
-)
+IDENTITY = identity("p", vm="vm-p", public_address="127.2.2.2")
 
 
 def test_a_list_that_is_too_old_is_none(tmp_path: Path) -> None:

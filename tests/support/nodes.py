@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 from tests.support import waiting
+from tests.support.node_files import write_files
 
 from openvcha.api.secret import Secret
 from openvcha.node.identity import Identity, Secrets, load_secrets
@@ -170,11 +171,7 @@ class Lab:
             api=_api(self) if data else None,
         )
         directory = self.root / name
-        for relative, content in files.items():
-            path = directory / relative
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-            path.chmod(0o600)
+        write_files(directory, files)
         self.nodes.append(Node(identity, directory))
         return self.nodes[-1]
 

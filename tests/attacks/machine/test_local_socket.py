@@ -2,46 +2,25 @@
 
 import asyncio
 import os
-import pwd
 import socket
 import stat
-import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from tests.support.attackers.other_account import assert_not_answered, impostor
 from tests.support.waiting import until_async
 
 from openvcha.daemon.api_orders import ApiLink, Orders
 from openvcha.daemon.local_socket import UntrustedPeerError, connect, listen
 from openvcha.daemon.worker_socket import accept_workers, read_number, register
 
-ACCOUNT = pwd.getpwnam("nobody")
 LATEST = 60.0
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0, reason="only root can be another account too: run these tests as root"
 )
-CALLER = """
-import os, socket, sys
-os.setuid(int(sys.argv[2]))
-with socket.socket(socket.AF_UNIX) as caller:
-    caller.settimeout(60)
-    caller.connect(sys.argv[1])
-    caller.sendall(b'{"serving":true,"failing":{"API: serving":"planted"}}\\n')
-    print(caller.recv(1 << 20))
-"""
-IMPOSTOR = """
-import os, socket, sys
-os.setuid(int(sys.argv[2]))
-with socket.socket(socket.AF_UNIX) as service:
-    service.bind(sys.argv[1])
-    service.listen()
-    print("ready", flush=True)
-    sys.stdin.read()
-"""
 
 
 @pytest.fixture
@@ -53,7 +32,7 @@ def place() -> Iterator[Path]:
 
 
 @pytest.fixture
-async def told(place: Path) -> AsyncIterator[list[str]]:
+async def accepted(place: Path) -> AsyncIterator[list[str]]:
     """Return what the service accepts from a client."""
     reasons: list[str] = []
     link = ApiLink(place, lambda serve: Orders(serve=serve), reasons.extend)
@@ -67,17 +46,12 @@ async def told(place: Path) -> AsyncIterator[list[str]]:
         await running
 
 
-async def test_another_account_is_told_nothing_and_not_heard(place: Path, told: list[str]) -> None:
+async def test_another_account_is_told_nothing_and_not_heard(
+    place: Path, accepted: list[str]
+) -> None:
     """Even where the file's permissions let it connect."""
-    await asyncio.to_thread(place.chmod, 0o777)
-    caller = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", CALLER, str(place), str(ACCOUNT.pw_uid)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    out, errors = await caller.communicate()
-    assert out.strip() == b"b''" or b"ConnectionResetError" in errors or b"BrokenPipe" in errors
-    assert told == []
+    await assert_not_answered(place)
+    assert accepted == []
 
 
 async def test_another_account_is_no_worker_of_the_api(place: Path) -> None:
@@ -85,14 +59,7 @@ async def test_another_account_is_no_worker_of_the_api(place: Path) -> None:
     watched: list[socket.socket] = []
     accepting = asyncio.create_task(accept_workers(place, watched.append))
     await until_async(place.exists, LATEST, pause=0.01)
-    await asyncio.to_thread(place.chmod, 0o777)
-    worker = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", CALLER, str(place), str(ACCOUNT.pw_uid)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    out, errors = await worker.communicate()
-    assert out.strip() == b"b''" or b"ConnectionResetError" in errors or b"BrokenPipe" in errors
+    await assert_not_answered(place)
     with register(place, 1):
         await until_async(lambda: bool(watched), LATEST, pause=0.01)
     assert [read_number(channel) for channel in watched] == [1]
@@ -103,30 +70,16 @@ async def test_another_account_is_no_worker_of_the_api(place: Path) -> None:
 
 async def test_another_account_gives_no_worker_connections(place: Path) -> None:
     """One that created the socket first."""
-    impostor = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", IMPOSTOR, str(place), str(ACCOUNT.pw_uid)),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert impostor.stdout
-    assert await impostor.stdout.readline() == b"ready\n"
-    with pytest.raises(UntrustedPeerError):
-        register(place, 1)
-    await impostor.communicate(b"")
+    async with impostor(place):
+        with pytest.raises(UntrustedPeerError):
+            register(place, 1)
 
 
 async def test_another_account_is_obeyed_by_no_api(place: Path) -> None:
     """One that created the socket first must not be able to order the API to stop serving."""
-    impostor = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", IMPOSTOR, str(place), str(ACCOUNT.pw_uid)),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert impostor.stdout
-    assert await impostor.stdout.readline() == b"ready\n"
-    with pytest.raises(UntrustedPeerError):
-        await connect(place)
-    await impostor.communicate(b"")
+    async with impostor(place):
+        with pytest.raises(UntrustedPeerError):
+            await connect(place)
 
 
 def test_the_socket_is_made_for_nobody_else(place: Path) -> None:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.support.node_files import identity
 
 import openvcha.cli
-from openvcha.node.identity import IDENTITY, Identity
+from openvcha.node.identity import IDENTITY
 from openvcha.node.layout import CA_CERTIFICATE, Layout
 from openvcha.node.process.process_tree import kill_tree, read_process
 from openvcha.node.process.status import NodeStatus
@@ -195,22 +196,13 @@ def node_of(folders: AccountFolders) -> Path:
     """Create a data node's directory as the account would, ready to be made stand-alone."""
     node = folders.home / "node"
     layout = Layout(node)
-    identity = Identity(
-        member="vcha-1",
-        name="vcha-1",
-        kind="data",
-        vm="vm-1",
-        cluster_id="c",
-        cluster_name="c",
-        ha_address="127.0.0.1",
-        etcd_initial_cluster={"vcha-1": "https://127.0.0.1:2380"},
-    )
     authorities = new_authorities()
     for path in (node, node / "tls", layout.run, layout.logs, layout.etcd_data / "member"):
         path.mkdir(parents=True, exist_ok=True)
     layout.pgdata.mkdir(parents=True)
     (layout.pgdata / "PG_VERSION").write_text("15\n")
-    (node / IDENTITY).write_bytes(msgspec.json.encode(identity))
+    own = identity("vcha-1", ha_address="127.0.0.1")
+    (node / IDENTITY).write_bytes(msgspec.json.encode(own))
     (node / CA_CERTIFICATE).write_bytes(authorities.nodes.certificate)
     return node
 

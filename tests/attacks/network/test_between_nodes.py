@@ -18,6 +18,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.support.node_files import equal_secrets, identity, write_files
 from tests.support.serving import serving
 
 from openvcha.api.secret import Secret
@@ -87,24 +88,10 @@ class NodeWithFakePrimary:
 @asynccontextmanager
 async def between(folder: Path, asks: bytes) -> AsyncIterator[NodeWithFakePrimary]:
     authorities = new_authorities()
-    secrets = Secrets(**dict.fromkeys(Secrets.__struct_fields__, PASSWORD))
+    secrets = equal_secrets(PASSWORD.reveal())
     api = api_certificate(authorities.service, "127.83.1.10", "localhost")
-    identity = Identity(
-        cluster_id="c",
-        cluster_name="lab",
-        member="b-2",
-        kind="data",
-        vm="vm-2",
-        name="b",
-        ha_address=HOST,
-        public_address="127.83.1.10",
-        etcd_initial_cluster={},
-    )
-    for name, content in node_files(identity, authorities, secrets=secrets, api=api).items():
-        path = folder / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
-        path.chmod(0o600)
+    own = identity("b-2", ha_address=HOST, public_address="127.83.1.10")
+    layout = write_files(folder, node_files(own, authorities, secrets=secrets, api=api))
     stolen = folder / "stolen.pem"
     stolen.write_bytes(api.certificate + api.key)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -112,7 +99,7 @@ async def between(folder: Path, asks: bytes) -> AsyncIterator[NodeWithFakePrimar
     thief = Thief(tls, asks)
     async with serving(thief.meet, HOST) as port:
         postgres = Postgres(Path("/pg/bin"), (15, 4), has_tls=True, source="system")
-        yield NodeWithFakePrimary(Layout(folder), identity, secrets, postgres, thief, port)
+        yield NodeWithFakePrimary(layout, own, secrets, postgres, thief, port)
 
 
 async def superuser(node: NodeWithFakePrimary) -> None:

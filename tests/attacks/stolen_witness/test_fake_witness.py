@@ -19,9 +19,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.support.attackers.stolen_witness import identity, started, written
+from tests.support.attackers.stolen_witness import started
 from tests.support.edge import cheap_passwords
 from tests.support.etcd_servers import etcd_binary
+from tests.support.node_files import equal_secrets, identity, write_files
 from tests.support.simulated.fake_store import FakeStore, posing_as
 from tests.support.simulated.observations import ip
 from tests.support.waiting import until_async
@@ -38,9 +39,9 @@ from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.cluster.store_accounts import witness_permissions
 from openvcha.node.engines import Postgres
 from openvcha.node.etcd.account import NodeAccount, new_account, new_data_account
-from openvcha.node.etcd.member import client_url, etcd_argv, known_endpoints, peer_url
+from openvcha.node.etcd.member import client_url, etcd_argv, known_endpoints
 from openvcha.node.etcd.sealed_store import sealed_store
-from openvcha.node.identity import Identity, Secrets
+from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import MajorityView, configured_nodes, keep, save_kept
 from openvcha.node.patroni.config import patroni_config
@@ -126,23 +127,26 @@ def made(root: Path) -> tuple[dict[str, Identity], dict[str, Layout]]:
     """Write the directories of three nodes."""
     net = f"127.{os.getpid() % 150 + 50}.{os.getpid() // 150 % 250}"
     authorities = Authorities(nodes=new_authority(), service=new_authority())
-    names = ("superuser", "replication", "rewind", "patroni_rest", "records")
-    secrets, account = Secrets(**dict.fromkeys(names, Secret("pw"))), new_data_account()
+    account = new_data_account()
+    places = {member: f"{net}.{number}" for number, member in enumerate(KINDS, 11)}
+    peers = {member: f"https://{place}:2380" for member, place in places.items()}
     identities = {
-        member: identity(member, kind, f"{net}.{number}")
-        for number, (member, kind) in enumerate(KINDS.items(), 11)
-    }
-    peers = {member: peer_url(one) for member, one in identities.items()}
-    identities = {
-        member: msgspec.structs.replace(one, etcd_initial_cluster=peers)
-        for member, one in identities.items()
+        member: identity(
+            member,
+            kind=KINDS[member],
+            ha_address=place,
+            public_address=place,
+            etcd_initial_cluster=peers,
+        )
+        for member, place in places.items()
     }
     layouts = {}
     for member, one in identities.items():
         own = account if one.holds_data else new_account(member)
         api = api_certificate(authorities.service, one.ha_address, "localhost")
-        more: dict[str, Any] = {"secrets": secrets, "api": api} if one.holds_data else {}
-        layouts[member] = written(root / member, node_files(one, authorities, account=own, **more))
+        more: dict[str, Any] = {"secrets": equal_secrets(), "api": api} if one.holds_data else {}
+        files = node_files(one, authorities, account=own, **more)
+        layouts[member] = write_files(root / member, files)
     return identities, layouts
 
 
@@ -331,14 +335,10 @@ def patroni_client(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> Any:
         extension = import_module("openvcha.node.patroni.patches.endpoints")
         extension.limit_endpoints(etcd, extension.NodeEndpoints(trio.layout))
     postgres = Postgres(Path("/usr/bin"), (15, 4), source="system", has_tls=True)
-    secrets = Secrets(
-        **dict.fromkeys(
-            ("superuser", "replication", "rewind", "patroni_rest", "records"), Secret("")
-        )
-    )
     account = NodeAccount(trio.layout.root)()
     hosts = known_endpoints(trio.own, trio.layout)
-    config = patroni_config(trio.own, secrets, trio.layout, postgres, hosts, account=account)
+    passwords = equal_secrets("")
+    config = patroni_config(trio.own, passwords, trio.layout, postgres, hosts, account=account)
     section = msgspec.json.decode(config)["etcd3"] | {"retry_timeout": 4}
     store = object.__new__(etcd3.Etcd3)
     store._ttl, store._loop_wait, store._retry = 20, 1, patience()

@@ -8,30 +8,15 @@ from typing import Any
 
 import pytest
 from tests.support import patroni_commands
+from tests.support.node_files import equal_secrets, identity
 
-from openvcha.api.secret import Secret
 from openvcha.node.engines import Postgres
-from openvcha.node.identity import Identity, Secrets
 from openvcha.node.layout import Layout
 from openvcha.node.patroni.config import patroni_config
 from openvcha.node.patroni.patches.no_commands import install
 from openvcha.store.patroni.dynamic import LONGEST_SHOWN, MOST_SHOWN, sift
 
-SECRET = Secret("pw")
-PASSWORDS = Secrets(
-    superuser=SECRET, replication=SECRET, rewind=SECRET, patroni_rest=SECRET, records=SECRET
-)
 POSTGRES = Postgres(Path("/pg/bin"), (15, 4), has_tls=True, source="system")
-IDENTITY = Identity(
-    cluster_id="c-1",
-    cluster_name="lab",
-    member="a-1",
-    kind="data",
-    vm="vm-1",
-    name="node",
-    ha_address="127.1.1.1",
-    etcd_initial_cluster={"a-1": "https://127.1.1.1:2380"},
-)
 
 Config = Callable[[], Any]
 
@@ -40,7 +25,8 @@ Config = Callable[[], Any]
 def layout(tmp_path: Path) -> Layout:
     layout = Layout(tmp_path)
     layout.pgdata.mkdir()
-    written = patroni_config(IDENTITY, PASSWORDS, layout, POSTGRES, ["https://127.1.1.1:2379"])
+    own, endpoints = identity("a-1"), ["https://127.1.1.1:2379"]
+    written = patroni_config(own, equal_secrets(), layout, POSTGRES, endpoints)
     layout.patroni_config.write_bytes(written)
     return layout
 
@@ -157,7 +143,7 @@ def _single(fields: dict[str, Any], name: str) -> tuple[Any, dict[str, Any]]:
 def test_what_the_cluster_sets_itself_passes() -> None:
     """Everything that a first node writes, and every setting of a mode."""
     layout = Layout(Path("/srv/a"))
-    written = json.loads(patroni_config(IDENTITY, PASSWORDS, layout, POSTGRES, []))
+    written = json.loads(patroni_config(identity("a-1"), equal_secrets(), layout, POSTGRES, []))
     first = written["bootstrap"]["dcs"]
     modes = {"pause": True, "openvcha_alone": True, "openvcha_detached": True}
     both = {**first, **modes, "failsafe_mode": True, "primary_start_timeout": 300}

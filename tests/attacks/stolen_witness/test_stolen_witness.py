@@ -13,14 +13,14 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from tests.support.attackers.stolen_witness import identity, started, written
+from tests.support.attackers.stolen_witness import started
 from tests.support.etcd_servers import etcd_binary
+from tests.support.node_files import equal_secrets, identity, write_files
 
 from openvcha.api.secret import Secret
 from openvcha.cluster.store_accounts import remove_unknown_accounts, witness_permissions
 from openvcha.node.etcd.account import NodeAccount, load_account, new_account, new_data_account
 from openvcha.node.etcd.member import client_url, etcd_argv, peer_url
-from openvcha.node.identity import Identity, Secrets
 from openvcha.node.layout import Layout
 from openvcha.node.security.certificates import Authorities, api_certificate, new_authority
 from openvcha.node.security.issuing import node_files
@@ -83,26 +83,14 @@ async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     """Return a protected store, as the first node leaves it when a witness has joined."""
     address = f"127.{os.getpid() % 150 + 50}.{os.getpid() // 150 % 250}.1"
     authorities = Authorities(nodes=new_authority(), service=new_authority())
-    password = Secret("pw")
-    secrets = Secrets(
-        **dict.fromkeys(("superuser", "replication", "rewind", "patroni_rest", "records"), password)
-    )
     own, little = new_data_account(), new_account(WITNESS)
-    data, witness = identity(DATA, "data", address), identity(WITNESS, "witness", address)
+    place = {"ha_address": address, "public_address": address}
+    data, witness = identity(DATA, **place), identity(WITNESS, kind="witness", **place)
     api = api_certificate(authorities.service, address, "localhost")
-    layout = written(
-        tmp_path / "data", node_files(data, authorities, secrets=secrets, api=api, account=own)
-    )
-    stolen = written(tmp_path / "witness", node_files(witness, authorities, account=little))
-    data_cluster = {DATA: peer_url(data)}
-    argv = etcd_argv(
-        Path(etcd_binary(request.param)),
-        Identity(
-            **{name: getattr(data, name) for name in data.__struct_fields__}
-            | {"etcd_initial_cluster": data_cluster}
-        ),
-        layout,
-    )
+    files = node_files(data, authorities, secrets=equal_secrets(), api=api, account=own)
+    layout = write_files(tmp_path / "data", files)
+    stolen = write_files(tmp_path / "witness", node_files(witness, authorities, account=little))
+    argv = etcd_argv(Path(etcd_binary(request.param)), data, layout)
     process = started(argv, tmp_path / "etcd.log")
     made = Cluster(layout, stolen, client_url(data), peer_url(data))
     try:

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 import typer
 from tests.support.attackers.hostile_terminal import HOSTILE, Api, Terminal, lab_status, terminal
+from tests.support.node_files import identity
 
 from openvcha.api.operations import OPERATIONS
 from openvcha.api_server.auth.names_and_roles import UserRole
@@ -177,17 +178,10 @@ async def narrated(_: Lab, out: Narrator, *__: Any, **___: Any) -> DemoResult:
     return DemoResult(steps=[(HOSTILE, 1.0)])
 
 
-def identity() -> Identity:
-    return Identity(
-        cluster_id=HOSTILE,
-        cluster_name=HOSTILE,
-        member=HOSTILE,
-        kind="data",
-        vm=HOSTILE,
-        name=HOSTILE,
-        ha_address=HOSTILE,
-        etcd_initial_cluster={HOSTILE: HOSTILE},
-    )
+def hostile_identity() -> Identity:
+    every = ("cluster_id", "cluster_name", "vm", "ha_address")
+    initial = {HOSTILE: HOSTILE}
+    return identity(HOSTILE, etcd_initial_cluster=initial, **dict.fromkeys(every, HOSTILE))
 
 
 @pytest.fixture
@@ -272,7 +266,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for path in (made.run, made.etcd_data / "member", made.pgdata):
         path.mkdir(parents=True)
     (made.pgdata / "PG_VERSION").write_text("15")
-    (made.root / IDENTITY).write_bytes(msgspec.json.encode(identity()))
+    (made.root / IDENTITY).write_bytes(msgspec.json.encode(hostile_identity()))
     own_view = {
         "role": "ACTIVE",
         "contact": "ISOLATED",
@@ -302,7 +296,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     said = (PlaceReply(Place(HOSTILE, HOSTILE), (HOSTILE,)), PlaceReply(Place(HOSTILE, HOSTILE)))
     quorum = Quorum(frozenset({HOSTILE, "another"}), HOSTILE, 1)
-    everybody = Survey(identity(), kept, {HOSTILE: HOSTILE}, quorum, said)
+    everybody = Survey(hostile_identity(), kept, {HOSTILE: HOSTILE}, quorum, said)
 
     async def fails(*_: Any) -> None:
         raise OSError(2, HOSTILE, HOSTILE)

@@ -7,11 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 import typer
+from tests.support.node_files import identity
 
 from openvcha.cli.node import recovery as command
 from openvcha.daemon.recovery import store_refusal
 from openvcha.daemon.recovery.store_refusal import OwnStore
-from openvcha.node.identity import Identity, load_identity, save_identity
+from openvcha.node.identity import load_identity, save_identity
 from openvcha.node.layout import Layout
 from openvcha.node.recovery.request import RecoveryRequest, RequestKind, load_request, write_request
 from openvcha.node.recovery.survey import Survey
@@ -28,17 +29,7 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     (made.etcd_data / "member").mkdir(parents=True)
     made.pgdata.mkdir()
     (made.pgdata / "PG_VERSION").write_text("15")
-    identity = Identity(
-        cluster_id="c",
-        cluster_name="c",
-        member="own",
-        kind="data",
-        vm="vm-1",
-        name="vcha-1",
-        ha_address="127.1.1.1",
-        etcd_initial_cluster={"own": "https://127.1.1.1:2380"},
-    )
-    save_identity(tmp_path, identity)
+    save_identity(tmp_path, identity(name="vcha-1"))
     monkeypatch.setattr(command, "node_directory", lambda directory: directory)
     return made
 

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.support.node_files import identity
 
 from openvcha.daemon.recovery import store_refusal
 from openvcha.daemon.recovery.store_refusal import (
@@ -17,7 +18,6 @@ from openvcha.daemon.recovery.store_refusal import (
     observe_repeatedly,
     own_store,
 )
-from openvcha.node.identity import Identity
 from openvcha.node.recovery.probe import ProbeReply, ReplyKind
 from openvcha.store.errors import StoreFull, StoreUnavailable
 
@@ -107,23 +107,14 @@ async def test_the_own_member_is_asked_as_clients_and_as_peers_ask(
     """At its own address only."""
 
     async def probe(address: str, port: int, *_: Any) -> ProbeReply:
-        assert address == identity.ha_address
-        answers = port == identity.ports.etcd_peer
+        assert address == own.ha_address
+        answers = port == own.ports.etcd_peer
         return reply(ReplyKind.ANSWERS if answers else ReplyKind.MUTE)
 
-    identity = Identity(
-        cluster_id="c",
-        cluster_name="c",
-        member="own",
-        kind="data",
-        vm="vm-1",
-        name="own",
-        ha_address="127.1.1.1",
-        etcd_initial_cluster={},
-    )
+    own = identity()
     monkeypatch.setattr(store_refusal, "probe", probe)
     tls: Any = lambda: None  # noqa: E731
-    assert await ask_own_store(identity, tls) is OwnStore.NO_QUORUM
+    assert await ask_own_store(own, tls) is OwnStore.NO_QUORUM
 
 
 async def lacking() -> OwnStore:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from psycopg import OperationalError
 from psycopg.errors import ConnectionTimeout
-from tests.support.certificates import SECRETS
+from tests.support.node_files import SECRETS
 
 from openvcha.node.background.access_repair import (
     HANGS_UNTIL_TOLD,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.certificates import SECRETS, identity
+from tests.support.node_files import SECRETS, issued_identity, write_files
 
 from openvcha.node.background.facts import (
     LEASE_SECONDS,
@@ -37,13 +37,11 @@ ENGINES = Engines(
 
 def make_node(root: Path, *, witness: bool) -> Identity:
     """Write the files of a node as they are before its first start."""
-    made = identity("witness" if witness else "data")
+    made = issued_identity("witness" if witness else "data")
     authorities = new_authorities()
     api = None if witness else api_certificate(authorities.service, "127.83.1.10", "host")
     secrets = None if witness else SECRETS
-    for name, content in node_files(made, authorities, secrets=secrets, api=api).items():
-        (root / name).parent.mkdir(exist_ok=True)
-        (root / name).write_bytes(content)
+    write_files(root, node_files(made, authorities, secrets=secrets, api=api))
     return made
 
 

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.node_files import identity
 
 from openvcha.node.etcd.member import etcd_argv
-from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.patroni.config import patroni_argv
 from openvcha.node.process.process_tree import (
@@ -34,16 +34,6 @@ from openvcha.node.supervisor.plan import api_parts, reaper_part, service_part
 LATEST = 30.0
 HERE = Path("/srv/node-a")
 ELSEWHERE = Path("/srv/node-ab")
-IDENTITY = Identity(
-    cluster_id="c",
-    cluster_name="lab",
-    member="a",
-    kind="data",
-    vm="vm-1",
-    name="a",
-    ha_address="127.1.1.1",
-    etcd_initial_cluster={},
-)
 LAYOUT = Layout(HERE)
 
 OWN = [
@@ -54,7 +44,7 @@ OWN = [
     service_part(LAYOUT, {}, 2).argv,
     *(part.argv for part in api_parts(LAYOUT, {})),
     *(part.argv for part in api_parts(LAYOUT, {}, 2)),
-    tuple(etcd_argv(Path("/usr/bin/etcd"), IDENTITY, LAYOUT)),
+    tuple(etcd_argv(Path("/usr/bin/etcd"), identity("a"), LAYOUT)),
     tuple(patroni_argv(LAYOUT)),
     reaper_part(LAYOUT, 4711, {}).argv,
     ("/usr/lib/postgresql/15/bin/postgres", "-D", "/srv/node-a/pgdata", "--port=5432"),

@@ -9,8 +9,9 @@ from typing import Any, Self
 
 import msgspec
 import pytest
+from tests.support.node_files import identity
 
-from openvcha.node.identity import Identity, load_identity, save_identity
+from openvcha.node.identity import load_identity, save_identity
 from openvcha.node.layout import Layout
 from openvcha.node.postgres.standby_data.old_data import list_old_data, set_data_aside
 from openvcha.node.recovery import recovery
@@ -60,16 +61,7 @@ class SurvivingNode:
         (self.layout.etcd_data / "member").mkdir(parents=True)
         self.layout.pgdata.mkdir()
         (self.layout.pgdata / "row").write_text("old")
-        self.identity = Identity(
-            cluster_id="c",
-            cluster_name="c",
-            member="own",
-            kind="data",
-            vm="vm-1",
-            name="own",
-            ha_address="127.1.1.1",
-            etcd_initial_cluster={"own": OWN, "other": OTHER},
-        )
+        self.identity = identity(etcd_initial_cluster={"own": OWN, "other": OTHER})
         save_identity(directory, self.identity)
         self.done: list[str] = []
         self.names = ["own"]

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cryptography.x509.verification import PolicyBuilder, Store
-from tests.support.certificates import SECRETS, identity
+from tests.support.node_files import SECRETS, issued_identity
 
 from openvcha.node.identity import (
     IDENTITY,
@@ -98,7 +98,7 @@ def test_a_key_belongs_to_its_certificate(authority: KeyPair) -> None:
 
 def test_a_witness_gets_no_secret(authority: KeyPair) -> None:
     """With a stolen witness nobody can issue certificates or read the database."""
-    files = node_files(identity("witness"), Authorities(nodes=authority, service=authority))
+    files = node_files(issued_identity("witness"), Authorities(nodes=authority, service=authority))
     assert set(files) == {"node.json", "tls/ca.crt", "tls/node.crt", "tls/node.key"}
     assert authority.key not in files.values()
 
@@ -107,23 +107,23 @@ def test_a_data_node_gets_all(authority: KeyPair) -> None:
     """A data node can go on alone: secrets, API certificate and the authority's key."""
     both = Authorities(nodes=authority, service=new_authority("clients"))
     api = api_certificate(both.service, "127.2.2.2", "host")
-    files = node_files(identity(), both, secrets=SECRETS, api=api)
+    files = node_files(issued_identity(), both, secrets=SECRETS, api=api)
     assert {"secrets.json", "tls/ca.key", "tls/api.crt", "tls/api.key"} < set(files)
     with pytest.raises(ValueError, match="data node"):
-        node_files(identity(), both)
+        node_files(issued_identity(), both)
 
 
 def test_postgresql_shows_what_clients_trust(authority: KeyPair) -> None:
     """For the node's own key, at each address where it is reached, and for a server only."""
     both = Authorities(nodes=authority, service=new_authority("clients"))
     api = api_certificate(both.service, "127.2.2.2", "host")
-    made = node_files(identity(), both, secrets=SECRETS, api=api)
+    made = node_files(issued_identity(), both, secrets=SECRETS, api=api)
     shown = x509.load_pem_x509_certificate(made["tls/postgres.crt"])
     shown.verify_directly_issued_by(loaded(both.service))
     assert certified_key(made["tls/postgres.crt"]) == certified_key(made["tls/node.crt"])
     names = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     addresses = {str(address) for address in names.get_values_for_type(x509.IPAddress)}
-    assert {identity().ha_address, identity().public_address} <= addresses
+    assert {issued_identity().ha_address, issued_identity().public_address} <= addresses
     usage = shown.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert list(usage) == [ExtendedKeyUsageOID.SERVER_AUTH]
 
@@ -131,13 +131,13 @@ def test_postgresql_shows_what_clients_trust(authority: KeyPair) -> None:
 def test_identity_and_secrets_survive_their_files(tmp_path_factory: pytest.TempPathFactory) -> None:
     """They are loaded as they were saved, and only the owner may read them."""
     directory = tmp_path_factory.mktemp("node")
-    save_identity(directory, identity())
+    save_identity(directory, issued_identity())
     save_secrets(directory, SECRETS)
-    assert load_identity(directory) == identity()
+    assert load_identity(directory) == issued_identity()
     assert load_secrets(directory) == SECRETS
     assert (directory / "secrets.json").stat().st_mode & 0o777 == 0o600
     assert b"one-secret" in encode_secrets(SECRETS)
-    assert b"secret" not in encode_identity(identity())
+    assert b"secret" not in encode_identity(issued_identity())
     assert "one-secret" not in repr(SECRETS)
 
 
@@ -157,7 +157,7 @@ def test_an_identity_that_no_node_could_read_is_not_written(
 ) -> None:
     """JSON has no infinity: it would be null. A node with such a file could never start."""
     timers: dict[str, Any] = {field: value}
-    wrong = msgspec.structs.replace(identity(), timers=Timers(**timers))
+    wrong = msgspec.structs.replace(issued_identity(), timers=Timers(**timers))
     with pytest.raises(msgspec.ValidationError, match=field):
         save_identity(tmp_path, wrong)
     assert list(tmp_path.iterdir()) == []

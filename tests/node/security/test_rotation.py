@@ -12,13 +12,14 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
+from tests.support.node_files import equal_secrets, issued_identity, write_files
 
 from openvcha.api.secret import Secret
 from openvcha.node.background import rotation_runner
 from openvcha.node.background.rotation_runner import END_SESSIONS, RotationRunner
 from openvcha.node.etcd.account import load_account, new_data_account
 from openvcha.node.etcd.record_keys import RecordKeys
-from openvcha.node.identity import SECRETS, Identity, Secrets, encode_secrets, load_secrets
+from openvcha.node.identity import SECRETS, Secrets, encode_secrets, load_secrets
 from openvcha.node.layout import API_CERTIFICATE, Layout
 from openvcha.node.security import rotation
 from openvcha.node.security.certificates import api_certificate, new_authorities
@@ -37,17 +38,7 @@ from openvcha.system.durable import write_durably
 pytestmark = pytest.mark.looptime
 
 OLD = "old"
-IDENTITY = Identity(
-    cluster_id="c",
-    cluster_name="lab",
-    member="a-1",
-    kind="data",
-    vm="vm-1",
-    name="a",
-    ha_address="127.1.1.1",
-    public_address="127.2.2.2",
-    etcd_initial_cluster={"a-1": "https://127.1.1.1:2380"},
-)
+IDENTITY = issued_identity()
 
 
 class Died(BaseException):
@@ -70,14 +61,12 @@ class Node:
         self.passwords = asyncio.Lock()
         self.notes: dict[str, str] = {}
         both = new_authorities("lab")
-        secrets = Secrets(**dict.fromkeys(Secrets.__struct_fields__, Secret(OLD)))
         api = api_certificate(both.service, "127.2.2.2", "host")
         account = new_data_account()
-        given = node_files(IDENTITY, both, secrets=secrets, api=api, account=account)
-        for path, data in given.items():
-            target = directory / path
-            target.parent.mkdir(exist_ok=True)
-            target.write_bytes(data)
+        secrets = equal_secrets(OLD)
+        write_files(
+            directory, node_files(IDENTITY, both, secrets=secrets, api=api, account=account)
+        )
         self.database = load_secrets(directory)
         self.records = MemoryStore()
         self.let_in = {account.name: account, "thief": new_data_account()}

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.support.node_files import identity
 
-from openvcha.node.identity import Identity, save_identity
+from openvcha.node.identity import save_identity
 from openvcha.node.layout import Layout
 from openvcha.node.supervisor import supervisor
 from openvcha.node.supervisor.supervisor import Supervisor
@@ -31,19 +32,7 @@ class Part:
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Supervisor:
     """Return a supervisor whose store and parts are SIMULATED, and without background jobs."""
     Layout(tmp_path).make_directories()
-    save_identity(
-        tmp_path,
-        Identity(
-            cluster_id="c",
-            cluster_name="c",
-            member="own",
-            kind="data",
-            vm="vm-1",
-            name="own",
-            ha_address="127.1.1.1",
-            etcd_initial_cluster={"own": "https://127.1.1.1:2380"},
-        ),
-    )
+    save_identity(tmp_path, identity())
 
     async def jobs(_: Any) -> None:
         await asyncio.Event().wait()

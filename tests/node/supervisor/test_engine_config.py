@@ -9,37 +9,20 @@ from typing import Any
 import msgspec
 import pytest
 from tests.support.engine_config import DATA, LAYOUT, PLAIN, TLS
+from tests.support.node_files import equal_secrets, identity
 
-from openvcha.api.secret import Secret
 from openvcha.node.background.isolation import VOTERS
 from openvcha.node.engines import Engines, EtcdProgram
 from openvcha.node.etcd.member import ELECTION_MS, client_url_of_peer, etcd_argv, known_endpoints
-from openvcha.node.identity import ApiSettings, DatabaseCreation, Identity, Secrets, Timers
+from openvcha.node.identity import ApiSettings, DatabaseCreation, Timers
 from openvcha.node.patroni.config import patroni_config, retry_seconds
 from openvcha.node.postgres.server import postgres_major
 from openvcha.node.postgres.settings import local_settings, pg_hba
 from openvcha.node.supervisor.plan import all_parts, engine_parts
 
 ETCD = EtcdProgram(Path("/usr/bin/etcd"), (3, 4, 23), "system")
-SECRET = Secret("pw-secret")
-SECRETS = Secrets(
-    superuser=SECRET,
-    replication=SECRET,
-    rewind=SECRET,
-    patroni_rest=SECRET,
-    records=SECRET,
-    application=SECRET,
-)
-WITNESS = Identity(
-    cluster_id="c-1",
-    cluster_name="lab",
-    member="w",
-    kind="witness",
-    vm="vm-1",
-    name="node",
-    ha_address="127.1.1.3",
-    etcd_initial_cluster={},
-)
+SECRETS = equal_secrets("pw-secret")
+WITNESS = identity("w", kind="witness", ha_address="127.1.1.3", etcd_initial_cluster={})
 
 
 def test_etcd_asks_everybody_for_a_certificate() -> None:

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
+from tests.support.node_files import identity
 
-from openvcha.node.identity import Identity, save_identity
+from openvcha.node.identity import save_identity
 from openvcha.node.layout import Layout
 from openvcha.node.process import status
 from openvcha.node.process.logs import RotatingLog
@@ -23,16 +23,6 @@ from openvcha.node.supervisor import supervisor
 from openvcha.node.supervisor.supervisor import RETRY_SECONDS, Supervisor
 
 pytestmark = pytest.mark.looptime
-IDENTITY = Identity(
-    cluster_id="c",
-    cluster_name="c",
-    member="own",
-    kind="data",
-    vm="vm-1",
-    name="own",
-    ha_address="127.1.1.1",
-    etcd_initial_cluster={"own": "https://127.1.1.1:2380"},
-)
 UNFINISHED = RecoveryOutcome(id="1", error="the store is separated", unfinished=True)
 
 
@@ -42,7 +32,7 @@ class NodeWithRequest:
     def __init__(self, directory: Path, patch: pytest.MonkeyPatch) -> None:
         self.layout, self.stop = Layout(directory), asyncio.Event()
         self.layout.make_directories()
-        save_identity(directory, IDENTITY)
+        save_identity(directory, identity())
         write_request(self.layout, RecoveryRequest(wish=RequestKind.STANDALONE, id="1", begun=True))
         self.outcomes: list[RecoveryOutcome] = []
         self.attempts: list[float] = []
@@ -191,7 +181,7 @@ async def test_an_attempt_on_a_full_disk_leaves_no_log_open(
         return tuple(PartSpec(name, ("true",), {}) for name in ("first", "second", "third"))
 
     Layout(tmp_path).make_directories()
-    save_identity(tmp_path, msgspec.structs.replace(IDENTITY, kind="witness"))
+    save_identity(tmp_path, identity(kind="witness"))
     engines: Any = object()
     node = Supervisor(tmp_path, plan=plan, engines=engines)
     monkeypatch.setattr(supervisor, "RotatingLog", Log)

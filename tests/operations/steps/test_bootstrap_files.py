@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec.structs import replace
+from tests.support.node_files import equal_secrets, write_files
 from tests.support.simulated.cluster import SimulatedCluster
 from tests.support.simulated.observations import ip
 from tests.support.simulated.process import Process
@@ -19,7 +20,6 @@ from openvcha.node.identity import (
     IDENTITY,
     SECRETS,
     ApiSettings,
-    Secrets,
     Timers,
     load_identity,
 )
@@ -56,14 +56,11 @@ async def active(directory: Path) -> tuple[SimulatedCluster, Services]:
     await world.configure(ConfigState.NOTCONFIGURED, node)
     identity = msgspec.structs.replace(world.machine(node.member).identity, timers=TIMERS, api=API)
     authorities = new_authorities()
-    secrets = Secrets(**dict.fromkeys(Secrets.__struct_fields__, PASSWORD))
+    secrets = equal_secrets(PASSWORD.reveal())
     api = api_certificate(authorities.service, identity.public_address, "localhost")
     account = new_data_account()
     made = node_files(identity, authorities, secrets=secrets, api=api, account=account)
-    for name, data in {**made, "records/roll.json": b"3\n{}"}.items():
-        path = directory / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
+    write_files(directory, {**made, "records/roll.json": b"3\n{}"})
     world.root = directory
     return world, Process(world, identity).services
 

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.support.node_files import identity
 
 from openvcha.node.background import connectivity
 from openvcha.node.etcd import member
-from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.process.status import OwnView, PartState, PartStatus
 from openvcha.store import keys
@@ -40,16 +40,7 @@ class ObservedCluster:
         self.patroni = b'{"role": "primary", "state": "running"}'
         self.told, self.asked = 1, 0
         """The revision at which Patroni has written what it is; how often it was asked."""
-        identity = Identity(
-            cluster_id="c",
-            cluster_name="c",
-            member="own",
-            kind=kind,
-            vm="vm-1",
-            name="own",
-            ha_address="127.1.1.0",
-            etcd_initial_cluster={"own": "https://127.1.1.0:2380"},
-        )
+        own = identity(kind=kind, ha_address="127.1.1.0")
         patch.setattr(connectivity, "ask", self.ask)
         patch.setattr(member, "ask", self.ask)
         patch.setattr(connectivity, "NodeTls", lambda _: lambda: None)
@@ -69,7 +60,7 @@ class ObservedCluster:
         )
         self.view: Any
         self.view = SimpleNamespace(
-            identity=identity, layout=Layout(directory), store=self, events=events, control=control
+            identity=own, layout=Layout(directory), store=self, events=events, control=control
         )
         self.observer = connectivity.ConnectivityObserver(self.view)
 

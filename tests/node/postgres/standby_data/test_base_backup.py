@@ -9,10 +9,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.support.node_files import equal_secrets
 
 from openvcha.api.secret import Secret
 from openvcha.node.engines import Postgres
-from openvcha.node.identity import Secrets
 from openvcha.node.layout import Layout
 from openvcha.node.postgres.leader import BaseBackupFailed, Leader, parse_member_address
 from openvcha.node.postgres.server import STANDBY_SIGNAL
@@ -31,15 +31,7 @@ from openvcha.node.process.logs import RotatingLog, logger
 from openvcha.node.process.spawn import OnLine, Running
 from openvcha.store.base_backup_reports import BaseBackupReport, BaseBackupState, decode, encode
 
-SECRET = Secret("pass:word\\")
-SECRETS = Secrets(
-    superuser=SECRET,
-    replication=SECRET,
-    rewind=SECRET,
-    patroni_rest=SECRET,
-    records=SECRET,
-    application=SECRET,
-)
+SECRETS = equal_secrets("pass:word\\")
 POSTGRES = Postgres(Path("/usr/lib/postgresql/15/bin"), (15, 4), has_tls=True, source="system")
 LEADER = Leader("first", "127.1.1.1", 5432, 1000, 15)
 
@@ -173,7 +165,7 @@ async def test_a_refused_password_is_tried_again(tmp_path: Path) -> None:
     assert (failure.error, failure.temporary) == (refused.decode(), True)
     assert not ServerError("28P01", refused.decode()).final
     assert harness.passwords == [
-        pgpass_line("replicator", SECRET.reveal()),
+        pgpass_line("replicator", SECRETS.replication.reveal()),
         pgpass_line("replicator", "renewed"),
     ]
 
