@@ -4,6 +4,7 @@ In CI a test that is skipped fails the run: nothing may be left out without noti
 """
 
 import asyncio
+import gc
 import os
 
 import pytest
@@ -44,6 +45,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let the longest begin first, and who shares a lab follow one another."""
     items[:] = workers.ordered(items, config.rootpath)
+
+
+def pytest_collection_finish() -> None:
+    """Keep what the collection made out of the garbage collections of the tests.
+
+    It is a million objects, which stay until the end; each full collection would visit all of them.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> workers.Scheduler:
