@@ -2,6 +2,8 @@
 
 No node can become leader while it is full: the leader key is a write. So a data node frees space by
 itself where it can, and a loss in the meantime becomes a failover once there is space.
+
+The default run has a data node free the space of three real members: tests/store/test_space.py.
 """
 
 import asyncio
@@ -29,7 +31,7 @@ from openvcha.store.etcd.client import Etcd
 from openvcha.store.interface import Put
 from openvcha.store.space import ENOUGH_PERCENT, percent
 
-pytestmark = pytest.mark.engines
+pytestmark = [pytest.mark.engines, pytest.mark.soak]
 QUOTA = 24 << 20
 JUNK = "/junk/"
 PIECE = 32 << 10
@@ -205,7 +207,6 @@ def test_history_that_fills_it_is_given_up_by_the_node_itself(
     assert writer.missing() == set()
 
 
-@pytest.mark.soak
 def test_what_is_full_without_history_goes_on_and_says_so(
     running: RunningLab, writer: Writer
 ) -> None:
@@ -231,7 +232,6 @@ def test_what_is_full_without_history_goes_on_and_says_so(
     assert running.name_of("ACTIVE") == active
 
 
-@pytest.mark.soak
 def test_the_passive_takes_over_as_soon_as_there_is_room(
     running: RunningLab, writer: Writer
 ) -> None:
