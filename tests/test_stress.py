@@ -30,6 +30,12 @@ def ended(pid: int) -> bool:
     return False
 
 
+@pytest.fixture(autouse=True)
+def no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load no plugin in the runs: each takes seconds to import when the machine is busy."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+
 @contextlib.contextmanager
 def stranger(directory: Path) -> Iterator[int]:
     """Start a process that works elsewhere, in a directory with a similar name."""
