@@ -9,7 +9,7 @@ from tests.support.answers.description import by_session, hold
 from tests.support.answers.stage import ServedClusters
 from tests.support.edge import ADMINISTRATOR, PASSWORD
 
-FEW = 2
+FEW = 1
 
 
 def test_every_operation_is_as_described(stages: ServedClusters) -> None:

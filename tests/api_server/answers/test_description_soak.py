@@ -7,7 +7,7 @@ from tests.support.answers.stage import Begin, ServedClusters
 from tests.support.edge import ADMINISTRATOR, NOBODY, READER
 
 MANY = 6
-"""Examples for each operation and each check; the default run takes two."""
+"""Examples for each operation and each check; the default run takes one."""
 pytestmark = pytest.mark.soak
 
 
