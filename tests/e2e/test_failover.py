@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from tests.support.lab.failover import (
     TAKE_OVER_SECONDS,
+    event_names,
     superuser,
     there,
-    told,
     wait_for_successor,
     warnings,
 )
@@ -30,7 +30,7 @@ def test_sessions_and_rows_live_through_a_failover(running: RunningLab, writer: 
     """The same token works at the successor; the old active rejoins as the passive by itself."""
     old = running.name_of("ACTIVE")
     running.until(lambda: len(writer.acknowledged) > 20)
-    known, deployed = len(told(running)), deployments(running)
+    known, deployed = len(event_names(running)), deployments(running)
     running.vcha("lab", "kill", "active")
     wait_for_successor(running, old)
     before = len(writer.acknowledged)
@@ -38,7 +38,7 @@ def test_sessions_and_rows_live_through_a_failover(running: RunningLab, writer: 
     # The successor has just begun to look: each of these comes when it is sure.
     running.until(lambda: running.admin.cluster()["health_state"] == "DEGRADED")
     running.until(lambda: {"node.lost", "quorum.no.margin"} <= warnings(running))
-    running.until(lambda: f"node.left {old}" in told(running))
+    running.until(lambda: f"node.left {old}" in event_names(running))
     running.vcha("lab", "up")
     running.until(running.healthy)
     until(lambda: running.name_of("PASSIVE") == old, HEALTHY_SECONDS, absent=NO_ACTIVE)
@@ -53,7 +53,10 @@ def since_takeover(running: RunningLab, known: int) -> list[str]:
 
     Others use this lab too.
     """
-    found, takeover = told(running)[known:], f"failover.succeeded {running.name_of('ACTIVE')}"
+    found, takeover = (
+        event_names(running)[known:],
+        f"failover.succeeded {running.name_of('ACTIVE')}",
+    )
     return found[found.index(takeover) :] if takeover in found else []
 
 

@@ -15,7 +15,7 @@ from tests.support.every_state import TABLE
 from tests.support.lab import behind_the_api as cluster
 from tests.support.lab.mode import MODE, change, enabled
 from tests.support.lab.rules import ELSEWHERE, WALK, assert_rules
-from tests.support.lab.running_lab import RunningLab, said
+from tests.support.lab.running_lab import RunningLab, message_ids
 from tests.support.lab.writer import Writer
 from tests.support.waiting import until_async
 from vmware.vapi.vsphere.client import create_vsphere_client
@@ -145,7 +145,7 @@ async def test_a_passive_lost_in_disabled_is_replaced(running: RunningLab, write
     enabled(running)
     change(running, "DISABLED")
     body = {"placement": {"name": "in-disabled", "folder": running.folder}}
-    assert said(running.admin.redeploy(body, 400)) == ["passive.detached"]
+    assert message_ids(running.admin.redeploy(body, 400)) == ["passive.detached"]
     running.lose_passive()
     info = running.admin.finished(running.admin.redeploy(body))
     assert info["status"] == "SUCCEEDED", info

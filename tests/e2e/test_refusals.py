@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.support.lab import behind_the_api as cluster
-from tests.support.lab.running_lab import RunningLab, said
+from tests.support.lab.running_lab import RunningLab, message_ids
 
 from openvcha.lab.state import ADMINISTRATOR
 from openvcha.system.thumbprints import thumbprint_sha1, thumbprint_sha256
@@ -56,7 +56,7 @@ def test_a_healthy_passive_is_not_replaced(running: RunningLab) -> None:
     body = {"placement": {"name": "never", "folder": running.folder}}
     error = running.admin.redeploy(body, 400)
     assert error["error_type"] == "NOT_ALLOWED_IN_CURRENT_STATE"
-    assert said(error) == ["passive.healthy"]
+    assert message_ids(error) == ["passive.healthy"]
     found = running.admin.call("POST", CHECK, body)
     assert [m["id"].rsplit("vcha.", 1)[1] for m in found["errors"]] == ["passive.healthy"]
 
@@ -66,7 +66,7 @@ def test_refused_credentials(degraded: RunningLab, wrong: dict[str, str]) -> Non
     """Wrong password, unknown user."""
     error = refused(degraded, spec(degraded, **wrong), 400)
     assert error["error_type"] == "INVALID_ARGUMENT"
-    assert said(error) == ["invalid.credentials"]
+    assert message_ids(error) == ["invalid.credentials"]
 
 
 @pytest.mark.parametrize("length", [20, 32])
@@ -91,7 +91,7 @@ def test_certificate_and_thumbprint_together(degraded: RunningLab) -> None:
     """Setting both is refused."""
     error = refused(degraded, spec(degraded, ssl_certificate=certificate(degraded).decode()), 400)
     assert error["error_type"] == "INVALID_ARGUMENT"
-    assert said(error) == ["peer.certificate.ambiguous"]
+    assert message_ids(error) == ["peer.certificate.ambiguous"]
 
 
 def test_not_a_vcenter_at_that_address(degraded: RunningLab) -> None:
@@ -102,7 +102,7 @@ def test_not_a_vcenter_at_that_address(degraded: RunningLab) -> None:
     body = spec(degraded, hostname=address, port=8008, ssl_thumbprint=thumbprint)
     error = refused(degraded, body, 500)
     assert error["error_type"] == "ERROR"
-    assert said(error) == ["peer.unreachable"]
+    assert message_ids(error) == ["peer.unreachable"]
 
 
 def test_connection_refused(degraded: RunningLab) -> None:
@@ -111,7 +111,7 @@ def test_connection_refused(degraded: RunningLab) -> None:
         port = listener.getsockname()[1]
     error = refused(degraded, spec(degraded, hostname="127.0.0.1", port=port), 500)
     assert error["error_type"] == "ERROR"
-    assert said(error) == ["peer.unreachable"]
+    assert message_ids(error) == ["peer.unreachable"]
 
 
 @contextmanager
@@ -145,7 +145,7 @@ def test_time_out(degraded: RunningLab) -> None:
         body = spec(degraded, hostname="127.0.0.1", port=port)
         error = degraded.admin.call("POST", REDEPLOY, body, 500)
     assert error["error_type"] == "ERROR"
-    assert said(error) == ["peer.timeout"]
+    assert message_ids(error) == ["peer.timeout"]
 
 
 def test_who_calls_matters(degraded: RunningLab) -> None:
@@ -190,7 +190,7 @@ def test_data_on_another_disk(degraded: RunningLab, tmp_path: Path) -> None:
     finally:
         link.unlink()
     assert error["error_type"] == "INVALID_ELEMENT_CONFIGURATION"
-    assert said(error) == ["active.elsewhere"]
+    assert message_ids(error) == ["active.elsewhere"]
     assert str(tmp_path) in error["messages"][0]["default_message"]
     assert degraded.admin.call("POST", CHECK, body) == {"errors": [], "warnings": []}
 
@@ -212,7 +212,7 @@ def test_all_findings_at_once(degraded: RunningLab) -> None:
     task = degraded.admin.redeploy({"placement": placement})
     info = degraded.admin.finished(task)
     assert info["status"] == "FAILED"
-    assert said(info["error"])[0] == "check.refused"
+    assert message_ids(info["error"])[0] == "check.refused"
     assert [m["id"] for m in info["error"]["messages"][1:]] == [m["id"] for m in found["errors"]]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 from tests.support.lab.failover import superuser, there, wait_for_successor
-from tests.support.lab.running_lab import RunningLab, said
+from tests.support.lab.running_lab import RunningLab, message_ids
 from tests.support.lab.writer import Writer
 
 pytestmark = [pytest.mark.engines, pytest.mark.soak]
@@ -104,7 +104,7 @@ def test_a_missing_library_is_warned_of_and_ends_the_task_soon(degraded: Running
     info = repaired(degraded, "unstarted")
     as_superuser(degraded, "alter system reset shared_preload_libraries", "select pg_reload_conf()")
     assert info["status"] == "FAILED", info
-    assert said(info["error"])[0] == "join.start.failed"
+    assert message_ids(info["error"])[0] == "join.start.failed"
     assert 'could not access file "timescaledb"' in str(info["error"]["messages"])
 
 
@@ -119,7 +119,7 @@ def test_the_server_s_reason_of_a_failed_copy_is_told(degraded: RunningLab) -> N
     finally:
         stray.unlink()
     assert info["status"] == "FAILED", info
-    assert said(info["error"]) == ["copy.failed"]
+    assert message_ids(info["error"]) == ["copy.failed"]
     assert "invalid segment number" in str(info["error"]["messages"])
 
 

@@ -17,7 +17,7 @@ import httpx2
 import pytest
 from tests.support.lab.failover import warnings
 from tests.support.lab.recovery import power, wait_patiently
-from tests.support.lab.running_lab import RunningLab, lab_up, run_vcha, said, trust
+from tests.support.lab.running_lab import RunningLab, lab_up, message_ids, run_vcha, trust
 from tests.support.lab.writer import Writer
 
 from openvcha.daemon.compose import open_superuser
@@ -217,9 +217,11 @@ def test_what_is_full_without_history_goes_on_and_says_so(
     assert running.admin.cluster(partial=True)["health_state"] == "DEGRADED"
     assert is_full(running, passive)
     refused = log_in(running)
-    assert (refused.status_code, said(refused.json())) == (503, ["store.is.full"])
+    assert (refused.status_code, message_ids(refused.json())) == (503, ["store.is.full"])
     path = "/vcenter/vcha/cluster?action=failover&vmw-task=true"
-    assert said(running.admin.call("POST", path, {"planned": True}, 503)) == ["store.is.full"]
+    assert message_ids(running.admin.call("POST", path, {"planned": True}, 503)) == [
+        "store.is.full"
+    ]
     goes_on(running, writer)
 
     member = load_identity(running.directory(passive)).member

@@ -19,7 +19,7 @@ from com.vmware.vcenter.vcha_client import (
 )
 from tests.support.attackers.thief import StolenCredentials, copied, everything
 from tests.support.lab import behind_the_api as cluster
-from tests.support.lab.running_lab import RunningLab, run_vcha, said, trust
+from tests.support.lab.running_lab import RunningLab, message_ids, run_vcha, trust
 from tests.support.lab.writer import Writer
 from vmware.vapi.vsphere.client import VsphereClient, create_vsphere_client
 
@@ -134,7 +134,7 @@ async def test_a_lost_witness_is_replaced(
     body = {"placement": {"name": "new-witness", "folder": running.folder}}
     path = f"{VCHA}/witness?action=redeploy&vmw-task=true"
     error = running.admin.call("POST", path, body, 400)
-    assert said(error) == ["witness.healthy"]
+    assert message_ids(error) == ["witness.healthy"]
     running.vcha("lab", "destroy", "witness")
     running.until(lambda: not running.healthy())
     found = running.vcha("witness", "check", "--placement-name", "new-witness")

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 import httpx2
 import pytest
 from tests.support.lab.behind_the_api import behind
-from tests.support.lab.failover import superuser, told
+from tests.support.lab.failover import event_names, superuser
 from tests.support.lab.recovery import power
 from tests.support.lab.running_lab import RunningLab
 from tests.support.lab.writer import Writer
@@ -114,7 +114,7 @@ def reign(running: RunningLab) -> object:
 
 def interruptions(running: RunningLab) -> list[str]:
     """Return the interruptions reported so far; others use this lab too."""
-    return [event for event in told(running) if event.startswith("primary.interrupted")]
+    return [event for event in event_names(running) if event.startswith("primary.interrupted")]
 
 
 async def test_an_election_under_load_demotes_nobody(running: RunningLab, writer: Writer) -> None:

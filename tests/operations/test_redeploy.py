@@ -11,7 +11,7 @@ from tests.support.simulated.clock import SIMULATED
 from tests.support.simulated.cluster import BROKEN
 from tests.support.simulated.observations import FACTS, ip
 from tests.support.simulated.process import SWEPT, CrashPoint, SeenPostgres
-from tests.support.simulated.redeploy import PREFIX, begin, reasons, said
+from tests.support.simulated.redeploy import PREFIX, begin, message_ids, reasons
 from tests.support.simulated.scenes import CALLER, NEW, ClusterScenario, placement
 
 from openvcha.api.errors import ApiError, ErrorType
@@ -617,7 +617,7 @@ async def test_the_vote_of_the_passive_is_needed_while_the_witness_is_lost(
     with pytest.raises(ApiError) as caught:
         await scene.redeploy()
     assert caught.value.error_type is ErrorType.NOT_ALLOWED_IN_CURRENT_STATE
-    assert said(caught.value) == ["no.majority"]
+    assert message_ids(caught.value) == ["no.majority"]
 
 
 async def test_a_second_redeploy_meanwhile_is_told_of_the_first(scene: ClusterScenario) -> None:

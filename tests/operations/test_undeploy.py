@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from tests.support.simulated.clock import SIMULATED
 from tests.support.simulated.deploy import spec as deploy_spec
 from tests.support.simulated.process import SWEPT, CrashPoint, Process, SeenStore
+from tests.support.simulated.redeploy import message_ids
 from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, ClusterScenario
 from tests.support.simulated.undeploy import (
     ACTIVE,
@@ -37,11 +38,6 @@ from openvcha.store import keys
 pytestmark = SIMULATED
 
 DELETE = UndeploySpec(force_delete=True)
-PREFIX = "com.vmware.vcenter.vcha."
-
-
-def said(error: ApiError) -> list[str]:
-    return [text.id.removeprefix(PREFIX) for text in error.messages]
 
 
 def named(scene: ClusterScenario, **changes: str) -> UndeploySpec:
@@ -111,7 +107,7 @@ async def test_a_copy_that_cannot_be_deleted_yet_is_waited_for(scene: ClusterSce
     await carrying
     error = (await scene.record()).error
     assert error is not None
-    assert said(error.to_error())[:2] == ["task.step.patience", "progress.rely.disk"]
+    assert message_ids(error.to_error())[:2] == ["task.step.patience", "progress.rely.disk"]
     assert [member.name for member in scene.world.members] == [ACTIVE]
     await scene.undeploy()
     carrying = await scene.until("check")
@@ -166,7 +162,7 @@ async def test_vms_that_are_named_wrongly_are_refused(
     with pytest.raises(ApiError) as caught:
         await scene.undeploy(named(scene, **changes))
     assert caught.value.error_type is error_type
-    assert said(caught.value) == reasons
+    assert message_ids(caught.value) == reasons
     assert await scene.world.store.get(keys.OPERATION) is None
 
 
@@ -181,7 +177,7 @@ async def test_vms_in_each_others_place_are_refused(scene: ClusterScenario) -> N
         with pytest.raises(ApiError) as caught:
             await scene.undeploy(wrong)
         assert caught.value.error_type is ErrorType.INVALID_ARGUMENT
-        assert set(said(caught.value)) == {"undeploy.vm.other"}
+        assert set(message_ids(caught.value)) == {"undeploy.vm.other"}
 
 
 async def test_vms_are_looked_at_again_by_the_task(scene: ClusterScenario) -> None:
@@ -310,7 +306,7 @@ async def test_another_active_than_the_one_that_was_to_stay_ends_it(scene: Clust
     await scene.carry()
     error = (await scene.record()).error
     assert error is not None
-    assert said(error.to_error())[0] == "active.is"
+    assert message_ids(error.to_error())[0] == "active.is"
     assert len(scene.world.members) == 3
     assert (await scene.world.config()).state is ConfigState.CONFIGURED
 
@@ -354,7 +350,7 @@ async def test_who_leads_without_a_vote_is_not_switched_off(
     await scene.carry(Process(world, world.machine(ACTIVE).identity))
     error = (await scene.record()).error
     assert error is not None
-    assert said(error.to_error())[0] == "active.is"
+    assert message_ids(error.to_error())[0] == "active.is"
     assert world.machine(PASSIVE).on
     assert world.violations == []
 
@@ -388,7 +384,7 @@ async def test_nodes_are_decided_anew_only_when_patroni_can_do_without_the_store
     await scene.carry()
     error = (await scene.record()).error
     assert error is not None
-    assert said(error.to_error()) == ["wait.timeout", "progress.renew.patroni"]
+    assert message_ids(error.to_error()) == ["wait.timeout", "progress.renew.patroni"]
     assert scene.world.machine(ACTIVE).authority == 0
     scene.world.faults.clear()
     await scene.undeploy()
@@ -403,7 +399,7 @@ async def test_a_renewal_that_does_not_end_is_told(scene: ClusterScenario) -> No
     await scene.carry()
     error = (await scene.record()).error
     assert error is not None
-    assert said(error.to_error()) == ["wait.timeout", "progress.renew.hindered"]
+    assert message_ids(error.to_error()) == ["wait.timeout", "progress.renew.hindered"]
     assert "does not accept the new passwords" in error.to_error().messages[1].default_message
     assert scene.process().services.credentials.pending()
 
@@ -428,7 +424,7 @@ async def test_what_comes_last_is_tried_before_anything_is_taken_away(
             await scene.undeploy()
         found = caught.value
     assert found.error_type is ErrorType.NOT_ALLOWED_IN_CURRENT_STATE
-    assert said(found) == ["undeploy.not.renewable"]
+    assert message_ids(found) == ["undeploy.not.renewable"]
     assert "rewind" in found.messages[0].default_message
     assert len(scene.world.members) == 3
     assert all(machine.on for machine in scene.world.machines.values())
@@ -466,7 +462,7 @@ async def test_vms_that_cannot_be_deleted_fail_no_undeploy(
     assert [member.name for member in scene.world.members] == [ACTIVE]
     with pytest.raises(ApiError) as caught:
         await undeploy(scene.process().services, CALLER, DELETE)
-    assert said(caught.value) == ["cluster.not.configured"]
+    assert message_ids(caught.value) == ["cluster.not.configured"]
 
 
 async def test_what_a_deployment_left_half_made_is_dissolved(scene: ClusterScenario) -> None:
@@ -486,7 +482,7 @@ async def test_one_that_is_alone_cannot_be_undeployed(scene: ClusterScenario) ->
     with pytest.raises(ApiError) as caught:
         await scene.undeploy()
     assert caught.value.error_type is ErrorType.NOT_ALLOWED_IN_CURRENT_STATE
-    assert said(caught.value) == ["cluster.not.configured"]
+    assert message_ids(caught.value) == ["cluster.not.configured"]
 
 
 async def test_a_cluster_can_be_deployed_again(scene: ClusterScenario) -> None:

@@ -70,7 +70,7 @@ async def validate_protecting(scene: ClusterScenario) -> None:
     assert scene.world.violations == []
 
 
-async def told(scene: ClusterScenario) -> dict[str, str]:
+async def warnings_and_advice(scene: ClusterScenario) -> dict[str, str]:
     """Return the health warnings by name, each with its recommendation's name."""
     info = await get_cluster(scene.process().services, CALLER, partial=True)
     return {
@@ -100,7 +100,7 @@ async def test_a_failure_takes_back_what_was_set_in_patroni(
     """Otherwise commits would not wait, or the primary would go on without the store."""
     await fails(scene)
     await validate_protecting(scene)
-    assert UNFIT not in await told(scene)
+    assert UNFIT not in await warnings_and_advice(scene)
 
 
 @FAILING
@@ -111,7 +111,7 @@ async def test_after_a_failure_the_nodes_can_be_redeployed(
     await fails(scene)
     await redeploy(scene)
     await validate_protecting(scene)
-    assert await told(scene) == {}
+    assert await warnings_and_advice(scene) == {}
 
 
 @FAILING
@@ -131,7 +131,7 @@ async def test_after_a_failure_a_node_without_a_vote_is_not_to_be_started(
 ) -> None:
     """Its vote is gone and its files may be: only a redeploy helps."""
     await fails(scene)
-    assert (await told(scene))["node.lost"] == "node.removed.recommendation"
+    assert (await warnings_and_advice(scene))["node.lost"] == "node.removed.recommendation"
 
 
 @pytest.mark.parametrize("mode", [ModeClusterMode.MAINTENANCE, ModeClusterMode.DISABLED])
@@ -149,10 +149,10 @@ async def test_after_a_failure_the_settings_are_those_of_the_mode(
     await validate_protecting(scene)
     wanted = modes.SETTINGS[ClusterMode(mode.value)]
     assert await mode_settings.requested(scene.world.store) == wanted
-    assert UNFIT not in await told(scene)
+    assert UNFIT not in await warnings_and_advice(scene)
     await redeploy(scene)
     assert await mode_settings.requested(scene.world.store) == wanted
-    assert await told(scene) == {}
+    assert await warnings_and_advice(scene) == {}
 
 
 async def test_what_cannot_be_taken_back_is_told_and_a_redeploy_does_it(
@@ -161,10 +161,10 @@ async def test_what_cannot_be_taken_back_is_told_and_a_redeploy_does_it(
     """Patroni did not answer any more: the health names the settings, and how to restore them."""
     await fail_in_release(scene, "patroni silent")
     assert not (await dynamic(scene))["synchronous_mode"]
-    assert (await told(scene))[UNFIT] == UNFIT_ADVICE
+    assert (await warnings_and_advice(scene))[UNFIT] == UNFIT_ADVICE
     await redeploy(scene)
     await validate_protecting(scene)
-    assert await told(scene) == {}
+    assert await warnings_and_advice(scene) == {}
 
 
 async def test_a_renewal_that_goes_on_keeps_what_it_needs(scene: ClusterScenario) -> None:
@@ -176,7 +176,7 @@ async def test_a_renewal_that_goes_on_keeps_what_it_needs(scene: ClusterScenario
     await fail(scene)
     assert scene.world.violations == []
     assert not scene.process().services.credentials.pending()
-    assert (await told(scene))[UNFIT] == UNFIT_ADVICE
+    assert (await warnings_and_advice(scene))[UNFIT] == UNFIT_ADVICE
     await redeploy(scene)
     await validate_protecting(scene)
 
@@ -197,7 +197,7 @@ async def test_settings_that_are_not_those_of_a_cluster_are_told(
 ) -> None:
     """By name, with their required values."""
     await scene.healthy()
-    assert UNFIT not in await told(scene)
+    assert UNFIT not in await warnings_and_advice(scene)
     await scene.world.configure_patroni({left: LEFT[left]})
     info = await get_cluster(scene.process().services, CALLER, partial=True)
     (said,) = (w.error for w in info.health_warnings or () if w.error.id == PREFIX + UNFIT)
@@ -224,6 +224,6 @@ async def test_settings_that_are_not_those_of_the_mode_are_told(
     record = cluster_record(scene.world.store)
     await record.update(lambda config: msgspec.structs.replace(config, mode=mode))
     await scene.world.configure_patroni(dict.fromkeys(on, True))
-    assert (UNFIT not in await told(scene)) is fits
+    assert (UNFIT not in await warnings_and_advice(scene)) is fits
     await scene.undeploy()
-    assert UNFIT not in await told(scene)
+    assert UNFIT not in await warnings_and_advice(scene)

@@ -6,6 +6,7 @@ import pytest
 from tests.support.simulated.clock import SIMULATED
 from tests.support.simulated.observations import ip
 from tests.support.simulated.process import SWEPT, CrashPoint
+from tests.support.simulated.redeploy import PREFIX, message_ids, reasons
 from tests.support.simulated.scenes import CALLER, NEW, ClusterScenario, placement
 
 from openvcha.api.errors import ApiError, ErrorType
@@ -24,17 +25,6 @@ ACTIVE = "vcha-1-old"
 PASSIVE = "vcha-2-old"
 OLD = "vcha-3-old"
 LOST = "vcha-3"
-PREFIX = "com.vmware.vcenter.vcha."
-
-
-def said(error: ApiError) -> list[str]:
-    return [text.id.removeprefix(PREFIX) for text in error.messages]
-
-
-async def reasons(scene: ClusterScenario) -> list[str]:
-    error = (await scene.record()).error
-    assert error is not None
-    return said(error.to_error())
 
 
 async def lost(scene: ClusterScenario) -> None:
@@ -206,7 +196,7 @@ async def test_a_witness_that_is_up_is_not_replaced(scene: ClusterScenario) -> N
     with pytest.raises(ApiError) as caught:
         await scene.redeploy_witness()
     assert caught.value.error_type is ErrorType.NOT_ALLOWED_IN_CURRENT_STATE
-    assert said(caught.value) == ["witness.healthy"]
+    assert message_ids(caught.value) == ["witness.healthy"]
     found = await check_witness(
         scene.process().services, CALLER, WitnessCheckSpec(placement=placement())
     )

@@ -70,7 +70,7 @@ def is_open(node: Any) -> bool:
     return False
 
 
-def told(node: Any) -> node_facts.NodeFacts | None:
+def reported(node: Any) -> node_facts.NodeFacts | None:
     """Return what the node has reported of its PostgreSQL."""
     found = node.etcd(lambda store: store.get(keys.node_facts("first")))
     return node_facts.decode(found.value) if found else None
@@ -78,13 +78,13 @@ def told(node: Any) -> node_facts.NodeFacts | None:
 
 def is_surveyed(node: Any) -> bool:
     """Return whether the node has reported that it has access."""
-    found = told(node)
+    found = reported(node)
     return found is not None and found.refusal is None and found.postgres is not None
 
 
 def refusing(node: Any) -> Any:
     """Return what the node has reported, if it reports a refusal."""
-    found = told(node)
+    found = reported(node)
     return found if found is not None and found.refusal else None
 
 
@@ -160,7 +160,7 @@ def test_what_cannot_be_taken_back_is_told(lab: Any, node: Any) -> None:
     by_boss(node, "alter role postgres nosuperuser")
     try:
         lab.until(lambda: not is_surveyed(node))
-        seen = told(node)
+        seen = reported(node)
         assert seen
         assert "permission denied" in (seen.refusal or "")
     finally:

@@ -98,10 +98,10 @@ def pids(node: Any) -> Iterator[dict[str, int]]:
 
 
 def status(pid: int, field: str) -> str:
-    return told(Path(f"/proc/{pid}/status"), field)
+    return field_of(Path(f"/proc/{pid}/status"), field)
 
 
-def told(path: Path, field: str) -> str:
+def field_of(path: Path, field: str) -> str:
     text = path.read_text()
     found = re.search(rf"^{field}:\s*(\S+)", text, re.MULTILINE)
     assert found, field
@@ -168,7 +168,7 @@ def inherited(pid: int, field: str) -> list[int]:
     mask = -1
     for thread in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(OSError):  # it may have exited
-            mask &= int(told(thread / "status", field), 16)
+            mask &= int(field_of(thread / "status", field), 16)
     return [number for number in SIGNALS if mask & 1 << (number - 1)]
 
 

@@ -90,14 +90,14 @@ ASKED: dict[str, tuple[Begin, Made]] = {
 }
 
 
-def asked(operation: Operation) -> tuple[Begin, Made]:
+def begin_and_arguments(operation: Operation) -> tuple[Begin, Made]:
     """Return an operation's condition, and what makes its arguments."""
     return ASKED.get(operation.id, (healthy, no_arguments))
 
 
 def with_peer(operation: Operation, **where: Any) -> Made:
     """Return the same request with a ``vc_spec``: the stage itself, but with the values given."""
-    arguments = asked(operation)[1]
+    arguments = begin_and_arguments(operation)[1]
 
     def made(stage: ServedCluster, held: Any) -> Arguments:
         location = {

@@ -11,7 +11,7 @@ from tests.support.answers.asking import (
     VCHA,
     Made,
     always,
-    asked,
+    begin_and_arguments,
     join_spec,
     no_arguments,
     of_task,
@@ -78,7 +78,7 @@ class Cause:
 
 def _common(operation: Operation) -> Iterator[tuple[ErrorType, Cause]]:
     """Yield the causes that all operations share, for the errors that this one declares."""
-    begin, arguments = asked(operation)
+    begin, arguments = begin_and_arguments(operation)
     user = "" if not operation.authenticated else ADMINISTRATOR
 
     def cause(says: str, holds: Holding = nothing, who: str = user) -> Cause:
@@ -104,7 +104,7 @@ def _needed(operation: Operation) -> str:
 
 def _peer(operation: Operation) -> Iterator[tuple[ErrorType, Cause]]:
     """Yield the errors of the vCenter that the call names."""
-    begin = asked(operation)[0]
+    begin = begin_and_arguments(operation)[0]
 
     def cause(says: str, holds: Holding = nothing, **where: Any) -> Cause:
         return Cause(says, begin, holds, with_peer(operation, **where))
@@ -186,13 +186,13 @@ _OF_THEIR_OWN: dict[tuple[str, ErrorType], Cause] = {
     ("org.openvcha.events.list", E.INVALID_ARGUMENT): Cause("event.limit", arguments=_LIMIT),
     ("org.openvcha.audit.list", E.INVALID_ARGUMENT): Cause("event.limit", arguments=_LIMIT),
     (f"{JOINING}.issue", E.NOT_ALLOWED_IN_CURRENT_STATE): Cause(
-        "join.not.prepared", arguments=asked(by_id(f"{JOINING}.issue"))[1]
+        "join.not.prepared", arguments=begin_and_arguments(by_id(f"{JOINING}.issue"))[1]
     ),
     (f"{JOINING}.issue", E.RESOURCE_BUSY): Cause(
-        "task.busy", prepared, join_runs, asked(by_id(f"{JOINING}.issue"))[1]
+        "task.busy", prepared, join_runs, begin_and_arguments(by_id(f"{JOINING}.issue"))[1]
     ),
     (f"{JOINING}.revoke", E.NOT_FOUND): Cause(
-        "join.token.none", single, arguments=asked(by_id(f"{JOINING}.revoke"))[1]
+        "join.token.none", single, arguments=begin_and_arguments(by_id(f"{JOINING}.revoke"))[1]
     ),
     (f"{JOINING}.join", E.INVALID_ARGUMENT): Cause(
         "join.token.invalid", prepared, token, lambda stage, _: join_spec(stage, None), user=""

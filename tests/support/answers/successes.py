@@ -12,7 +12,7 @@ from tests.support.answers.asking import (
     VCHA,
     Arguments,
     Made,
-    asked,
+    begin_and_arguments,
     join_spec,
 )
 from tests.support.answers.beginnings import ADDRESSES, single
@@ -60,11 +60,11 @@ class Success:
 
     def beginning(self, name: str) -> Begin:
         """Return the condition in which the operation succeeds."""
-        return self.begin or asked(by_id(name))[0]
+        return self.begin or begin_and_arguments(by_id(name))[0]
 
     def given(self, name: str, stage: ServedCluster, held: Any) -> Arguments:
         """Return the arguments with which it succeeds."""
-        return (self.arguments or asked(by_id(name))[1])(stage, held)
+        return (self.arguments or begin_and_arguments(by_id(name))[1])(stage, held)
 
 
 # --- what may exist before the call

@@ -25,7 +25,7 @@ def warnings(running: RunningLab) -> set[str]:
     return {warning["error"]["id"].removeprefix(VCHA) for warning in found}
 
 
-def told(running: RunningLab) -> list[str]:
+def event_names(running: RunningLab) -> list[str]:
     """Return the events so far: the end of each type, and its node."""
     events = running.reader.call("GET", "/openvcha/events")
     ends = [".".join(event["type"].split(".")[-2:]) for event in events]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tests.support.every_state import ALLOWED, MODES, OPERATIONS, expected
-from tests.support.lab.running_lab import RunningLab, said
+from tests.support.lab.running_lab import RunningLab, message_ids
 
 from openvcha.cluster.preconditions import SET_MODE
 
@@ -78,7 +78,7 @@ def assert_rules(running: RunningLab, state: str, mode: str = "") -> None:
 
 def _refusal(running: RunningLab, method: str, path: str, body: Any) -> str:
     error = running.admin.call(method, path, body, 400)
-    (reason,) = said(error)
+    (reason,) = message_ids(error)
     kind = "ALREADY_IN_DESIRED_STATE" if reason == SAME else "NOT_ALLOWED_IN_CURRENT_STATE"
     assert error["error_type"] == kind, error
     return reason

@@ -242,6 +242,6 @@ def lab_up(base: Path, *options: str, name: str = NAME) -> Iterator[RunningLab]:
                 user.http.close()
 
 
-def said(body: dict[str, Any]) -> list[str]:
+def message_ids(body: dict[str, Any]) -> list[str]:
     """Return the message ids of an error without our prefix."""
     return [message["id"].removeprefix(VCHA) for message in body["messages"]]

@@ -7,7 +7,7 @@ from openvcha.api.errors import ApiError
 PREFIX = "com.vmware.vcenter.vcha."
 
 
-def said(error: ApiError) -> list[str]:
+def message_ids(error: ApiError) -> list[str]:
     """Return the ids of an error's messages, without their prefix."""
     return [text.id.removeprefix(PREFIX) for text in error.messages]
 
@@ -16,7 +16,7 @@ async def reasons(scene: ClusterScenario) -> list[str]:
     """Return the ids of the messages with which the task failed."""
     error = (await scene.record()).error
     assert error is not None
-    return said(error.to_error())
+    return message_ids(error.to_error())
 
 
 async def begin(scene: ClusterScenario) -> None:

@@ -129,7 +129,7 @@ def test_a_real_node_is_surveyed(lab: Any) -> None:
     roles = "select count(*) = 2 from pg_roles where rolname in ('replicator', 'rewind')"
     lab.until(lambda: node.value(roles))
     MemberSlotsFile(node.layout.member_slots).write(MemberSlots(made=("gone_a1b2c3",)))
-    before = found(node)
+    before = inspected(node)
     assert (before.overrides, before.pending_restart, before.missing_libraries) == ((), (), ())
     assert (before.slots, before.roles, before.collations) == ((), (), ())
     assert before.shared["max_wal_senders"] == "10"
@@ -145,8 +145,8 @@ def test_a_real_node_is_surveyed(lab: Any) -> None:
             "select pg_create_physical_replication_slot('gone_a1b2c3')",
         ):
             connection.execute(statement.encode())
-    lab.until(lambda: found(node).overrides and found(node).pending_restart)
-    told = found(node)
+    lab.until(lambda: inspected(node).overrides and inspected(node).pending_restart)
+    told = inspected(node)
     assert [(each.name, each.vital) for each in told.overrides] == [
         ("synchronous_standby_names", True)
     ]
@@ -173,8 +173,8 @@ def test_what_our_own_session_sets_for_itself_hides_nothing(lab: Any) -> None:
             connection.execute(f"alter system set {name} = '{value}'".encode())
         connection.execute("select pg_reload_conf()")
     try:
-        lab.until(lambda: wanted.keys() <= {each.name for each in found(node).overrides})
-        told = {each.name: each for each in found(node).overrides}
+        lab.until(lambda: wanted.keys() <= {each.name for each in inspected(node).overrides})
+        told = {each.name: each for each in inspected(node).overrides}
         assert {name: told[name].value for name in wanted} == wanted
         assert all(told[name].file.endswith("postgresql.auto.conf") for name in wanted)
     finally:
@@ -182,7 +182,7 @@ def test_what_our_own_session_sets_for_itself_hides_nothing(lab: Any) -> None:
             for name in wanted:
                 connection.execute(f"alter system reset {name}".encode())
             connection.execute("select pg_reload_conf()")
-    lab.until(lambda: not wanted.keys() & {each.name for each in found(node).overrides})
+    lab.until(lambda: not wanted.keys() & {each.name for each in inspected(node).overrides})
 
 
 @pytest.mark.engines
@@ -201,7 +201,7 @@ def test_databases_and_roles_whose_commits_do_not_wait_are_found(lab: Any) -> No
             connection.execute(f"alter {whose} set synchronous_commit = {value}".encode())
         connection.execute("alter database app set synchronous_commit = remote_apply")
     try:
-        assert found(node).commits == (
+        assert inspected(node).commits == (
             'DATABASE "we b": off',
             "ROLE ALL: 0",
             "ROLE app: local",
@@ -212,7 +212,7 @@ def test_databases_and_roles_whose_commits_do_not_wait_are_found(lab: Any) -> No
             for whose in (*alone, "database app"):
                 connection.execute(f"alter {whose} reset synchronous_commit".encode())
             connection.execute('drop database "we b"')
-    assert found(node).commits == ()
+    assert inspected(node).commits == ()
 
 
 @pytest.mark.engines
@@ -234,7 +234,7 @@ def test_what_databases_use_is_looked_for_in_each(lab: Any) -> None:
         MissingFile("shop", "postgis", extension=True),
         MissingFile("shop", "$libdir/postgis-3", extension=False),
     )
-    (order,) = found(node).collations
+    (order,) = inspected(node).collations
     assert order.startswith("shop with 0, here ")
 
 
@@ -306,7 +306,7 @@ def test_a_former_active_can_rewind_whatever_stands_in_the_way_of_all(
     try:
         repair(node)
         lab.until(lambda: rewinds(node) == ("", "0", "UTF8"))
-        assert not [role for role in found(node).roles if role.startswith("rewind")]
+        assert not [role for role in inspected(node).roles if role.startswith("rewind")]
         # Nor is it repeated every ten seconds.
         assert repair(node) == ()
     finally:
@@ -407,6 +407,6 @@ def copied(node: Any, target: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def found(node: Any) -> PostgresFacts:
+def inspected(node: Any) -> PostgresFacts:
     superuser = Superuser(node.layout, node.identity.ports.postgres)
     return complete(superuser.inspect(node.identity.ha_address))  # type: ignore[no-any-return]
