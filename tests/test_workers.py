@@ -11,7 +11,8 @@ from tests import workers
 from tests.support.runs import SECONDS, ended, running, written
 from tests.support.waiting import until
 
-LONGER_THAN_XDIST_WAITS = 17
+XDIST_WAITS = 1
+LONGER_THAN_XDIST_WAITS = 4
 
 
 def test_who_shares_a_lab_is_one_group(tmp_path: Path) -> None:
@@ -142,7 +143,8 @@ def test_a_test_that_takes_an_interrupt_for_its_own_stops_nobody(tmp_path: Path)
 
 
 def test_who_interrupts_a_parallel_run_leaves_nothing_up(tmp_path: Path) -> None:
-    """Labs need longer to stop than xdist gives its workers."""
+    """Labs need longer to stop than xdist gives its workers: 10 s, and less here."""
+    hasty = f"from xdist.workermanage import NodeManager\nNodeManager.EXIT_TIMEOUT = {XDIST_WAITS}"
     text = f"""
         import pathlib, pytest, time
         folder = pathlib.Path(__file__).parent
@@ -158,8 +160,9 @@ def test_who_interrupts_a_parallel_run_leaves_nothing_up(tmp_path: Path) -> None
     by_terminal, alone = tmp_path / "terminal", tmp_path / "alone"
     for folder in (by_terminal, alone):
         folder.mkdir()
-        written(folder, test_a=text, test_b="def test_it(): pass")
-    with running(by_terminal, "-n", "2") as all_are, running(alone, "-n", "2") as one_is:
+        written(folder, hasty=hasty, test_a=text, test_b="def test_it(): pass")
+    words = ("-n", "2", "-p", "hasty")
+    with running(by_terminal, *words) as all_are, running(alone, *words) as one_is:
         until((by_terminal / "up").exists, SECONDS)
         until((alone / "up").exists, SECONDS)
         os.killpg(all_are.pid, signal.SIGINT)  # a terminal interrupts the workers too
