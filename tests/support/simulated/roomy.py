@@ -20,6 +20,8 @@ class Simulated:
     late: dict[str, int] = field(default_factory=dict)
     """The looks after which a member has compacted, where it has not at once."""
     away: int = 0
+    takes: float = 1.0
+    """The seconds in which a member is defragmented."""
     strangers: tuple[str, ...] = ()
 
     @property
@@ -60,7 +62,7 @@ class Simulated:
         name = endpoint.removeprefix("https://")
         self.away += 1
         assert self.away == 1, "two at once"
-        await asyncio.sleep(1)
+        await asyncio.sleep(self.takes)
         status = self.statuses[name]
         assert status.leader != status.member_id, "it leads"
         self.statuses[name] = replace(status, db_size=status.db_in_use)
