@@ -5,6 +5,7 @@ expire by the event loop's clock, so that virtual time works.
 """
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -202,11 +203,9 @@ class MemoryStore:
         self._history = [event for event in self._history if event.kv.mod_revision >= revision]
 
     def _events(self, target: str, following: int) -> list[Event]:
-        return [
-            event
-            for event in self._history
-            if event.kv.mod_revision >= following and _matches(target, event.kv.key)
-        ]
+        # The history is in order, and every watcher reads it after each change.
+        first = bisect_left(self._history, following, key=lambda event: event.kv.mod_revision)
+        return [event for event in self._history[first:] if _matches(target, event.kv.key)]
 
     def _find(self, key: str, *, prefix: bool) -> tuple[KeyValue, ...]:
         if not prefix:
