@@ -1,140 +1,27 @@
 """`vcha init` with real programs: the first node serves, and adopted data are all there."""
 
-import asyncio
-import contextlib
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from tests.support.first_node import ADMINISTRATOR, SURE_SECONDS, First
 from tests.support.old_postgres import PASSWORD, ROWS, OldPostgres, old_postgres
 from tests.support.waiting import until
 
-from openvcha.api.secret import Secret
-from openvcha.client import trust
-from openvcha.client.errors import RequestRefused, ServerUnreachable
-from openvcha.client.rest_client import ApiClient
 from openvcha.node.first_node.making import PASSWORDS
 from openvcha.node.identity import IDENTITY, load_identity
 from openvcha.node.layout import Layout
-from openvcha.node.postgres.tls import trusting
-from openvcha.node.process.process_tree import NodeProcesses
 
 pytestmark = pytest.mark.engines
-
-SURE_SECONDS = 120.0
-ADMINISTRATOR = "administrator@vsphere.local"
-
-
-def subnet(offset: int) -> str:
-    """Return the first three bytes of a loopback subnet that no other test has."""
-    own = os.getpid()
-    return f"127.{200 + (own + offset) % 50}.{(own >> 6) % 256}"
-
-
-@dataclass
-class First:
-    """A first node that `vcha init` makes in ``directory``; its HA and public addresses."""
-
-    directory: Path
-    offset: int
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def public(self) -> str:
-        return f"{subnet(self.offset + 1)}.10"
-
-    def init(self, *options: str) -> subprocess.CompletedProcess[str]:
-        """Run `vcha init`, without a terminal."""
-        settings = {
-            "node.directory": self.directory,
-            "network.ha_address": f"{subnet(self.offset)}.11",
-            "network.ha_prefix": 24,
-            "network.public_address": self.public,
-            "network.public_prefix": 24,
-        }
-        given = [f"--set={key}={value}" for key, value in settings.items()]
-        command = [sys.executable, "-m", "openvcha", "init", "--loopback", "--json"]
-        empty = self.directory.parent / "openvcha.toml"
-        empty.touch()
-        return subprocess.run(
-            [*command, f"--config={empty}", *given, *options],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-            stdin=subprocess.DEVNULL,
-        )
-
-    def made(self, *options: str) -> dict[str, Any]:
-        """Run it, and return what it prints. It must succeed."""
-        done = self.init(*options)
-        assert done.returncode == 0, (done.stdout, done.stderr)
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "openvcha", "node", "run", str(self.directory)]
-        self.process = subprocess.Popen(command)
-
-    def end(self) -> None:
-        asyncio.run(NodeProcesses().kill(self.directory))
-        if self.process:
-            self.process.kill()
-            self.process.wait()
-
-    def active(self, password: str) -> dict[str, Any] | None:
-        """Return what the API says of the active; None while it does not serve."""
-
-        async def ask() -> Any:
-            ca = Layout(self.directory).service_ca
-            server, tls = f"https://{self.public}:8443", trust.tls_by_authority(ca)
-            async with (
-                ApiClient(server, tls) as api,
-                api.session(ADMINISTRATOR, Secret(password)),
-            ):
-                path = "/vcenter/vcha/cluster/active?action=get"
-                return await api.call("POST", path, {"partial": True})
-
-        with contextlib.suppress(ServerUnreachable, RequestRefused):
-            found: dict[str, Any] = asyncio.run(ask())
-            return found
-        return None
-
-    def connect(self, user: str, password: str, database: str) -> psycopg.Connection[Any]:
-        settings: dict[str, Any] = {
-            "host": self.public,
-            "user": user,
-            "password": password,
-            "dbname": database,
-            "connect_timeout": 5,
-            **trusting(Layout(self.directory).service_ca, "verify-full"),
-        }
-        return psycopg.connect(**settings, autocommit=True)
-
-    def reaches(self, *login: str) -> bool:
-        with contextlib.suppress(psycopg.Error), self.connect(*login) as connection:
-            row = connection.execute("select not pg_is_in_recovery()").fetchone()
-            return bool(row and row[0])
-        return False
-
-    def stop(self) -> None:
-        assert self.process
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(SURE_SECONDS) == 0
 
 
 @pytest.fixture
 def first(tmp_path: Path) -> Iterator[First]:
     """Return a first node that is not made yet; end it after the test."""
-    found = First(tmp_path / "node", 0)
+    found = First(tmp_path / "node")
     yield found
     found.end()
 
