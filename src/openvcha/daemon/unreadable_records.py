@@ -20,6 +20,7 @@ from openvcha.infrastructure.state import State
 from openvcha.node.local_records.required_votes import RequiredVotes
 from openvcha.operations.join_tokens import TokenRecord
 from openvcha.store import keys
+from openvcha.store.address_reports import AddressState
 from openvcha.store.base_backup_reports import BaseBackupReport
 from openvcha.store.errors import RecordForged, RecordInvalid, RecordUnreadable, StoreUnavailable
 from openvcha.store.interface import (
@@ -91,6 +92,7 @@ READERS: Final[tuple[tuple[str, Reader], ...]] = (
     (f"{keys.JOINS}.+", _decoded_as(TokenRecord)),
     (f"{keys.NODES}[^/]+/facts", _decoded_as(NodeFacts)),
     (f"{keys.NODES}[^/]+/copy", _decoded_as(BaseBackupReport)),
+    (f"{keys.NODES}[^/]+/address", _decoded_as(AddressState)),
     (f"{keys.SESSIONS}.+", _decoded_as(SessionRecord)),
     (f"{keys.EVENTS}.+", _decoded_as(EventInfo)),
     (f"{keys.AUDIT}.+", _decoded_as(AuditInfo)),

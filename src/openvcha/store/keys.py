@@ -100,6 +100,11 @@ def node_facts(member: str) -> str:
     return f"{node(member)}facts"
 
 
+def address_report(member: str) -> str:
+    """Return the key under which a node that leads reports whether it holds the public address."""
+    return f"{node(member)}address"
+
+
 def required_votes_confirmed(member: str) -> str:
     """Return the key under which a node reports the revision of REQUIRED_VOTES on its disk."""
     return REQUIRED_VOTES_CONFIRMED + part(member)
