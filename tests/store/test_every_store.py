@@ -4,6 +4,7 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
+from tests.support.waiting import until_async
 
 from openvcha.store.errors import Compacted, LeaseNotFound, StoreError
 from openvcha.store.etcd.client import Etcd
@@ -172,6 +173,28 @@ async def test_lease_expiry_frees_its_keys(store: AnyStore, root: str) -> None:
         await store.lease_keep_alive(lease)
     with pytest.raises(LeaseNotFound):
         await store.put(root + "a", b"", lease)
+
+
+async def test_lease_remaining(store: AnyStore, root: str) -> None:
+    """Rounded down: whoever relies on it must not rely on too much; renewing begins anew."""
+    lease = await store.lease_grant(60)
+    assert 50 <= await store.lease_remaining(lease) <= 60
+    short = await store.lease_grant(2)
+    await store.put(root + "a", b"", short)
+    seen = {await store.lease_remaining(short)}
+
+    async def has_ended() -> bool:
+        try:
+            seen.add(await store.lease_remaining(short))
+        except LeaseNotFound:
+            return True
+        return False
+
+    await until_async(has_ended, 30, pause=0.05)
+    assert max(seen) <= 2
+    assert 0 in seen
+    await store.lease_keep_alive(lease)
+    assert await store.lease_remaining(lease) >= 50
 
 
 async def test_lease_revoke(store: AnyStore, root: str) -> None:

@@ -118,6 +118,11 @@ class MortalStore:
         self._life.check()
         return await self._store.lease_keep_alive(lease)
 
+    async def lease_remaining(self, lease: int) -> int:
+        """Return how long a lease remains."""
+        self._life.check()
+        return await self._store.lease_remaining(lease)
+
     async def lease_revoke(self, lease: int) -> None:
         """Revoke a lease."""
         self._life.check()

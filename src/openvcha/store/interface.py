@@ -219,6 +219,9 @@ class Store(Protocol):
     async def lease_keep_alive(self, lease: int) -> int:
         """Renew a lease, and return its TTL in seconds. Raises LeaseNotFound."""
 
+    async def lease_remaining(self, lease: int) -> int:
+        """Return for how many seconds a lease remains, rounded down. Raises LeaseNotFound."""
+
     async def lease_revoke(self, lease: int) -> None:
         """End a lease and delete its keys. Raises LeaseNotFound."""
 

@@ -175,6 +175,11 @@ class MemoryStore:
         found.timer = self._timer(lease, found.ttl)
         return found.ttl
 
+    async def lease_remaining(self, lease: int) -> int:
+        """Return for how many seconds a lease remains, rounded down. Raises LeaseNotFound."""
+        left = self._lease(lease).timer.when() - asyncio.get_running_loop().time()
+        return max(0, int(left))
+
     async def lease_revoke(self, lease: int) -> None:
         """End a lease and delete its keys. Raises LeaseNotFound."""
         self._lease(lease).timer.cancel()

@@ -249,6 +249,10 @@ class Mirror:
         """Renew a lease. Raises LeaseNotFound."""
         return await self._inner.lease_keep_alive(lease)
 
+    async def lease_remaining(self, lease: int) -> int:
+        """Return for how many seconds a lease remains. Raises LeaseNotFound."""
+        return await self._inner.lease_remaining(lease)
+
     async def lease_revoke(self, lease: int) -> None:
         """End a lease and delete its keys. Raises LeaseNotFound."""
         async with self._writing():

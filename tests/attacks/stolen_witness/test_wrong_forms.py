@@ -43,6 +43,7 @@ CALLS: Mapping[str, Call] = {
     "compact": lambda etcd: etcd.compact(1),
     "lease_grant": lambda etcd: etcd.lease_grant(5),
     "lease_keep_alive": lambda etcd: etcd.lease_keep_alive(5),
+    "lease_remaining": lambda etcd: etcd.lease_remaining(5),
     "lease_revoke": lambda etcd: etcd.lease_revoke(5),
     "members": lambda etcd: etcd.members(),
     "refresh_endpoints": lambda etcd: etcd.refresh_endpoints(),

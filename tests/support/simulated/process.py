@@ -224,6 +224,11 @@ class SeenStore:
         self._ask()
         return await self.world.store.lease_keep_alive(lease)
 
+    async def lease_remaining(self, lease: int) -> int:
+        """Return for how many seconds a lease remains."""
+        self._ask()
+        return await self.world.store.lease_remaining(lease)
+
     async def lease_revoke(self, lease: int) -> None:
         """End a lease."""
         self._ask()

@@ -157,6 +157,14 @@ class Etcd:
             raise LeaseNotFound(f"lease {lease:x} has ended", 5)
         return seconds
 
+    async def lease_remaining(self, lease: int) -> int:
+        """Return for how many seconds a lease remains, rounded down. Raises LeaseNotFound."""
+        question = GatewayRequest("/v3/lease/timetolive", {"ID": lease}, wire.lease_remaining)
+        seconds = await self._gateway.read(question)
+        if seconds < 0:
+            raise LeaseNotFound(f"lease {lease:x} has ended", 5)
+        return seconds
+
     async def lease_revoke(self, lease: int) -> None:
         """End a lease and delete its keys. Raises LeaseNotFound."""
         await self._gateway.write(GatewayRequest("/v3/lease/revoke", {"ID": lease}, wire.nothing))

@@ -225,6 +225,11 @@ def lease_seconds(message: Json) -> int:
     return reply_forms.number(watched(message), "TTL")
 
 
+def lease_remaining(answer: Json) -> int:
+    """Return the seconds left of a lease, which may be 0; negative: it has expired."""
+    return reply_forms.number(answer, "TTL")
+
+
 def token(answer: Json) -> str:
     """Return the token from the response to an authentication."""
     return reply_forms.token(answer, "token")

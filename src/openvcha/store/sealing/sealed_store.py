@@ -185,6 +185,10 @@ class SealedStore:
         """Renew a lease. Raises LeaseNotFound."""
         return await self._inner.lease_keep_alive(lease)
 
+    async def lease_remaining(self, lease: int) -> int:
+        """Return for how many seconds a lease remains. Raises LeaseNotFound."""
+        return await self._inner.lease_remaining(lease)
+
     async def lease_revoke(self, lease: int) -> None:
         """End a lease and delete its keys. Raises LeaseNotFound."""
         await self._inner.lease_revoke(lease)
