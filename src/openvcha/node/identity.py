@@ -10,6 +10,7 @@ import msgspec
 from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret
 from openvcha.node.engines import EngineDirectories
+from openvcha.node.public_interface import PublicInterface
 from openvcha.system.durable import write_durably
 
 IDENTITY = "node.json"
@@ -107,6 +108,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
     `member` is unique per incarnation: a rebuilt node never reuses the name of the one it replaces.
     It is also the name in etcd and Patroni. Addresses are bare (no prefix, no port).
+    Without `public`, the public address is one that this machine always has, as in a lab.
     `etcd_initial_cluster` maps member names to peer URLs and is used only at the first start.
     `data_nodes` maps the other data nodes to their HA addresses; it is used until the node has read
     the cluster's configuration. New nodes do not inherit `engines` and `creation`.
@@ -120,6 +122,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     ha_address: str
     public_address: str = ""
+    public: PublicInterface | None = None
     ports: Ports = Ports()
     etcd_initial_cluster: dict[str, str]
     data_nodes: dict[str, str] = {}

@@ -1,0 +1,121 @@
+"""The helper that holds a node's public address: the only program of ours with NET_ADMIN, NET_RAW.
+
+Root starts it with the path of its configuration (`helper_config.py`). It lets PostgreSQL listen at
+the address in advance, makes its socket, and drops all other privileges before it serves.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from openvcha.node.address.interface.helper_config import (
+    WITH_PARENT,
+    HelperConfig,
+    UnusableConfigError,
+    helper_account,
+    read_config,
+)
+from openvcha.node.address.interface.holder import Holder
+from openvcha.node.address.interface.kernel import Netlink, allow_binding
+from openvcha.node.address.interface.lifetime import boot_time
+from openvcha.node.address.interface.packets import PacketSocket
+from openvcha.node.address.interface.server import HelperServer
+from openvcha.system.capabilities import Capability, become
+from openvcha.system.path_owners import CannotDropRoot, make_directories, opened
+from openvcha.system.structlog_light import structlog
+
+PRIVILEGES: Final = (Capability.NET_ADMIN, Capability.NET_RAW)
+BACKLOG: Final = 8
+
+_log = structlog.get_logger(__name__)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the helper until SIGTERM; return its exit code."""
+    *options, path = arguments or ("",)
+    _log_as_json()
+    try:
+        config = read_config(Path(path))
+        allow_binding(config.held_address().address)
+        with _listening(config) as listener:
+            parent = os.pidfd_open(os.getppid()) if WITH_PARENT in options else None
+            become(*helper_account(), PRIVILEGES)
+            asyncio.run(_serve(config, listener, parent))
+    except (CannotDropRoot, OSError, UnusableConfigError) as error:
+        _log.error("cannot hold the public address", reason=str(error))
+        return 1
+    return 0
+
+
+def _listening(config: HelperConfig) -> socket.socket:
+    """Return a listening socket that only root and the node's account can connect to.
+
+    Raises CannotDropRoot, OSError, UnusableConfigError.
+    """
+    path, uid = Path(config.socket), config.uid()
+    make_directories(path.parent)
+    with opened(path.parent) as directory:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path.name, dir_fd=directory)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            os.fchmod(listener.fileno(), 0o600)  # the file gets it, and is never open to others
+            listener.bind(f"/proc/self/fd/{directory}/{path.name}")
+            os.chown(path.name, uid, -1, dir_fd=directory, follow_symlinks=False)
+            listener.listen(BACKLOG)
+            listener.setblocking(False)
+        except BaseException:
+            listener.close()
+            raise
+    return listener
+
+
+async def _serve(config: HelperConfig, listener: socket.socket, parent: int | None) -> None:
+    """Serve until SIGTERM, or until the process of this descriptor has ended."""
+    spec = config.held_address()
+    kernel = Netlink()
+    holder = Holder(spec, kernel, PacketSocket, now=boot_time)
+    server = HelperServer(spec, holder, config.uid())
+    serving = asyncio.create_task(server.serve(listener), name="helper")
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if parent is not None:
+        loop.add_reader(parent, stop.set)
+    _log.info("ready", interface=spec.interface, address=str(spec.address))
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        if parent is not None:
+            loop.remove_reader(parent)
+        serving.cancel()  # once: what follows must not be interrupted
+        await asyncio.wait([serving])
+        stopping.cancel()
+        kernel.close()
+    if not serving.cancelled():
+        serving.result()
+
+
+def _log_as_json() -> None:
+    """Log one JSON object per line to standard error."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

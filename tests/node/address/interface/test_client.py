@@ -1,0 +1,186 @@
+"""The service's side of the public address on an interface: what it asks, and what it makes of it.
+
+The helper's socket is real, the address behind it is simulated.
+"""
+
+import asyncio
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.address_helper import SimulatedHolder, helping
+from tests.support.waiting import until_async
+
+from openvcha.node.address import state
+from openvcha.node.address.interface.client import (
+    HelperLink,
+    HelperUnreachableError,
+    InterfaceAddress,
+)
+from openvcha.node.address.interface.lifetime import UNPROVEN
+from openvcha.node.address.interface.protocol import Answer, Request
+
+LATEST = 30.0
+MAC = "02:00:5e:00:00:02"
+REQUEST = Request(do="refresh", interface="eth0", address="192.0.2.10")
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Return a short path: a Unix socket's address holds at most 107 bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder) / "helper.sock"
+
+
+class Service:
+    """The service's address, and the proof that it gives."""
+
+    def __init__(self, path: Path) -> None:
+        self.proven = 100.0
+        link = HelperLink(str(path))
+        self.address = InterfaceAddress(
+            link, "eth0", "192.0.2.10", lambda: self.proven, sleep=self.sleep
+        )
+        self.pauses: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep a hundredth of it."""
+        self.pauses.append(seconds)
+        await asyncio.sleep(seconds / 100)
+
+
+@pytest.fixture
+async def service(place: Path) -> AsyncIterator[Service]:
+    """Yield a service that keeps its address."""
+    made = Service(place)
+    keeping = asyncio.create_task(made.address.keep())
+    yield made
+    keeping.cancel()
+    await asyncio.wait([keeping])
+    await asyncio.sleep(0)
+
+
+async def asked(holder: SimulatedHolder, do: str) -> None:
+    """Wait until the helper gets one more request of a kind."""
+    count = len(holder.asked)
+    await until_async(lambda: do in [one for one, _ in holder.asked[count:]], LATEST, pause=0.005)
+
+
+async def test_it_is_acquired_refreshed_and_released(place: Path, service: Service) -> None:
+    """Each request has the proof of that moment."""
+    async with helping(place) as holder:
+        assert service.address.state == state.NOBODY
+        await service.address.acquire()
+        assert service.address.held
+        assert service.address.state == state.HELD
+        await asked(holder, "refresh")
+        service.proven = 200.0
+        await until_async(lambda: holder.asked[-1] == ("refresh", 200.0), LATEST)
+        await service.address.release()
+        assert not service.address.held
+        assert not holder.holds
+
+
+async def test_nothing_proven_is_told_as_no_time(place: Path, service: Service) -> None:
+    """JSON knows no infinity."""
+    async with helping(place) as holder:
+        service.proven = UNPROVEN
+        await service.address.acquire()
+        assert holder.asked[-1] == ("acquire", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        (Answer(state="conflict", mac=MAC), state.conflict(MAC)),
+        (Answer(state="cannot", reason="eth0 is down"), state.cannot("eth0 is down")),
+    ],
+)
+async def test_why_it_is_not_held_is_told(
+    place: Path, service: Service, answer: Answer, shown: object
+) -> None:
+    """Who waits for it gets the reason, and is not asked to retry at once."""
+    async with helping(place) as holder:
+        holder.refuses = answer
+        with pytest.raises(OSError, match=answer.mac or answer.reason):
+            await service.address.acquire()
+        assert service.address.state == shown
+        assert not service.address.held
+        assert 0.2 in service.pauses
+        holder.refuses = None
+        await service.address.acquire()
+        assert service.address.held
+
+
+async def test_an_address_that_is_lost_is_taken_again(place: Path, service: Service) -> None:
+    """Somebody has removed it."""
+    async with helping(place) as holder:
+        await service.address.acquire()
+        lost = asyncio.create_task(service.address.wait_until_lost())
+        holder.holds = False
+        await asyncio.wait_for(lost, LATEST)
+        await until_async(lambda: service.address.held, LATEST)
+        assert holder.holds
+
+
+async def test_a_helper_that_is_gone_is_told_of_and_found_again(
+    place: Path, service: Service
+) -> None:
+    """Without it the kernel removes the address; a new one is asked for it."""
+    async with helping(place):
+        await service.address.acquire()
+    await until_async(lambda: not service.address.held, LATEST)
+    await until_async(lambda: "helper" in service.address.state.detail, LATEST)
+    async with helping(place) as holder:
+        await until_async(lambda: service.address.held, LATEST)
+        assert holder.holds
+
+
+async def test_without_a_helper_nothing_is_held(service: Service) -> None:
+    """The reason names the socket."""
+    with pytest.raises(OSError, match=r"helper at .*helper\.sock: No such file"):
+        await service.address.acquire()
+
+
+async def test_the_address_is_released_when_the_service_is_gone(place: Path) -> None:
+    """Even if it says nothing any more."""
+    async with helping(place) as holder:
+        link = HelperLink(str(place))
+        ask = Request(do="acquire", interface="eth0", address="192.0.2.10", until=1.0)
+        assert (await link.ask(ask)).holds
+        link.close()
+        await until_async(lambda: not holder.holds, LATEST)
+
+
+async def test_a_silent_helper_is_given_up(place: Path) -> None:
+    """It is frozen, say; then its late answer to one request is not taken for the next one's."""
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(place))
+        silent.listen()
+        link = HelperLink(str(place), seconds=0.05)
+        with pytest.raises(HelperUnreachableError, match="is silent"):
+            await link.ask(REQUEST)
+        assert link._streams is None
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"what?\n", b'{"state":"mine"}\n', b'{"state":"held","mac":"\x1b"}\n', b"x" * 4096],
+)
+async def test_a_wrong_answer_is_none(place: Path, said: bytes) -> None:
+    """Another program may listen there."""
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(said)
+        writer.close()
+
+    async with await asyncio.start_unix_server(say, str(place)):
+        link = HelperLink(str(place))
+        with pytest.raises(HelperUnreachableError):
+            await link.ask(REQUEST)
+        assert link._streams is None
+        await asyncio.sleep(0.01)
