@@ -8,10 +8,11 @@ from tests.support.simulated.cluster import SimulatedCluster
 from tests.support.simulated.process import Process
 
 from openvcha.api.structures import ConfigState
-from openvcha.cluster import patroni_client
 from openvcha.cluster.interface import PatroniAccess
 from openvcha.cluster.patroni_client import PatroniUnreachable
+from openvcha.daemon.leader_proof import ALONE_SECONDS, LeaderProof
 from openvcha.daemon.leadership import GRACE_SECONDS, Leadership
+from openvcha.node.address.interface.lifetime import UNPROVEN
 from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.store import keys
 from openvcha.store.patroni.rest import PatroniNode
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.looptime
 
 OWN = "vcha-1-old"
 OTHER = "vcha-2-old"
+TTL = 20
 
 
 class LeadershipHarness:
@@ -35,11 +37,15 @@ class LeadershipHarness:
         a, b = await self.world.found("vcha-1", 1), await self.world.found("vcha-2", 2)
         await self.world.configure(ConfigState.CONFIGURED, a, b)
         services = Process(self.world, self.world.machine(OWN).identity).services
+        self.store = services.store
+        clock = asyncio.get_running_loop().time
+        self.proof = LeaderProof(self.store.lease_remaining, TTL, clock)
         leadership = Leadership(
             services.store,
             self.patroni or services.patroni,
             services.identity,
             self.until_writable,
+            proof=self.proof,
         )
         self._following = asyncio.create_task(self._follow(leadership))
         await asyncio.sleep(1)
@@ -60,6 +66,17 @@ class LeadershipHarness:
         if self._following:
             self._following.cancel()
             await asyncio.wait([self._following])
+
+    @property
+    def proven(self) -> float:
+        """Return for how long it is proven now that no other node can lead."""
+        return self.proof.until - asyncio.get_running_loop().time()
+
+    async def hold_key(self, member: str = OWN, lease_seconds: int = TTL) -> int:
+        """Write the leader key with a lease, as Patroni does; return the lease."""
+        lease = await self.world.store.lease_grant(lease_seconds)
+        await self.world.store.put(keys.PATRONI_LEADER, member.encode(), lease)
+        return lease
 
     @property
     def leads(self) -> bool:
@@ -196,7 +213,7 @@ async def test_a_change_says_enough_to_end(
 ) -> None:
     """The store is not asked for what it has just sent."""
     await harness.begin()
-    monkeypatch.setattr(patroni_client, "leader", lambda _: asyncio.Event().wait())
+    monkeypatch.setattr(harness.store, "get", lambda _: asyncio.Event().wait())
     before = asyncio.get_running_loop().time()
     await harness.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
     await asyncio.sleep(0.5)
@@ -321,3 +338,60 @@ async def test_who_never_led_does_not_begin_without_a_store(harness: LeadershipH
     harness.world.faults.add("no quorum")
     await asyncio.sleep(60)
     assert not harness.leads
+
+
+async def test_the_lease_of_the_key_proves_how_long_it_leads(harness: LeadershipHarness) -> None:
+    """Not that it was renewed once: what remains of it."""
+    await harness.begin()
+    lease = await harness.hold_key()
+    begun = asyncio.get_running_loop().time()
+    await asyncio.sleep(10)
+    assert harness.proof.until <= begun + TTL
+    assert harness.proven > TTL - 10 - 2
+    await harness.world.store.lease_keep_alive(lease)
+    await asyncio.sleep(1.5)
+    assert TTL - 3 < harness.proven <= TTL
+
+
+async def test_a_proof_outlasts_the_store_but_not_the_lease(harness: LeadershipHarness) -> None:
+    """Whoever is cut off knows no more than before."""
+    await harness.begin()
+    await harness.hold_key()
+    await asyncio.sleep(3)
+    until = harness.proof.until
+    harness.world.faults.add("no quorum")
+    await asyncio.sleep(5)
+    assert harness.proof.until == until
+    await asyncio.sleep(20)
+    assert harness.proven < 0
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_a_key_that_another_holds_or_nobody_proves_nothing(
+    harness: LeadershipHarness, gone: bool
+) -> None:
+    """At once: this is how a node hands over."""
+    await harness.begin()
+    await harness.hold_key()
+    await asyncio.sleep(3)
+    assert harness.proven > 0
+    if gone:
+        await harness.world.store.delete(keys.PATRONI_LEADER)
+    else:
+        await harness.hold_key(OTHER)
+    await asyncio.sleep(0.05)
+    assert harness.proof.until == UNPROVEN
+    await asyncio.sleep(5)
+    assert harness.proof.until == UNPROVEN
+
+
+async def test_where_nobody_else_may_lead_that_is_the_proof(harness: LeadershipHarness) -> None:
+    """The public address stays with an active that goes on alone."""
+    await harness.begin()
+    harness.world.going_by[OWN] = frozenset({keys.PAUSE, keys.ALONE})
+    harness.world.faults.add("no quorum")
+    await asyncio.sleep(60)
+    assert ALONE_SECONDS - 5 < harness.proven <= ALONE_SECONDS
+    harness.world.going_by[OWN] = frozenset()
+    await asyncio.sleep(ALONE_SECONDS + 5)
+    assert harness.proven < 0

@@ -57,6 +57,7 @@ KEYS = [
     keys.join_token("passive"),
     keys.node_facts("vcha-2"),
     keys.base_backup_report("vcha-2"),
+    keys.address_report("vcha-2"),
     keys.EVENTS + "0000000000000001",
     keys.AUDIT + "changes/0000000000000001",
     keys.AUDIT_LAST + "changes",

@@ -1,6 +1,7 @@
 """Running a node until it is told to stop: `vcha node run`, without the command line."""
 
 import asyncio
+import os
 import signal
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,8 @@ def run_node(directory: Path, *, service: bool = True) -> None:
     """Run a node, on a data node with or without its service. Raises NodeCannotRun."""
     try:
         (directory / IDENTITY).lstat()  # at once: to choose an account takes a second
+        if os.geteuid() == 0:
+            _start_helper(absolute(directory))
         drop_root(own_command_line(), directory, require_node)
         directory = absolute(directory)
         reset_inherited_state()
@@ -43,6 +46,17 @@ def run_node(directory: Path, *, service: bool = True) -> None:
         raise NodeCannotRun(str(error)) from error
     except (OSError, msgspec.DecodeError) as error:
         raise NodeCannotRun(f"cannot run the node in {directory}: {error}") from error
+
+
+def _start_helper(directory: Path) -> None:
+    """Start what holds the public address on an interface: only root can."""
+    # On demand: only few programs are root's.
+    from openvcha.node.address.interface import starter  # noqa: PLC0415
+
+    try:
+        starter.start_helper(directory)
+    except starter.HelperNotStartedError as error:
+        raise NodeCannotRun(str(error)) from error
 
 
 async def _run(directory: Path, plan: PartPlan) -> None:

@@ -15,7 +15,7 @@ _log = structlog.get_logger(__name__)
 
 
 class PublicAddress(Protocol):
-    """The public address of the data: node.address.forwarder.Forwarder."""
+    """The public address: of a forwarder (address.forwarder), or on an interface (its client)."""
 
     @property
     def held(self) -> bool:

@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 
-from openvcha.cluster import patroni_client
 from openvcha.cluster.interface import PatroniAccess
 from openvcha.cluster.patroni_client import PatroniUnreachable
+from openvcha.daemon.leader_proof import LeaderProof
 from openvcha.node.identity import Identity
 from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.node.process.supervised_loop import HealthReporter, run_forever
@@ -37,6 +37,8 @@ class Leadership:
     election in etcd, shorter than any other node needs to become the leader. In a mode in which it
     may continue alone no other node may lead, so it keeps its role as long as it accepts writes.
 
+    ``proof`` gets what is known of how long this node will lead.
+
     ``until_writable`` returns when this node's PostgreSQL accepts writes; it may raise
     PostgresUnreachable.
     """
@@ -49,6 +51,7 @@ class Leadership:
         until_writable: Callable[[], Awaitable[None]],
         *,
         clock: Callable[[], float] | None = None,
+        proof: LeaderProof | None = None,
         report_health: HealthReporter = lambda *_: None,
     ) -> None:
         self._store = store
@@ -57,6 +60,7 @@ class Leadership:
         self._until_writable = until_writable
         self._report_health = report_health
         self._clock = clock or asyncio.get_running_loop().time
+        self._proof = proof
         self._changed = asyncio.Event()
         self._named = self._leads = self._lost = False
         self._certain = self._clock()
@@ -106,30 +110,52 @@ class Leadership:
     async def _check(self) -> bool:
         try:
             async with asyncio.timeout(PATRONI_TIMEOUT_SECONDS):
-                leader = await patroni_client.leader(self._store)
+                found = await self._store.get(keys.PATRONI_LEADER)
         except (StoreError, TimeoutError):
             within_grace = self._clock() - self._certain < GRACE_SECONDS
             return self._leads and (within_grace or await self._leads_without_store())
         self._certain = self._clock()
-        if leader is None:
+        leader = read_leader(found.value) if found else None
+        if leader != self._identity.member:
+            self._end_proof()
+        if found is None or leader is None:
             # Its key expired while the store was unavailable; its Patroni will acquire it again.
             return self._leads and await self._leads_without_store()
         # What was learned during an outage expires with it: the next one may be in another mode.
         self._alone = False
         self._named = leader == self._identity.member
-        return self._named and (self._leads or await self._writable())
+        if not self._named:
+            return False
+        # Together: a client of a failover waits until PostgreSQL accepts writes.
+        leads, _ = await asyncio.gather(self._leads_or_writable(), self._prove(found.lease))
+        return leads
+
+    async def _leads_or_writable(self) -> bool:
+        return self._leads or await self._writable()
+
+    async def _prove(self, lease: int) -> None:
+        if self._proof:
+            await self._proof.renew(lease)
+
+    def _end_proof(self) -> None:
+        if self._proof:
+            self._proof.end()
 
     async def _leads_without_store(self) -> bool:
         """Ask the node's own Patroni; while it is silent (a restart, say), use its last reply.
 
         That reply must be from this outage, and PostgreSQL itself must still accept writes.
         """
+        asked = self._proof.ask() if self._proof else None
         try:
             node = await self._patroni.node(self._identity.ha_address)
         except PatroniUnreachable:
-            return self._alone and await self._writable()
-        self._alone = node.primary and node.alone
-        return self._alone
+            leads = self._alone and await self._writable()
+        else:
+            leads = self._alone = node.primary and node.alone
+        if leads and self._proof and asked:
+            self._proof.alone(asked)
+        return leads
 
     async def _writable(self) -> bool:
         try:
@@ -176,4 +202,6 @@ class Leadership:
         """Learn from an event only that another node leads; before leading, read the store."""
         named = read_leader(event.kv.value) if event.type is EventType.PUT else None
         self._lost = named not in {None, self._identity.member}
+        if named != self._identity.member:
+            self._end_proof()
         self._changed.set()

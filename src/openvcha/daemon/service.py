@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from openvcha.daemon.active_services import ActiveServices
+from openvcha.daemon.active_services import ActiveServices, PublicAddress
 from openvcha.daemon.api_links import ApiLinks
 from openvcha.daemon.api_orders import Orders
 from openvcha.daemon.compose import (
@@ -21,16 +21,13 @@ from openvcha.daemon.initial_config import write_first_config
 from openvcha.daemon.inventory_keeper import InventoryKeeper
 from openvcha.daemon.leadership import Leadership
 from openvcha.daemon.postgres_keeper import PostgresKeeper
+from openvcha.daemon.public_address import own_address
 from openvcha.daemon.unreadable_records import RecordInspection
 from openvcha.daemon.watcher import Watcher, patrol_forever, sweep_forever
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
-from openvcha.node.address.client_limit import client_limit
-from openvcha.node.address.forwarder import Forwarder
-from openvcha.node.address.thread import ForwarderThread
 from openvcha.node.engines import find_postgres
 from openvcha.node.etcd.account import load_account
-from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import load_kept
 from openvcha.node.postgres.server import LocalPostgres, postgres_major
@@ -50,10 +47,10 @@ async def serve(directory: Path, api_workers: int = 1) -> None:
     async with (
         open_services(directory, keeps=True) as services,
         _keeper(services) as keeper,
-        _address(services.identity, Layout(directory)) as forwarder,
+        own_address(services) as public,
     ):
         api = _api(services, api_workers)
-        active = _active_services(services, forwarder, api)
+        active = _active_services(services, public.address, api)
         superuser = open_superuser(services.identity, directory)
         await superuser.prepare()
         writable = WritableProbe(lambda: superuser.connect(services.identity.ha_address))
@@ -63,6 +60,7 @@ async def serve(directory: Path, api_workers: int = 1) -> None:
             "user and token roll": lambda: patrol_forever(services.follow_roll),
             "PostgreSQL keeper": keeper.run,
             "PostgreSQL connection": writable.keep_ready,
+            **public.works,
             **api.works(),
         }
         async with in_background(services, works):
@@ -71,6 +69,7 @@ async def serve(directory: Path, api_workers: int = 1) -> None:
                 services.patroni,
                 services.identity,
                 writable.wait,
+                proof=public.proof,
                 report_health=services.failing,
             )
             await active.follow(leadership.changes())
@@ -98,21 +97,13 @@ def _api(services: Services, workers: int) -> ApiLinks:
     return ApiLinks(Layout(services.directory), workers, orders, services.failing.note_others)
 
 
-def _address(identity: Identity, layout: Layout) -> ForwarderThread:
-    port = identity.ports.postgres
-    public, own = (identity.public_address, port), (identity.ha_address, port)
-    return ForwarderThread(Forwarder(public, own, client_limit(layout)))
-
-
-def _active_services(
-    services: Services, forwarder: ForwarderThread, api: ApiLinks
-) -> ActiveServices:
+def _active_services(services: Services, public: PublicAddress, api: ApiLinks) -> ActiveServices:
     return ActiveServices(
         prepare=lambda: _prepare(services),
-        forwarder=forwarder,
+        forwarder=public,
         api=api,
         address=services.identity.public_address,
-        work=_work(services, forwarder),
+        work=_work(services, public),
         report_health=services.failing,
     )
 
@@ -127,7 +118,7 @@ async def _prepare(services: Services) -> None:
     await add_first_administrator(services.store, Layout(services.directory))
 
 
-def _work(services: Services, forwarder: ForwarderThread) -> Callable[[], Awaitable[None]]:
+def _work(services: Services, public: PublicAddress) -> Callable[[], Awaitable[None]]:
     member = services.identity.member
     events, audit = EventLog(services.store), AuditLog(services.store)
     runner = Runner(services.store, services.journal, plans(services), name=member)
@@ -136,7 +127,7 @@ def _work(services: Services, forwarder: ForwarderThread) -> Callable[[], Awaita
         events,
         member,
         observe=services.observer.observe,
-        holds_address=lambda: forwarder.held,
+        holds_address=lambda: public.held,
         report_health=services.failing,
     )
     inspection = RecordInspection(services.store, services.observer.note_unreadable)

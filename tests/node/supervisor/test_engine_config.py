@@ -18,6 +18,7 @@ from openvcha.node.identity import ApiSettings, DatabaseCreation, Timers
 from openvcha.node.patroni.config import patroni_config, retry_seconds
 from openvcha.node.postgres.server import postgres_major
 from openvcha.node.postgres.settings import local_settings, pg_hba
+from openvcha.node.public_interface import PublicInterface
 from openvcha.node.supervisor.plan import all_parts, engine_parts
 
 ETCD = EtcdProgram(Path("/usr/bin/etcd"), (3, 4, 23), "system")
@@ -114,6 +115,37 @@ def test_nobody_enters_without_a_password(tls: bool) -> None:
     assert all(line.startswith("hostssl") is tls for line in lines)
     assert all(line.endswith("clientcert=verify-ca") is tls for line in lines[:3])
     assert " all all all " in lines[-1]
+
+
+def test_users_log_in_from_the_networks_of_clients_only() -> None:
+    """The cluster's own roles have certificates, wherever they come from."""
+    networks = ("192.0.2.0/24", "2001:db8::/32")
+    lines = pg_hba(tls=True, replication="replicator", administrators=("a", "b"), clients=networks)
+    assert lines[:3] == pg_hba(tls=True, replication="replicator", administrators=("a", "b"))[:3]
+    assert lines[3:] == [f"hostssl all all {network} scram-sha-256" for network in networks]
+
+
+@pytest.mark.parametrize(
+    ("ha", "public", "listen"),
+    [
+        ("192.0.2.1", "198.51.100.7", "192.0.2.1,198.51.100.7:5432"),
+        ("2001:db8::1", "2001:db8:1::7", "[2001:db8::1],[2001:db8:1::7]:5432"),
+        ("192.0.2.1", "2001:db8:1::7", "192.0.2.1,[2001:db8:1::7]:5432"),
+    ],
+)
+def test_postgresql_listens_at_the_public_address_of_an_interface(
+    ha: str, public: str, listen: str
+) -> None:
+    """After its own: Patroni takes the first. It finds both, as PostgreSQL's setting wants them."""
+    on = PublicInterface(interface="eth0", clients=("192.0.2.0/24",))
+    own = msgspec.structs.replace(DATA, ha_address=ha, public_address=public, public=on)
+    made = json.loads(patroni_config(own, SECRETS, LAYOUT, TLS, []))["postgresql"]
+    assert made["listen"] == listen
+    split_host_port = import_module("patroni.utils").split_host_port
+    assert split_host_port(made["listen"], None) == (f"{ha},{public}", 5432)
+    assert made["pg_hba"][-1] == "hostssl all all 192.0.2.0/24 scram-sha-256"
+    without = json.loads(patroni_config(DATA, SECRETS, LAYOUT, TLS, []))["postgresql"]
+    assert without["listen"] == without["connect_address"]
 
 
 def test_a_witness_has_etcd_only() -> None:

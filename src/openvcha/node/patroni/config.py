@@ -19,7 +19,7 @@ from openvcha.node.postgres.tls import session_tls
 from openvcha.store import keys
 from openvcha.store.account import Account
 from openvcha.system.durable import write_durably
-from openvcha.system.host_port import host_port
+from openvcha.system.host_port import bracketed, host_port
 
 REST_USER = "openvcha"
 LAUNCHER = "openvcha.node.patroni.launcher"
@@ -160,7 +160,7 @@ def _postgresql(
     # Patroni passes these to libpq for its own sessions, instead of its defaults.
     authentication["superuser"]["options"] = patroni_options(postgres.version[0])
     return {
-        "listen": place,
+        "listen": _listen(identity),
         "connect_address": place,
         "data_dir": str(layout.pgdata),
         "bin_dir": str(postgres.bin_dir),
@@ -169,5 +169,18 @@ def _postgresql(
         "use_unix_socket_repl": False,
         "authentication": authentication,
         "parameters": local_settings(layout, postgres),
-        "pg_hba": pg_hba(postgres.has_tls, REPLICATION_USER, (SUPERUSER, REWIND_USER)),
+        "pg_hba": pg_hba(
+            postgres.has_tls,
+            REPLICATION_USER,
+            (SUPERUSER, REWIND_USER),
+            identity.public.clients if identity.public else (),
+        ),
     }
+
+
+def _listen(identity: Identity) -> str:
+    """Return where PostgreSQL listens, in Patroni's form; Patroni itself uses the first address."""
+    addresses = [identity.ha_address]
+    if identity.public:  # else a forwarder has it
+        addresses.append(identity.public_address)
+    return f"{','.join(map(bracketed, addresses))}:{identity.ports.postgres}"

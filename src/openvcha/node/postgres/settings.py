@@ -154,8 +154,12 @@ def local_settings(layout: Layout, postgres: Postgres) -> Settings:
     }
 
 
-def pg_hba(tls: bool, replication: str, administrators: Sequence[str]) -> list[str]:
+def pg_hba(
+    tls: bool, replication: str, administrators: Sequence[str], clients: Sequence[str] = ()
+) -> list[str]:
     """Return the lines of pg_hba.conf; all other connections are refused.
+
+    ``clients`` are the networks from which all other users may log in; none stands for all.
 
     Nodes cannot be identified by address (on one machine all come from 127.0.0.1), so privileged
     roles need a certificate of the cluster besides their password.
@@ -165,7 +169,7 @@ def pg_hba(tls: bool, replication: str, administrators: Sequence[str]) -> list[s
     return [
         f"{kind} replication {replication} all {proof}",
         *(f"{kind} all {user} all {proof}" for user in administrators),
-        f"{kind} all all all scram-sha-256",
+        *(f"{kind} all all {network} scram-sha-256" for network in clients or ("all",)),
     ]
 
 

@@ -64,6 +64,7 @@ async def _identity(services: Services, node: NewNode) -> Identity:
         name=node.placement.name,
         ha_address=node.ha_address,
         public_address=address_text(failover_ip) if failover_ip else "",
+        public=own.public if data else None,
         ports=own.ports,
         etcd_initial_cluster=await membership.initial_cluster(
             services.store, node.member, services.peer_url(node.ha_address)

@@ -119,8 +119,7 @@ async def holders(
     finally:
         for one in made:
             await one.close()
-        for machine in machines:
-            await until_async(lambda machine=machine: not machine.has(address), LATEST)
+        await until_async(lambda: not any(one.has(address) for one in machines), LATEST)
 
 
 @pytest.fixture(params=FAMILIES, ids=["ipv4", "ipv6"])

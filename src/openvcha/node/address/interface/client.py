@@ -16,7 +16,7 @@ from openvcha.node.address.interface.protocol import (
     Request,
     encode,
 )
-from openvcha.node.address.state import AddressState
+from openvcha.store.address_reports import AddressState
 from openvcha.system.structlog_light import structlog
 
 ANSWER_SECONDS: Final = 2.0

@@ -30,6 +30,7 @@ from openvcha.node.address.interface.server import HelperServer
 from openvcha.system.capabilities import Capability, become
 from openvcha.system.path_owners import CannotDropRoot, make_directories, opened
 from openvcha.system.structlog_light import structlog
+from openvcha.system.terminal import write_error
 
 PRIVILEGES: Final = (Capability.NET_ADMIN, Capability.NET_RAW)
 BACKLOG: Final = 8
@@ -113,8 +114,22 @@ def _log_as_json() -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=_Errors,
     )
+
+
+class _Errors:
+    """A sink for structlog: standard error, which may be a terminal of root's."""
+
+    def __init__(self, *_: object) -> None:
+        """Take what structlog passes to each logger."""
+
+    def msg(self, line: str) -> None:
+        """Write a line; ignore errors: logging must not stop the work."""
+        with contextlib.suppress(OSError):
+            write_error(line)
+
+    debug = info = warning = error = critical = exception = msg
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def checksum(source: bytes, destination: bytes, message: bytes) -> int:
     """Return the checksum of an ICMPv6 message; 0 if the message has a correct one."""
     data = source + destination + struct.pack("!IxxxB", len(message), _ICMP) + message
     data += bytes(len(data) % 2)
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
