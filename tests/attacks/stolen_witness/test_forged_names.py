@@ -86,8 +86,11 @@ class Node:
         self.voters.ask(self)
         members = [SimpleNamespace(name=name, nostream=False) for name in names]
         cluster = _with_members(import_module("patroni.dcs").Cluster.empty(), members)
-        state = self.voters.choosing(lambda _, seen: [member.name for member in seen.members])
-        found: list[str] = state(None, cluster)
+
+        def choose(_: Any, seen: Any) -> Any:
+            return SimpleNamespace(active=[member.name for member in seen.members])
+
+        found: list[str] = self.voters.choosing(choose)(None, cluster).active
         return found
 
 

@@ -31,6 +31,7 @@ PATCHES = (
     "openvcha.node.patroni.patches.key_forms",
     "openvcha.node.patroni.patches.seals",
     "openvcha.node.patroni.patches.full_store",
+    "openvcha.node.patroni.patches.lease_renewal",
     "openvcha.node.patroni.patches.no_commands",
     "openvcha.node.patroni.patches.members",
     "openvcha.node.patroni.patches.startup_wait",

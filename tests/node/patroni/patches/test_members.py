@@ -11,8 +11,8 @@ import pytest
 
 from openvcha.node.patroni.patches.members import (
     FRESH_SECONDS,
+    STEADY_SECONDS,
     Voters,
-    _with_members,
     install,
     voters_of,
 )
@@ -63,17 +63,22 @@ class Store:
         return {"members": self.members if self.remembered is None else self.remembered}
 
 
-def cluster(*names: str) -> Any:
-    """Return a cluster of Patroni's own type with these members."""
+def cluster(*names: str, sync: str = "") -> Any:
+    """Return a cluster of Patroni's own type with these members; ``/sync`` names ``sync``."""
     dcs = import_module("patroni.dcs")
     members = [SimpleNamespace(name=name, nostream=False) for name in names]
-    return _with_members(dcs.Cluster.empty(), members)
+    empty = dcs.Cluster.empty()
+    fields = {name: getattr(empty, name) for name in empty._fields}
+    return dcs.Cluster(**{**fields, "members": members, "sync": dcs.SyncState(1, "a-1", sync, 0)})
 
 
-def candidates(voters: Voters, *names: str) -> list[str]:
+def candidates(voters: Voters, *names: str, sync: str = "") -> list[str]:
     """Return the members that Patroni may still choose from."""
-    state = voters.choosing(lambda _, seen: [member.name for member in seen.members])
-    found: list[str] = state(None, cluster(*names))
+
+    def choose(_: Any, seen: Any) -> Any:
+        return SimpleNamespace(active=[member.name for member in seen.members])
+
+    found: list[str] = voters.choosing(choose)(None, cluster(*names, sync=sync)).active
     return found
 
 
@@ -178,6 +183,29 @@ def test_the_store_is_not_asked_all_the_time(voters: Voters) -> None:
     for _ in range(5):
         voters.ask(store)
     assert store.asked == 1
+
+
+def test_an_idle_leader_asks_now_and_then(voters: Voters, now: dict[str, float]) -> None:
+    """Its loops give nobody anything; a removed member keeps its slot for seconds at most."""
+    store = Store(MEMBERS)
+    slot = import_module("patroni.dcs").slot_name_from_member_name
+    build = voters.retaining(lambda *_: ["b_2", "w_3"], slot)
+    for _ in range(int(STEADY_SECONDS)):
+        build(store, cluster("a-1", "b-2"), {})
+        assert candidates(voters, "b-2", sync="b-2") == ["b-2"]
+        now["now"] += 1
+    assert store.asked == 1
+    store.members = MEMBERS[:2]
+    assert build(store, cluster("a-1", "b-2"), {}) == ["b_2"]
+
+
+def test_a_place_in_sync_is_given_by_a_fresh_list(voters: Voters, now: dict[str, float]) -> None:
+    """It streams and is registered, and has just been removed."""
+    store = Store(MEMBERS)
+    voters.ask(store)
+    store.members = [MEMBERS[0], MEMBERS[2]]
+    now["now"] += FRESH_SECONDS
+    assert candidates(voters, "b-2") == []
 
 
 def test_who_has_not_started_or_only_learns_does_not_vote() -> None:

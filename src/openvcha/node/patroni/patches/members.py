@@ -32,6 +32,10 @@ from openvcha.store.etcd import wire
 from openvcha.store.interface import Member
 
 FRESH_SECONDS = 0.5
+"""How old the list may be when a member is given a place in ``/sync``, or takes the leader key."""
+STEADY_SECONDS = 5.0
+"""How old it may be otherwise: then it only ends what a removed member still has. Each loop of an
+idle leader would ask for nothing else."""
 KEY_RANGE = "/kv/range"
 MEMBER_LIST = "/cluster/member/list"
 LISTS_WITH_QUORUM = (3, 5)
@@ -71,18 +75,20 @@ class Voters:
         self._known = known
         self._clock = clock
         self._asked: float | None = None
+        self._store: Any = None
         self._proven = ProvenNames()
         self._doubted: frozenset[str] = frozenset()
         self.names: frozenset[str] | None = None
 
-    def ask(self, dcs: Any) -> None:
-        """Read the voters, unless the last result is fresh; keep the last result on failure.
+    def ask(self, dcs: Any, seconds: float = FRESH_SECONDS) -> None:
+        """Read the voters, unless the last result is younger; keep the last result on failure.
 
         etcd lists members from memory: before 3.5 always, from 3.5 on unless a quorum read is
         requested. Before 3.5, a member that was isolated or frozen learns of a removal only through
         a read that needs quorum, so this does one first.
         """
-        if self._asked is not None and self._clock() - self._asked < FRESH_SECONDS:
+        self._store = dcs
+        if self._asked is not None and self._clock() - self._asked < seconds:
             return
         try:
             names = self._names(wire.members(_list_members(dcs._client)))  # noqa: SLF001 - as above
@@ -116,7 +122,7 @@ class Voters:
         """Keep only the slots of voters; the leader has just written, so the store responds."""
 
         def build(self_: Any, cluster: Any, slots: Any) -> list[str] | None:
-            self.ask(self_)
+            self.ask(self_, STEADY_SECONDS)
             kept = original(self_, cluster, slots)
             if self.names is None or not kept:
                 return kept
@@ -129,15 +135,26 @@ class Voters:
         return build
 
     def choosing(self, original: State) -> State:
-        """Restrict synchronous standbys to voters, if the voters are known."""
+        """Restrict synchronous standbys to voters, if the voters are known.
+
+        A standby that ``/sync`` does not name yet must be a voter by a fresh list.
+        """
 
         def current_state(self_: Any, cluster: Any) -> Any:
-            if self.names is None:
-                return original(self_, cluster)
-            members = [member for member in cluster.members if member.name in self.names]
-            return original(self_, _with_members(cluster, members))
+            state, asked = original(self_, self._among(cluster)), self._asked
+            if not _new_standbys(state, cluster) or self._store is None:
+                return state
+            self.ask(self._store)
+            return state if self._asked == asked else original(self_, self._among(cluster))
 
         return current_state
+
+    def _among(self, cluster: Any) -> Any:
+        """Return Patroni's cluster with only the voters as members, if they are known."""
+        names = self.names
+        if names is None:
+            return cluster
+        return _with_members(cluster, [one for one in cluster.members if one.name in names])
 
     def locking(self, original: Lock) -> Lock:
         """Restrict the leader key to voters."""
@@ -161,6 +178,12 @@ def _list_members(client: Any) -> dict[str, Any]:
     # An older etcd accepts the field and ignores it.
     ask(client, KEY_RANGE, {"key": wire.text(keys.ROOT[:1]), "count_only": True})
     return ask(client, MEMBER_LIST, {})
+
+
+def _new_standbys(state: Any, cluster: Any) -> bool:
+    """Return whether Patroni has chosen a standby that ``/sync`` does not name."""
+    named = {name.casefold() for name in cluster.sync.voters}
+    return any(name.casefold() not in named for name in state.active)
 
 
 def _with_members(cluster: Any, members: list[Any]) -> Any:
