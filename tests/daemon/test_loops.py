@@ -18,10 +18,7 @@ AWAITED = {
     ("node/process/spawn.py", "_pump(read_end, on_line)"),
     ("node/process/managed_process.py", "self._keep()"),  # catches errors of starting and watching
     ("node/process/managed_process.py", "self._open(gate)"),
-    (
-        "node/background/required_votes.py",
-        "self._watch()",
-    ),  # its end ends the job, which is supervised
+    ("node/background/required_votes.py", "watch"),  # its end ends the job, which is supervised
     ("node/service_manager/notify.py", "self._beat()"),  # systemd notices its end
     ("node/supervisor/supervisor.py", "asked"),
     ("node/supervisor/supervisor.py", "run_jobs(view)"),  # only supervised jobs

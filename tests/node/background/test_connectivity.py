@@ -129,6 +129,58 @@ async def test_while_something_is_silent_patroni_is_asked_each_time(
     assert cluster.asked == before + 3
 
 
+IN_SYNC = b'{"leader": "own", "sync_standby": "second"}'
+
+
+async def test_while_all_is_well_the_next_look_has_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise it has not: the node may soon have to act alone, or to confirm votes."""
+    cluster = ObservedCluster(monkeypatch)
+    cluster.sync = IN_SYNC
+
+    async def pause() -> float:
+        await cluster.observer.observe()
+        return cluster.observer.pause
+
+    assert await pause() == connectivity.CALM_SECONDS
+    for name, unusual in (("task", True), ("required_votes", 7), ("paused", True), ("sync", b"")):
+        usual = getattr(cluster, name)
+        setattr(cluster, name, unusual)
+        assert await pause() == connectivity.POLL_SECONDS
+        setattr(cluster, name, usual)
+    cluster.leader = None
+    assert await pause() == connectivity.POLL_SECONDS
+    cluster.reachable = False
+    assert await pause() == connectivity.SILENT_SECONDS
+
+
+async def test_who_is_no_longer_in_sync_learns_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not take itself for complete if all others are lost right after that."""
+    cluster = ObservedCluster(monkeypatch)
+    cluster.leader, cluster.sync = "second", b'{"leader": "second", "sync_standby": "own"}'
+    job = asyncio.create_task(connectivity.observe_connectivity(cluster.view))
+    await asyncio.sleep(connectivity.CALM_SECONDS / 2)
+    assert cluster.shown[-1].in_sync is True
+    cluster.sync = b'{"leader": "second", "sync_standby": null}'
+    cluster.announced.set()
+    await asyncio.sleep(connectivity.SHORTEST_SECONDS)
+    assert cluster.shown[-1].in_sync is False
+    job.cancel()
+    await asyncio.wait([job])
+
+
+async def test_no_flood_of_changes_makes_a_flood_of_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member of the store may write as often as it likes."""
+    cluster = ObservedCluster(monkeypatch)
+    cluster.sync = IN_SYNC
+    job = asyncio.create_task(connectivity.observe_connectivity(cluster.view))
+    for _ in range(1000):
+        cluster.announced.set()
+        await asyncio.sleep(0.001)
+    assert cluster.reads <= 1 / connectivity.SHORTEST_SECONDS + 2
+    job.cancel()
+    await asyncio.wait([job])
+
+
 async def test_who_is_no_member_any_more_is_not_connected(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that was replaced may still reach the others."""
     monkeypatch.setattr("tests.support.simulated.connectivity.NAMES", ("other", "second", "third"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from openvcha.node.background.context import ObservedMembers
+from openvcha.node.background.cluster_records import ObservedMembers
 from openvcha.node.background.expulsion import GRACE_SECONDS, POLL_SECONDS, watch_expulsion
 from openvcha.node.etcd.endpoints import ProvenNames
 from openvcha.store.errors import StoreUnavailable

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from openvcha.node.background import rejoin
+from openvcha.node.background.cluster_records import ClusterRecords, ObservedMembers
 from openvcha.node.background.standby_progress import (
     RETRY_BASE_BACKUP_SECONDS,
     WORKING_SECONDS,
@@ -58,7 +59,10 @@ class Members(MemoryStore):
     silent = False
     """Whether it has no quorum."""
 
+    reads = 0
+
     async def prefix(self, prefix: str, *, keys_only: bool = False) -> list[KeyValue]:
+        self.reads += 1
         if self.silent:
             raise StoreUnavailable("no quorum")
         return await super().prefix(prefix, keys_only=keys_only)
@@ -89,6 +93,7 @@ class StuckStandby:
         self.on_halt = ""
         self.ready = asyncio.Event()
         self.proven = ProvenNames()
+        self.records: ClusterRecords | None = None
         patch.setattr(rejoin, "find_leader", self.find_leader)
         patch.setattr(rejoin, "load_secrets", lambda _: None)
         patch.setattr(rejoin, "find_tree", lambda _: [])
@@ -154,6 +159,11 @@ class StuckStandby:
         job = rejoin.Rejoin(self.view, free_bytes=lambda _: self.free)
         self.job = asyncio.create_task(job.run())
 
+    async def note_records(self, began: float) -> None:
+        """Have the node observe its cluster, as it does every second."""
+        found = {kv.key: kv for kv in await self.store.prefix(keys.PATRONI)}
+        self.records = ClusterRecords(began, found, ObservedMembers(began, ()))
+
     async def joined(self) -> None:
         await self.put(keys.patroni_member("own"), STANDBY | {"replication_state": "streaming"})
         await self.tell_leader("other", "own")
@@ -191,6 +201,40 @@ async def test_a_stuck_standby_takes_a_base_backup_and_the_old_data_kept_until_i
     assert standby.kept() == []
     assert standby.row == "new"
     assert standby.told[-1] is None
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+async def test_while_the_node_sees_its_standby_well_the_store_is_not_asked(
+    standby: StuckStandby, fresh: bool
+) -> None:
+    """What the node's own observation has just read is enough, and no longer than that."""
+    await standby.joined()
+    await standby.put(keys.patroni_member("other"), PRIMARY)
+    clock = asyncio.get_running_loop().time
+    await standby.note_records(clock() - (0 if fresh else rejoin.MAX_RECORDS_AGE_SECONDS))
+    standby.store.reads = 0
+    await standby.begin_duty()
+    await asyncio.sleep(rejoin.POLL_SECONDS / 2)
+    assert standby.store.reads == (0 if fresh else 1)
+
+
+async def test_a_standby_that_is_not_seen_well_is_looked_at_closely(
+    standby: StuckStandby, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its processes do is no part of the records: a rewind may take long."""
+    rewind = Process(7, 1, 1, ("/usr/lib/postgresql/15/bin/pg_rewind", "-D", "x"))
+    monkeypatch.setattr(rejoin, "find_tree", lambda _: [rewind])
+    await standby.begin_stuck()
+    clock = asyncio.get_running_loop().time
+    for _ in range(2 * int(STUCK_SECONDS)):
+        await standby.note_records(clock())
+        await asyncio.sleep(1)
+    assert standby.done == []
+    monkeypatch.setattr(rejoin, "find_tree", lambda _: [])
+    for _ in range(int(STUCK_SECONDS) + 5):
+        await standby.note_records(clock())
+        await asyncio.sleep(1)
+    assert "base backup" in standby.done
 
 
 async def test_how_long_a_standby_may_be_stuck_is_a_setting(standby: StuckStandby) -> None:

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from openvcha.node.background.required_votes import (
     CONFIRM_SECONDS,
+    IDLE_SECONDS,
     POLL_SECONDS,
     RequiredVotesFile,
     RequiredVotesKeeper,
@@ -47,6 +48,7 @@ class Store(MemoryStore):
 
     away = forged = stuck = False
     reply = ""
+    reads = 0
 
     async def put(self, key: str, value: bytes, lease: int = 0) -> int:
         revision = await super().put(key, value, lease)
@@ -66,6 +68,7 @@ class Store(MemoryStore):
             await asyncio.Event().wait()
 
     async def get(self, key: str) -> KeyValue | None:
+        self.reads += key == keys.REQUIRED_VOTES
         if self.away:
             raise StoreUnavailable("away")
         if self.forged:
@@ -110,7 +113,10 @@ class Node:
         """Start a new process, which knows only what is on the disk."""
         disk = RequiredVotesFile(lambda: self.kept, self.save, self.forget)
         log = structlog.get_logger()
-        self.job = RequiredVotesKeeper(self.store, disk, OWN, log, now=lambda: self.seen[-1])
+        self.news = asyncio.Event()
+        self.job = RequiredVotesKeeper(
+            self.store, disk, OWN, log, now=lambda: self.seen[-1], news=self.news
+        )
 
     async def said(self) -> bytes | None:
         found = await self.store.get(keys.required_votes_confirmed(OWN))
@@ -145,16 +151,31 @@ async def test_it_is_kept_then_said_and_forgotten_with_the_task(running: Node) -
     assert await running.said() is None
 
 
-async def test_a_stuck_watch_costs_seconds(node: Node) -> None:
-    """The record is also read at intervals."""
+@pytest.mark.parametrize(("told", "seconds"), [(True, 0.0), (False, IDLE_SECONDS)])
+async def test_a_stuck_watch_costs_seconds(node: Node, told: bool, seconds: float) -> None:
+    """The node's observation, which reads the record every second, tells of a change too."""
     node.store.stuck = True
     task = asyncio.create_task(node.job.run())
     await asyncio.sleep(0.1)
     await node.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
-    await asyncio.sleep(POLL_SECONDS + 0.1)
+    if told:
+        node.news.set()
+    await asyncio.sleep(seconds + 0.1)
     assert node.kept
     task.cancel()
     await asyncio.wait([task])
+
+
+async def test_a_kept_list_is_confirmed_often_and_none_rarely(running: Node) -> None:
+    """An idle store is not asked what the node's observation tells anyway."""
+    reads = running.store.reads
+    await asyncio.sleep(IDLE_SECONDS - 1)
+    assert running.store.reads == reads
+    await running.store.put(keys.REQUIRED_VOTES, encode_required_votes(REQUIRED_VOTES))
+    await asyncio.sleep(0.1)
+    reads = running.store.reads
+    await asyncio.sleep(3 * POLL_SECONDS)
+    assert running.store.reads == reads + 3
 
 
 @pytest.mark.parametrize("fault", ["away", "forged"])

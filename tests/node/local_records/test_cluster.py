@@ -107,7 +107,8 @@ class Cluster:
         return self.full
 
     async def status(self, _: str) -> EndpointStatus:
-        return EndpointStatus(1, 1, "3.4", 0, 1, 1, cluster_id=0xC1, revision=7)
+        full = bool(self.full)
+        return EndpointStatus(1, 1, "3.4", 0, 1, 1, cluster_id=0xC1, revision=7, full=full)
 
 
 class WriterHarness:

@@ -1,6 +1,7 @@
 """A node that observes a simulated cluster."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,7 +34,10 @@ class ObservedCluster:
         self.voters = len(NAMES)
         self.paused, self.sync, self.failover = False, b"", b""
         self.forged = False
-        self.reads = 0
+        self.announced = asyncio.Event()
+        self.reads = self.lists = 0
+        self.task, self.required_votes = False, 0
+        """Whether a task holds the operation; the revision of the required votes, 0 for none."""
         self.silent: set[str] = set()
         self.remark = b""
         """What each member of the store says beside its health."""
@@ -57,6 +61,7 @@ class ObservedCluster:
             status=lambda _: PartStatus(name="etcd", state=PartState.RUNNING),
             tell=self.notes.__setitem__,
             last_observation=None,
+            note_records=lambda _: None,
         )
         self.view: Any
         self.view = SimpleNamespace(
@@ -75,7 +80,11 @@ class ObservedCluster:
         return None if NAMES[number] in self.silent else answer
 
     async def get_many_and_members(self, names: Sequence[str]) -> tuple[list[Any], Any]:
-        """Count the read; return the values and the members. Raises the prepared fault."""
+        """Read both, as the store's client does with one quorum read."""
+        return await self.get_many(names), await self.members()
+
+    async def get_many(self, names: Sequence[str]) -> list[Any]:
+        """Count the read; return the values. Raises the prepared fault."""
         self.reads += 1
         if self.fault:
             fault, self.fault = self.fault, None
@@ -84,7 +93,7 @@ class ObservedCluster:
             raise StoreUnavailable("no quorum")
         if keys.PATRONI_CONFIG in names and self.view.identity.kind == "witness":
             raise StoreError("permission denied")
-        return [self.value(key) for key in names], await self.members()
+        return [self.value(key) for key in names]
 
     async def get(self, key: str) -> Any:
         """Return the value of one key. Raises the prepared fault."""
@@ -94,17 +103,26 @@ class ObservedCluster:
 
     def value(self, key: str) -> Any:
         """Return the value of one key as it is now."""
-        if key == keys.patroni_member("own"):
-            return SimpleNamespace(key=key, value=b"{}", mod_revision=self.told)
-        if key == keys.PATRONI_CONFIG and self.forged:
-            return None
-        if key == keys.PATRONI_CONFIG:
-            return SimpleNamespace(key=key, value=b'{"pause": true}' if self.paused else b"{}")
-        if key == keys.PATRONI_SYNC:
-            return SimpleNamespace(key=key, value=self.sync) if self.sync else None
-        if key == keys.PATRONI_FAILOVER:
-            return SimpleNamespace(key=key, value=self.failover) if self.failover else None
-        return SimpleNamespace(key=key, value=self.leader.encode()) if self.leader else None
+        known = {
+            keys.PATRONI_CONFIG: b'{"pause": true}' if self.paused else b"{}",
+            keys.PATRONI_SYNC: self.sync,
+            keys.PATRONI_FAILOVER: self.failover,
+            keys.PATRONI_LEADER: (self.leader or "").encode(),
+            keys.OPERATION: b"task" if self.task else b"",
+            keys.REQUIRED_VOTES: b"{}" if self.required_votes else b"",
+        }
+        if self.forged:
+            known[keys.PATRONI_CONFIG] = b""
+        value = b"{}" if key.startswith(keys.PATRONI_MEMBERS) else known.get(key, b"{}")
+        revision = self.required_votes if key == keys.REQUIRED_VOTES else self.told
+        return SimpleNamespace(key=key, value=value, mod_revision=revision) if value else None
+
+    async def watch(self, _: str) -> AsyncGenerator[list[Any], None]:
+        """Yield once for each change of ``/sync`` that is announced."""
+        while True:
+            await self.announced.wait()
+            self.announced.clear()
+            yield []
 
     async def members_without_space(self) -> frozenset[int]:
         """Return no members: none is full."""
@@ -115,7 +133,8 @@ class ObservedCluster:
         return EndpointStatus(1, 1, "3.4", 0, 1, 1, cluster_id=0xC1, revision=7)
 
     async def members(self) -> Any:
-        """Return the members of the store."""
+        """Count the list; return the members of the store."""
+        self.lists += 1
         return [
             Member(
                 at,

@@ -4,14 +4,20 @@ import asyncio
 import datetime as dt
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
 
 import msgspec
 
+from openvcha.node.background.cluster_records import (
+    ClusterReader,
+    ClusterRecords,
+    announce_changes,
+)
 from openvcha.node.background.context import (
     RETRY_SECONDS,
     LastObservation,
     NodeContext,
-    ObservedMembers,
     report_health,
 )
 from openvcha.node.background.isolation import ISOLATED_SECONDS, IsolationGuard, QuorumState
@@ -36,13 +42,18 @@ from openvcha.store.patroni.state import (
     paused,
     read_config,
     read_failover,
-    read_leader,
     read_sync,
 )
 from openvcha.system.host_port import url
 
 POLL_SECONDS = 1.0
+CALM_SECONDS = 2.0
+"""While commits wait for a standby and no task runs: then a node that is cut off has time. That the
+standby is no longer in sync is announced by a watch: the node must know it if all others are lost.
+"""
 SILENT_SECONDS = 0.5
+SHORTEST_SECONDS = 0.1
+"""However often a member of the store announces changes."""
 ASK_SECONDS = 2.0
 PROBE_SECONDS = 2.0
 PATRONI_SECONDS = 5.0
@@ -50,9 +61,7 @@ PATRONI_SECONDS = 5.0
 at most once per observation: its response costs as much as the rest of it."""
 # If the node's own member of the store does not respond either: it may be restarting.
 UNSURE_SECONDS = 10.0
-CACHE_JOB = "kept cluster"
-READ_KEYS = (keys.PATRONI_LEADER, keys.PATRONI_SYNC)
-"""Keys that every node may read; a witness has no access to the others."""
+CACHE_JOB, SYNC_JOB = "kept cluster", "watch of the standbys"
 RECORD_READERS: Mapping[str, Callable[[bytes], object]] = {
     keys.PATRONI_SYNC: read_sync,
     keys.PATRONI_FAILOVER: read_failover,
@@ -67,14 +76,17 @@ async def observe_connectivity(context: NodeContext) -> None:
     observer, cache = ConnectivityObserver(context), MembershipCache(context)
     guard = IsolationGuard(context.layout, events)
     own_store, clock = OwnMember(control.status("etcd")), asyncio.get_running_loop().time
-    report, backoff = report_health(control), Backoff(first=RETRY_SECONDS)
-    report(CACHE_JOB, None)
-    # Restarted by itself: a failure to keep what is seen must not interrupt the guard.
-    keeping = run_forever(CACHE_JOB, cache.run, events, report_health=report, backoff=backoff)
+    report, changed = report_health(control), asyncio.Event()
+    watch = partial(announce_changes, context.store, keys.PATRONI_SYNC, changed)
     async with asyncio.TaskGroup() as beside:
-        beside.create_task(keeping, name="keep what is seen")
+        for name, work in ((CACHE_JOB, cache.run), (SYNC_JOB, watch)):
+            report(name, None)
+            # Restarted by itself: its failure must not interrupt the guard.
+            backoff = Backoff(first=RETRY_SECONDS)
+            keeping = run_forever(name, work, events, report_health=report, backoff=backoff)
+            beside.create_task(keeping, name=name)
         while True:
-            began = clock()
+            changed.clear()
             seen = await observer.observe()
             control.last_observation = observer.last_observation(seen)
             if await guard.enforce(observer.standing()):
@@ -84,13 +96,16 @@ async def observe_connectivity(context: NodeContext) -> None:
             control.show(seen)
             part = control.status("etcd")
             control.tell("store", own_store.note(part, seen.contact, clock()))
-            if observer.known:
-                control.members = ObservedMembers(began, tuple(observer.known.members))
+            if observer.known and observer.records:
+                control.note_records(observer.records)
                 cache.note(observer.known)
-            await asyncio.sleep(SILENT_SECONDS if observer.silent else POLL_SECONDS)
+            await asyncio.sleep(SHORTEST_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(observer.pause - SHORTEST_SECONDS):
+                    await changed.wait()
 
 
-Trace = tuple[str | None, int | None]
+Trace = tuple[str | None, int]
 """Who leads, and the revision at which this node's Patroni last wrote its member key."""
 
 
@@ -110,9 +125,9 @@ class ConnectivityObserver:
         self._tls = NodeTls(context.layout)
         self._sessions = TlsSessions()
         identity = context.identity
-        own = keys.patroni_member(identity.member)
-        data_keys = (*READ_KEYS, keys.PATRONI_CONFIG, own, keys.PATRONI_FAILOVER)
-        self._names = data_keys if identity.holds_data else READ_KEYS
+        self._reader = ClusterReader(identity, context.store)
+        self.records: ClusterRecords | None = None
+        """The result of the last observation; None if there was no quorum."""
         last = context.control.last_observation or _no_observation(identity, now())
         self._role, self._in_sync = last.view.role, last.view.in_sync
         # As last read from the store: other nodes act on that; a hung Patroni does not notice it.
@@ -141,7 +156,9 @@ class ConnectivityObserver:
         began = self._clock()
         due = self._patroni_is_due(began)
         heard, _, self._health = await asyncio.gather(
-            self._ask_store(), self._update_patroni(began if due else None), self._ask_members()
+            self._ask_store(began),
+            self._update_patroni(began if due else None),
+            self._ask_members(),
         )
         if heard and not due and self._trace != self._asked_trace:
             await self._update_patroni(began)
@@ -167,6 +184,16 @@ class ConnectivityObserver:
             lsn=own.lsn if own else None,
             primary=self._primary,
         )
+
+    @property
+    def pause(self) -> float:
+        """Return the seconds until the next observation."""
+        if self.silent:
+            return SILENT_SECONDS
+        known = self.known
+        settled = known is not None and bool(known.leader and known.standbys) and not known.paused
+        busy = self.records is None or self.records.suggest_change
+        return CALM_SECONDS if settled and not busy else POLL_SECONDS
 
     def standing(self) -> QuorumState:
         """Return the state of the quorum after the last observation."""
@@ -206,26 +233,27 @@ class ConnectivityObserver:
             in_sync=self._in_sync,
         )
 
-    async def _ask_store(self) -> bool:
-        store, self._store = self._context.store, None
+    async def _ask_store(self, now: float) -> bool:
+        self._store = self.records = None
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                found, members = await store.get_many_and_members(self._names)
+                found = await self._reader.read(now)
         except (StoreError, TimeoutError):
             return False
-        leader, sync, config, patroni = (*found, None, None)[:4]
+        self.records, members, leads = found, found.listed.members, found.leader
+        own = self._context.identity.member
+        sync, config = map(found.values.get, (keys.PATRONI_SYNC, keys.PATRONI_CONFIG))
         self._members = {m.name: m.client_urls[0] for m in members if m.name and m.client_urls}
         self._voters = sum(not member.learner for member in members)
         # Patroni, too, keeps using the last configuration that it could read.
         asked = paused(config.value if config else None)
         self._paused = self._paused if asked is None else asked
-        own, state = self._context.identity.member, read_sync(sync.value if sync else None)
+        state = read_sync(sync.value if sync else None)
         named = None if isinstance(state, Unreadable) else state.standbys
-        leads = read_leader(leader.value) if leader else None
-        self._trace = leads, patroni.mod_revision if patroni else None
-        self._store = (tuple(members), leads, named)
+        self._trace = leads, found.revision_of(keys.patroni_member(own))
+        self._store = (members, leads, named)
         if self._context.identity.holds_data:
-            self.unreadable = _unreadable(one for one in found if one is not None)
+            self.unreadable = _unreadable(found.values.values())
             self._role = _role(leads, own)
             self._in_sync = in_sync(own, leads, named)
         return own in self._members

@@ -5,6 +5,7 @@ import dataclasses
 import signal
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
+from openvcha.node.background.cluster_records import ClusterRecords, ObservedMembers
 from openvcha.node.engines import Engines
 from openvcha.node.etcd.endpoints import ProvenNames
 from openvcha.node.identity import Identity
@@ -13,20 +14,13 @@ from openvcha.node.process.logs import Logger
 from openvcha.node.process.managed_process import Part
 from openvcha.node.process.status import OwnView, PartStatus
 from openvcha.node.process.supervised_loop import HealthReporter
+from openvcha.store import keys
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.interface import Member
 from openvcha.store.sealing.cluster_store import SealedEtcd
 
 RETRY_SECONDS = 1.0
 """The first pause before a failed job is retried."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ObservedMembers:
-    """The members of the store, confirmed by a quorum in an observation that began at ``began``."""
-
-    began: float
-    members: tuple[Member, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +42,10 @@ class Control:
 
     ``base_backup`` takes one of the leader and returns whether it succeeded. ``tell`` sets a job's
     note in the node's status; None removes it. ``show`` sets the node's view of the cluster there.
-    ``passwords`` is locked while the passwords of the cluster's roles change. ``members`` are from
-    the last observation that had a result, ``proven`` the names that their addresses proved;
-    ``last_observation`` is the last one.
+    ``passwords`` is locked while the passwords of the cluster's roles change. ``records`` are from
+    the last observation that had a result, ``proven`` the names that the members' addresses proved;
+    ``last_observation`` is the last one. ``votes_changed`` is set when the record of the required
+    votes has changed between two observations.
     """
 
     def __init__(
@@ -66,9 +61,22 @@ class Control:
         self.show = show
         self.ready = asyncio.Event()
         self.passwords = asyncio.Lock()
-        self.members: ObservedMembers | None = None
+        self.records: ClusterRecords | None = None
+        self.votes_changed = asyncio.Event()
         self.proven = ProvenNames()
         self.last_observation: LastObservation | None = None
+
+    @property
+    def members(self) -> ObservedMembers | None:
+        """Return the last list of the store's members."""
+        return self.records.listed if self.records else None
+
+    def note_records(self, records: ClusterRecords) -> None:
+        """Keep what was just read."""
+        before, self.records = self.records, records
+        known = before.revision_of(keys.REQUIRED_VOTES) if before else 0
+        if records.revision_of(keys.REQUIRED_VOTES) != known:
+            self.votes_changed.set()
 
     async def halt(self, name: str) -> None:
         """Stop a part until ``begin``, or a group; return when each program has exited."""

@@ -9,14 +9,16 @@ any voter may announce this node's name.
 
 import asyncio
 
+from openvcha.node.background.cluster_records import LIST_SECONDS
 from openvcha.node.background.context import NodeContext, is_listed
 from openvcha.node.process.process_tree import is_postgres, kill_tree
 from openvcha.store.errors import StoreError
 
 NAME = "expelled"
 POLL_SECONDS = 1.0
-MAX_LIST_AGE_SECONDS = 1.5
-"""How old a list of members may be; another job reads it every second too."""
+MAX_LIST_AGE_SECONDS = LIST_SECONDS + 2.5
+"""How old a list of members may be; another job reads it too, and again each second once it lacks
+this node. Shorter than the grace: a node that was frozen for longer than that is not fooled."""
 GRACE_SECONDS = 10.0
 """A live node that is removed is released first: ending it at once would block commits."""
 PARTS = ("service", "api", "patroni")

@@ -97,7 +97,8 @@ class MembershipCache:
             async with asyncio.timeout(ASK_SECONDS):
                 record = await store.get(keys.CLUSTER)
                 status = await store.status(store.endpoints[0])
-                self._full = await store.members_without_space()
+                full = status.full  # a member knows of each other's alarm, too
+                self._full = await store.members_without_space() if full else frozenset()
         except (StoreError, TimeoutError):
             return before
         found = {"store_id": f"{status.cluster_id:x}", "revision": status.revision}

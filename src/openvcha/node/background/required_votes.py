@@ -13,6 +13,7 @@ from functools import partial
 
 import msgspec
 
+from openvcha.node.background.cluster_records import announce_changes
 from openvcha.node.background.context import NodeContext
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.required_votes import (
@@ -30,11 +31,14 @@ from openvcha.store import keys
 from openvcha.store.errors import StoreError
 from openvcha.store.interface import KeyValue, Store
 from openvcha.store.sealing.seal import RESERVED, unverified
-from openvcha.system.repeating import repeat
 
 POLL_SECONDS = 4.0
+"""While there is a list, or something could not be done."""
+IDLE_SECONDS = 20.0
+"""Otherwise: what the watch misses, the node's observation of its cluster notices."""
 ASK_SECONDS = 4.0
-RETRY_SECONDS = 1.0
+NOTHING = b""
+"""The confirmation that there is no list: the key does not exist."""
 CONFIRM_SECONDS = 30.0
 """How stale the time of the last confirmation may be on disk."""
 
@@ -60,7 +64,11 @@ def required_votes_file(layout: Layout) -> RequiredVotesFile:
 async def keep_required_votes(context: NodeContext) -> None:
     """Follow the record in the store until canceled."""
     await RequiredVotesKeeper(
-        context.store, required_votes_file(context.layout), context.identity.member, context.events
+        context.store,
+        required_votes_file(context.layout),
+        context.identity.member,
+        context.events,
+        news=context.control.votes_changed,
     ).run()
 
 
@@ -74,25 +82,29 @@ class RequiredVotesKeeper:
         member: str,
         log: Logger,
         now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+        *,
+        news: asyncio.Event | None = None,
     ) -> None:
+        """``news`` is set by others too, when the record has changed."""
         self._store = store
         self._file = file
         self._member = member
         self._log = log
         self._now = now
-        self._news = asyncio.Event()
-        # The confirmation in the store; empty if there is none, None while that is unknown.
+        self._news = news or asyncio.Event()
+        # The confirmation in the store; None while that is unknown.
         self._confirmed: bytes | None = None
         self._shown = ""
 
     async def run(self) -> None:
         """Check at every change, and periodically as well: a watch may hang."""
-        watching = asyncio.create_task(self._watch(), name="watch of the required votes")
+        watch = announce_changes(self._store, keys.REQUIRED_VOTES, self._news)
+        watching = asyncio.create_task(watch, name="watch of the required votes")
         try:
             while True:
                 await self.run_once()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(POLL_SECONDS):
+                    async with asyncio.timeout(self._pause()):
                         await self._news.wait()
                 self._news.clear()
                 if watching.done():
@@ -100,6 +112,9 @@ class RequiredVotesKeeper:
         finally:
             watching.cancel()
             await asyncio.wait([watching])
+
+    def _pause(self) -> float:
+        return IDLE_SECONDS if self._confirmed == NOTHING else POLL_SECONDS
 
     async def run_once(self) -> None:
         """Check once; change nothing if the record is unreadable or unavailable."""
@@ -117,7 +132,7 @@ class RequiredVotesKeeper:
         required_votes = decode_required_votes(unverified(found.value)) if found else None
         # A node that is not listed has been replaced: it must not act on the list.
         if required_votes is None or self._member not in required_votes.nodes:
-            await self._change_and_confirm(0, b"", self._file.forget)
+            await self._change_and_confirm(0, NOTHING, self._file.forget)
         elif found is not None:
             revision = found.mod_revision
             await self._change_and_confirm(
@@ -155,14 +170,6 @@ class RequiredVotesKeeper:
         else:
             await self._store.delete(key)
         self._confirmed = said
-
-    async def _watch(self) -> None:
-        async def watch() -> None:
-            async with contextlib.aclosing(self._store.watch(keys.REQUIRED_VOTES)) as changes:
-                async for _ in changes:
-                    self._news.set()
-
-        await repeat(watch, RETRY_SECONDS, transient=(StoreError,))
 
     def _tell(self, text: str) -> None:
         if text and text != self._shown:
