@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 
 from openvcha.node.background.context import RETRY_SECONDS, NodeContext
-from openvcha.node.background.registry import follow_members, run_jobs
+from openvcha.node.background.registry import REFRESH_SECONDS, follow_members, run_jobs
+from openvcha.node.identity import Ports
 from openvcha.store.errors import StoreUnavailable
 
 pytestmark = pytest.mark.looptime
+
+OWN, OTHER = "https://127.83.2.11:2379", "https://127.83.2.12:2379"
 
 
 class Events:
@@ -30,7 +33,8 @@ class Events:
 def view(store: Any = None) -> Any:
     notes: dict[str, str | None] = {}
     control = SimpleNamespace(notes=notes, tell=notes.__setitem__)
-    return SimpleNamespace(events=Events(), store=store, control=control)
+    identity = SimpleNamespace(ha_address="127.83.2.11", ports=Ports())
+    return SimpleNamespace(events=Events(), store=store, control=control, identity=identity)
 
 
 async def run_for(seconds: float, seen: Any, jobs: Any) -> None:
@@ -66,13 +70,41 @@ async def test_members_are_followed_also_after_the_store_was_away() -> None:
     asked = 0
 
     class Store:
-        async def refresh_endpoints(self) -> None:
+        async def refresh_endpoints(self) -> tuple[str, ...]:
             nonlocal asked
             asked += 1
             if asked == 1:
                 raise StoreUnavailable("away")
+            return (OWN,)
 
     seen = view(Store())
-    await run_for(40, seen, {"members": follow_members})
+    await run_for(2.5 * REFRESH_SECONDS, seen, {"members": follow_members})
     assert asked == 3
     assert seen.events.broken == []
+
+
+async def test_the_own_member_is_asked_first_once_it_has_a_quorum() -> None:
+    """The others' members have their own nodes to serve."""
+
+    class Store:
+        endpoints = (OTHER, OWN)
+        healthy_after = 2
+        probes = 0
+
+        async def refresh_endpoints(self) -> tuple[str, ...]:
+            return self.endpoints
+
+        async def healthy(self, endpoint: str, _: float) -> bool:
+            assert endpoint == OWN
+            self.probes += 1
+            return self.probes > self.healthy_after
+
+        def prefer(self, endpoint: str) -> None:
+            self.endpoints = (endpoint, OTHER)
+
+    store = Store()
+    await run_for(2.5 * REFRESH_SECONDS, view(store), {"members": follow_members})
+    assert (store.endpoints, store.probes) == ((OWN, OTHER), 3)
+    store.healthy_after = 9
+    await run_for(2.5 * REFRESH_SECONDS, view(store), {"members": follow_members})
+    assert store.probes == 3, "it is the first one already"

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from openvcha.store.http.client import (
     split,
 )
 from openvcha.store.http.tls_sessions import MOST_SERVERS, RESUMED_SECONDS, TlsSessions
+from openvcha.system.keepalive import IDLE_SECONDS
 
 PATIENT = Patience(connect=30.0, response=30.0)
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -98,6 +100,16 @@ async def test_one_connection_carries_one_request_after_the_other() -> None:
         for _ in range(5):
             assert await get(server, client) == Reply(200, b"ok")
         assert server.accepted == 1
+
+
+async def test_the_kernel_looks_after_a_server_that_is_lost() -> None:
+    """A watch may be silent for minutes, and would not notice."""
+    async with talking(FINE) as (server, client):
+        await get(server, client)
+        (kept,) = client._idle
+        there = kept._writer.get_extra_info("socket")
+        assert there.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert there.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == IDLE_SECONDS
 
 
 async def test_requests_at_the_same_time_have_a_connection_each() -> None:

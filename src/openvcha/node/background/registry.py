@@ -13,6 +13,7 @@ from openvcha.node.background.rejoin import rejoin
 from openvcha.node.background.required_votes import keep_required_votes
 from openvcha.node.background.rotation_runner import run_rotations
 from openvcha.node.background.store_space import keep_space
+from openvcha.node.etcd.member import client_url
 from openvcha.node.process.backoff import Backoff
 from openvcha.node.process.supervised_loop import run_forever
 from openvcha.store.errors import StoreError
@@ -20,17 +21,24 @@ from openvcha.system.repeating import repeat
 
 __all__ = ["ALL_JOBS", "BackgroundJob", "NodeContext", "follow_members", "run_jobs"]
 
-REFRESH_SECONDS = 15.0
+REFRESH_SECONDS = 30.0
+PROBE_SECONDS = 1.0
 
 BackgroundJob = Callable[[NodeContext], Awaitable[None]]
 """Runs until canceled; restarted when it ends or fails."""
 
 
 async def follow_members(context: NodeContext) -> None:
-    """Refresh the store's endpoints: otherwise a node would know no live one after redeploys."""
+    """Refresh the store's endpoints: otherwise a node would know no live one after redeploys.
+
+    The node's own member is asked first, once it has a quorum: while it starts, others are. So each
+    member serves its own node.
+    """
+    store, own = context.store, client_url(context.identity)
 
     async def refresh() -> None:
-        await context.store.refresh_endpoints()
+        if (await store.refresh_endpoints())[0] != own and await store.healthy(own, PROBE_SECONDS):
+            store.prefer(own)
 
     def failed(reason: str) -> None:
         context.events.debug("cannot refresh the members", reason=reason)

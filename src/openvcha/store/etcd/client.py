@@ -82,6 +82,10 @@ class Etcd:
         """Use these endpoints from now on; only they receive the account."""
         self._gateway.replace(endpoints)
 
+    def prefer(self, endpoint: str) -> None:
+        """Use this endpoint first from now on, if it is one of them."""
+        self._gateway.prefer(endpoint)
+
     async def refresh_endpoints(self) -> tuple[str, ...]:
         """Use the client URLs of all started voters, and return the endpoints.
 

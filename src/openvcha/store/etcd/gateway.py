@@ -103,6 +103,12 @@ class Gateway:
         current = self._endpoints[0]
         self._endpoints = tuple(sorted(wanted, key=lambda endpoint: endpoint != current))
 
+    def prefer(self, endpoint: str) -> None:
+        """Move an endpoint before the others, if it is one of them."""
+        if endpoint in self._endpoints:
+            others = (other for other in self._endpoints if other != endpoint)
+            self._endpoints = (endpoint, *others)
+
     def demote(self, endpoint: str) -> None:
         """Move an endpoint that failed behind the others."""
         if self._endpoints[0] == endpoint:

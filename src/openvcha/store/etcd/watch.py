@@ -2,8 +2,8 @@
 
 A response stream can fall silent without ending: a frozen member, a cut network, or a member that
 lost its quorum and so receives no writes. After some silence, the same endpoint must therefore
-serve a quorum read, unless it has served one within half of that time: each request of the
-process counts. A stream that stays quiet is also reopened from time to time, which loses no event.
+serve a quorum read, unless it has served one within about that time: each request of the process
+counts. A stream that stays quiet is also reopened from time to time, which loses no event.
 """
 
 import asyncio
@@ -28,7 +28,11 @@ from openvcha.store.interface import Event
 
 MIN_CHECK_SECONDS = 0.5
 SPREAD = 0.3
-REOPEN_AFTER_CHECKS = 8
+PROVEN = 1.2
+"""For how much of the silence a quorum read counts: one every two seconds, which every program
+makes, is enough for all of its watches."""
+REOPEN_AFTER_CHECKS = 30
+"""About a minute: a connection that is lost without a word, the kernel ends much earlier."""
 
 
 class Watch:
@@ -40,6 +44,7 @@ class Watch:
         self._next = start_revision
         # The watches of a process check at different times, so that one check serves all of them.
         self._silence = silence * (1 - SPREAD * (crc32(target.encode()) % 100) / 100)
+        self._proven_seconds = PROVEN * silence
         self._check_seconds = max(MIN_CHECK_SECONDS, 0.75 * silence)
         self._pause = INITIAL_PAUSE
 
@@ -107,7 +112,7 @@ class Watch:
 
     async def _check(self, endpoint: str) -> None:
         """Check that an endpoint has a quorum. Raises StoreUnavailable."""
-        since = asyncio.get_running_loop().time() - self._silence / 2
+        since = asyncio.get_running_loop().time() - self._proven_seconds
         if not self._gateway.had_quorum_since(endpoint, since):
             await self._gateway.request_from(endpoint, QUORUM_READ, self._check_seconds)
 

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import h11
 
 from openvcha.store.http.tls_sessions import TlsSessions
+from openvcha.system.keepalive import detect_lost_peer
 
 TlsSource = Callable[[], ssl.SSLContext]
 """Returns the current context: the same object for as long as nothing has changed."""
@@ -264,6 +265,8 @@ class TlsClient:
                 streams = await asyncio.open_connection(place.host, place.port, ssl=resuming)
         except (OSError, ValueError) as error:  # ValueError: an invalid host name
             raise NotSentError(_why(error)) from error
+        with contextlib.suppress(OSError):  # it is closed already: the request will tell
+            detect_lost_peer(streams[1].get_extra_info("socket"))
         return _Connection(place, context, *streams)
 
     def _context(self, place: HttpEndpoint) -> ssl.SSLContext | None:

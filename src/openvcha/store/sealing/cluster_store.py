@@ -58,6 +58,10 @@ class SealedEtcd(RolledStore):
         """Return the endpoints, the one in use first."""
         return self._etcd.endpoints
 
+    def prefer(self, endpoint: str) -> None:
+        """Use this endpoint first from now on, if it is one of them."""
+        self._etcd.prefer(endpoint)
+
     async def refresh_endpoints(self) -> tuple[str, ...]:
         """Use the configured voters that hold data, and return the endpoints.
 
