@@ -170,6 +170,7 @@ class Deaf(MemoryStore):
 
     deaf = False
     hangs = False
+    watches = 0
 
     async def snapshot(self, prefix: str) -> Snapshot:
         if self.hangs:
@@ -179,6 +180,7 @@ class Deaf(MemoryStore):
     async def watch(
         self, target: str, start_revision: int = 0
     ) -> AsyncGenerator[list[Event], None]:
+        self.watches += 1
         async for events in super().watch(target, start_revision):
             if self.deaf:
                 await asyncio.Event().wait()
@@ -202,8 +204,21 @@ async def deafened(*, hangs: bool) -> AsyncIterator[Ear]:
         await asyncio.wait([running])
 
 
+async def test_while_nodes_report_one_watch_is_enough() -> None:
+    """Only silence makes it suspect."""
+    async with deafened(hangs=False) as ear:
+        assert isinstance(ear.store, Deaf)
+        ear.store.deaf = False
+        for _ in range(10):
+            await asyncio.sleep(LISTEN_SECONDS / 2)
+            await ear.tell()
+        assert ear.store.watches == 1
+        await asyncio.sleep(LISTEN_SECONDS + RETRY_SECONDS)
+        assert ear.store.watches == 2
+
+
 async def test_a_watch_that_is_stuck_makes_nobody_silent() -> None:
-    """The nodes report as ever; the reports are also read at intervals."""
+    """The nodes report as ever; the reports are also read after some silence."""
     async with deafened(hangs=False) as ear:
         for _ in range(10):
             await asyncio.sleep(SILENT_SECONDS / 4)

@@ -1,11 +1,18 @@
 """The store's size in an observation: queried seldom, and never in the way."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from tests.support.simulated.roomy import Simulated, simulated
 
-from openvcha.cluster.store_space import ASK_SECONDS, CACHE_SECONDS, StoreSpace, StoreSpaceProbe
+from openvcha.cluster.store_space import (
+    ASK_SECONDS,
+    CACHE_SECONDS,
+    ROOMY_SECONDS,
+    StoreSpace,
+    StoreSpaceProbe,
+)
 from openvcha.store.interface import EndpointStatus
 
 pytestmark = pytest.mark.looptime
@@ -31,14 +38,21 @@ async def test_the_largest_member_counts() -> None:
     assert found.percent == 70
 
 
-async def test_it_is_asked_again_after_some_seconds() -> None:
-    """Not with each observation."""
-    store = simulated(0, a=10)
+@pytest.mark.parametrize(
+    ("size", "full", "seconds"),
+    [(500, False, ROOMY_SECONDS), (510, False, CACHE_SECONDS), (500, True, CACHE_SECONDS)],
+)
+async def test_it_is_asked_again_after_some_seconds(size: int, full: bool, seconds: float) -> None:
+    """Not with each observation, and rarely while there is room."""
+    store = simulated(0, a=size)
+    store.statuses["a"] = replace(store.statuses["a"], full=full)
     looking = looks(store)
     first = await looking.measure()
     store.statuses = simulated(0, a=20).statuses
     assert await looking.measure() == first
-    await asyncio.sleep(CACHE_SECONDS)
+    await asyncio.sleep(seconds - 1)
+    assert await looking.measure() == first
+    await asyncio.sleep(1)
     again = await looking.measure()
     assert again is not None
     assert again.size == 20

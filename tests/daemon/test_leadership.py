@@ -11,10 +11,16 @@ from openvcha.api.structures import ConfigState
 from openvcha.cluster.interface import PatroniAccess
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.daemon.leader_proof import ALONE_SECONDS, LeaderProof
-from openvcha.daemon.leadership import GRACE_SECONDS, Leadership
+from openvcha.daemon.leadership import (
+    GRACE_SECONDS,
+    POLL_SECONDS,
+    STANDBY_SECONDS,
+    Leadership,
+)
 from openvcha.node.address.interface.lifetime import UNPROVEN
 from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.store import keys
+from openvcha.store.interface import KeyValue
 from openvcha.store.patroni.rest import PatroniNode
 
 pytestmark = pytest.mark.looptime
@@ -96,6 +102,25 @@ async def test_it_leads_when_the_key_names_it_and_it_takes_writes(
     """Not before, even when it holds the key already."""
     await harness.begin()
     assert harness.leads
+
+
+@pytest.mark.parametrize(("leader", "seconds"), [(OWN, POLL_SECONDS), (OTHER, STANDBY_SECONDS)])
+async def test_the_key_is_checked_more_often_by_who_leads(
+    harness: LeadershipHarness, monkeypatch: pytest.MonkeyPatch, leader: str, seconds: float
+) -> None:
+    """To whom it matters that the store responds."""
+    await harness.begin()
+    await harness.world.store.put(keys.PATRONI_LEADER, leader.encode())
+    await asyncio.sleep(5)
+    read, checked = harness.store.get, []
+
+    async def counted(key: str) -> KeyValue | None:
+        checked.append(key)
+        return await read(key)
+
+    monkeypatch.setattr(harness.store, "get", counted)
+    await asyncio.sleep(20 * seconds)
+    assert 19 <= checked.count(keys.PATRONI_LEADER) <= 21
 
 
 async def test_the_key_alone_makes_no_leader(harness: LeadershipHarness) -> None:

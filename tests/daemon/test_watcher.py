@@ -17,8 +17,9 @@ from openvcha.api.structures import ClusterMode, EventSeverity, TaskProgress, Ta
 from openvcha.cluster.observation import Observation
 from openvcha.cluster.preconditions import FAILOVER
 from openvcha.daemon.task_events import new_task_events
-from openvcha.daemon.watcher import POLL_SECONDS, Watcher, sweep_forever
-from openvcha.events.log import EventLog
+from openvcha.daemon.watcher import PENDING_SECONDS, POLL_SECONDS, Watcher, sweep_forever
+from openvcha.events.log import EventLog, ReportedAt
+from openvcha.events.state_diff import EventDraft
 from openvcha.store import keys
 from openvcha.store.errors import OutcomeUnknown, StoreUnavailable
 from openvcha.store.interface import Action, Compare, TxnResult
@@ -100,6 +101,24 @@ def cluster() -> WatchedCluster:
 async def reports(watcher: Watcher, times: int = 2) -> None:
     for _ in range(times):
         await watcher.report_changes()
+
+
+@pytest.mark.parametrize("change", ["etcd_answers", "unsure"])
+async def test_after_anything_unusual_the_next_look_comes_soon(
+    cluster: WatchedCluster, change: str
+) -> None:
+    """So a change is told as early as by looks that are always frequent."""
+    await cluster.lead("a-1")
+    watcher = cluster.watcher("a-1")
+    assert [await watcher.report_changes() for _ in range(3)] == [
+        PENDING_SECONDS,
+        POLL_SECONDS,
+        POLL_SECONDS,
+    ]
+    cluster.world.node("w-3", **{change: change == "unsure"})
+    soon = [await watcher.report_changes() for _ in range(3)]
+    assert soon[0] == PENDING_SECONDS
+    assert soon[2] == (PENDING_SECONDS if change == "unsure" else POLL_SECONDS)
 
 
 async def test_a_lost_node_is_told_after_the_second_look(cluster: WatchedCluster) -> None:
@@ -327,6 +346,32 @@ async def test_it_goes_on_after_the_store_was_away(
             cluster.world.node("w-3", etcd_answers=False)
             await asyncio.sleep(5 * POLL_SECONDS)
     assert "node.left vcha-3" in await cluster.told()
+
+
+async def test_while_nothing_changes_what_was_reported_is_read_once(
+    cluster: WatchedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And again once somebody may have written: this watcher, or another program."""
+    await cluster.lead("a-1")
+    read = cluster.events.last_reported
+    reads = []
+
+    async def counted() -> ReportedAt:
+        reads.append(await read())
+        return reads[-1]
+
+    watcher = cluster.watcher("a-1")
+    await reports(watcher, 4)
+    monkeypatch.setattr(cluster.events, "last_reported", counted)
+    await reports(watcher, 4)
+    assert reads == []
+    monkeypatch.undo()
+    draft = EventDraft(type="org.openvcha.x", severity=EventSeverity.INFO, message=TASK.description)
+    await cluster.events.add(draft)
+    assert await cluster.told() == ["openvcha.x"]
+    cluster.world.node("w-3", etcd_answers=False)
+    await reports(watcher, 4)
+    assert await cluster.told() == ["openvcha.x", "node.left vcha-3", "state.degraded"]
 
 
 async def test_sweeping_goes_on_whatever_fails() -> None:

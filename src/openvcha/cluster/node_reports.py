@@ -21,7 +21,7 @@ from openvcha.system.structlog_light import structlog
 
 RETRY_SECONDS = 1.0
 LISTEN_SECONDS = 20.0
-"""Lifetime of one watch: while a watch is stuck, all nodes seem silent."""
+"""How long all nodes may be silent before a new watch is begun: this one may be stuck."""
 SILENT_SECONDS = 60.0
 """Longer than a node takes to start, and longer than four intervals between its reports."""
 SAMPLES = 3
@@ -64,12 +64,12 @@ class NodeReports:
         return self._listens(self._monotonic())
 
     async def run(self) -> None:
-        """Watch the reports until canceled; restart the watch every LISTEN_SECONDS."""
+        """Watch the reports until canceled; begin a new watch if there are none for some time."""
 
         async def listen() -> float | None:
             try:
-                async with asyncio.timeout(LISTEN_SECONDS):
-                    await self._listen()
+                async with asyncio.timeout(LISTEN_SECONDS) as limit:
+                    await self._listen(limit)
             except TimeoutError:
                 return 0.0
             return None
@@ -93,7 +93,8 @@ class NodeReports:
         """Return whether the store has responded recently; if not, silence proves nothing."""
         return self._heard_at is not None and now - self._heard_at <= SILENT_SECONDS
 
-    async def _listen(self) -> None:
+    async def _listen(self, limit: asyncio.Timeout) -> None:
+        """Watch the reports; each one postpones ``limit``."""
         seen = await self._store.snapshot(keys.NODES)
         self._begin_anew({kv.key for kv in seen.items})
         for kv in seen.items:
@@ -101,6 +102,7 @@ class NodeReports:
         async with aclosing(self._store.watch(keys.NODES, seen.revision + 1)) as changes:
             async for events in changes:
                 self._heard_at = self._monotonic()
+                limit.reschedule(asyncio.get_running_loop().time() + LISTEN_SECONDS)
                 for event in events:
                     self._take(event)
 

@@ -110,6 +110,11 @@ class Observation:
         return not any(node.unknown for node in self.nodes)
 
     @property
+    def certain(self) -> bool:
+        """Return whether no node has just missed a probe; silence that has lasted is certain."""
+        return not any(node.unsure for node in self.nodes)
+
+    @property
     def active(self) -> NodeObservation | None:
         """Return the node that holds the leader key."""
         return self.node(self.leader)

@@ -12,6 +12,9 @@ from openvcha.store.interface import Member
 from openvcha.store.space import SpaceStore
 
 CACHE_SECONDS: Final = 10.0
+ROOMY_SECONDS: Final = 30.0
+ROOMY_PERCENT: Final = 50
+"""Up to which use the store is asked more rarely: it does not become full in that time."""
 ASK_SECONDS, MEMBER_SECONDS = 1.0, 0.6
 """Timeouts for all members and for one: a lost member must not hide how full the others are."""
 
@@ -49,10 +52,15 @@ class StoreSpaceProbe:
 
         ``members`` are those just listed.
         """
-        if self._asked is None or self._clock() - self._asked >= CACHE_SECONDS:
+        if self._asked is None or self._clock() - self._asked >= self._lasts():
             self._asked = self._clock()
             self._found = await self._ask(members)
         return self._found
+
+    def _lasts(self) -> float:
+        found = self._found
+        roomy = found is not None and not found.full and found.percent <= ROOMY_PERCENT
+        return ROOMY_SECONDS if roomy else CACHE_SECONDS
 
     async def _ask(self, members: Sequence[Member] | None) -> StoreSpace | None:
         try:

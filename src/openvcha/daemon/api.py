@@ -22,7 +22,7 @@ from openvcha.api_server.server.https import HttpsServer, Limits
 from openvcha.api_server.server.listening import Listener, listen
 from openvcha.api_server.server.passed_connections import PassedConnections
 from openvcha.daemon.api_orders import Orders
-from openvcha.daemon.api_service import ApiService, follow_service
+from openvcha.daemon.api_service import ApiService, Sight, follow_service
 from openvcha.daemon.compose import in_background, keep_refreshed, open_services
 from openvcha.daemon.worker_socket import register
 from openvcha.events.audit import AuditLog
@@ -35,6 +35,9 @@ from openvcha.store.write_marks import OwnWrites, SharedWrites, WriteMarks
 from openvcha.system.structlog_light import structlog
 
 COPY = "API: store copy"
+WATCH_SILENCE_SECONDS = 4.0
+"""Longer than the service's: what the API reads is proven fresh otherwise, or read from the store.
+"""
 
 _log = structlog.get_logger(__name__)
 
@@ -53,7 +56,9 @@ async def serve_api(directory: Path, worker: ApiWorker) -> None:
     writes = write_marks(layout, worker)
     copies = writes is not None
     async with (
-        open_services(directory, mirrors=copies, writes=writes) as services,
+        open_services(
+            directory, mirrors=copies, writes=writes, silence=WATCH_SILENCE_SECONDS
+        ) as services,
         in_background(services, background_work(services, copies=copies)),
     ):
         address = services.identity.public_address, services.identity.ports.api
@@ -75,13 +80,14 @@ def write_marks(layout: Layout, worker: ApiWorker) -> WriteMarks | None:
         return None
 
 
-async def observe_cluster(services: Services) -> bool:
-    """Observe the cluster; return whether the observation is complete. Raises StoreError."""
+async def observe_cluster(services: Services) -> Sight:
+    """Observe the cluster, and return what that showed. Raises StoreError."""
     try:
         seen = await services.observe()
     except LookupError:
-        return False  # the first node has not written the configuration yet
-    return seen.complete and services.observer.node_reports.connected
+        return Sight()  # the first node has not written the configuration yet
+    complete = seen.complete and services.observer.node_reports.connected
+    return Sight(complete, complete and seen.certain)
 
 
 def apply_orders(order: Orders, services: Services) -> None:

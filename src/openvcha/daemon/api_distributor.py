@@ -19,7 +19,7 @@ from typing import Final
 
 from openvcha.api_server.server.listening import listen
 from openvcha.api_server.server.passed_connections import pass_connection
-from openvcha.daemon.api_service import ApiService, follow_service
+from openvcha.daemon.api_service import ApiService, Sight, follow_service
 from openvcha.daemon.worker_socket import accept_workers, read_number
 from openvcha.node.identity import load_identity
 from openvcha.node.layout import Layout
@@ -54,8 +54,8 @@ async def distribute(directory: Path, workers: int) -> None:
         await asyncio.wait([running])
 
 
-async def _nothing_to_know() -> bool:
-    return True
+async def _nothing_to_know() -> Sight:
+    return Sight(complete=True, certain=True)
 
 
 def worker_of(source: str, workers: Iterable[int], key: bytes) -> int:

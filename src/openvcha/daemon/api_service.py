@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -14,10 +15,11 @@ from openvcha.store.errors import StoreUnavailable
 from openvcha.system.repeating import repeat
 from openvcha.system.structlog_light import structlog
 
-OBSERVATION_SECONDS = 4.0
+OBSERVATION_SECONDS = 8.0
+"""With the observation itself, less than the gap after which earlier probes count no longer."""
 MISSED_OBSERVATION_SECONDS = 1.0
-"""Used while a node has missed an observation and its state is not certain yet: that takes 5 s on
-average, as if all observations were two seconds apart."""
+"""Used while a node has missed a probe and its silence is not certain yet: without any client, that
+takes 7 s on average. Each call that shows the cluster is one more observation."""
 FIRST_OBSERVATION_SECONDS, FIRST_STANDBY_OBSERVATION_SECONDS = 0.5, 2.0
 STANDBY_OBSERVATION_SECONDS = 10.0
 """Keeps a standby informed, so that after a takeover one missed response does not count as down."""
@@ -25,6 +27,14 @@ WARM_UP_SECONDS = 5.0
 """How long serving may wait for the first complete observation; silence is confirmed sooner."""
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What an observation showed: the state of all nodes (``complete``), with none in doubt."""
+
+    complete: bool = False
+    certain: bool = False
 
 
 class ApiServer(Protocol):
@@ -53,15 +63,14 @@ class ApiServer(Protocol):
 class ApiService:
     """The API, served while the service orders it to.
 
-    ``observe`` is called repeatedly and returns whether the state of all nodes is known. Serving
-    waits for that, up to a time limit.
+    ``observe`` is called repeatedly. Serving waits until it is complete, up to a time limit.
     """
 
     def __init__(
         self,
         server: ApiServer,
         address: tuple[str, int],
-        observe: Callable[[], Awaitable[bool]],
+        observe: Callable[[], Awaitable[Sight]],
         *,
         report_health: HealthReporter = lambda *_: None,
     ) -> None:
@@ -72,7 +81,7 @@ class ApiService:
         self._running: asyncio.Task[None] | None = None
         self._may_listen = False
         self._warmed_up = asyncio.Event()
-        self._complete = False
+        self._certain = False
         self._started = asyncio.Event()
 
     @property
@@ -150,9 +159,10 @@ class ApiService:
 
         async def observe() -> None:
             self._started.clear()
-            self._complete = False
-            self._complete = await self._observe()
-            if self._complete:
+            self._certain = False
+            seen = await self._observe()
+            self._certain = seen.certain
+            if seen.complete:
                 self._warmed_up.set()
 
         def failed(reason: str) -> None:
@@ -169,7 +179,7 @@ class ApiService:
 
     def _pause(self) -> float:
         if self._warmed_up.is_set():
-            serving = OBSERVATION_SECONDS if self._complete else MISSED_OBSERVATION_SECONDS
+            serving = OBSERVATION_SECONDS if self._certain else MISSED_OBSERVATION_SECONDS
             return serving if self._running else STANDBY_OBSERVATION_SECONDS
         return FIRST_OBSERVATION_SECONDS if self._running else FIRST_STANDBY_OBSERVATION_SECONDS
 

@@ -30,14 +30,14 @@ from openvcha.node.security.tls import NodeTls
 from openvcha.operations.context import Services
 from openvcha.operations.steps.node_vms import surely_off
 from openvcha.store.errors import StoreError
-from openvcha.store.etcd.client import Etcd
+from openvcha.store.etcd.client import SILENCE_SECONDS, Etcd
 from openvcha.store.mirror import Mirror
 from openvcha.store.write_marks import WriteMarks
 from openvcha.system.repeating import repeat
 from openvcha.system.structlog_light import structlog
 from openvcha.tasks.journal import Journal
 
-REFRESH_SECONDS = 15.0
+REFRESH_SECONDS = 30.0
 BASE_BACKUP_MARGIN = 1.1
 BASE_BACKUP_EXTRA_BYTES = 64 * 1024 * 1024
 
@@ -51,18 +51,21 @@ async def open_services(
     keeps: bool = False,
     mirrors: bool = False,
     writes: WriteMarks | None = None,
+    silence: float = SILENCE_SECONDS,
 ) -> AsyncIterator[Services]:
     """Open everything that the operations need on this node.
 
     ``keeps``: this process writes the node's local copy of the records that it needs without the
     store. ``mirrors``: it serves frequent reads from memory, while that is proven fresh; writes
-    marked in ``writes`` are visible at once.
+    marked in ``writes`` are visible at once. ``silence``: after how many quiet seconds a watch of
+    the store checks its endpoint.
     """
     layout = Layout(directory)
     identity = load_identity(directory)
     tls = NodeTls(layout)
     superuser = open_superuser(identity, directory)
-    etcd = Etcd(known_endpoints(identity, layout), tls, account=NodeAccount(directory))
+    endpoints, account = known_endpoints(identity, layout), NodeAccount(directory)
+    etcd = Etcd(endpoints, tls, silence=silence, account=account)
     mirror = Mirror(etcd, writes=writes)
     async with (
         sealed_store(layout, etcd, keeps=keeps, mirror=mirror if mirrors else None) as store,

@@ -1,4 +1,4 @@
-"""Whether this node leads: checked at each change of Patroni's leader key, and every second.
+"""Whether this node leads: checked at each change of Patroni's leader key, and every second or two.
 
 A change overrides a running check: when the key names another node, this one stops leading at once.
 Clients wait from the moment the key names this node until its PostgreSQL accepts writes, so
@@ -23,6 +23,8 @@ from openvcha.system.repeating import repeat
 from openvcha.system.structlog_light import structlog
 
 POLL_SECONDS = 1.0
+STANDBY_SECONDS = 2.0
+"""While this node does not lead: the key of a lost leader outlives it for much longer."""
 STARTING_SECONDS = 0.1
 PATRONI_TIMEOUT_SECONDS = 3.0
 GRACE_SECONDS = 8.0
@@ -166,12 +168,16 @@ class Leadership:
         return True
 
     async def _wait(self) -> None:
-        starting = self._named and not self._leads
         try:
-            async with asyncio.timeout(STARTING_SECONDS if starting else POLL_SECONDS):
+            async with asyncio.timeout(self._pause()):
                 await self._changed.wait()
         except TimeoutError:
             return
+
+    def _pause(self) -> float:
+        if self._leads:
+            return POLL_SECONDS
+        return STARTING_SECONDS if self._named else STANDBY_SECONDS
 
     @asynccontextmanager
     async def _watching(self) -> AsyncIterator[None]:

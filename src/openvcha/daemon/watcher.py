@@ -14,16 +14,19 @@ from openvcha.cluster import health
 from openvcha.cluster.observation import Observation
 from openvcha.cluster.warnings import find_warnings
 from openvcha.daemon.task_events import new_task_events
-from openvcha.events.log import MAX_AT_ONCE, EventLog
+from openvcha.events.log import MAX_AT_ONCE, EventLog, ReportedAt
 from openvcha.events.state_diff import ClusterSnapshot, NodeSnapshot, PrimaryTerm, confirmed, diff
 from openvcha.node.process.supervised_loop import HealthReporter, run_forever
 from openvcha.store import keys
 from openvcha.store.errors import Compacted, StoreError, StoreUnavailable
 from openvcha.store.interface import Compare, EventType, KeyValue, Store, value_is
-from openvcha.system.repeating import repeat
+from openvcha.system.repeating import Attempt, repeat
 from openvcha.system.structlog_light import structlog
 
-POLL_SECONDS = 2.0
+POLL_SECONDS = 4.0
+PENDING_SECONDS = 1.0
+"""While the last observation shows what is not reported yet, or not certain. So a change is written
+as early as with two seconds between all observations, each of which asks every node."""
 RETRY_SECONDS = 1.0
 SWEEP_SECONDS = 3600.0
 
@@ -54,11 +57,13 @@ class Watcher:
         self._holds_address = holds_address
         self._report_health = report_health
         self._before: ClusterSnapshot | None = None
+        self._last: ReportedAt | None = None
+        """The last reported state, until somebody may have written another one."""
         self._tasks_written = 0
 
     async def run(self) -> None:
         """Watch until canceled."""
-        self._before, self._tasks_written = None, 0
+        self._before, self._last, self._tasks_written = None, None, 0
         async with asyncio.TaskGroup() as group:
             group.create_task(self._forever("cluster events", self._observe_forever))
             group.create_task(self._forever("task events", self._follow_tasks_forever))
@@ -66,22 +71,28 @@ class Watcher:
     async def _forever(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         await run_forever(name, work, _log, report_health=self._report_health)
 
-    async def report_changes(self) -> None:
+    async def report_changes(self) -> float:
         """Observe once, and write events for what was seen twice in a row and is not reported yet.
 
+        Return the seconds until the next observation.
+
         The last reported state is read before observing, so the observation is newer. If another
-        process writes events in the meantime, this one is discarded and the next one counts.
+        process has written events since, this one is discarded and the next one counts.
         """
-        last = await self._events.last_reported()
-        now = state_of(await self._observe(), self._member if self._holds_address() else None)
+        last = self._last = self._last or await self._events.last_reported()
+        observed = await self._observe()
+        now = state_of(observed, self._member if self._holds_address() else None)
         before, self._before = self._before, now
         if before is None:
-            return
+            return PENDING_SECONDS
         old = last.memory.seen
         new = confirmed(old, before, now)
         if new != old:
             after = msgspec.structs.replace(last.memory, seen=new)
+            self._last = None
             await self._events.append(last, after, diff(old, new), self._leads)
+        settled = observed.certain and confirmed(new, now, now) == new
+        return POLL_SECONDS if settled else PENDING_SECONDS
 
     async def write_task_events(self, records: Iterable[KeyValue]) -> None:
         """Write the events of tasks that began or ended, each once, in order of revisions."""
@@ -93,6 +104,7 @@ class Watcher:
             if not news:
                 return
             after = msgspec.structs.replace(last.memory, tasks=news[-1].revision)
+            self._last = None
             drafts = [each.draft for each in news]
             if not await self._events.append(last, after, drafts, self._leads):
                 await asyncio.sleep(RETRY_SECONDS)
@@ -165,7 +177,7 @@ async def sweep_forever(*sweeps: Callable[[], Awaitable[int]]) -> None:
     await repeat(sweep_all, SWEEP_SECONDS)
 
 
-async def _repeat_while_available(work: Callable[[], Awaitable[None]], seconds: float) -> None:
+async def _repeat_while_available(work: Attempt, seconds: float) -> None:
     """Repeat ``work``; if the store is unavailable, or was for too long, only log that."""
 
     def failed(reason: str) -> None:
