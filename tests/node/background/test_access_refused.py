@@ -44,8 +44,12 @@ class Session:
     """A SIMULATED session with a standby, where no role is repaired."""
 
     alive = True
+    hangs = False
+    closed = False
 
     async def execute(self, *_: Any) -> Any:
+        if self.hangs:
+            await asyncio.Event().wait()
         if not self.alive:
             raise OperationalError("the connection is closed")
 
@@ -55,7 +59,7 @@ class Session:
         return SimpleNamespace(fetchall=fetchall)
 
     async def close(self) -> None:
-        """Do nothing."""
+        self.closed = True
 
 
 class Server:
@@ -73,6 +77,7 @@ class Server:
         self.error = error
         self.slow = False
         self.session: Session | None = None
+        self.surveyed: list[Session] = []
         self.asked: list[str] = []
 
     async def connect(self, host: str, database: str = "postgres") -> Any:
@@ -89,6 +94,7 @@ class Server:
         if self.slow:
             await asyncio.Event().wait()
         await session.execute("select")
+        self.surveyed.append(session)
         return OVERRIDES
 
     async def login_blocker(self, session: Any) -> str | None:
@@ -146,6 +152,35 @@ async def test_the_open_session_still_reports_what_users_have_set(alive: bool) -
         server.session, session.alive = None, alive
         told = OVERRIDES if alive else None
         assert await access.survey() == PostgresSurvey(told, NO_TLS, RefusalCause.TLS)
+
+
+async def test_each_survey_logs_in_but_asks_a_session_that_is_warm() -> None:
+    """For a minute: an old session does not show what later ones would get."""
+    server, sessions = Server(), [Session() for _ in range(8)]
+    async with AccessRepair(server, "h", Settled(), cast("Any", Log())) as access:
+        for server.session in sessions:
+            assert await access.survey() == PostgresSurvey(OVERRIDES)
+            await asyncio.sleep(10)
+        first, last = sessions[0], sessions[6]
+        assert server.surveyed == [*[first] * 6, last, last]
+        assert [one.closed for one in sessions] == [one is not last for one in sessions]
+    assert last.closed
+
+
+@pytest.mark.parametrize("fault", ["alive", "hangs"])
+async def test_a_warm_session_that_fails_is_replaced(fault: str) -> None:
+    """PostgreSQL has restarted, or the session's backend is stopped."""
+    server, warm, new = Server(), Session(), Session()
+    async with AccessRepair(server, "h", Settled(), cast("Any", Log())) as access:
+        server.session = warm
+        await access.survey()
+        server.session = new
+        setattr(warm, fault, fault == "hangs")
+        told = await access.survey()
+        assert told == PostgresSurvey(OVERRIDES if fault == "alive" else None)
+        server.session = Session()
+        assert (await access.survey(), server.surveyed[-1]) == (PostgresSurvey(OVERRIDES), new)
+        assert (warm.closed, new.closed) == (True, False)
 
 
 @pytest.mark.parametrize(

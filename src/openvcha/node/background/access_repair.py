@@ -27,6 +27,9 @@ from openvcha.store.errors import StoreError
 from openvcha.store.node_facts import PostgresFacts, RefusalCause
 
 SESSION_SECONDS = 10.0
+WARM_SECONDS = 60.0
+"""How long one session serves the surveys. Each of them opens a new one as well, to see whether
+that is possible; but every query costs several times as much in a new session."""
 RETRY_PAUSES = (0.0, 0.0, 1.0, 2.0)
 """Seconds before each attempt: the active may be repairing the cause of a refusal."""
 HOME_DATABASE, FALLBACK_DATABASE = "postgres", "template1"
@@ -124,6 +127,7 @@ class AccessRepair:
         self._events = events
         self._sleep = sleep
         self._kept: Connection | None = None
+        self._kept_since = 0.0
         self._hangs = 0
 
     async def __aenter__(self) -> Self:
@@ -189,7 +193,7 @@ class AccessRepair:
             return None
 
     async def _survey(self) -> PostgresSurvey:
-        """Return a survey through a new session.
+        """Open a new session, and return a survey through it, or through one that is warm.
 
         Raises _LoginTimeoutError; TimeoutError if the session is slow; psycopg.Error, OSError,
         EngineMissing.
@@ -199,15 +203,24 @@ class AccessRepair:
                 opened = await self._server.connect(self._host)
         except (TimeoutError, ConnectionTimeout) as error:
             raise _LoginTimeoutError from error
+        warm = self._warm()
         try:
             async with asyncio.timeout(SESSION_SECONDS):
-                await self._repair(opened)
-                seen = PostgresSurvey(await self._server.survey(opened))
+                if warm and not await _answers(warm):
+                    warm = None
+                await self._repair(warm or opened)
+                seen = PostgresSurvey(await self._server.survey(warm or opened))
         except BaseException:
-            await opened.close()
+            # A session that fails is not kept, whichever it is.
+            await (self._keep(opened) if warm else opened.close())
             raise
-        await self._keep(opened)
+        await (opened.close() if warm else self._keep(opened))
         return seen
+
+    def _warm(self) -> Connection | None:
+        """Return the kept session unless it is too old."""
+        now = asyncio.get_running_loop().time()
+        return self._kept if now - self._kept_since < WARM_SECONDS else None
 
     async def _survey_kept(self) -> PostgresFacts | None:
         """Return what users have set, through the kept session; None without one that answers."""
@@ -247,6 +260,7 @@ class AccessRepair:
 
     async def _keep(self, session: Connection | None) -> None:
         before, self._kept = self._kept, session
+        self._kept_since = asyncio.get_running_loop().time()
         if before is not None:
             await before.close()
 

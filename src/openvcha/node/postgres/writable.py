@@ -16,7 +16,8 @@ from openvcha.system.repeating import repeat
 from openvcha.system.structlog_light import structlog
 
 POLL_SECONDS = 0.01
-KEEP_SECONDS = 1.0
+KEEP_SECONDS = 5.0
+"""How often a connection is tried that nobody needs now; one that is needed is opened at once."""
 ASK_SECONDS = 3.0
 
 _log = structlog.get_logger(__name__)
