@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.node_files import identity
+from tests.support.waiting import until
 
 from openvcha.node.etcd.member import etcd_argv
 from openvcha.node.layout import Layout
@@ -117,6 +118,7 @@ def test_signals_reach_only_the_very_process() -> None:
         assert not send(other, signal.SIGKILL)
         assert is_alive(found)
         assert send(found, signal.SIGKILL)
+        until(lambda: not is_alive(found), 30)  # it has ended, but is not reaped yet
         assert sleeper.wait() == -signal.SIGKILL
     assert not is_alive(found)
     assert not send(found, signal.SIGKILL)

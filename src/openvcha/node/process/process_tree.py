@@ -272,8 +272,8 @@ def read_process(pid: int, proc: Path = PROC) -> Process | None:
 
 def is_alive(process: Process) -> bool:
     """Return whether this very process is still running."""
-    now = read_process(process.pid)
-    return now is not None and now.started == process.started
+    now = read_stat(process.pid)
+    return now is not None and not now.ended and now.started == process.started
 
 
 def send(process: Process, number: signal.Signals) -> bool:
