@@ -13,7 +13,13 @@ from tests.support.node_files import equal_secrets, identity
 
 from openvcha.node.background.isolation import VOTERS
 from openvcha.node.engines import Engines, EtcdProgram
-from openvcha.node.etcd.member import ELECTION_MS, client_url_of_peer, etcd_argv, known_endpoints
+from openvcha.node.etcd.member import (
+    ELECTION_MS,
+    HEARTBEAT_MS,
+    client_url_of_peer,
+    etcd_argv,
+    known_endpoints,
+)
 from openvcha.node.identity import ApiSettings, DatabaseCreation, Timers
 from openvcha.node.patroni.config import patroni_config, retry_seconds
 from openvcha.node.postgres.server import postgres_major
@@ -75,6 +81,11 @@ def test_a_new_database_is_created_as_the_identity_says(creation: DatabaseCreati
     initdb = json.loads(patroni_config(own, SECRETS, LAYOUT, TLS, []))["bootstrap"]["initdb"]
     assert {"encoding": creation.encoding} in initdb
     assert {"locale": "C"} in initdb
+
+
+def test_etcd_accepts_the_times() -> None:
+    """It does not start with an election after fewer than five heartbeats."""
+    assert ELECTION_MS >= 5 * HEARTBEAT_MS
 
 
 def test_an_election_in_the_store_demotes_nobody() -> None:

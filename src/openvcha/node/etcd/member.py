@@ -19,9 +19,10 @@ from openvcha.store.http.client import TlsSource
 from openvcha.store.space import WITNESS_QUOTAS
 from openvcha.system.host_port import url
 
-# etcd's defaults for networks within one site: ten lost heartbeats start an election.
-HEARTBEAT_MS = 100
+HEARTBEAT_MS = 200
+"""Most of what an idle member does. etcd requires five heartbeats within the time below."""
 ELECTION_MS = 1000
+"""etcd's default: a leader that is silent for this long, or up to twice as long, is replaced."""
 PROBE_SECONDS = 2.0
 
 
