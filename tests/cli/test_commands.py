@@ -229,7 +229,11 @@ def test_the_list_of_commands_says_what_each_says_itself() -> None:
     tables = {**COMMANDS, **{f"node {name}": load for name, load in NODE_COMMANDS.items()}}
     said = {words: load.help for words, load in tables.items()}
     assert said == {words: ALL[tuple(words.split())].help.split("\n")[0] for words in tables}
-    assert {words for words, load in tables.items() if load.hidden} == {"node service", "node api"}
+    assert {words for words, load in tables.items() if load.hidden} == {
+        "node service",
+        "node api",
+        "node address",
+    }
 
 
 @pytest.mark.parametrize("words", [(), ("node",)])

@@ -116,6 +116,7 @@ DRIVEN: Mapping[str, tuple[str, ...]] = {
     "node status": ("node status {node}", "node status {node} --json", "node status {empty}"),
     "node service": ("node service {node}",),
     "node api": ("node api {node}",),
+    "node address": ("node address {empty}", f"node address /{WORD}"),
     "node make-standalone": (
         "node make-standalone {node} --yes",
         "node make-standalone {node} --cancel",

@@ -22,16 +22,17 @@ from openvcha.node.supervisor.plan import PATRONI_STOP_SECONDS
 
 VCHA = Path("/usr/local/lib/openvcha/bin/vcha")
 NODE = "etc/systemd/system/openvcha-node@.service"
+ADDRESS = "etc/systemd/system/openvcha-address@.service"
 
 
 def texts(*, ssh: bool = True, program: Path = VCHA) -> dict[str, str]:
     return {file.path: file.content.decode() for file in installed_files(program, ssh=ssh)}
 
 
-def section(name: str) -> dict[str, str]:
+def section(name: str, of: str = NODE) -> dict[str, str]:
     unit = configparser.RawConfigParser(strict=False)
     unit.optionxform = str  # type: ignore[method-assign,assignment]  # names are case-sensitive
-    unit.read_string(texts()[NODE])
+    unit.read_string(texts()[of])
     return dict(unit[name])
 
 
@@ -44,6 +45,7 @@ def test_no_placeholder_is_left() -> None:
 def test_the_nodes_account_and_directories_are_made_without_access_by_ssh() -> None:
     """Access by SSH is only added when it is asked for."""
     assert sorted(texts(ssh=False)) == [
+        "etc/systemd/system/openvcha-address@.service",
         "etc/systemd/system/openvcha-node@.service",
         "etc/sysusers.d/openvcha.conf",
         "etc/tmpfiles.d/openvcha.conf",
@@ -52,6 +54,20 @@ def test_the_nodes_account_and_directories_are_made_without_access_by_ssh() -> N
         "etc/ssh/sshd_config.d/openvcha.conf",
         "etc/sudoers.d/openvcha",
     ]
+
+
+def test_only_the_helper_has_privileges() -> None:
+    """Two that it keeps, and those with which it drops the others; a node has none."""
+    assert section("Service")["CapabilityBoundingSet"] == ""
+    assert section("Service")["User"] == "openvcha"
+    helper = section("Service", ADDRESS)
+    own = {"CAP_NET_ADMIN", "CAP_NET_RAW"}
+    assert set(helper["CapabilityBoundingSet"].split()) - own == {
+        *("CAP_CHOWN", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID")
+    }
+    assert helper["NoNewPrivileges"] == "yes"
+    assert section("Unit", ADDRESS)["Before"] == "openvcha-node@%i.service"
+    assert "openvcha-address@%i.service" in section("Unit")["After"].split()
 
 
 def test_systemd_leaves_a_node_the_time_to_stop() -> None:
@@ -124,13 +140,14 @@ def test_systemd_is_told_only_where_it_runs() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
-def test_systemd_understands_the_units(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unit", [NODE, ADDRESS])
+def test_systemd_understands_the_units(tmp_path: Path, unit: str) -> None:
     """With the program of this environment, which exists."""
     own = Path(sys.prefix, "bin", "vcha")
     for file in installed_files(own, ssh=False):
         install(tmp_path, file)
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", tmp_path / NODE],
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", tmp_path / unit],
         capture_output=True,
         text=True,
         timeout=60,

@@ -26,6 +26,11 @@ COMMANDS = {
         "Serve the API while this node is the active one (the supervisor starts this).",
         hidden=True,
     ),
+    "address": LazyCommand(
+        "openvcha.cli.node.programs:address",
+        "Hold the public address on an interface (root's service manager starts this).",
+        hidden=True,
+    ),
     "make-standalone": LazyCommand(
         "openvcha.cli.node.recovery:make_standalone",
         "Make this node a cluster of its own when both others are gone for good.",

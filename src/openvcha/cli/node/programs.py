@@ -1,4 +1,4 @@
-"""`vcha node service` and `vcha node api`: our own programs on a data node."""
+"""`vcha node service`, `vcha node api` and `vcha node address`: our own programs on a data node."""
 
 import asyncio
 import logging
@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from openvcha.cli.output.logs import print_python_errors
+from openvcha.cli.output.plain import say
 from openvcha.node.identity import MAX_API_WORKERS, absolute
 from openvcha.node.process.handover import require_node
 from openvcha.node.process.heartbeat import beat_forever
@@ -54,6 +55,20 @@ def api(directory: Directory, *, workers: Workers = 1, worker: Worker = 0) -> No
     directory = _begin(directory)
     os.nice(API_NICENESS)
     asyncio.run(_run_until_signal(_api(directory, worker, workers)))
+
+
+def address(
+    config: Annotated[Path, typer.Argument(help="The helper's configuration, written by root.")],
+) -> None:
+    """Hold the public address on an interface (root's service manager starts this)."""
+    # It loads what no other command needs.
+    from openvcha.node.address.interface import helper  # noqa: PLC0415
+
+    try:
+        helper.run(config)
+    except helper.ERRORS as error:
+        say(f"vcha: cannot hold the public address: {error}", err=True)
+        raise typer.Exit(1) from error
 
 
 def _api(directory: Path, worker: int, workers: int) -> Coroutine[None, None, None]:

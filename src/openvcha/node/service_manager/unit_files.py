@@ -19,6 +19,7 @@ PLAIN_PATH = re.compile(r"/[\w./+@-]+", re.ASCII)
 
 NODES = {
     "openvcha-node@.service": "etc/systemd/system/openvcha-node@.service",
+    "openvcha-address@.service": "etc/systemd/system/openvcha-address@.service",
     "sysusers.conf": "etc/sysusers.d/openvcha.conf",
     "tmpfiles.conf": "etc/tmpfiles.d/openvcha.conf",
 }

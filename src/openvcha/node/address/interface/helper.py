@@ -27,6 +27,7 @@ from openvcha.node.address.interface.kernel import Netlink, allow_binding
 from openvcha.node.address.interface.lifetime import boot_time
 from openvcha.node.address.interface.packets import PacketSocket
 from openvcha.node.address.interface.server import HelperServer
+from openvcha.node.service_manager import notify
 from openvcha.system.capabilities import Capability, become
 from openvcha.system.path_owners import CannotDropRoot, make_directories, opened
 from openvcha.system.structlog_light import structlog
@@ -38,21 +39,29 @@ BACKLOG: Final = 8
 _log = structlog.get_logger(__name__)
 
 
+ERRORS: Final = (CannotDropRoot, OSError, UnusableConfigError)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the helper until SIGTERM; return its exit code."""
     *options, path = arguments or ("",)
-    _log_as_json()
     try:
-        config = read_config(Path(path))
-        allow_binding(config.held_address().address)
-        with _listening(config) as listener:
-            parent = os.pidfd_open(os.getppid()) if WITH_PARENT in options else None
-            become(*helper_account(), PRIVILEGES)
-            asyncio.run(_serve(config, listener, parent))
-    except (CannotDropRoot, OSError, UnusableConfigError) as error:
+        run(Path(path), with_parent=WITH_PARENT in options)
+    except ERRORS as error:
         _log.error("cannot hold the public address", reason=str(error))
         return 1
     return 0
+
+
+def run(path: Path, *, with_parent: bool = False) -> None:
+    """Run the helper until SIGTERM, or until the process that started it ends. Raises ERRORS."""
+    _log_as_json()
+    config = read_config(path)
+    allow_binding(config.held_address().address)
+    with _listening(config) as listener:
+        parent = os.pidfd_open(os.getppid()) if with_parent else None
+        become(*helper_account(), PRIVILEGES)
+        asyncio.run(_serve(config, listener, parent))
 
 
 def _listening(config: HelperConfig) -> socket.socket:
@@ -91,6 +100,8 @@ async def _serve(config: HelperConfig, listener: socket.socket, parent: int | No
     if parent is not None:
         loop.add_reader(parent, stop.set)
     _log.info("ready", interface=spec.interface, address=str(spec.address))
+    if manager := os.environ.get("NOTIFY_SOCKET"):
+        notify.send(manager, notify.READY)
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:
         await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)

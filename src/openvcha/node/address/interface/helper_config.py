@@ -109,13 +109,16 @@ def read_config(path: Path) -> HelperConfig:
     """Read the configuration. Raises UnusableConfigError, CannotDropRoot, OSError."""
     with opened(path.parent) as directory:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with open(os.open(path.name, flags, dir_fd=directory), "rb") as file:  # noqa: PTH123
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise UnusableConfigError(f"{path} is not a regular file")
-            if found.st_uid != 0 or found.st_mode & _OTHERS_WRITE:
-                raise UnusableConfigError(f"{path} can be written by other accounts than root")
-            data = file.read(MAX_BYTES + 1)
+        descriptor = os.open(path.name, flags, dir_fd=directory)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise UnusableConfigError(f"{path} is not a regular file")
+        if found.st_uid != 0 or found.st_mode & _OTHERS_WRITE:
+            raise UnusableConfigError(f"{path} can be written by other accounts than root")
+        data = os.read(descriptor, MAX_BYTES)
+    finally:
+        os.close(descriptor)
     try:
         config = msgspec.json.decode(data, type=HelperConfig)
     except (msgspec.DecodeError, RecursionError) as error:
