@@ -1,4 +1,4 @@
-"""``test_description.py`` with more requests, more callers, and more states."""
+"""``test_description.py`` with more requests, boundary values, more callers, and more states."""
 
 import pytest
 from tests.support.answers.beginnings import failing_over, healthy, passive_lost, prepared, single
@@ -7,7 +7,7 @@ from tests.support.answers.stage import Begin, ServedClusters
 from tests.support.edge import ADMINISTRATOR, NOBODY, READER
 
 MANY = 6
-"""Examples for each operation and each check; the default run takes one."""
+"""Examples of each operation, beside its boundary values; the default run takes four only."""
 pytestmark = pytest.mark.soak
 
 

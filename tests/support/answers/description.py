@@ -38,7 +38,7 @@ def hold(stage: ServedCluster, examples: int, *options: str) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-def by_session(stage: ServedCluster, who: str, examples: int) -> None:
+def by_session(stage: ServedCluster, who: str, examples: int, *options: str) -> None:
     """Call everything except sessions, which would end the one in use."""
     session = ["--header", f"{HEADER}:{stage.tokens[who]}"] if who else []
-    hold(stage, examples, "--exclude-path", "/session", *session)
+    hold(stage, examples, "--exclude-path", "/session", *session, *options)
