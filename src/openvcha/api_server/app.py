@@ -1,6 +1,7 @@
 """The ASGI application: every protocol at its path."""
 
 import hashlib
+from functools import cache
 
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -66,8 +67,7 @@ class _OpenApi:
     """An ASGI application for the OpenAPI document, which is public: no authentication."""
 
     def __init__(self) -> None:
-        self._document = msgspec.json.encode(document.document())
-        self._tag = f'"{hashlib.sha256(self._document).hexdigest()[:32]}"'
+        self._document, self._tag = _encoded_document()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         known = scope["method"] in {"GET", "HEAD"}
@@ -82,6 +82,13 @@ class _OpenApi:
         # Clients may cache it, and must revalidate.
         headers = {"etag": self._tag, "cache-control": "no-cache"}
         return Response(b"" if same else self._document, 304 if same else 200, headers)
+
+
+@cache
+def _encoded_document() -> tuple[bytes, str]:
+    """Return the document and its entity tag, which are the same for every server."""
+    encoded = msgspec.json.encode(document.document())
+    return encoded, f'"{hashlib.sha256(encoded).hexdigest()[:32]}"'
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
