@@ -45,6 +45,12 @@ class Died(BaseException):
     """The node lost its power."""
 
 
+@pytest.fixture(autouse=True)
+def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sync no file: the machine keeps its power, and a slow disk would take most of the time."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
 class Node:
     """A SIMULATED node: its files are real ones, its programs are what they have read of them."""
 
