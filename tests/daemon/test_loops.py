@@ -15,6 +15,11 @@ AWAITED = {
     ("lab/up.py", "make_users(lab, Path(nodes[0][0].directory))"),
     ("node/address/forwarder.py", "pipe"),
     ("node/address/forwarder.py", "self._forward(connection, client)"),
+    ("node/address/interface/helper.py", "server.serve(listener)"),
+    ("node/address/interface/helper.py", "stop.wait()"),
+    ("node/address/interface/holder.py", "self._keep_telling(holding.packets)"),  # until it lets go
+    ("node/address/interface/holder.py", "self._listen(holding.packets)"),  # a refresh sees its end
+    ("node/address/interface/holder.py", "self._listen(packets)"),
     ("node/process/spawn.py", "_pump(read_end, on_line)"),
     ("node/process/managed_process.py", "self._keep()"),  # catches errors of starting and watching
     ("node/process/managed_process.py", "self._open(gate)"),
@@ -49,6 +54,7 @@ OTHERWISE = {
         "daemon/api_orders.py",
         "receive_orders",
     ): "yields that nobody orders, each time that it fails",
+    ("node/address/interface/server.py", "_answer_all"): "ends with its client, or its error",
     ("node/background/rotation_runner.py", "_until"): "ends once it has succeeded",
     ("node/postgres/standby_data/base_backup.py", "run"): "ends once it has succeeded, or gives up",
     (
