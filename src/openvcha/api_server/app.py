@@ -16,12 +16,14 @@ from openvcha.api_server.pipeline import Pipeline
 from openvcha.api_server.request import Request
 from openvcha.api_server.response import Response
 from openvcha.api_server.rest import API, LEGACY, RestApp
-from openvcha.api_server.routes import unknown_path
+from openvcha.api_server.routes import api_routes, unknown_path
 from openvcha.api_server.server.middleware import EdgeMiddleware
 from openvcha.api_server.stream import EventStream
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
 from openvcha.operations.caller import Dispatcher
+
+JOIN = "org.openvcha.joining.join"
 
 
 def build(
@@ -38,6 +40,21 @@ def build(
     return EdgeMiddleware(
         _Protocols(made, events), lambda failure: made.internal_error(failure, None)
     )
+
+
+def build_joins(pipeline: Pipeline) -> ASGIApp:
+    """Return the ASGI application for the HA network: it only lets nodes join.
+
+    It shares the pipeline, and so its limits, with the application for clients.
+    """
+    routes = [route for route in api_routes() if route.operation.id == JOIN]
+    rest = RestApp(pipeline, API, routes)
+
+    async def joins(scope: Scope, receive: Receive, send: Send) -> None:
+        app = rest if scope["path"].startswith("/api/") else _not_found
+        await app(scope, receive, send)
+
+    return EdgeMiddleware(joins, lambda failure: pipeline.internal_error(failure, None))
 
 
 class _Protocols:

@@ -1,6 +1,6 @@
 """REST: the operations below /api, and in the legacy dialect below /rest."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,7 +29,7 @@ from openvcha.api_server.pipeline import Arguments, Call, CallResult, Pipeline
 from openvcha.api_server.request import Request
 from openvcha.api_server.request_head import require_unambiguous, require_unambiguous_verbs
 from openvcha.api_server.response import Response
-from openvcha.api_server.routes import Match, Router, api_routes, legacy_routes
+from openvcha.api_server.routes import Match, Route, Router, api_routes, legacy_routes
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,14 @@ LEGACY = Dialect(
 class RestApp:
     """An ASGI application that serves the operations in one dialect, below its prefix."""
 
-    def __init__(self, pipeline: Pipeline, dialect: Dialect) -> None:
+    def __init__(
+        self, pipeline: Pipeline, dialect: Dialect, routes: Iterable[Route] | None = None
+    ) -> None:
+        """``routes`` are the only ones; None: all of the dialect."""
         self._pipeline = pipeline
         self._dialect = dialect
-        self._router = Router(legacy_routes() if dialect is LEGACY else api_routes())
+        every = legacy_routes() if dialect is LEGACY else api_routes()
+        self._router = Router(every if routes is None else routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""

@@ -13,7 +13,9 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from openvcha.api_server.app import build
+from starlette.types import ASGIApp
+
+from openvcha.api_server.app import build, build_joins
 from openvcha.api_server.auth.sessions import Sessions
 from openvcha.api_server.auth.users import Users
 from openvcha.api_server.connection_limits import part_of_connections
@@ -22,12 +24,13 @@ from openvcha.api_server.server.https import HttpsServer, Limits
 from openvcha.api_server.server.listening import Listener, listen
 from openvcha.api_server.server.passed_connections import PassedConnections
 from openvcha.daemon.api_orders import Orders
-from openvcha.daemon.api_service import ApiService, Sight, follow_service
+from openvcha.daemon.api_service import ApiServer, ApiService, Sight, follow_service
 from openvcha.daemon.compose import in_background, keep_refreshed, open_services
+from openvcha.daemon.join_listener import AlsoJoins, join_server
 from openvcha.daemon.worker_socket import register
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
-from openvcha.node.layout import API_CERTIFICATE, API_KEY, Layout
+from openvcha.node.layout import API_CERTIFICATE, API_KEY, SERVICE_CA_CERTIFICATE, Layout
 from openvcha.node.process.supervised_loop import Work
 from openvcha.operations.context import Services
 from openvcha.operations.registry import Handlers
@@ -63,7 +66,7 @@ async def serve_api(directory: Path, worker: ApiWorker) -> None:
     ):
         address = services.identity.public_address, services.identity.ports.api
         observe = partial(observe_cluster, services)
-        server = _server(services, worker)
+        server = server_of(services, worker, apps_of(services, worker))
         api = ApiService(server, address, observe, report_health=services.failing)
         apply = partial(apply_orders, services=services)
         await follow_service(api, layout.api_socket_of(worker.number), services.failing, apply)
@@ -110,8 +113,17 @@ def background_work(services: Services, *, copies: bool) -> Mapping[str, Work]:
     return work
 
 
-def _server(services: Services, worker: ApiWorker) -> HttpsServer:
-    identity, root = services.identity, services.directory
+@dataclass(frozen=True)
+class Apps:
+    """The applications for clients and for new nodes; they share their limits."""
+
+    clients: ASGIApp
+    joins: ASGIApp
+
+
+def apps_of(services: Services, worker: ApiWorker) -> Apps:
+    """Return the applications that a worker serves."""
+    identity = services.identity
     users = Users(services.store)
     sessions = Sessions(
         services.store,
@@ -126,13 +138,24 @@ def _server(services: Services, worker: ApiWorker) -> HttpsServer:
     handlers = Handlers(services)
     pipeline = Pipeline(handlers, users, sessions, audit, workers=worker.of)
     app = build(handlers, users, sessions, events=events, audit=audit, pipeline=pipeline)
-    return HttpsServer(
-        app,
+    return Apps(app, build_joins(pipeline))
+
+
+def server_of(services: Services, worker: ApiWorker, apps: Apps) -> ApiServer:
+    """Return the server of clients; of several workers, the first also serves new nodes."""
+    root, identity = services.directory, services.identity
+    clients = HttpsServer(
+        apps.clients,
         root / API_CERTIFICATE,
         root / API_KEY,
+        authority=root / SERVICE_CA_CERTIFICATE,
         limits=Limits(connections=part_of_connections(Limits.connections, worker.of)),
         listen=_listen(Layout(root), worker),
     )
+    if worker.number > 1:
+        return clients
+    address = identity.ha_address, identity.ports.join
+    return AlsoJoins(clients, join_server(apps.joins, root), address, services.failing)
 
 
 def _listen(layout: Layout, worker: ApiWorker) -> Callable[[str, int], Listener]:

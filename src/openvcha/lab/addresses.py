@@ -5,6 +5,8 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
 
+import msgspec
+
 from openvcha.client.errors import CommandError
 from openvcha.infrastructure.local.processes import address_answers
 from openvcha.lab.state import LabState
@@ -51,10 +53,7 @@ def choose_octet(
         if not any(answers(address) for address in addresses(octet)):
             return octet, held
         held.close()
-    ports = Ports()
-    numbers = ", ".join(
-        map(str, (ports.etcd_client, ports.etcd_peer, ports.patroni, ports.postgres, ports.api))
-    )
+    numbers = ", ".join(map(str, msgspec.structs.astuple(Ports())))
     raise CommandError(
         f"no addresses are free in 127.{FIRST_OCTET}.0.0 to 127.{LAST_OCTET}.255.255:"
         f" probably a program listens on all addresses, on one of the ports {numbers} (`ss"

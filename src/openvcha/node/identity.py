@@ -36,13 +36,17 @@ EtcdState = Literal["new", "existing"]
 
 
 class Ports(msgspec.Struct, frozen=True, kw_only=True):
-    """TCP ports; all but `api` are on the HA address."""
+    """TCP ports; all but `api` are on the HA address.
+
+    At `join`, the active node's API accepts new nodes, and nothing else.
+    """
 
     etcd_client: int = 2379
     etcd_peer: int = 2380
     patroni: int = 8008
     postgres: int = 5432
     api: int = 8443
+    join: int = 8444
 
 
 class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):

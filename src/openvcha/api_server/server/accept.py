@@ -32,11 +32,12 @@ BUFFER_BYTES: Final = 32 * 1024
 
 @dataclass(frozen=True)
 class Tls:
-    """The server's TLS settings; times are in seconds."""
+    """The server's TLS settings; times are in seconds, ``share`` is of the loop's time."""
 
     context: ssl.SSLContext
     handshake_seconds: int
     shutdown_seconds: int
+    share: float = LOOP_SHARE
 
 
 class Acceptor:
@@ -62,7 +63,7 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._open = True
         self._beginning: set[asyncio.Task[None]] = set()
-        self._handshakes = HandshakeScheduler(self._begin_soon)
+        self._handshakes = HandshakeScheduler(self._begin_soon, tls.share)
         self._watch()
 
     def close(self) -> None:
@@ -139,13 +140,15 @@ class HandshakeScheduler:
     Sources take turns; so do recognized and other sources.
     """
 
-    def __init__(self, begin: Callable[[socket.socket, ClientConnection], None]) -> None:
+    def __init__(
+        self, begin: Callable[[socket.socket, ClientConnection], None], share: float = LOOP_SHARE
+    ) -> None:
         self._begin = begin
         self._loop = asyncio.get_running_loop()
         self._recognized: FairQueue[_Accepted] = FairQueue()
         self._unrecognized: FairQueue[_Accepted] = FairQueue()
         self._in_turn = deque([self._recognized, self._unrecognized])
-        self._bucket = TokenBucket(LOOP_SHARE, BURST_SECONDS)
+        self._bucket = TokenBucket(share, BURST_SECONDS)
         self._seconds = INITIAL_ESTIMATE_SECONDS
         self._timer: asyncio.TimerHandle | None = None
 

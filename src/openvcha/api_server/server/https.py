@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from collections.abc import Callable, Generator
@@ -18,7 +19,7 @@ from openvcha.api_server.connection_limits import (
     ConnectionLimiter,
     within_descriptor_limit,
 )
-from openvcha.api_server.server.accept import Acceptor, Tls
+from openvcha.api_server.server.accept import LOOP_SHARE, Acceptor, Tls
 from openvcha.api_server.server.connection import STOPPING, Connection
 from openvcha.api_server.server.listening import Listener, listen
 from openvcha.system.host_port import host_port
@@ -31,7 +32,8 @@ DATE_SECONDS = 1.0
 class Limits:
     """Limits for clients: seconds, bytes of the headers, concurrent connections.
 
-    The number of connections is lower if the process has too few descriptors.
+    The number of connections is lower if the process has too few descriptors. ``handshake_share``
+    is the part of the loop's time for TLS handshakes.
     """
 
     request_seconds: float = 30.0
@@ -40,6 +42,7 @@ class Limits:
     stop_seconds: int = 5
     header_bytes: int = 32 * 1024
     connections: int = 400
+    handshake_share: float = LOOP_SHARE
 
 
 class HttpsServer:
@@ -51,16 +54,19 @@ class HttpsServer:
         certificate: Path,
         key: Path,
         *,
+        authority: Path | None = None,
         limits: Limits | None = None,
         listen: Callable[[str, int], Listener] = listen,
     ) -> None:
         """`certificate` (with its chain) and `key` are PEM files, read at each start.
 
+        The certificate of its `authority` is sent along: a new node knows only its thumbprint.
         `listen` returns the listener for an address and a port, and raises OSError.
         """
         self._app = app
         self._certificate = certificate
         self._key = key
+        self._authority = authority
         self._limits = limits or Limits()
         self._listen = listen
         self._server: _Server | None = None
@@ -81,7 +87,7 @@ class HttpsServer:
             raise RuntimeError("the server is running already")
         if self._server is not None:
             await self._server.cut_off()  # it has ended by itself
-        context = _tls(self._certificate, self._key)
+        context = _tls(self._certificate, self._key, self._authority)
         listener = cast(socket.socket, self._listen(address, port))  # uvicorn only closes it
         host, bound = listener.getsockname()[:2]
         server = _Server(self._config(), context, self._limits)
@@ -168,7 +174,9 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await self.lifespan.startup()
         limits = self._limits
-        tls = Tls(self._context, limits.handshake_seconds, limits.stop_seconds)
+        tls = Tls(
+            self._context, limits.handshake_seconds, limits.stop_seconds, limits.handshake_share
+        )
         # uvicorn only closes them and waits for that.
         self.servers = [
             Acceptor(listener, tls, self._limiter, self._connection, self._end_listener)  # type: ignore[misc]
@@ -212,9 +220,22 @@ class _Server(uvicorn.Server):
         )
 
 
-def _tls(certificate: Path, key: Path) -> ssl.SSLContext:
+def _tls(certificate: Path, key: Path, authority: Path | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    context.load_cert_chain(certificate, key)
+    if authority is None:
+        context.load_cert_chain(certificate, key)
+        return context
+    with _in_memory(certificate.read_bytes() + b"\n" + authority.read_bytes()) as chain:
+        context.load_cert_chain(chain, key)
     return context
+
+
+@contextlib.contextmanager
+def _in_memory(content: bytes) -> Generator[str, None, None]:
+    """Yield the path of a file in memory: ssl reads only files, and the disk may be full."""
+    with os.fdopen(os.memfd_create("chain", os.MFD_CLOEXEC), "wb") as file:
+        file.write(content)
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"

@@ -21,7 +21,14 @@ CLOCK_LIMIT = 5.0
 """Seconds: certificates and tasks compare times of different hosts."""
 MIN_FREE = 4 << 30
 """Bytes: for the store's database, its log, and PostgreSQL's."""
-PORTS = {2379: "etcd", 2380: "etcd", 8008: "Patroni", 5432: "PostgreSQL", 8443: "the API"}
+PORTS = {
+    2379: "etcd",
+    2380: "etcd",
+    8008: "Patroni",
+    5432: "PostgreSQL",
+    8443: "the API",
+    8444: "the API, for nodes that join",
+}
 DATASTORE = "/var/lib/openvcha"
 HOME = "/usr/local/lib/openvcha"
 """The environment with openvcha, where each account can read it."""

@@ -13,8 +13,8 @@ from typing import Protocol
 from openvcha.infrastructure.local.files import make_directory
 from openvcha.system.proc import read_stat
 
-#: Ports that the parts of a node listen on: etcd (clients, peers), Patroni, PostgreSQL, API.
-NODE_PORTS = (2379, 2380, 8008, 5432, 8443)
+#: Ports that the parts of a node listen on: etcd (clients, peers), Patroni, PostgreSQL, API, joins.
+NODE_PORTS = (2379, 2380, 8008, 5432, 8443, 8444)
 
 #: Starts the supervisor of a node's directory, with its output to the second path; returns its
 #: process id. Raises StartFailed.

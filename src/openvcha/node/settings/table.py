@@ -293,6 +293,7 @@ _PORTS = (
     _port("patroni", Ports().patroni, "Patroni's REST API: on the HA address."),
     _port("postgres", Ports().postgres, "PostgreSQL: on the HA and the public address."),
     _port("api", Ports().api, "The API: on the public address."),
+    _port("join", Ports().join, "The API, for nodes that join: on the HA address."),
 )
 
 SETTINGS: Mapping[str, Setting] = MappingProxyType(
