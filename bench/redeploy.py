@@ -158,7 +158,11 @@ def phase_of(info: dict[str, Any]) -> str:
     if name == "task.step":
         return str(message["args"][-1]).split(".", 1)[0]
     parts = name.split(".")
-    return {"promote": "clone"}.get(parts[1], parts[1]) if parts[0] == "progress" else "settle"
+    return (
+        {"promote": "clone", "bootstrap": "clone"}.get(parts[1], parts[1])
+        if parts[0] == "progress"
+        else "settle"
+    )
 
 
 def main(gigabytes: float, rounds: int) -> None:

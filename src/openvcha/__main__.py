@@ -6,8 +6,8 @@ from pathlib import Path
 from openvcha.cli import direct
 
 if __name__ == "__main__":
-    if direct.is_node_run(sys.argv[1:]):
-        direct.run(Path(sys.argv[3]))
+    if direct.is_direct(sys.argv[1:]):
+        direct.run(sys.argv[2], Path(sys.argv[3]))
     else:
         from openvcha.cli.main import main
 

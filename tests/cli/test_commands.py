@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from openvcha.api.operations import OPERATIONS
-from openvcha.cli.direct import is_node_run
+from openvcha.cli.direct import is_direct
 from openvcha.cli.main import COMMANDS, app
 from openvcha.cli.node.commands import COMMANDS as NODE_COMMANDS
 from openvcha.cli.operation_help import short_name
@@ -263,6 +263,8 @@ def test_the_list_of_commands_loads_none(words: tuple[str, ...]) -> None:
     ("arguments", "plain"),
     [
         (("node", "run", "{here}"), True),
+        (("node", "bootstrap", "{here}"), True),
+        (("node", "bootstrap", "--help"), False),
         (("node", "run", "{here}", "--no-service"), False),
         (("node", "run", "--help"), False),
         (("node", "run", "{here}/nothing"), False),
@@ -275,18 +277,23 @@ def test_only_the_plain_way_to_run_a_node_goes_around_the_command_line(
     arguments: tuple[str, ...], plain: bool, tmp_path: Path
 ) -> None:
     """A person's typing error is reported by the full argument parser."""
-    assert is_node_run([word.format(here=tmp_path) for word in arguments]) is plain
+    assert is_direct([word.format(here=tmp_path) for word in arguments]) is plain
 
 
-def test_a_node_that_cannot_be_run_says_so_by_both_ways(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("verb", "said"), [("run", "cannot run the node"), ("bootstrap", "it has no boot.json")]
+)
+def test_a_node_that_cannot_be_run_says_so_by_both_ways(
+    verb: str, said: str, tmp_path: Path
+) -> None:
     """A program that starts nodes reads the same line, and gets the same exit code."""
-    words = ("node", "run", str(tmp_path))
+    words = ("node", verb, str(tmp_path))
     code, _, err = run(*words)
     plain = subprocess.run(
         [sys.executable, "-m", "openvcha", *words], capture_output=True, text=True, check=False
     )
     assert (plain.returncode, plain.stderr) == (code, err)
-    assert (code, "cannot run the node" in err) == (1, True)
+    assert (code, said in err) == (1, True)
 
 
 def test_a_lab_that_cannot_be_read_is_one_row_of_the_list(labs: Path) -> None:

@@ -36,6 +36,8 @@ AWAITED = {
     ("api_server/stream.py", "self._pump(call, after, stopping, send)"),
     ("daemon/api_service.py", "self._work()"),  # only supervised work
     ("daemon/active_services.py", "self._work()"),  # only supervised work
+    ("daemon/bootstrap.py", "receive_files(call, retry=_try_again, tell=progress.tell)"),
+    ("daemon/bootstrap.py", "stop.wait()"),
     ("daemon/leadership.py", "self._changed.wait()"),
     ("daemon/leadership.py", "self._check()"),
     ("daemon/api_orders.py", "_report_forever(writer, lambda: report(number))"),
@@ -43,6 +45,7 @@ AWAITED = {
     ("node/postgres/superuser.py", "self._silence(host)"),
     ("store/mirror.py", "self._renew()"),  # its end ends what follows, which is supervised
     ("store/lease.py", "self._keep(expires)"),  # its end, for any reason, is the loss of the hold
+    ("operations/steps/create_node.py", "self._register(ctx, node)"),
     ("tasks/runner.py", "work"),
     ("tasks/steps.py", "self.canceled.wait()"),
     ("tasks/steps.py", "work"),

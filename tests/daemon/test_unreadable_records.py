@@ -55,6 +55,7 @@ KEYS = [
     keys.user("carla"),
     keys.session("00"),
     keys.join_token("passive"),
+    keys.boot_token("passive"),
     keys.node_facts("vcha-2"),
     keys.base_backup_report("vcha-2"),
     keys.address_report("vcha-2"),

@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 from tests.support.simulated.clock import AtOnce
-from tests.support.simulated.process import files_of
+from tests.support.simulated.process import joining_files_of
 from tests.support.simulated.scenes import ClusterScenario
 
 
 @pytest.fixture
 async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ClusterScenario]:
     """Yield a simulated cluster with its tasks."""
-    monkeypatch.setattr("openvcha.operations.steps.create_node.files_of", files_of)
+    monkeypatch.setattr("openvcha.operations.admission.joining_files_of", joining_files_of)
     asyncio.get_running_loop().set_default_executor(AtOnce())
     scene = ClusterScenario()
     yield scene

@@ -9,13 +9,13 @@ import pytest
 from msgspec.structs import replace
 from tests.support.simulated.clock import SIMULATED
 from tests.support.simulated.manual import ADDRESSES, PREFIX, Hand, prepared
-from tests.support.simulated.process import files_of
 from tests.support.simulated.scenes import CALLER, ClusterScenario
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import JoinRole, JoinTokenSpec, TaskStatus
 from openvcha.operations import manual_join as joining
+from openvcha.operations.admission import registered
 from openvcha.operations.join_tokens import (
     TokenRecord,
     claimed,
@@ -33,17 +33,6 @@ from openvcha.tasks.record import TaskRecord
 pytestmark = SIMULATED
 
 PASSIVE = JoinTokenSpec(role=JoinRole.PASSIVE)
-
-
-@pytest.fixture(autouse=True)
-def files_without_authority(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Return the identity alone: keys and certificates are tested in test_bootstrap_files."""
-
-    async def made(services: Any, node: NewNode, public_key: bytes) -> dict[str, bytes]:
-        assert public_key
-        return await files_of(services, node)
-
-    monkeypatch.setattr("openvcha.operations.manual_join.joining_files_of", made)
 
 
 async def issued(scene: ClusterScenario) -> Hand:
@@ -184,7 +173,6 @@ async def test_no_file_is_given_once_the_token_is_invalid(
 ) -> None:
     """The call waits until the store expects the node; the token may be revoked meanwhile."""
     hand = await issued(scene)
-    registered = joining._registered
 
     async def meanwhile(*arguments: Any) -> NewNode:
         node = await registered(*arguments)
@@ -194,7 +182,7 @@ async def test_no_file_is_given_once_the_token_is_invalid(
             await revoke_token(scene.process().services, CALLER, PASSIVE)
         return node
 
-    monkeypatch.setattr(joining, "_registered", meanwhile)
+    monkeypatch.setattr(joining, "registered", meanwhile)
     carrying = asyncio.create_task(hand.carried())
     wanted = {"issuer": "join.token.issuer", "revoked": "join.token.invalid"}
     assert await refusal(hand) == wanted[change]

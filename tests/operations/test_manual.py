@@ -18,7 +18,7 @@ from tests.support.simulated.manual import (
     spec,
 )
 from tests.support.simulated.observations import ip
-from tests.support.simulated.process import CrashPoint, files_of
+from tests.support.simulated.process import CrashPoint
 from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, ClusterScenario, placement
 
 from openvcha.api.errors import ApiError, ErrorType
@@ -40,7 +40,6 @@ from openvcha.operations import manual_join
 from openvcha.operations.deploy import deploy
 from openvcha.operations.join_tokens import claimed, new_token, require_token, spent, token_record
 from openvcha.operations.reads import get_cluster, get_deployment_type, get_operations
-from openvcha.operations.steps.new_node import NewNode
 from openvcha.store import keys
 from openvcha.store.base_backup_reports import BaseBackupReport, BaseBackupState
 from openvcha.store.errors import StoreUnavailable
@@ -49,17 +48,6 @@ from openvcha.tasks.journal import Journal
 from openvcha.tasks.record import TaskRecord
 
 pytestmark = SIMULATED
-
-
-@pytest.fixture(autouse=True)
-def files_without_authority(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Return the identity alone: keys and certificates are tested in test_bootstrap_files."""
-
-    async def made(services: Any, node: NewNode, public_key: bytes) -> dict[str, bytes]:
-        assert public_key
-        return await files_of(services, node)
-
-    monkeypatch.setattr("openvcha.operations.manual_join.joining_files_of", made)
 
 
 async def refused(scene: ClusterScenario, hand: Hand, **changes: Any) -> str:

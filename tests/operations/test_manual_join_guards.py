@@ -1,34 +1,23 @@
 """Each check of a join, in a state where it alone refuses."""
 
 import asyncio
-from typing import Any
 
 import pytest
 from tests.support.simulated.manual import ADDRESSES, PREFIX, Hand, complete, prepared
-from tests.support.simulated.process import CrashPoint, files_of
+from tests.support.simulated.process import CrashPoint
 from tests.support.simulated.scenes import CALLER, NEW, VERY_LONG, ClusterScenario, placement
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import JoinInfo, JoinRole, PassiveRedeploySpec
 from openvcha.infrastructure.interface import Placement, VmRequest
+from openvcha.operations.admission import ANSWER_SECONDS
+from openvcha.operations.join import join
 from openvcha.operations.join_tokens import token_record
-from openvcha.operations.manual_join import ANSWER_SECONDS, join, list_tokens
-from openvcha.operations.steps.manual_join_steps import decided_node
-from openvcha.operations.steps.new_node import NewNode
+from openvcha.operations.manual_join import list_tokens
+from openvcha.operations.steps.new_node import decided_node
 from openvcha.store import keys
 
 pytestmark = pytest.mark.looptime
-
-
-@pytest.fixture(autouse=True)
-def files_without_authority(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Return the identity alone: keys and certificates are tested in test_bootstrap_files."""
-
-    async def made(services: Any, node: NewNode, public_key: bytes) -> dict[str, bytes]:
-        assert public_key
-        return await files_of(services, node)
-
-    monkeypatch.setattr("openvcha.operations.manual_join.joining_files_of", made)
 
 
 async def call(hand: Hand) -> JoinInfo:

@@ -1,31 +1,17 @@
 """Undeploying what a person created: prepared, with one node joined, or complete."""
 
 import asyncio
-from typing import Any
 
 import pytest
 from tests.support.simulated.clock import SIMULATED
 from tests.support.simulated.manual import PREFIX, Hand, complete, prepared
-from tests.support.simulated.process import files_of
 from tests.support.simulated.scenes import ClusterScenario
 
 from openvcha.api.errors import ApiError
 from openvcha.api.structures import ConfigState, JoinRole, TaskStatus
-from openvcha.operations.steps.new_node import NewNode
 from openvcha.store import keys
 
 pytestmark = SIMULATED
-
-
-@pytest.fixture(autouse=True)
-def files_without_authority(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Return the identity alone, as in test_manual."""
-
-    async def made(services: Any, node: NewNode, public_key: bytes) -> dict[str, bytes]:
-        assert public_key
-        return await files_of(services, node)
-
-    monkeypatch.setattr("openvcha.operations.manual_join.joining_files_of", made)
 
 
 async def validate_single(scene: ClusterScenario) -> None:

@@ -11,21 +11,25 @@ from openvcha.cli.exit_codes import Code
 from openvcha.cli.output.logs import log_to_stderr
 
 
-def is_node_run(arguments: Sequence[str]) -> bool:
-    """Return whether the arguments are exactly `node run DIRECTORY`."""
+def is_direct(arguments: Sequence[str]) -> bool:
+    """Return whether the arguments are exactly `node run DIRECTORY`, or `bootstrap` for `run`."""
     match arguments:
-        case ["node", "run", directory]:
+        case ["node", "run" | "bootstrap", directory]:
             return not directory.startswith("-") and Path(directory).is_dir()
     return False
 
 
-def run(directory: Path) -> None:
-    """Run a node as `vcha node run` does. Raises SystemExit if it cannot run."""
-    from openvcha.cli.running import NodeCannotRun, run_node  # noqa: PLC0415 - for this command only
+def run(verb: str, directory: Path) -> None:
+    """Do as `vcha node run` or `bootstrap` does. Raises SystemExit if the node cannot run."""
+    from openvcha.cli.running import (  # noqa: PLC0415 - for this command only
+        NodeCannotRun,
+        bootstrap_node,
+        run_node,
+    )
 
     log_to_stderr(tracebacks=True)
     try:
-        run_node(directory)
+        (bootstrap_node if verb == "bootstrap" else run_node)(directory)
     except NodeCannotRun as error:
         from openvcha.cli.output.plain import say  # noqa: PLC0415 - it imports typer
 

@@ -1,8 +1,12 @@
-"""Running a node until it is told to stop: `vcha node run`, without the command line."""
+"""Running a node until it is told to stop, without the command line.
+
+`vcha node run` runs a complete node; `vcha node bootstrap` first makes its directory one.
+"""
 
 import asyncio
 import os
 import signal
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +15,7 @@ import msgspec
 from openvcha.node.engines import EngineMissing
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.identity import IDENTITY, Identity, absolute, load_identity
-from openvcha.node.layout import Layout
+from openvcha.node.layout import BOOT, Layout
 from openvcha.node.process.handover import require_node
 from openvcha.node.process.inheritance import reset_inherited_state
 from openvcha.node.process.lock import NodeRuns
@@ -41,7 +45,8 @@ def run_node(directory: Path, *, service: bool = True) -> None:
         drop_root(own_command_line(), directory, require_node)
         directory = absolute(directory)
         reset_inherited_state()
-        asyncio.run(_run(directory, all_parts if service else engine_parts))
+        plan = all_parts if service else engine_parts
+        asyncio.run(_until_stopped(partial(_run, directory, plan)))
     except (CannotDropRoot, EngineMissing, NodeRuns, StillAlive) as error:
         raise NodeCannotRun(str(error)) from error
     except (OSError, msgspec.DecodeError) as error:
@@ -59,11 +64,46 @@ def _start_helper(directory: Path) -> None:
         raise NodeCannotRun(str(error)) from error
 
 
-async def _run(directory: Path, plan: PartPlan) -> None:
+def bootstrap_node(directory: Path) -> None:
+    """Make a directory with a boot file a node, unless it is one, and run it.
+
+    Raises NodeCannotRun.
+    """
+    if os.path.lexists(directory / IDENTITY) and not os.path.lexists(directory / BOOT):
+        run_node(directory)
+        return
+    # Imported for a new node only: it loads the contract.
+    from openvcha.daemon.bootstrap import NotBootable, require_bootable  # noqa: PLC0415
+
+    try:
+        require_bootable(directory, changes_owner=False)  # at once, as above
+        drop_root(own_command_line(), directory, require_bootable)
+        directory = absolute(directory)
+        reset_inherited_state()
+        asyncio.run(_until_stopped(partial(_bootstrap, directory)))
+    except (CannotDropRoot, EngineMissing, NodeRuns, NotBootable, StillAlive) as error:
+        raise NodeCannotRun(str(error)) from error
+    except (OSError, msgspec.DecodeError) as error:
+        raise NodeCannotRun(f"cannot run the node in {directory}: {error}") from error
+
+
+async def _until_stopped(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Do the work, which ends when its event is set: at SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    await work(stop)
+
+
+async def _bootstrap(directory: Path, stop: asyncio.Event) -> None:
+    from openvcha.daemon.bootstrap import bootstrap  # noqa: PLC0415 - as above
+
+    if await bootstrap(directory, stop):
+        await _run(directory, all_parts, stop)
+
+
+async def _run(directory: Path, plan: PartPlan, stop: asyncio.Event) -> None:
     log = structlog.get_logger("peers")
     peers = asyncio.create_task(run_forever("peers", lambda: _peers(directory), log), name="peers")
     try:

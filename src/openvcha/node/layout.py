@@ -4,7 +4,10 @@ import dataclasses
 import ssl
 from pathlib import Path
 
+BOOT = "boot.json"
+"""The boot file of a node that has not joined yet (`infrastructure.boot.BOOT_FILE`)."""
 PATRONI_CONFIG = "patroni.yml"
+STATUS = "run/status.json"
 REQUIRED_VOTES = "relied.json"
 FIRST_ADMINISTRATOR = "administrator.json"
 PATRONI_PASSWORDS = "run/patroni.pgpass"
@@ -132,7 +135,7 @@ class Layout:
     @property
     def status(self) -> Path:
         """The supervisor's last status."""
-        return self.run / "status.json"
+        return self.root / STATUS
 
     @property
     def ca(self) -> Path:

@@ -26,6 +26,9 @@ class NodeCredentials(Protocol):
     def authority(self) -> str:
         """Return the thumbprint of the node CA."""
 
+    def service_authority(self) -> str:
+        """Return the SHA-256 thumbprint of the CA that clients of the API trust."""
+
     def pending(self) -> bool:
         """Return whether a requested rotation is not complete."""
 

@@ -1,6 +1,8 @@
-"""Join tokens: for one role at one address, valid for a day, bound to the first key used.
+"""Join tokens: for one role at one address, bound to the first key used.
 
-A token counts only while its issuer is an Administrator and has the same password.
+An Administrator's token is valid for a day, and only while its issuer is an Administrator and has
+the same password. A boot token is the one of a task for a node that it creates: it has no issuer,
+and is valid only until that node is a member.
 """
 
 import hashlib
@@ -27,7 +29,8 @@ BYTES = 32
 class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The stored record of a token.
 
-    ``issuer_generation`` is that of the issuer's password; a token without one does not count.
+    ``issuer_generation`` is that of the issuer's password; a token without one does not count. A
+    boot token has no issuer, but its ``task`` from the start.
     ``spent_by`` is the SHA-256 of the key (DER) that used it, ``task`` the only task that may.
     """
 
@@ -43,6 +46,25 @@ class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
 def token_record(store: Store, role: JoinRole) -> Record[TokenRecord]:
     """Return the record of a role's token."""
     return Record(store, keys.join_token(role.value.lower()), TokenRecord)
+
+
+def boot_record(store: Store, role: str) -> Record[TokenRecord]:
+    """Return the record of the boot token of a role (in lower case)."""
+    return Record(store, keys.boot_token(role), TokenRecord)
+
+
+def new_boot_token(
+    ha_address: str,
+    task: str,
+    now: datetime,
+    random: Callable[[int], str] = secrets.token_urlsafe,
+) -> tuple[Secret, TokenRecord]:
+    """Create the token for a node that a task creates; only its hash is stored."""
+    token = Secret(random(BYTES))
+    record = TokenRecord(
+        digest=digest_of(token), ha_address=ha_address, issuer="", expires=now + LIFE, task=task
+    )
+    return token, record
 
 
 def new_token(
@@ -69,13 +91,18 @@ def digest_of(token: Secret) -> str:
     return hashlib.sha256(token.reveal().encode(errors="surrogatepass")).hexdigest()
 
 
+def is_token_of(record: TokenRecord, token: Secret) -> bool:
+    """Return whether a record is that of this token."""
+    return hmac.compare_digest(record.digest, digest_of(token))
+
+
 def require_token(found: TokenRecord | None, spec: JoinSpec, now: datetime) -> TokenRecord:
     """Return the record if the token is valid for this role and address.
 
     A token whose task began before it expired stays valid for the node that used it.
     Raises ApiError INVALID_ARGUMENT.
     """
-    if found is None or not hmac.compare_digest(found.digest, digest_of(spec.token)):
+    if found is None or not is_token_of(found, spec.token):
         raise _wrong("join.token.invalid", spec.role.value.lower())
     if not found.task and now >= found.expires:
         raise _wrong("join.token.expired")

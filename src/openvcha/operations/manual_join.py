@@ -1,6 +1,5 @@
 """The manual join: a node with a token gets its files, and a task makes it a member."""
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 
@@ -8,7 +7,6 @@ import msgspec
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
-from openvcha.api.secret import Secret
 from openvcha.api.structures import (
     JoinInfo,
     JoinRole,
@@ -17,11 +15,11 @@ from openvcha.api.structures import (
     JoinTokenSpec,
     JoinTokenSummary,
 )
-from openvcha.cluster import membership, preconditions
+from openvcha.cluster import preconditions
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.observation import Observation
 from openvcha.infrastructure.placement import usable_name
-from openvcha.node.security.certificates import requested_key
+from openvcha.operations.admission import answer, registered, requested
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
 from openvcha.operations.join_tokens import (
@@ -36,18 +34,12 @@ from openvcha.operations.join_tokens import (
 )
 from openvcha.operations.preconditions import settled
 from openvcha.operations.shown_inventory import shown_inventory
-from openvcha.operations.steps.bootstrap_files import joining_files_of
-from openvcha.operations.steps.manual_join_steps import JOIN, JOINING, JoinArguments, decided_node
-from openvcha.operations.steps.new_node import NewNode
+from openvcha.operations.steps.manual_join_steps import JOIN, JOINING, JoinArguments
 from openvcha.store.errors import RecordMissing
 from openvcha.store.records import encode
 from openvcha.tasks.record import TaskRecord
-from openvcha.tasks.steps import TemporaryFailure
 
 KINDS = {JoinRole.PASSIVE: NodeKind.DATA, JoinRole.WITNESS: NodeKind.WITNESS}
-ANSWER_SECONDS = 20.0
-"""Shorter than a client's timeout; a retry finds the same task."""
-POLL_SECONDS = 0.05
 
 
 async def issue_token(services: Services, caller: Caller, spec: JoinTokenSpec) -> JoinToken:
@@ -83,18 +75,13 @@ async def revoke_token(services: Services, caller: Caller, spec: JoinTokenSpec) 
         raise ApiError(ErrorType.NOT_FOUND, none)
 
 
-async def join(services: Services, caller: Caller, spec: JoinSpec) -> JoinInfo:
-    """Admit a node. The node may repeat the call until its task ends, with the same result.
+async def join_manually(services: Services, spec: JoinSpec) -> JoinInfo:
+    """Admit a node with an Administrator's token; the first call starts the task of the join.
 
     Raises ApiError INVALID_ARGUMENT, NOT_ALLOWED_IN_CURRENT_STATE; RESOURCE_BUSY: try again.
     """
-    del caller
     found = await _valid_token(services, spec)
-    try:
-        public_key = requested_key(spec.certificate_request.encode(), spec.ha_address)
-    except ValueError as error:
-        said = message("join.request", str(error).rstrip("."))
-        raise ApiError(ErrorType.INVALID_ARGUMENT, said) from error
+    public_key = requested(spec)
     spent(found, found.digest, public_key)
     task = await _task_of(services, found, spec)
     if task is None:
@@ -102,14 +89,9 @@ async def join(services: Services, caller: Caller, spec: JoinSpec) -> JoinInfo:
         digest = found.digest
         found = await _changed(services, spec.role, lambda now: spent(now, digest, public_key))
         task = await _begin(services, found, spec)
-    node = await _registered(services, task.id, spec)
+    node = await registered(services, task.id, spec)
     await _valid_token(services, spec)  # it may have been revoked during the wait
-    try:
-        files = await joining_files_of(services, node, public_key)
-    except TemporaryFailure as error:
-        raise ApiError(ErrorType.RESOURCE_BUSY, error.reason) from error
-    shown = {path: Secret(content.decode()) for path, content in files.items()}
-    return JoinInfo(member=node.member, task=task.id, files=shown)
+    return await answer(services, node, task.id, public_key)
 
 
 async def _valid_token(services: Services, spec: JoinSpec) -> TokenRecord:
@@ -213,25 +195,6 @@ async def _begin(services: Services, token: TokenRecord, spec: JoinSpec) -> Task
         lambda now: claimed(now, token.digest, task.id) if now.digest == token.digest else now,
     )
     return task
-
-
-async def _registered(services: Services, task_id: str, spec: JoinSpec) -> NewNode:
-    """Return the node once etcd expects it as a learner: it could not start before."""
-    deadline = asyncio.get_running_loop().time() + ANSWER_SECONDS
-    while True:
-        task = await services.journal.read(task_id)
-        if task.finished or task.cancel_requested:
-            over = message("join.over", task_id)
-            causes = task.error.messages if task.error else ()
-            raise ApiError(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, over, *causes)
-        node = decided_node(task, spec.role.value.lower())
-        if node is not None:
-            url = services.peer_url(node.ha_address)
-            if await membership.find_member(services.store, node.member, url):
-                return node
-        if asyncio.get_running_loop().time() >= deadline:
-            raise ApiError(ErrorType.RESOURCE_BUSY, message("join.not.yet", task_id))
-        await asyncio.sleep(POLL_SECONDS)
 
 
 def _is_for(task: TaskRecord, role: JoinRole) -> bool:

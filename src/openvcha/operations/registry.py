@@ -24,7 +24,16 @@ from openvcha.events.state_diff import EventDraft
 from openvcha.infrastructure import queries
 from openvcha.infrastructure.inventory import Inventory
 from openvcha.infrastructure.queries import LISTS
-from openvcha.operations import deploy, failover, manual_join, mode, reads, redeploy, undeploy
+from openvcha.operations import (
+    deploy,
+    failover,
+    join,
+    manual_join,
+    mode,
+    reads,
+    redeploy,
+    undeploy,
+)
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
 from openvcha.operations.shown_inventory import shown_inventory
@@ -89,7 +98,7 @@ def handlers() -> Mapping[str, Handler]:
         f"{manual_join_steps.JOINING}.issue": manual_join.issue_token,
         f"{manual_join_steps.JOINING}.list": manual_join.list_tokens,
         f"{manual_join_steps.JOINING}.revoke": manual_join.revoke_token,
-        manual_join_steps.JOIN: manual_join.join,
+        manual_join_steps.JOIN: join.join,
         "com.vmware.cis.tasks.get": _get_task,
         "com.vmware.cis.tasks.list": _list_tasks,
         "com.vmware.cis.tasks.cancel": _cancel_task,

@@ -16,6 +16,7 @@ EVENTS_MEMORY: Final = ROOT + "told"
 AUDIT: Final = ROOT + "audit/"
 AUDIT_LAST: Final = ROOT + "audit-last/"
 JOINS: Final = ROOT + "joins/"
+BOOT_TOKENS: Final = JOINS + "boot/"
 ROLL: Final = ROOT + "roll"
 """The newest state of each record of USERS and JOINS, as data nodes wrote it."""
 DEFRAGMENTATION: Final = ROOT + "room"
@@ -113,6 +114,11 @@ def required_votes_confirmed(member: str) -> str:
 def join_token(role: str) -> str:
     """Return the key of the join token for this role."""
     return JOINS + part(role)
+
+
+def boot_token(role: str) -> str:
+    """Return the key of the token with which a node that a task creates joins in this role."""
+    return BOOT_TOKENS + part(role)
 
 
 def patroni_member(name: str) -> str:

@@ -215,6 +215,8 @@ TRAPS = (
     "recovery.json",
     ".recovery.json.new",
     "members.json",
+    "boot.json",
+    "joining.json",
     "run/status.json",
     "run/supervisor.pid",
     "run/lock",
@@ -229,6 +231,7 @@ TRAPS = (
 )
 NODE_COMMANDS = (
     "node run {node}",
+    "node bootstrap {node}",
     "node service {node}",
     "node api {node}",
     "node status {node}",

@@ -30,8 +30,8 @@ from openvcha.api.structures import ConnectionSpec, CredentialsSpec
 from openvcha.cli.node import manual_join
 from openvcha.cli.target import Target
 from openvcha.client.errors import CommandError, RequestRefused, ServerUnreachable
+from openvcha.node.joining import JoinRequest
 from openvcha.node.layout import API_CERTIFICATE, SERVICE_CA_CERTIFICATE
-from openvcha.node.manual_join import JoinRequest
 from openvcha.node.security.certificates import issue, new_authority
 from openvcha.operations.peer_check import check_peer
 from openvcha.operations.peer_connection import PeerConnection, PeerUnverified, Trust
@@ -239,7 +239,7 @@ async def test_a_join_token_goes_to_the_verified_server_only(
             )
             with contextlib.suppress(CommandError, RequestRefused, ServerUnreachable):
                 ca = None if thumbprint else attacked.peer.ca
-                await manual_join._join(wanted, Secret(PASSWORD), "request", ca, right)
+                await manual_join._join(wanted, Secret(PASSWORD), b"request", ca, right)
             assert_blind(man)
 
 

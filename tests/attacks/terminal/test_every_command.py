@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 import pytest
@@ -25,7 +25,7 @@ from openvcha.cli.lab import commands as lab_commands
 from openvcha.cli.lab import demo, logs, show, summary
 from openvcha.cli.main import app
 from openvcha.cli.node import commands as node_commands
-from openvcha.cli.node import init_steps, manual_join, programs, recovery, store
+from openvcha.cli.node import init_steps, programs, recovery, store
 from openvcha.cli.operation_help import short_name
 from openvcha.cli.output import errors
 from openvcha.cli.target import Target
@@ -39,6 +39,7 @@ from openvcha.infrastructure.hosts.commands import Outcome
 from openvcha.lab import folders, power, up
 from openvcha.lab.demo import DemoResult
 from openvcha.lab.state import Lab, LabState
+from openvcha.node import join_client
 from openvcha.node.doctor import DoctorFinding, DoctorVerdict
 from openvcha.node.first_node.checks import Account, Examination
 from openvcha.node.first_node.findings import Finding
@@ -113,6 +114,7 @@ DRIVEN: Mapping[str, tuple[str, ...]] = {
         f"systemd install --program /{WORD}",
     ),
     "node run": ("node run {empty}",),
+    "node bootstrap": ("node bootstrap {empty}",),
     "node status": ("node status {node}", "node status {node} --json", "node status {empty}"),
     "node service": ("node service {node}",),
     "node api": ("node api {node}",),
@@ -225,31 +227,17 @@ def api(monkeypatch: pytest.MonkeyPatch) -> None:
     async def opened(_: Target) -> AsyncIterator[Api]:
         yield Api()
 
-    class Server:
-        """The server that a new node is to join: first unreachable, then refusing."""
+    answers = [ServerUnreachable(HOSTILE)]
 
-        calls = 0
-
-        def __init__(self, *_: Any) -> None:
-            pass
-
-        async def __aenter__(self) -> Self:
-            return self
-
-        async def __aexit__(self, *_: object) -> None:
-            pass
-
-        async def call(self, *_: Any) -> Any:
-            Server.calls += 1
-            if Server.calls == 1:
-                raise ServerUnreachable(HOSTILE)
-            raise refusal()
+    async def ask(*_: object) -> dict[str, bytes]:
+        """Answer a new node: first as if unreachable, then with a refusal."""
+        raise answers.pop() if answers else refusal()
 
     one = User(name=HOSTILE, role=UserRole.READ_ONLY, password_hash="x", generation="x")
     monkeypatch.setattr(Target, "api", opened)
     monkeypatch.setattr(call, "build", lambda *_: RestCall("GET", "/x"))
-    monkeypatch.setattr(manual_join, "ApiClient", Server)
-    monkeypatch.setattr(manual_join, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(join_client, "_ask", ask)
+    monkeypatch.setattr(join_client, "RETRY_SECONDS", 0.0)
     monkeypatch.setattr(user, "_with_users", lambda *_: [one])
     monkeypatch.setattr(user, "_save_in_lab", lambda *_: f", of {HOSTILE}")
 

@@ -39,6 +39,7 @@ LAYOUT = Layout(HERE)
 
 OWN = [
     (sys.executable, "-m", "openvcha", "node", "run", "/srv/node-a"),
+    (sys.executable, "-m", "openvcha", "node", "bootstrap", "/srv/node-a"),
     (sys.executable, "-X", "dev", "-m", "openvcha", "node", "run", "--no-service", "/srv/node-a"),
     ("/usr/bin/python3", "/usr/local/bin/vcha", "node", "run", "/srv/node-a"),
     service_part(LAYOUT, {}).argv,

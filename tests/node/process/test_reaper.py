@@ -66,7 +66,8 @@ def test_patroni_goes_before_what_it_needs(
 @pytest.mark.parametrize("name", ["service", "run", "node"])
 def test_a_directory_may_have_any_name(name: str) -> None:
     """A supervisor is recognized by its command, not by a word anywhere in it."""
-    assert is_supervisor(Process(2, 1, 1, (PYTHON, "-m", "openvcha", "node", "run", name)))
+    for verb in ("run", "bootstrap"):
+        assert is_supervisor(Process(2, 1, 1, (PYTHON, "-m", "openvcha", "node", verb, name)))
     service = (PYTHON, "-m", "openvcha", "node", "service", f"/srv/{name}")
     assert not is_supervisor(Process(3, 1, 1, service))
 

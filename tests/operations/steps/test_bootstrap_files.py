@@ -1,5 +1,6 @@
 """A new node's bootstrap files: all that it needs and nothing that it must not have."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,17 @@ from openvcha.node.layout import (
     CA_KEY,
     NODE_CERTIFICATE,
     NODE_KEY,
+    POSTGRES_CERTIFICATE,
+    REQUIRED_VOTES,
+    SERVICE_CA_CERTIFICATE,
     SERVICE_CA_KEY,
+)
+from openvcha.node.local_records.required_votes import (
+    RequiredVotes,
+    decode_required_votes,
+    encode_required_votes,
+    is_fresh,
+    is_list,
 )
 from openvcha.node.security.certificates import (
     api_certificate,
@@ -41,8 +52,9 @@ from openvcha.node.security.certificates import (
 )
 from openvcha.node.security.issuing import node_files
 from openvcha.operations.context import Services
-from openvcha.operations.steps.bootstrap_files import files_of, joining_files_of
+from openvcha.operations.steps.bootstrap_files import joining_files_of
 from openvcha.operations.steps.new_node import NewNode
+from openvcha.operations.steps.required_votes import initial_required_votes
 from openvcha.store import keys
 
 PASSWORD = Secret("never on a witness")
@@ -93,10 +105,13 @@ async def made(
     source = directory / "active"
     source.mkdir()
     world, services = await active(source)
-    found = await files_of(services, node)
+    own = signing_request("127.83.2.12")
+    public_key = requested_key(own.certificate, "127.83.2.12")
+    found = await joining_files_of(services, node, public_key)
     if accounts is not None:
         accounts.update(world.store.accounts.known)
     await world.end()
+    assert certified_key(found[NODE_CERTIFICATE]) == public_key
     return found
 
 
@@ -159,28 +174,26 @@ async def test_a_node_without_a_vm_gets_nothing(tmp_path: Path) -> None:
         await made(tmp_path, replace(new(NodeKind.DATA, None), vm=None))
 
 
-async def joining(directory: Path, kind: NodeKind) -> dict[str, bytes]:
-    """Return the files of a node that a person creates; its key is written beside them."""
-    source = directory / "active"
+@pytest.mark.parametrize("kind", NodeKind)
+async def test_no_key_leaves_the_node(tmp_path: Path, kind: NodeKind) -> None:
+    """It gets a certificate for its own key, which it never sends; whoever creates the node."""
+    found = await made(tmp_path, new(kind, "127.83.1.10" if kind is NodeKind.DATA else None))
+    assert NODE_KEY not in found
+    files = {IDENTITY, CA_CERTIFICATE, NODE_CERTIFICATE, ACCOUNT}
+    data = {SECRETS, CA_KEY, SERVICE_CA_KEY, SERVICE_CA_CERTIFICATE, POSTGRES_CERTIFICATE}
+    data |= {API_KEY, API_CERTIFICATE, "records/roll.json"}
+    assert found.keys() == (files if kind is NodeKind.WITNESS else files | data)
+
+
+async def test_it_knows_the_required_votes_before_it_reaches_the_store(tmp_path: Path) -> None:
+    """Those that the task has recorded, with the time at which they were read."""
+    source = tmp_path / "active"
     source.mkdir()
     world, services = await active(source)
-    own = signing_request("127.83.2.12")
-    public_key = requested_key(own.certificate, "127.83.2.12")
-    node = replace(new(kind, "127.83.1.10" if kind is NodeKind.DATA else None), vm="")
-    found = await joining_files_of(services, node, public_key)
+    assert await initial_required_votes(services) == {}
+    wanted = RequiredVotes(task="t", active="vcha-1-old", nodes={"vcha-1-old": "vm-42"})
+    await world.store.put(keys.REQUIRED_VOTES, encode_required_votes(wanted))
+    found = decode_required_votes((await initial_required_votes(services))[REQUIRED_VOTES])
+    assert is_list(found, wanted)
+    assert is_fresh(found, datetime.now(UTC))
     await world.end()
-    assert certified_key(found[NODE_CERTIFICATE]) == public_key
-    return found
-
-
-async def test_a_node_made_by_hand_keeps_its_key(tmp_path: Path) -> None:
-    """It gets what every data node has, and a certificate for its key, which it never sends."""
-    found = await joining(tmp_path, NodeKind.DATA)
-    assert NODE_KEY not in found
-    assert {SECRETS, CA_KEY, SERVICE_CA_KEY, API_KEY} <= found.keys()
-
-
-async def test_a_witness_made_by_hand_gets_no_secret(tmp_path: Path) -> None:
-    """Its files give access to nothing but its own vote."""
-    found = await joining(tmp_path, NodeKind.WITNESS)
-    assert found.keys() == {IDENTITY, CA_CERTIFICATE, NODE_CERTIFICATE, ACCOUNT}

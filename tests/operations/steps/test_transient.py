@@ -171,10 +171,10 @@ async def test_what_passes_ends_no_task(
 ENDS: dict[tuple[Begin, str], dict[str, str]] = {
     (redeploy, "check"): {"no leader": "no.active", "infrastructure busy": "infrastructure.none"},
     (redeploy, "fence"): {"no leader": "no.active", "infrastructure busy": "infrastructure.none"},
-    (redeploy, "clone.passive"): {"infrastructure busy": "infrastructure.vm.busy"},
+    (redeploy, "clone.passive"): {"infrastructure busy": "infrastructure.none"},
     (redeploy_witness, "fence"): {"no leader": "no.active"},
     (deploy, "check"): {"no leader": "no.active", "infrastructure busy": "infrastructure.none"},
-    (deploy, "clone.witness"): {"infrastructure busy": "infrastructure.vm.busy"},
+    (deploy, "clone.witness"): {"infrastructure busy": "infrastructure.none"},
     (prepare, "prepare"): {"no leader": "no.active", "infrastructure busy": "infrastructure.none"},
     (undeploy, "check"): {"no leader": "no.active"},
     (undeploy, "votes"): {"no leader": "no.active"},

@@ -42,7 +42,10 @@ from openvcha.store.sealing.seal import RESERVED, Seals
 
 pytestmark = pytest.mark.looptime
 
-NAMES = [keys.user(name) for name in ("anna", "bert", "carl")] + [keys.join_token("passive")]
+NAMES = [keys.user(name) for name in ("anna", "bert", "carl")] + [
+    keys.join_token("passive"),
+    keys.boot_token("passive"),
+]
 
 
 class Thing(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ import asyncio
 import errno
 import json
 import os
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -19,12 +20,21 @@ import msgspec
 import structlog
 from tests.support.simulated.observations import ip
 
-from openvcha.api.structures import ClusterMode, ConfigState
+from openvcha.api.errors import ApiError, ErrorType
+from openvcha.api.structures import ClusterMode, ConfigState, JoinInfo, JoinRole, JoinSpec
 from openvcha.cluster import mode_settings, patroni_client
-from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
+from openvcha.cluster.config import (
+    ClusterConfig,
+    NodeConfig,
+    NodeKind,
+    Ports,
+    address_text,
+    cluster_record,
+)
 from openvcha.cluster.store_accounts import witness_permissions
 from openvcha.daemon.peer_power import LocalMeans, keep_peers_on
 from openvcha.infrastructure import changes
+from openvcha.infrastructure.boot import BOOT_FILE, decode_boot
 from openvcha.infrastructure.interface import NodeState, Placement, Power, VmRequest
 from openvcha.infrastructure.inventory import Vm
 from openvcha.infrastructure.local.setup import Names, first_state
@@ -40,6 +50,7 @@ from openvcha.node.local_records.required_votes import (
 from openvcha.node.postgres.diagnosis.missing_files import MissingFile
 from openvcha.node.postgres.diagnosis.replay import Holder
 from openvcha.node.postgres.standby_data.pg_basebackup import ServerError
+from openvcha.node.security.certificates import KeyPair, signing_request
 from openvcha.store import base_backup_reports, keys, node_facts
 from openvcha.store.base_backup_reports import BaseBackupReport, BaseBackupState
 from openvcha.store.errors import (
@@ -63,6 +74,11 @@ LOOP_SECONDS = 0.5
 def client_url(peer_url: str) -> str:
     """Return the URL that a member announces to clients once it runs."""
     return peer_url.rpartition(":")[0] + ":2379"
+
+
+async def nobody_serves(spec: JoinSpec) -> JoinInfo:
+    """Let no node join. Raises StoreUnavailable."""
+    raise StoreUnavailable(f"nobody serves {spec.name}")
 
 
 @cache
@@ -91,11 +107,18 @@ class SimulatedNode:
     """Nothing more can be written to its disk."""
     demoted: bool = False
     """Led until it was told to stop; follows again soon."""
+    key: KeyPair | None = None
+    """Its key, once it has created that, with the request for its certificate."""
 
     @property
     def on(self) -> bool:
         """Return whether the node is powered on."""
         return self.running is not None
+
+    @property
+    def joined(self) -> bool:
+        """Return whether the node has its identity."""
+        return bool(self.files.get(IDENTITY))
 
     @property
     def identity(self) -> Identity:
@@ -178,6 +201,10 @@ class SimulatedCluster:
         """What the databases use and is not installed."""
         self.base_backup_error: ServerError | None = None
         """What the primary's log says of a copy that fails again and again."""
+        self.admit: Callable[[JoinSpec], Awaitable[JoinInfo]] = nobody_serves
+        """The call with which a new node joins."""
+        self.refused: list[str] = []
+        """Why new nodes were refused."""
         self.leases: dict[str, int] = {}
         self.violations: list[str] = []
         self.woken = asyncio.Event()
@@ -286,7 +313,7 @@ class SimulatedCluster:
         found = [
             machine
             for machine in self.machines.values()
-            if machine.files.get(IDENTITY) and machine.identity.member == member
+            if machine.joined and machine.identity.member == member
         ]
         return found[0] if found else None
 
@@ -306,7 +333,11 @@ class SimulatedCluster:
 
     def at(self, address: str) -> SimulatedNode | None:
         """Return the machine that answers at an HA address."""
-        found = [m for m in self.machines.values() if m.on and m.identity.ha_address == address]
+        found = [
+            m
+            for m in self.machines.values()
+            if m.on and m.joined and m.identity.ha_address == address
+        ]
         # Of two at one address, the one that holds the ports.
         return max(found, key=lambda m: (m.etcd, m.postgres), default=None)
 
@@ -348,11 +379,51 @@ class SimulatedCluster:
         """Start a VM's node and what runs beside it; do nothing if it runs."""
         machine = self.machines[vm_id]
         if not machine.on:
-            machine.running = asyncio.create_task(self._live(vm_id), name=f"node {vm_id}")
-            jobs = [self._required_votes_keeper(machine).run()]
-            if self.heals:
-                jobs.append(keep_peers_on(self.means(machine)))
-            machine.beside = tuple(asyncio.create_task(job) for job in jobs)
+            live = self._run if machine.joined else self._bootstrap
+            machine.running = asyncio.create_task(live(vm_id), name=f"node {vm_id}")
+
+    async def _bootstrap(self, vm_id: str) -> None:
+        """Join as the boot file says, as often as needed, and run; go off if refused."""
+        machine = self.machines[vm_id]
+        boot = decode_boot(machine.files[BOOT_FILE])
+        address = address_text(boot.ha_ip)
+        machine.key = machine.key or signing_request(address)
+        spec = JoinSpec(
+            token=boot.token,
+            role=JoinRole(boot.role.upper()),
+            name=boot.name,
+            ha_address=address,
+            certificate_request=machine.key.certificate.decode(),
+        )
+        try:
+            info = await self._joined(spec)
+        except ApiError as error:
+            self.refused.append(error.messages[0].id.rpartition("vcha.")[2])
+            machine.running = None
+            return
+        machine.files.update({path: text.reveal().encode() for path, text in info.files.items()})
+        machine.files.pop(BOOT_FILE, None)
+        await self._run(vm_id)
+
+    async def _joined(self, spec: JoinSpec) -> JoinInfo:
+        """Return a new node's files. Raises ApiError if it is refused."""
+        while True:
+            await asyncio.sleep(0.1)
+            try:
+                return await self.admit(spec)
+            except StoreError:
+                continue
+            except ApiError as error:
+                if error.error_type is not ErrorType.RESOURCE_BUSY:
+                    raise
+
+    async def _run(self, vm_id: str) -> None:
+        machine = self.machines[vm_id]
+        jobs = [self._required_votes_keeper(machine).run()]
+        if self.heals:
+            jobs.append(keep_peers_on(self.means(machine)))
+        machine.beside = tuple(asyncio.create_task(job) for job in jobs)
+        await self._live(vm_id)
 
     def _required_votes_keeper(self, machine: SimulatedNode) -> RequiredVotesKeeper:
         disk = RequiredVotesFile(lambda: machine.required_votes, machine.keep, machine.forget)
@@ -407,6 +478,8 @@ class SimulatedCluster:
 
     async def _validate_power(self, vm: str, by: str) -> None:
         """Record a violation if a VM must not be on: without a task, removed, or off on purpose."""
+        if not self.machines[vm].joined:
+            return  # it has no vote yet
         member = self.machines[vm].identity.member
         self.powered.append((by, member))
         if await self.store.get(keys.OPERATION) is None:
@@ -764,7 +837,7 @@ class SimulatedCluster:
         rest = [m.written for other, m in self.machines.items() if other != vm_id]
         if machine.written >= self.acknowledged and max(rest, default=-1) < self.acknowledged:
             self.violations.append(f"{vm_id} was the last copy")
-        if machine.files.get(IDENTITY) and machine.identity.member == await self.leader():
+        if machine.joined and machine.identity.member == await self.leader():
             self.violations.append(f"{vm_id} leads and is deleted")
         self.cut(vm_id)
         del self.machines[vm_id]

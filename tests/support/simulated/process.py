@@ -36,6 +36,7 @@ from openvcha.operations.context import Services
 from openvcha.operations.registry import plans
 from openvcha.operations.steps.new_node import NewNode
 from openvcha.operations.steps.node_vms import surely_off
+from openvcha.operations.steps.required_votes import initial_required_votes
 from openvcha.store import keys
 from openvcha.store.account import Account
 from openvcha.store.errors import StoreError, StoreUnavailable
@@ -371,6 +372,11 @@ class SeenCredentials:
         self.life.check()
         return f"authority {self.machine.authority}"
 
+    def service_authority(self) -> str:
+        """Return the authority that clients trust."""
+        self.life.check()
+        return "AA" * 32
+
     def pending(self) -> bool:
         """Return whether a rotation is pending."""
         self.life.check()
@@ -525,8 +531,11 @@ class Process:
         return lambda record: [self._wrap(step) for step in plan(record)]
 
 
-async def files_of(services: Services, node: NewNode) -> dict[str, bytes]:
-    """Stand in for the real one, which creates keys and certificates: return the identity alone."""
+async def joining_files_of(
+    services: Services, node: NewNode, public_key: bytes
+) -> dict[str, bytes]:
+    """Stand in for the real one, which creates certificates: return the identity without them."""
+    assert public_key
     assert node.vm is not None
     own = services.identity
     changes: dict[str, Any] = {
@@ -541,4 +550,5 @@ async def files_of(services: Services, node: NewNode) -> dict[str, bytes]:
         await services.store.accounts.grant(
             new_account(node.member), witness_permissions(node.member)
         )
-    return {IDENTITY: encode_identity(replace(own, **changes))}
+    made = {IDENTITY: encode_identity(replace(own, **changes))}
+    return made | await initial_required_votes(services)

@@ -10,6 +10,8 @@ from openvcha.api.operations import Privilege
 from openvcha.api.structures import (
     ConfigState,
     DeploySpec,
+    JoinInfo,
+    JoinSpec,
     ModeClusterMode,
     PassiveRedeploySpec,
     PlacementSpec,
@@ -22,10 +24,12 @@ from openvcha.cluster.silence_detector import MIN_MISSED, MIN_SILENCE_SECONDS, S
 from openvcha.node.identity import Identity
 from openvcha.operations.caller import Caller
 from openvcha.operations.deploy import deploy
+from openvcha.operations.join import join
 from openvcha.operations.mode import set_mode
 from openvcha.operations.redeploy import redeploy_passive, redeploy_witness
 from openvcha.operations.undeploy import undeploy
 from openvcha.store import keys
+from openvcha.store.errors import StoreUnavailable
 from openvcha.tasks.journal import Journal
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step
@@ -57,6 +61,7 @@ class ClusterScenario:
         """What a person was given to let a node join."""
         self.wrap: Callable[[Step], Step] = lambda step: step
         """What is made of each step before it is carried out."""
+        self.world.admit = self._admit
         self._held: SilenceDetector | None = None
         self._replicating: asyncio.Task[None] | None = None
 
@@ -84,6 +89,12 @@ class ClusterScenario:
     def process(self, life: CrashPoint | None = None) -> Process:
         """Return the service of the node that leads."""
         return Process(self.world, self._identity(), life, self.wrap, self._held)
+
+    async def _admit(self, spec: JoinSpec) -> JoinInfo:
+        """Let a node join at the API of the node that leads, which serves once it takes writes."""
+        if self.world.machine(self.world.leads).postgres != "primary":
+            raise StoreUnavailable("nobody serves")
+        return await join(self.process().services, CALLER, spec)
 
     def _identity(self) -> Identity:
         found = self.world.machine_of(self.world.leads)
@@ -218,6 +229,7 @@ class ClusterScenario:
             vm.id for vm in self.world.state.inventory.vms if vm.token not in self.world.founded
         }
         assert await self.world.store.prefix(keys.NODES) == []
+        assert await self.world.store.prefix(keys.BOOT_TOKENS) == []
         witnesses = {node.member for node in config.nodes if node.kind is NodeKind.WITNESS}
         voting = witnesses & {member.name for member in self.world.members}
         assert self.world.store.accounts.known.keys() == voting

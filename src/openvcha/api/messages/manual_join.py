@@ -16,9 +16,7 @@ MANUAL_JOIN = {
     "join.token.address": "The token is for the HA address %s, not for %s.",
     "join.request": "certificate_request cannot be used: %s.",
     "join.name": "%s is not a valid name, or another node or virtual machine has it.",
-    "join.over": (
-        "Task %s, in which this node joined, has ended; delete the node and issue a new token."
-    ),
+    "join.over": "Task %s, in which this node joined, has ended; it needs a new token.",
     "join.not.yet": "Task %s has not reached this node yet; try again.",
     "progress.join.start": "Waiting for %s: start it with `vcha node run` on its machine.",
     "progress.join.other": "%s has joined; the cluster starts when the other node has joined too.",

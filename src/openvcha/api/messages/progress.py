@@ -33,6 +33,7 @@ PROGRESS = {
     "progress.check": "Checking.",
     "progress.fence": "Making sure that %s is off and has no vote.",
     "progress.clone": "Creating %s.",
+    "progress.bootstrap": "Waiting for %s to join: %s.",
     "progress.promote": "Waiting for %s to vote.",
     "progress.rely": "Waiting for %s to record which nodes the store needs.",
     "progress.rely.disk": "%s cannot record which nodes the store needs: %s.",

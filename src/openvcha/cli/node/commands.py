@@ -89,6 +89,21 @@ def run(
 
 
 @app.command()
+def bootstrap(directory: Directory) -> None:
+    """Join the cluster that a new node's boot file names, then run the node until SIGTERM.
+
+    The programs that create nodes start this. A complete node just runs.
+    """
+    from openvcha.cli.running import NodeCannotRun, bootstrap_node  # noqa: PLC0415 - as above
+
+    try:
+        bootstrap_node(directory)
+    except NodeCannotRun as error:
+        say(f"vcha: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+@app.command()
 def status(directory: Directory, as_json: AsJson = False) -> None:
     """Show a node's parts and how it sees the cluster; exit code 3 when it is not running."""
     directory = node_directory(directory)

@@ -4,13 +4,13 @@ import asyncio
 import os
 import shlex
 import socket
+import ssl
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from openvcha.api.errors import ErrorType
 from openvcha.api.secret import Secret
 from openvcha.cli.accounts import act_as_owner, new_directory
 from openvcha.cli.options import AsJson, program
@@ -19,12 +19,11 @@ from openvcha.cli.passwords import read_password
 from openvcha.cli.server import parse_server
 from openvcha.cli.target import Target, with_target
 from openvcha.client import trust
-from openvcha.client.errors import CommandError, RequestRefused, ServerUnreachable, ServerUntrusted
-from openvcha.client.rest_client import ApiClient
-from openvcha.node.manual_join import JoinRefused, JoinRequest, begin, complete
+from openvcha.client.errors import CommandError, RequestRefused, ServerUntrusted
+from openvcha.node.join_client import JoinCall, is_refusal, receive_files
+from openvcha.node.joining import JoinRefused, JoinRequest, abandon, begin, complete
 
 TOKEN = "OPENVCHA_JOIN_TOKEN"  # noqa: S105 - the name of a variable
-RETRY_SECONDS = 0.5
 RETRY_LIMIT_SECONDS = 600.0
 
 
@@ -105,8 +104,11 @@ def create(
         _require_address(ha_address)
         root = new_directory(directory)
         request = begin(root, wanted)
-        answer = asyncio.run(_join(wanted, secret, request.decode(), ca, thumbprint))
-        complete(root, {path: text.encode() for path, text in answer["files"].items()})
+        complete(root, asyncio.run(_join(wanted, secret, request, ca, thumbprint)))
+    except RequestRefused as error:
+        if is_refusal(error):  # nothing is left to delete, and the command may be repeated
+            abandon(root)
+        raise
     except JoinRefused as error:
         raise CommandError(str(error)) from error
     say(f"{wanted.name} ({role}) is created; it joins as soon as it runs")
@@ -154,43 +156,25 @@ async def _tokens(as_json: bool, target: Target) -> None:
 
 
 async def _join(
-    wanted: JoinRequest, secret: Secret, request: str, ca: Path | None, thumbprint: str | None
-) -> dict[str, Any]:
-    """Send the join request; retry while another operation runs or the API does not respond."""
-    body = {
-        "token": secret.reveal(),
-        "role": wanted.role.upper(),
-        "name": wanted.name,
-        "ha_address": wanted.ha_address,
-        "certificate_request": request,
-    }
+    wanted: JoinRequest, secret: Secret, request: bytes, ca: Path | None, thumbprint: str | None
+) -> dict[str, bytes]:
+    """Join, and return the node's files; retry while the API is busy or does not respond."""
     server = parse_server(wanted.server)
     if thumbprint:
-        tls = await trust.tls_by_thumbprint(server.host, server.port, thumbprint)
+        context = await trust.tls_by_thumbprint(server.host, server.port, thumbprint)
     else:
-        tls = trust.tls_by_authority(ca)
-    deadline = asyncio.get_running_loop().time() + RETRY_LIMIT_SECONDS
-    shown = ""
-    async with ApiClient(server.url, tls) as api:
-        while True:
-            try:
-                answer: dict[str, Any] = await api.call("POST", "/openvcha/joins", body)
-            except (RequestRefused, ServerUnreachable) as error:
-                if not _is_transient(error) or asyncio.get_running_loop().time() >= deadline:
-                    raise
-                if str(error) != shown:
-                    shown = str(error)
-                    say(f"waiting: {shown}", err=True)
-                await asyncio.sleep(RETRY_SECONDS)
-            else:
-                return answer
+        context = trust.tls_by_authority(ca)
 
+    async def tls(_: str) -> ssl.SSLContext:
+        return context
 
-def _is_transient(error: RequestRefused | ServerUnreachable) -> bool:
-    if isinstance(error, ServerUnreachable):
-        return not isinstance(error, ServerUntrusted)
-    kind = error.body.get("error_type") if isinstance(error.body, dict) else None
-    return kind in {ErrorType.RESOURCE_BUSY, ErrorType.SERVICE_UNAVAILABLE}
+    call = JoinCall((server.url,), tls, wanted, secret, request)
+    try:
+        return await receive_files(
+            call, tell=lambda why: say(f"waiting: {why}", err=True), seconds=RETRY_LIMIT_SECONDS
+        )
+    except ServerUntrusted as error:
+        raise CommandError(f"{error}; use --ca or --thumbprint") from error
 
 
 def _read_token(file: Path | None) -> Secret:

@@ -57,7 +57,7 @@ class DetachedStarter:
     """A starter of ``COMMAND DIRECTORY`` in its own session, detached from this process."""
 
     def __init__(
-        self, command: Sequence[str] = (sys.executable, "-m", "openvcha", "node", "run")
+        self, command: Sequence[str] = (sys.executable, "-m", "openvcha", "node", "bootstrap")
     ) -> None:
         self.command = tuple(command)
 

@@ -27,7 +27,7 @@ from openvcha.system.terminal import WAITS
 
 PATRONI = "openvcha.node.patroni.launcher"
 REAPER = "openvcha.node.process.reaper"
-OWN_PROGRAMS = frozenset({"run", "service", "api"})
+OWN_PROGRAMS = frozenset({"run", "bootstrap", "service", "api"})
 PAUSE_SECONDS = 0.01
 DEADLINE_SECONDS = 15.0
 
@@ -227,7 +227,7 @@ def program(argv: tuple[str, ...]) -> str:
 
 
 def node_run(argv: tuple[str, ...]) -> Path | None:
-    """Return the node directory of a `vcha node run|service|api DIR`; None for other programs."""
+    """Return the directory of a `vcha node run|bootstrap|service|api DIR`; None for others."""
     if not argv or not re.match(r"python|vcha", Path(argv[0]).name):
         return None
     for at, word in enumerate(argv[:-3]):

@@ -40,6 +40,8 @@ GRACEFUL_SECONDS = 8.0
 """Processes that have not ended by then are killed: the leader key expires after
 20 s at the earliest (the default leader_ttl, and its minimum)."""
 PAUSE_SECONDS = 0.2
+SUPERVISORS = frozenset({("node", "run"), ("node", "bootstrap")})
+"""A node that bootstraps becomes its supervisor, in the same process."""
 
 ProcessSignal = tuple[Process, signal.Signals]
 
@@ -89,7 +91,8 @@ def signals_for(processes: Iterable[Process]) -> Iterator[ProcessSignal]:
 
 def is_supervisor(process: Process) -> bool:
     """Return whether it is a supervisor: only the next one, which cleans up by itself."""
-    return node_run(process.argv) is not None and ("node", "run") in pairwise(process.argv)
+    words = set(pairwise(process.argv))
+    return node_run(process.argv) is not None and not SUPERVISORS.isdisjoint(words)
 
 
 class Reaper:

@@ -11,6 +11,9 @@ from openvcha.store.base_backup_reports import BaseBackupReport
 from openvcha.system.durable import NO_SPACE, overwrite, write_private
 from openvcha.system.regular_files import read_regular
 
+BOOTSTRAP = "bootstrap"
+"""The note that says what a node waits for before it has joined, or why it was refused."""
+
 
 class PartState(enum.StrEnum):
     """The state of a part."""
@@ -91,11 +94,19 @@ def save_status(directory: Path, status: NodeStatus) -> None:
         overwrite(path, data)
 
 
+def read_status(content: bytes) -> NodeStatus | None:
+    """Return the status in the content of its file; None if it is unreadable."""
+    try:
+        return msgspec.json.decode(content, type=NodeStatus)
+    except msgspec.DecodeError:
+        return None
+
+
 def load_status(directory: Path) -> NodeStatus | None:
     """Return the last supervisor's status; None if it is missing or unreadable."""
     try:
-        return msgspec.json.decode(read_regular(Layout(directory).status), type=NodeStatus)
-    except (OSError, msgspec.DecodeError):
+        return read_status(read_regular(Layout(directory).status))
+    except OSError:
         return None
 
 

@@ -37,6 +37,10 @@ class OwnCredentials:
         """Return the thumbprint of the nodes' CA. Raises OSError."""
         return thumbprint_sha256(self._layout.ca.read_bytes())
 
+    def service_authority(self) -> str:
+        """Return the SHA-256 thumbprint of the CA that clients trust. Raises OSError."""
+        return thumbprint_sha256(self._layout.service_ca.read_bytes())
+
     def pending(self) -> bool:
         """Return whether a rotation was requested and is not complete yet."""
         return rotation_path(self._layout).exists()

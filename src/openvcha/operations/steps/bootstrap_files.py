@@ -1,4 +1,4 @@
-"""The files of a new node before its first start: its identity and its secrets."""
+"""The files that a new node gets when it joins: its identity and its secrets, but never its key."""
 
 import asyncio
 import socket
@@ -16,31 +16,27 @@ from openvcha.node.identity import Identity, load_secrets
 from openvcha.node.layout import API_CERTIFICATE, API_KEY, Layout
 from openvcha.node.local_records.sealed_records import roll_file
 from openvcha.node.security.certificates import api_certificate
-from openvcha.node.security.issuing import joining_files, load_authorities, load_pair, node_files
+from openvcha.node.security.issuing import joining_files, load_authorities, load_pair
 from openvcha.operations.context import Services
 from openvcha.operations.steps.new_node import NewNode
+from openvcha.operations.steps.required_votes import initial_required_votes
 from openvcha.store.account import Account
 from openvcha.tasks.steps import TemporaryFailure
-
-
-async def files_of(services: Services, node: NewNode) -> dict[str, bytes]:
-    """Return the files of a new node (relative path: content)."""
-    _require_settled(services)
-    identity = await _identity(services, node)
-    account = await _account(services, identity)
-    own = services.identity
-    return await asyncio.to_thread(_files, services.directory, own, identity, None, account)
 
 
 async def joining_files_of(
     services: Services, node: NewNode, public_key: bytes
 ) -> dict[str, bytes]:
-    """Return the files of a node that keeps its own private key (``public_key``: DER)."""
+    """Return the files (relative path: content) of a node with this public key (DER).
+
+    Raises TemporaryFailure during a rotation, ValueError if the node has no VM yet.
+    """
     _require_settled(services)
     identity = await _identity(services, node)
     account = await _account(services, identity)
     own = services.identity
-    return await asyncio.to_thread(_files, services.directory, own, identity, public_key, account)
+    made = await asyncio.to_thread(_files, services.directory, own, identity, public_key, account)
+    return made | await initial_required_votes(services)
 
 
 def _require_settled(services: Services) -> None:
@@ -107,10 +103,10 @@ def _files(
     directory: Path,
     own: Identity,
     identity: Identity,
-    public_key: bytes | None,
+    public_key: bytes,
     account: Account,
 ) -> dict[str, bytes]:
-    make = partial(joining_files, public_key=public_key) if public_key else node_files
+    make = partial(joining_files, public_key=public_key)
     authorities = load_authorities(directory)
     if not identity.holds_data:
         return make(identity, authorities, account=account)

@@ -50,7 +50,7 @@ class Commit(Step):
     async def done(self, ctx: TaskContext) -> bool:
         """Return whether the configuration names the new nodes, and the old one is deleted."""
         named = [await committed(self._services, ctx, role) for role in self._roles]
-        return all(named) and await self._is_gone(ctx) and not await self._reports(ctx)
+        return all(named) and await self._is_gone(ctx) and not await self._left_keys(ctx)
 
     async def act(self, ctx: TaskContext) -> None:
         """Enter the new nodes first: then the new data count, and the old ones may be deleted."""
@@ -64,7 +64,7 @@ class Commit(Step):
             lambda config: self._change(config, nodes, old), guards=[ctx.guard], idempotent=True
         )
         await self._delete_old(ctx)
-        for key in await self._reports(ctx):
+        for key in await self._left_keys(ctx):
             await self._services.store.delete(key)
         await self._settle(ctx)
 
@@ -109,12 +109,14 @@ class Commit(Step):
         vm = str(ctx.state.get("old_vm") or "")
         return (await self._services.infrastructure.node(vm)).power if vm else Power.GONE
 
-    async def _reports(self, ctx: TaskContext) -> list[str]:
-        """Return the keys of the base backup reports of the new nodes and the old one."""
+    async def _left_keys(self, ctx: TaskContext) -> list[str]:
+        """Return the keys of boot tokens, and of reports of the new nodes and the old one."""
         members = [recall(ctx, role).member for role in self._roles]
         members += [old] if (old := _old(ctx)) else []
-        found = [await self._services.store.get(keys.base_backup_report(name)) for name in members]
-        return [kv.key for kv in found if kv is not None]
+        wanted = [keys.base_backup_report(name) for name in members]
+        found = [await self._services.store.get(key) for key in wanted]
+        tokens = await self._services.store.prefix(keys.BOOT_TOKENS, keys_only=True)
+        return [kv.key for kv in (*found, *tokens) if kv is not None]
 
     async def _last_copy(self, ctx: TaskContext) -> LocalizableMessage | None:
         if not self._data(ctx) or await self._power(ctx) is Power.GONE:

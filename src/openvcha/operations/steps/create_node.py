@@ -1,58 +1,46 @@
-"""Creation of a node: its VM at its placement, its start, its vote. The step is called `clone`."""
+"""Creation of a node: its VM at its placement, its start, its vote. The step is called `clone`.
+
+The node gets a boot file, and from the API everything else. It starts while it is registered: it
+joins once that is done.
+"""
 
 import asyncio
 import contextlib
 
 import msgspec
 
+from openvcha.api.errors import ApiError
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
-from openvcha.cluster import membership, patroni_client
-from openvcha.cluster.config import NodeKind, cluster_record
-from openvcha.cluster.store_accounts import remove_unknown_accounts
+from openvcha.cluster.config import NodeKind
 from openvcha.infrastructure.interface import NodeRequest, Power
-from openvcha.node.etcd.account import NodeAccount
 from openvcha.operations.context import Services
-from openvcha.operations.steps.bootstrap_files import files_of
-from openvcha.operations.steps.last_copy import last_copy
-from openvcha.operations.steps.new_node import (
-    ROLES,
-    NewNode,
-    committed,
-    in_service,
-    leads,
-    recall,
-    remember,
-)
+from openvcha.operations.steps.boot import boot_is_used, forget_boot, new_boot
+from openvcha.operations.steps.new_node import NewNode, in_service, recall, remember
+from openvcha.operations.steps.new_voter import NewVoter
 from openvcha.operations.steps.node_vms import (
     HOST_SILENT,
     RemovedNode,
+    bootstrap_note,
     create_vm,
     owe_deletion,
     withdraw_vm,
-    write_files,
 )
-from openvcha.operations.steps.quorum import remove_voter
-from openvcha.operations.steps.required_votes import initial_required_votes, record_required_votes
+from openvcha.operations.steps.required_votes import record_required_votes
 from openvcha.operations.waiting import wait_until
-from openvcha.store import keys
-from openvcha.store.interface import Member
-from openvcha.tasks.steps import Step, TaskContext, TemporaryFailure
-from openvcha.tasks.transient import WaitTimedOut
+from openvcha.tasks.steps import TaskContext
 
 PROMOTE_SECONDS = 60.0
 POLL_SECONDS = 1.0
 
 
-class CreateNode(Step):
-    """The step that creates a VM, registers it as a learner, powers it on and promotes it."""
-
-    weight = 10
+class CreateNode(NewVoter):
+    """The step that creates a VM, powers it on, registers it as a learner and promotes it."""
 
     def __init__(self, services: Services, role: str) -> None:
-        self._services = services
-        self._role = role
+        super().__init__(services, role)
         self._looked = 0.0
+        self._note: str | None = None
         self.name = f"clone.{role}"
 
     async def done(self, ctx: TaskContext) -> bool:
@@ -71,32 +59,21 @@ class CreateNode(Step):
         await ctx.progress(0.0, message("progress.clone", node.placement.name))
         # Before the VM exists: if our own disk is full, there is nothing to roll back yet.
         await record_required_votes(services, ctx)
-        vm = await create_vm(
-            ctx,
-            services.infrastructure,
-            NodeRequest(placement=node.placement, token=node.token, addresses=(node.ha_address,)),
-        )
+        vm = await self._create(ctx, node)
         state = await services.infrastructure.node(vm)
         node = msgspec.structs.replace(node, vm=vm, bios_uuid=state.bios_uuid)
         await remember(ctx, self._role, node)
         await record_required_votes(services, ctx)
-        await self._register(ctx, node)
-        await self._start(ctx, node, vm, state.power)
+        await self._start_and_register(ctx, node, vm)
         await wait_until(ctx, lambda: self._not_voting(node), PROMOTE_SECONDS, fraction=0.5)
         await services.store.refresh_endpoints()
+        await forget_boot(services, self._role)
 
     async def undo(self, ctx: TaskContext) -> None:
         """Delete the incomplete node and its vote, unless the cluster depends on it."""
-        if self._role not in ctx.state or await committed(self._services, ctx, self._role):
-            return
-        node = recall(ctx, self._role)
-        if await leads(self._services, node):
-            await self._adopt(ctx, node)
-            return
-        await self._rely_still(ctx, node)
-        if node.kind is NodeKind.DATA:
-            await self._bar(node)
-        await self._delete(ctx, node)
+        # First, so that it gets no account that nobody would delete.
+        await forget_boot(self._services, self._role)
+        await super().undo(ctx)
 
     async def remains(self, ctx: TaskContext) -> LocalizableMessage | None:
         """Return the VM that is left, and whether its vote still counts."""
@@ -109,94 +86,64 @@ class CreateNode(Step):
         said = "clone.left.votes" if await self._member(node) else "clone.left"
         return message(said, node.placement.name, left.vm or left.id)
 
-    async def _rely_still(self, ctx: TaskContext, node: NewNode) -> None:
-        """Record the required votes while the new node may vote, if that is possible.
-
-        If it is not, its vote must be removed anyway: otherwise it would be needed forever.
-        """
-        if await self._member(node):
-            with contextlib.suppress(WaitTimedOut):
-                await record_required_votes(self._services, ctx)
-
-    async def _adopt(self, ctx: TaskContext, node: NewNode) -> None:
-        """Commit a node that has taken over meanwhile: its writes must not be lost."""
-        old = str(ctx.state.get("old") or "") or None
-        await cluster_record(self._services.store).update(
-            lambda config: config.with_replaced(old, node.configured()),
-            guards=[ctx.guard],
-            idempotent=True,
-        )
-
-    async def _bar(self, node: NewNode) -> None:
-        """Prevent a takeover during the deletion, which would lose writes."""
+    async def _withdraw(self, ctx: TaskContext, node: NewNode) -> LocalizableMessage | None:
+        """Delete its VM; if its host does not respond, the deletion is owed."""
+        owed = await withdraw_vm(self._services.infrastructure, node.token)
+        if not owed:
+            return None
         name = node.placement.name
-        if refusal := last_copy(await self._services.observe(), node.member, name):
-            raise TemporaryFailure(refusal.reason)
-        if not await patroni_client.revoke_candidacy(self._services.store, node.member):
-            raise TemporaryFailure(message("fence.still.in.sync", name))
+        removed = RemovedNode(owed, name, node.member, node.kind is NodeKind.DATA)
+        if not await owe_deletion(self._services, ctx, removed, HOST_SILENT):
+            return message("clone.left", name, owed)
+        await ctx.add_reason(message("clone.owed", name, owed))
+        return None
 
-    async def _delete(self, ctx: TaskContext, node: NewNode) -> None:
-        """Remove the vote while the node runs, then delete it: with two voters, both must agree."""
+    async def _create(self, ctx: TaskContext, node: NewNode) -> str:
+        """Create the VM, or continue its creation, and return its identifier."""
         services = self._services
-        url = services.peer_url(node.ha_address)
-        await remove_voter(services, node.placement.name, node.member, url)
-        if owed := await withdraw_vm(services.infrastructure, node.token):
-            name, data = node.placement.name, node.kind is NodeKind.DATA
-            removed = RemovedNode(owed, name, node.member, data)
-            if not await owe_deletion(services, ctx, removed, HOST_SILENT):
-                raise TemporaryFailure(message("clone.left", name, owed))
-            await ctx.add_reason(message("clone.owed", name, owed))
-        await services.store.delete(keys.patroni_member(node.member))
-        await services.store.delete(keys.base_backup_report(node.member))
-
-    async def _register(self, ctx: TaskContext, node: NewNode) -> None:
-        services = self._services
-        config = await services.observer.config()
-        made = [recall(ctx, role) for role in ctx.state if role in ROLES]
-        names = {n.member for n in config.nodes} | {n.member for n in made}
-        names |= {n.member for n in config.planned}
-        urls = {services.peer_url(n.ha_address) for n in made}
-        await membership.remove_unknown(services.store, names, urls)
-        witnesses = {n.member for n in config.nodes if n.kind is NodeKind.WITNESS}
-        witnesses |= {n.member for n in made if n.kind is NodeKind.WITNESS}
-        witnesses |= {n.member for n in config.planned if n.kind is NodeKind.WITNESS and n.member}
-        own = NodeAccount(services.directory)
-        await remove_unknown_accounts(services.store, own, witnesses)
-        await services.register(
-            {one.member: one.ha_address for one in made if one.kind is NodeKind.DATA}
+        has_boot = await self._has_boot(ctx, node)
+        boot = None if has_boot else await new_boot(services, ctx, self._role, node)
+        request = NodeRequest(
+            placement=node.placement, token=node.token, addresses=(node.ha_address,), boot=boot
         )
-        url = services.peer_url(node.ha_address)
-        await membership.ensure_learner(services.store, node.member, url)
+        return await create_vm(ctx, services.infrastructure, request)
 
-    async def _start(self, ctx: TaskContext, node: NewNode, vm: str, power: Power) -> None:
-        """Power the node on. If it is off, write its identity first: a running one has read it."""
+    async def _has_boot(self, ctx: TaskContext, node: NewNode) -> bool:
+        """Return whether the node may have read its boot file, which then stays as it is."""
         infrastructure = self._services.infrastructure
-        if power is not Power.ON:
-            files = await files_of(self._services, node)
-            files |= await initial_required_votes(self._services, ctx)
-            await write_files(infrastructure, vm, node.placement.name, files)
-        await infrastructure.power_on(vm)
+        found = await infrastructure.find(node.token)
+        if found is None or found.vm is None:
+            return False
+        if not (await infrastructure.node(found.vm)).power.certainly_off:
+            return True
+        return await boot_is_used(self._services, ctx, self._role)
 
-    async def _votes(self, node: NewNode) -> bool:
-        found = await self._member(node)
-        return found is not None and bool(found.name) and not found.learner
-
-    async def _member(self, node: NewNode) -> Member | None:
-        url = self._services.peer_url(node.ha_address)
-        return await membership.find_member(self._services.store, node.member, url)
+    async def _start_and_register(self, ctx: TaskContext, node: NewNode, vm: str) -> None:
+        """Power the node on; make the store expect it meanwhile, since a start takes longer."""
+        registering = asyncio.create_task(self._register(ctx, node), name="register")
+        try:
+            await self._services.infrastructure.power_on(vm)
+            await registering
+        finally:
+            registering.cancel()
+            await asyncio.wait([registering])
 
     async def _not_voting(self, node: NewNode) -> LocalizableMessage | None:
-        url = self._services.peer_url(node.ha_address)
-        if await membership.promote(self._services.store, node.member, url):
+        if await self._promote(node):
             return None
-        await self._keep_on(node)
+        await self._look(node)
+        if self._note:
+            return message("progress.bootstrap", node.placement.name, self._note)
         return message("progress.promote", node.placement.name)
 
-    async def _keep_on(self, node: NewNode) -> None:
-        """Power an incomplete node on again if it went off; it resumes."""
+    async def _look(self, node: NewNode) -> None:
+        """Read what the node waits for. If it went off, power it on again; it resumes."""
         now = asyncio.get_running_loop().time()
         if not node.vm or now - self._looked < POLL_SECONDS:
             return
         self._looked = now
-        if (await self._services.infrastructure.node(node.vm)).power is Power.OFF:
-            await self._services.infrastructure.power_on(node.vm)
+        infrastructure = self._services.infrastructure
+        if (await infrastructure.node(node.vm)).power is Power.OFF:
+            await infrastructure.power_on(node.vm)
+        with contextlib.suppress(ApiError, OSError):
+            self._note = await bootstrap_note(infrastructure, node.vm)

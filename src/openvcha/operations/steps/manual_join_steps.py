@@ -19,7 +19,6 @@ from openvcha.operations.join_tokens import claimed, require_issuer, token_recor
 from openvcha.operations.preconditions import require_still, require_unhindered
 from openvcha.operations.steps.base_backup import AwaitBaseBackup
 from openvcha.operations.steps.commit import Commit
-from openvcha.operations.steps.create_node import CreateNode
 from openvcha.operations.steps.fence import Fence
 from openvcha.operations.steps.new_node import (
     PASSIVE,
@@ -33,13 +32,13 @@ from openvcha.operations.steps.new_node import (
     remember,
     unmanaged_placement,
 )
-from openvcha.operations.steps.quorum import SILENT_SECONDS, SilenceWatch, remove_voter
+from openvcha.operations.steps.new_voter import NewVoter
+from openvcha.operations.steps.quorum import SILENT_SECONDS, SilenceWatch
 from openvcha.operations.steps.streaming import AwaitStreaming
 from openvcha.operations.waiting import wait_until
-from openvcha.store import keys
 from openvcha.store.errors import RecordMissing
 from openvcha.tasks.record import TaskRecord
-from openvcha.tasks.steps import Step, TaskContext, TemporaryFailure
+from openvcha.tasks.steps import Step, TaskContext
 
 JOINING = "org.openvcha.joining"
 JOIN = f"{JOINING}.join"
@@ -56,11 +55,6 @@ class JoinArguments(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     name: str
     digest: str
-
-
-def decided_node(task: TaskRecord, role: str) -> NewNode | None:
-    """Return the node that the task has chosen; None before its first step."""
-    return msgspec.convert(task.state[role], NewNode) if role in task.state else None
 
 
 def join_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
@@ -142,10 +136,9 @@ class DecideNode(Step):
                 await remember(ctx, role, _manual(place, place.member, place.name))
 
 
-class AwaitVoter(CreateNode):
+class AwaitVoter(NewVoter):
     """The step that registers a learner and waits until it is started by hand and votes."""
 
-    weight = 10
     patience = SILENT_SECONDS
 
     def __init__(self, services: Services, role: str) -> None:
@@ -167,24 +160,16 @@ class AwaitVoter(CreateNode):
         await self._services.store.refresh_endpoints()
 
     async def _not_voting(self, node: NewNode) -> LocalizableMessage | None:
-        if await super()._not_voting(node) is None:
+        if await self._promote(node):
             return None
         found = await membership.find_member(self._services.store, node.member)
         said = "progress.promote" if found else "progress.join.start"
         return message(said, node.placement.name)
 
-    async def _delete(self, ctx: TaskContext, node: NewNode) -> None:
-        """Remove its vote; only an administrator can stop the node."""
+    async def _withdraw(self, ctx: TaskContext, node: NewNode) -> LocalizableMessage | None:
+        """Wait until it is silent: only an administrator can stop the node."""
         del ctx
-        services = self._services
-        await remove_voter(
-            services, node.placement.name, node.member, services.peer_url(node.ha_address)
-        )
-        reason = await self._silence.unmet(node.configured())
-        await services.store.delete(keys.patroni_member(node.member))
-        await services.store.delete(keys.base_backup_report(node.member))
-        if reason:
-            raise TemporaryFailure(reason)
+        return await self._silence.unmet(node.configured())
 
 
 class RegisterNode(Step):

@@ -14,6 +14,7 @@ from openvcha.cluster.config import NodeConfig, NodeKind, address_text
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.infrastructure.interface import Placement
 from openvcha.operations.context import Services
+from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import TaskContext
 
 PASSIVE = "passive"
@@ -79,6 +80,11 @@ def member_name(name: str, token: str) -> str:
 def recall(ctx: TaskContext, role: str) -> NewNode:
     """Return the new node as stored. Raises KeyError before the check."""
     return msgspec.convert(ctx.state[role], NewNode)
+
+
+def decided_node(task: TaskRecord, role: str) -> NewNode | None:
+    """Return the node that the task has chosen; None before its first step."""
+    return msgspec.convert(task.state[role], NewNode) if role in task.state else None
 
 
 def created_members(state: Mapping[str, Any]) -> frozenset[str]:

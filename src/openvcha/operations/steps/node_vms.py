@@ -10,6 +10,8 @@ from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster.config import NodeConfig
 from openvcha.cluster.owed_deletions import OwedDeletion, owe
 from openvcha.infrastructure.interface import Infrastructure, NodeRequest
+from openvcha.node.layout import STATUS
+from openvcha.node.process.status import BOOTSTRAP, read_status
 from openvcha.operations.context import Services
 from openvcha.operations.waiting import wait_until
 from openvcha.tasks.steps import TaskContext, TemporaryFailure
@@ -64,6 +66,16 @@ async def create_vm(
         await ctx.pause(CREATE_PAUSE)
         creation = await infrastructure.observe(creation)
     return creation.vm
+
+
+async def bootstrap_note(infrastructure: Infrastructure, vm_id: str) -> str | None:
+    """Return what a new node waits for before it has joined, or why it was refused, if it says so.
+
+    Raises ApiError, OSError if its status cannot be read.
+    """
+    content = await infrastructure.read_file(vm_id, STATUS)
+    status = read_status(content)
+    return status.notes.get(BOOTSTRAP) if status else None
 
 
 async def withdraw_vm(infrastructure: Infrastructure, token: str) -> str | None:

@@ -12,6 +12,7 @@ from openvcha.api.structures import LocalizableMessage
 from openvcha.node.layout import REQUIRED_VOTES
 from openvcha.node.local_records.required_votes import (
     RequiredVotes,
+    decode_required_votes,
     encode_required_votes,
     kept,
     not_kept_reason,
@@ -74,9 +75,15 @@ async def clear_required_votes(services: Services, ctx: TaskContext) -> None:
         await _delete(services, ctx, confirmed)
 
 
-async def initial_required_votes(services: Services, ctx: TaskContext) -> dict[str, bytes]:
-    """Return the file that gives a new node the record before it can reach the store."""
-    required_votes = await _required(services, ctx)
+async def initial_required_votes(services: Services) -> dict[str, bytes]:
+    """Return the file that gives a new node the record, if there is one.
+
+    So the node has it before it can read the store itself.
+    """
+    known = await _known(services)
+    if known is None:
+        return {}
+    required_votes = decode_required_votes(known.value)
     return {REQUIRED_VOTES: encode_required_votes(required_votes, services.journal.clock())}
 
 

@@ -10,8 +10,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec.structs import replace
 
 from openvcha.node.identity import IDENTITY
+from openvcha.node.joining import (
+    JOINING,
+    JoinRefused,
+    JoinRequest,
+    abandon,
+    begin,
+    complete,
+    request_certificate,
+)
 from openvcha.node.layout import CA_CERTIFICATE, NODE_CERTIFICATE, NODE_KEY
-from openvcha.node.manual_join import JOINING, JoinRefused, JoinRequest, begin, complete
 from openvcha.node.security.certificates import (
     KeyPair,
     certified_key,
@@ -88,6 +96,43 @@ def test_an_answer_for_another_key_is_refused(tmp_path: Path) -> None:
     with pytest.raises(JoinRefused, match="does not belong to a node"):
         complete(node, answer | {"../letter": b""})
     assert not (node / IDENTITY).exists()
+
+
+def test_no_answer_replaces_the_key(tmp_path: Path) -> None:
+    """A key that the server has chosen would be known to it."""
+    node = tmp_path / "node"
+    answer = given(new_authority(), begin(node, WANTED))
+    before = (node / NODE_KEY).read_bytes()
+    with pytest.raises(JoinRefused, match="not for this node's key"):
+        complete(node, answer | {NODE_KEY: signing_request(ADDRESS).key})
+    assert (node / NODE_KEY).read_bytes() == before
+
+
+def test_a_refused_join_leaves_nothing(tmp_path: Path) -> None:
+    """The same command may be repeated, as another node too."""
+    node = tmp_path / "node"
+    begin(node, WANTED)
+    abandon(node)
+    assert not node.exists()
+    begin(node, replace(WANTED, role="witness"))
+    (node / "logs").mkdir()
+    (node / "boot.json").write_text("{}")
+    abandon(node, drop=("boot.json",))
+    assert [path.name for path in node.iterdir()] == ["logs"]
+    abandon(node)
+    assert (node / "logs").is_dir()
+
+
+def test_what_else_a_created_node_has_does_not_disturb(tmp_path: Path) -> None:
+    """Its boot file and its logs exist before it joins; the boot file does not outlive that."""
+    boot = replace(WANTED, server="")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "boot.json").write_text("{}")
+    answer = given(new_authority(), request_certificate(tmp_path, boot))
+    with pytest.raises(JoinRefused, match="for its boot file; continue"):
+        request_certificate(tmp_path, replace(boot, name="another"))
+    complete(tmp_path, answer, drop=("boot.json",))
+    assert {path.name for path in tmp_path.iterdir()} == {"logs", "tls", IDENTITY}
 
 
 def test_a_request_is_for_one_address_and_by_its_own_key() -> None:
