@@ -190,6 +190,18 @@ def test_nothing_is_brought_from_nowhere(tmp_path: Path) -> None:
         bring(tmp_path / "old", layout, copy=False)
 
 
+def test_data_whose_server_was_started_meanwhile_stay(old: Path, tmp_path: Path) -> None:
+    """Between the examination and the move, a person or a unit may have started it."""
+    layout = Layout(tmp_path / "node")
+    layout.root.mkdir()
+    (old / "postmaster.pid").touch()
+    for copy in (True, False):
+        with pytest.raises(NoDataDirectory, match="meanwhile"):
+            bring(old, layout, copy=copy)
+    assert old.exists()
+    assert not layout.pgdata.exists()
+
+
 TEXT = """\
 data_directory = '/old'		# where
  hba_file='/etc/x'

@@ -65,9 +65,12 @@ def test_a_new_node_serves_alone(first: First) -> None:
 def test_adopted_data_are_served(first: First, old: OldPostgres) -> None:
     """Rows, roles and the system's identity stay; the cluster's roles are new."""
     system = old.programs.control(old.data)["Database system identifier"]
-    file = old.data / "postgresql.conf"
-    file.write_text(f"{file.read_text()}\ndata_directory = '{old.data}'\nwork_mem = '5MB'\n")
-    made = first.made(f"--adopt={old.data}")
+    elsewhere = old.data.parent / "postgresql.conf"  # as in Debian
+    own = (old.data / "postgresql.conf").rename(elsewhere).read_text()
+    places = "data_directory = '/old'\nhba_file = '/etc/x/pg_hba.conf'\ninclude_dir = 'conf.d'"
+    elsewhere.write_text(f"{own}\n{places}\nwork_mem = '5MB'\n")
+    (elsewhere.parent / "conf.d").mkdir()
+    made = first.made(f"--adopt={old.data}", f"--settings-file={elsewhere}")
     assert made["superusers"] == ["admin"]
     assert not old.data.exists()
     passwords = json.loads(Path(made["passwords_file"]).read_text())

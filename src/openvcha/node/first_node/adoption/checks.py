@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from openvcha.node.first_node.adoption.data import AUTO_SETTINGS, SHUT_DOWN, Data
+from openvcha.node.first_node.adoption.data import AUTO_SETTINGS, RUNS, SHUT_DOWN, Data
 from openvcha.node.first_node.findings import Finding
 from openvcha.node.postgres.own_names import REPLICATION_USER, REWIND_USER, SUPERUSER
 from openvcha.node.postgres.settings import is_owned, is_vital, shared_settings
@@ -63,7 +63,7 @@ def check_adoption(data: Data, target: Target) -> list[Finding]:
 
 def _state(data: Data) -> Iterator[str]:
     state = data.control.get("Database cluster state", "unknown")
-    if "postmaster.pid" in data.signs:
+    if RUNS in data.signs:
         yield (
             f"a server may run in {data.path}, which has a postmaster.pid: stop it with `pg_ctl"
             " stop` or its service; if none runs, start and stop it once"
@@ -73,7 +73,7 @@ def _state(data: Data) -> Iterator[str]:
             f"its server was not shut down cleanly as a primary (pg_control says {state!r}): start"
             " it, promote it if it is a standby, and stop it with `pg_ctl stop -m fast`"
         )
-    signs = [name for name in data.signs if name != "postmaster.pid"]
+    signs = [name for name in data.signs if name != RUNS]
     if signs:
         yield (
             f"{_some(signs)}: these data are those of a standby, of a recovery or of a backup that"

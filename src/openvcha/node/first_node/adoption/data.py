@@ -13,7 +13,8 @@ from openvcha.node.postgres.server import STANDBY_SIGNAL, postgres_major
 from openvcha.system.regular_files import read_regular
 
 SHUT_DOWN = "shut down"
-SIGNS = ("postmaster.pid", STANDBY_SIGNAL, "recovery.signal", "recovery.conf", "backup_label")
+RUNS = "postmaster.pid"
+SIGNS = (RUNS, STANDBY_SIGNAL, "recovery.signal", "recovery.conf", "backup_label")
 AUTO_SETTINGS = "postgresql.auto.conf"
 _SLOT = struct.Struct("=16x64sI")
 """A slot's state file: after its header, its name and the database of a logical one."""

@@ -5,7 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
-from openvcha.node.first_node.adoption.data import require_data_directory
+from openvcha.node.first_node.adoption.data import RUNS, NoDataDirectory, require_data_directory
 from openvcha.node.layout import Layout
 from openvcha.system.durable import sync_directory, write_durably
 from openvcha.system.regular_files import read_regular
@@ -29,12 +29,14 @@ MARK = "#adopted: "
 def bring(source: Path, layout: Layout, *, copy: bool) -> None:
     """Move or copy a data directory to where the node has its data, unless it is there already.
 
-    Raises NoDataDirectory if neither place has one, OSError.
+    Raises NoDataDirectory if neither place has one or its server runs, OSError.
     """
     if layout.pgdata.is_dir() and not layout.pgdata.is_symlink():
         require_data_directory(layout.pgdata)
         return
     require_data_directory(source)
+    if os.path.lexists(source / RUNS):
+        raise NoDataDirectory(f"a server was started in {source} meanwhile: stop it")
     if copy:
         _copy(source, layout)
         return
