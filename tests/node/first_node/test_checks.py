@@ -44,7 +44,7 @@ class Simulated(Machine):
 def machine(**changed: Any) -> Simulated:
     addresses = (
         MachineAddress("eth0", ipaddress.ip_interface("192.0.2.11/28")),
-        MachineAddress("eth1", ipaddress.ip_interface("198.51.100.10/24")),
+        MachineAddress("eth1", ipaddress.ip_interface("198.51.100.11/24")),
     )
     answers: dict[str, Any] = {
         "addresses": lambda: addresses,

@@ -18,6 +18,7 @@ from openvcha.node.first_node.creation import BEGUN, Adopted, Begun, begun_in
 from openvcha.node.first_node.making import PASSWORDS, Request, make_first_node
 from openvcha.node.identity import IDENTITY, load_identity, load_secrets
 from openvcha.node.layout import FIRST_ADMINISTRATOR
+from openvcha.node.public_interface import PublicInterface
 from openvcha.node.settings.table import defaults
 
 POSTGRES = Postgres(Path("/bin-of-it"), (15, 4), True, "system")
@@ -74,7 +75,9 @@ class Order:
         yield
         self.acts = False
 
-    def make(self, data: Data | None, begun: Begun | None = None) -> making.Made:
+    def make(
+        self, data: Data | None, begun: Begun | None = None, adopt: str = "/srv/old"
+    ) -> making.Made:
         values = {
             **defaults(),
             "node.directory": str(self.directory),
@@ -82,7 +85,9 @@ class Order:
             "network.ha_prefix": 28,
             "network.public_address": "198.51.100.10",
             "network.public_prefix": 24,
-            "postgresql.adopt": "/srv/old" if data else "",
+            "network.public_interface": "eth0",
+            "network.clients": "192.0.2.0/24, 2001:db8::/64",
+            "postgresql.adopt": adopt if data else "",
         }
         request = Request(
             values=values,
@@ -115,9 +120,10 @@ def test_data_are_adopted_by_the_account_before_it_is_a_node(order: Order) -> No
 def test_a_failure_leaves_what_the_next_run_continues(order: Order) -> None:
     """It knows from where the data came, also in the third run."""
     order.fails = "take_roles"
-    for begun in (None, Begun(adopted=Adopted(source="/srv/old", system="73"))):
+    first = Begun(adopted=Adopted(source="/srv/old", system="73"))
+    for begun, adopt in ((None, "/srv/old"), (first, str(order.directory / "pgdata"))):
         with pytest.raises(ProgramFailed):
-            order.make(DATA, begun)
+            order.make(DATA, begun, adopt)
         left = begun_in(order.directory)
         assert left == Begun(adopted=Adopted(source="/srv/old", system="73"))
         order.acts = False
@@ -133,6 +139,8 @@ def test_a_new_database_needs_no_adoption(order: Order) -> None:
     assert order.steps == ["hand over"]
     assert list(identity.etcd_initial_cluster) == [identity.member]
     assert identity.vm == ""
+    networks = ("192.0.2.0/24", "2001:db8::/64")
+    assert identity.public == PublicInterface(interface="eth0", prefix=24, clients=networks)
     assert identity.infrastructure == {"kind": "none", "ha_prefix": 28, "public_prefix": 24}
     assert load_secrets(order.directory).application == Secret("of-the-application")
     shown = json.loads((order.directory / PASSWORDS).read_text())

@@ -22,7 +22,6 @@ def has(interface: str, text: str) -> MachineAddress:
 MACHINE = (
     has("lo", "127.0.0.1/8"),
     has("eth0", "198.51.100.11/24"),
-    has("eth0", "198.51.100.10/24"),
     has("eth1", "192.0.2.11/28"),
     has("eth1", "fe80::1/64"),
 )
@@ -58,7 +57,6 @@ def test_only_addresses_of_hosts_are_proposed() -> None:
     """Neither loopback nor link-local ones."""
     assert [str(each.address) for each in proposals(MACHINE)] == [
         "198.51.100.11/24",
-        "198.51.100.10/24",
         "192.0.2.11/28",
     ]
 
@@ -71,6 +69,8 @@ def test_only_addresses_of_hosts_are_proposed() -> None:
         ({"network.ha_address": "203.0.113.1"}, "dev INTERFACE"),
         ({"network.ha_interface": "eth0"}, "is on eth1, not on eth0"),
         ({"network.public_address": "192.0.2.12"}, "overlaps"),
+        ({"network.public_address": "198.51.100.11"}, "ip address del 198.51.100.11/24 dev eth0"),
+        ({"network.public_address": "203.0.113.1"}, "set network.public_interface"),
         ({"network.ha_address": "127.83.2.11"}, "reaches this machine only"),
         ({"network.management_address": "198.51.100.10"}, "as network.management_address is"),
     ],

@@ -8,7 +8,7 @@ import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from openvcha.cli.output import plain
 from openvcha.cli.output.plain import say
 from openvcha.cli.passwords import read_password
 from openvcha.client.errors import CommandError
+from openvcha.node.first_node import public_address
 from openvcha.node.first_node.adoption.data import NoDataDirectory
 from openvcha.node.first_node.adoption.programs import ProgramFailed
 from openvcha.node.first_node.checks import Account, Examination, examine_machine
@@ -134,7 +135,9 @@ def account_for(values: Values) -> Account:
 def examined(values: Values, account: Account, *, loopback: bool) -> Examination:
     """Examine the machine as the node's account; change nothing. Raises OSError."""
     with acting(account):
-        return examine_machine(values, Machine(), account, loopback=loopback)
+        found = examine_machine(values, Machine(), account, loopback=loopback)
+    helper = public_address.check(completed(values, Machine().addresses()), account.uid)
+    return replace(found, findings=(*found.findings, *helper))
 
 
 def make(
@@ -158,6 +161,7 @@ def make(
         application=Secret(secrets.token_urlsafe(APPLICATION_PASSWORD_BYTES)),
     )
     _make_directory(directory)
+    public_address.write(whole, account.uid)
     try:
         made = make_first_node(
             request, found, hand_over=partial(_give, account), acting=partial(acting, account)

@@ -1,5 +1,7 @@
 """The identity of a first node, from the settings of its machine. Pure."""
 
+import ipaddress
+
 import msgspec
 
 from openvcha.node.engines import EngineDirectories
@@ -14,6 +16,7 @@ from openvcha.node.identity import (
     StoreLimits,
     Timers,
 )
+from openvcha.node.public_interface import PublicInterface
 from openvcha.node.settings.table import SETTINGS, Value, Values
 
 
@@ -32,6 +35,7 @@ def first_identity(values: Values, *, cluster_id: str, member: str) -> Identity:
             name=str(values["node.name"]),
             ha_address=str(values["network.ha_address"]),
             public_address=str(values["network.public_address"]),
+            public=public_interface(values),
             ports=msgspec.convert(_section(values, "ports"), Ports),
             etcd_initial_cluster={},
             infrastructure={
@@ -49,6 +53,20 @@ def first_identity(values: Values, *, cluster_id: str, member: str) -> Identity:
                 encoding=str(values["postgresql.encoding"]),
             ),
         )
+    )
+
+
+def public_interface(values: Values) -> PublicInterface | None:
+    """Return where the public address is while the node leads; None for a trial's loopback one."""
+    address = ipaddress.ip_address(str(values["network.public_address"]))
+    if address.is_loopback:
+        return None
+    prefix, clients = int(values["network.public_prefix"]), str(values["network.clients"])
+    return PublicInterface(
+        interface=str(values["network.public_interface"]),
+        prefix=None if prefix == address.max_prefixlen else prefix,
+        lifetime=int(values["network.public_lifetime"]),
+        clients=tuple(clients.split(", ")) if clients else (),
     )
 
 

@@ -97,8 +97,22 @@ def _missing(values: Values) -> Iterator[Finding]:
 def _each(values: Values, addresses: Sequence[MachineAddress]) -> Iterator[Finding]:
     for of in ("ha", "management", "public"):
         own = own_address(values, of, addresses)
-        if own is not None and not own.present:
+        if own is not None and of == "public" and not own.address.is_loopback:
+            yield from _moving(own, addresses)
+        elif own is not None and not own.present:
             yield _absent(values, of, own, addresses)
+
+
+def _moving(own: Own, addresses: Sequence[MachineAddress]) -> Iterator[Finding]:
+    """Yield what is wrong with an address that an interface has only while the node leads."""
+    has = next((each for each in addresses if each.address.ip == own.address), None)
+    if has:
+        remove = f"`ip address del {has.address} dev {has.interface}`"
+        text = f"{has.interface} has network.public_address {own.address}: remove it ({remove}),"
+        yield Finding.refused(SUBJECT, f"{text} the node adds it while it leads")
+    elif not own.interface:
+        text = f"no interface is in the network of network.public_address {own.address}"
+        yield Finding.refused(SUBJECT, f"{text}: set network.public_interface and public_prefix")
 
 
 def _absent(values: Values, of: str, own: Own, addresses: Sequence[MachineAddress]) -> Finding:

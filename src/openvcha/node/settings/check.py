@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from openvcha.node.public_interface import MAX_CLIENT_NETWORKS
 from openvcha.node.settings.findings import Finding, quoted
 from openvcha.node.settings.table import LONGEST_TEXT, Form, Setting, Value
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._ -]{0,78}[A-Za-z0-9_-])?", re.ASCII)
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}", re.ASCII)
-_INTERFACE = re.compile(r"[^/\s:\x00-\x1f]{1,15}")
+_INTERFACE = re.compile(r"[A-Za-z0-9_.:@-]{1,15}", re.ASCII)
 _LOCALE = re.compile(r"[A-Za-z0-9_.@-]{1,64}", re.ASCII)
 _NUMERAL = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{1,20})?", re.ASCII)
 
@@ -78,6 +79,17 @@ def _address(given: str) -> str | None:
     return str(found)
 
 
+def _networks(given: str) -> str | None:
+    """Return the canonical text of a list of networks."""
+    parts = [part.strip() for part in given.split(",")]
+    if len(parts) > MAX_CLIENT_NETWORKS or "%" in given:
+        return None
+    try:
+        return ", ".join(str(ipaddress.ip_network(part)) for part in parts)
+    except ValueError:
+        return None
+
+
 def _path(given: str) -> str | None:
     if not given.startswith("/") or not given.isprintable():
         return None
@@ -91,6 +103,7 @@ _FORMS: Mapping[Form, Callable[[str], str | None]] = MappingProxyType(
         Form.ACCOUNT: _account,
         Form.INTERFACE: _matching(_INTERFACE),
         Form.ADDRESS: _address,
+        Form.NETWORKS: _networks,
         Form.PATH: _path,
         Form.LOCALE: _matching(_LOCALE),
     }

@@ -23,6 +23,11 @@ from openvcha.node.identity import (
     StoreLimits,
     Timers,
 )
+from openvcha.node.public_interface import (
+    ADDRESS_LIFETIME,
+    MAX_ADDRESS_LIFETIME,
+    MIN_ADDRESS_LIFETIME,
+)
 
 Value = str | int | float
 Values = Mapping[str, Value]
@@ -49,6 +54,7 @@ class Form(enum.StrEnum):
     ACCOUNT = "the name of an account"
     INTERFACE = "the name of a network interface"
     ADDRESS = "an IPv4 or IPv6 address without a prefix"
+    NETWORKS = "networks such as 192.0.2.0/24, separated by commas"
     PATH = "an absolute path"
     LOCALE = "the name of a locale"
 
@@ -158,7 +164,21 @@ _NETWORK = (
     *_address(
         "public",
         "The address of the service: clients reach the database and the API there. It moves with"
-        " the active node.",
+        " the active node: no machine may have it otherwise.",
+    ),
+    Setting(
+        "network.public_lifetime",
+        ADDRESS_LIFETIME,
+        "After how long without a refresh the kernel removes the public address.",
+        "seconds",
+        MIN_ADDRESS_LIFETIME,
+        MAX_ADDRESS_LIFETIME,
+    ),
+    Setting(
+        "network.clients",
+        "",
+        "The networks from which users may log in to PostgreSQL. Empty stands for all.",
+        form=Form.NETWORKS,
     ),
 )
 _ENGINES = (

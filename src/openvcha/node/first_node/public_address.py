@@ -1,0 +1,73 @@
+"""The configuration of the helper that holds a first node's public address: only root writes it."""
+
+import os
+from pathlib import Path
+
+from openvcha.node.address.interface.helper_config import (
+    DIRECTORY,
+    HelperConfig,
+    UnusableConfigError,
+    config_for,
+    encode_config,
+    read_config,
+)
+from openvcha.node.first_node.findings import Finding
+from openvcha.node.first_node.identity import first_identity, public_interface
+from openvcha.node.identity import absolute
+from openvcha.node.settings.table import Values
+from openvcha.system.durable import write_durably
+from openvcha.system.path_owners import CannotDropRoot
+
+SUBJECT = "helper"
+READABLE = 0o644
+
+
+def check(values: Values, uid: int, configs: Path = DIRECTORY) -> list[Finding]:
+    """Return what to know of the helper's file; ``uid`` is the node's account. Raises OSError.
+
+    There is nothing to know without a public address on an interface.
+    """
+    wanted = helper_config(values, uid)
+    if wanted is None:
+        return []
+    path = file_for(values, configs)
+    if os.geteuid() != 0:
+        text = " ".join(encode_config(wanted).decode().split())
+        return [Finding.note(SUBJECT, f"root must write {path}: {text}")]
+    try:
+        there = read_config(path)
+    except FileNotFoundError:
+        return [Finding.ok(SUBJECT, f"{path} will be written")]
+    except (UnusableConfigError, CannotDropRoot) as error:
+        return [Finding.refused(SUBJECT, f"{error}: delete it")]
+    if there.node != wanted.node:
+        text = f"{path} is that of another node, {there.node}: choose another node.directory"
+        return [Finding.refused(SUBJECT, text)]
+    return [Finding.ok(SUBJECT, f"{path} will be replaced")]
+
+
+def write(values: Values, uid: int, configs: Path = DIRECTORY) -> None:
+    """Write the helper's file, as root; do nothing if we are not, or it is not needed."""
+    wanted = helper_config(values, uid)
+    if wanted is None or os.geteuid() != 0:
+        return
+    configs.mkdir(mode=0o755, parents=True, exist_ok=True)
+    write_durably(file_for(values, configs), encode_config(wanted), READABLE)
+
+
+def helper_config(values: Values, uid: int) -> HelperConfig | None:
+    """Return the helper's configuration; None if the address is not on an interface.
+
+    ``values`` are completed; without an interface, there is nothing to configure yet.
+    """
+    if not values["network.public_address"] or not values["network.public_interface"]:
+        return None
+    if public_interface(values) is None:
+        return None
+    identity = first_identity(values, cluster_id="", member="")
+    return config_for(identity, absolute(str(values["node.directory"])), uid)
+
+
+def file_for(values: Values, configs: Path) -> Path:
+    """Return the path of the helper's file for a node."""
+    return configs / f"{Path(str(values['node.directory'])).name}.json"
