@@ -163,6 +163,7 @@ def measure(nodes: Sequence[Node], seconds: float) -> list[tuple[Sample, Sample]
 def show(nodes: Sequence[Node], found: Sequence[tuple[Sample, Sample]]) -> None:
     """Print the processor time, the wake-ups, the memory and the requests."""
     heads = [node.role for node in nodes]
+    print("etcd", page(nodes[0], "/version"))
     print("\n% of one core" + " " * 12 + "".join(f"{head:>12}" for head in heads))
     shares = [rates(then.cpu, now.cpu, now.time - then.time, 100) for then, now in found]
     for name in PROGRAMS:
