@@ -7,7 +7,7 @@ import pytest
 
 DRAWING = {"rich", "pygments", "markdown_it"}
 COMMANDS = {"typer", "pydantic", "openvcha.lab"}
-CERTIFICATES = {"cryptography", "OpenSSL"}
+CERTIFICATES = {"cryptography", "OpenSSL", "asyncssh"}
 DATABASE = {"psycopg"}
 CONTRACT = {"openvcha.api.operations", "openvcha.api.structures", "openvcha.api.messages"}
 SERVING = {
@@ -74,6 +74,10 @@ PROGRAMS: dict[str, tuple[str, set[str]]] = {
     "the state of a node": (
         "openvcha.cli.main, openvcha.cli.node.commands",
         DRAWING | CERTIFICATES | DATABASE | CONTRACT | SERVING | {"pydantic", "h11"},
+    ),
+    "a look at this machine, or the list of hosts": (
+        "openvcha.cli.main, openvcha.cli.commands.host, openvcha.cli.commands.hosts",
+        CERTIFICATES | DATABASE | (SERVING - {"httpx2"}) | {"pydantic"},
     ),
     "an operation, also of another server": (
         "openvcha.cli.main, openvcha.cli.commands.failover",

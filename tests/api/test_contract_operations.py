@@ -61,10 +61,19 @@ ROWS = [
     ("org.openvcha.joining", "list", "GET /openvcha/join-tokens", 200),
     ("org.openvcha.joining", "revoke", "POST /openvcha/join-tokens?action=revoke", 200),
     ("org.openvcha.joining", "join", "POST /openvcha/joins", 200),
+    ("org.openvcha.hosts", "list", "GET /openvcha/hosts", 200),
+    ("org.openvcha.hosts", "add", "POST /openvcha/hosts", 200),
+    ("org.openvcha.hosts", "set", "POST /openvcha/hosts?action=set", 200),
+    ("org.openvcha.hosts", "remove", "POST /openvcha/hosts?action=remove", 200),
 ]
 
 # The SDK does not know our own services; everything else is compared with it.
-OWN = {"org.openvcha.events", "org.openvcha.audit", "org.openvcha.joining"}
+OWN = {
+    "org.openvcha.events",
+    "org.openvcha.audit",
+    "org.openvcha.joining",
+    "org.openvcha.hosts",
+}
 OF_THE_SDK = [operation for operation in OPERATIONS if operation.service not in OWN]
 
 # The documented statuses of api.md; 401 and 503 come before the operation itself in VCHA's rows.

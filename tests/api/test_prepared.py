@@ -58,6 +58,7 @@ BUILT_IN = (
 )
 #: Calls that pass on a type parameter; the type is checked where it is named.
 PASSING_ON = {
+    ("openvcha.infrastructure.hosts.orders", "type_"),
     ("openvcha.store.bounded_json", "type_"),
     ("openvcha.store.records", "type_"),
     ("openvcha.store.records", "self._type"),

@@ -252,6 +252,7 @@ def test_the_list_of_commands_loads_none(words: tuple[str, ...]) -> None:
     heavy = {
         "openvcha.cli.lab.commands",
         "openvcha.cli.node.recovery",
+        "asyncssh",
         "cryptography",
         "psycopg",
         "starlette",

@@ -11,7 +11,7 @@ from openvcha.infrastructure.hosts.address import HostAddress
 from openvcha.infrastructure.hosts.host_key import fingerprint
 from openvcha.infrastructure.hosts.ssh import known_keys
 
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDR/wZXZckMjI0Jcd3Weuww1LJbSQCl8nzI2ZE/ksk7T"
 ADDRESS = HostAddress("root", "2001:db8::7", 2222)
 
 

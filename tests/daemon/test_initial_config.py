@@ -1,5 +1,7 @@
 """The first configuration: written once, correct, and never over another."""
 
+from pathlib import Path
+
 import msgspec
 import pytest
 from tests.support.simulated.cluster import SimulatedCluster
@@ -10,6 +12,7 @@ from openvcha.cluster.config import cluster_record
 from openvcha.daemon.infrastructure import node_infrastructure
 from openvcha.daemon.initial_config import write_first_config
 from openvcha.node.identity import UNMANAGED
+from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import KeptCluster, KeptMember
 from openvcha.store.errors import RecordMissing
 
@@ -81,7 +84,9 @@ async def test_a_node_without_an_inventory_takes_the_prefixes_from_its_identity(
     identity = world.machine((await world.found("vcha-1", 1)).member).identity
     given = {"kind": UNMANAGED, "ha_prefix": 28, "public_prefix": 23}
     identity = msgspec.structs.replace(identity, vm="", infrastructure=given)
-    await write_first_config(world.store, node_infrastructure(identity), identity)
+    await write_first_config(
+        world.store, node_infrastructure(identity, Layout(Path("/"))), identity
+    )
     config = await world.config()
     (only,) = config.nodes
     assert only.ha_ip.ipv4

@@ -7,6 +7,10 @@ from openvcha.api.structures import (
     AuditInfo,
     EventFilterSpec,
     EventInfo,
+    HostAddSpec,
+    HostInfo,
+    HostRemoveSpec,
+    HostSetSpec,
     JoinInfo,
     JoinSpec,
     JoinToken,
@@ -76,6 +80,80 @@ JOINING_EXTENSIONS = (
     ),
 )
 
+# The hosts of an inventory that the cluster itself keeps.
+HOSTS_EXTENSIONS = (
+    Operation(
+        service="org.openvcha.hosts",
+        name="list",
+        method="GET",
+        path="/openvcha/hosts",
+        summary="List the hosts that the cluster reaches by SSH.",
+        errors=(
+            ErrorType.UNAUTHORIZED,
+            ErrorType.ERROR,
+            ErrorType.NOT_ALLOWED_IN_CURRENT_STATE,
+        ),
+        output=tuple[HostInfo, ...],
+        privilege=Privilege.GLOBAL_VCSERVER,
+    ),
+    Operation(
+        service="org.openvcha.hosts",
+        name="add",
+        method="POST",
+        path="/openvcha/hosts",
+        summary="Add a host with its datastores and networks.",
+        errors=(
+            ErrorType.UNAUTHORIZED,
+            ErrorType.ERROR,
+            ErrorType.INVALID_ARGUMENT,
+            ErrorType.ALREADY_EXISTS,
+            ErrorType.NOT_ALLOWED_IN_CURRENT_STATE,
+            ErrorType.UNABLE_TO_ALLOCATE_RESOURCE,
+        ),
+        parameters=(Parameter("spec", HostAddSpec),),
+        output=HostInfo,
+        writes=True,
+        privilege=Privilege.GLOBAL_VCSERVER,
+    ),
+    Operation(
+        service="org.openvcha.hosts",
+        name="set",
+        method="POST",
+        path="/openvcha/hosts",
+        action="set",
+        summary="Change how a host is reached, or its maintenance.",
+        errors=(
+            ErrorType.UNAUTHORIZED,
+            ErrorType.ERROR,
+            ErrorType.INVALID_ARGUMENT,
+            ErrorType.NOT_FOUND,
+            ErrorType.NOT_ALLOWED_IN_CURRENT_STATE,
+        ),
+        parameters=(Parameter("spec", HostSetSpec),),
+        output=HostInfo,
+        writes=True,
+        privilege=Privilege.GLOBAL_VCSERVER,
+    ),
+    Operation(
+        service="org.openvcha.hosts",
+        name="remove",
+        method="POST",
+        path="/openvcha/hosts",
+        action="remove",
+        summary="Remove a host that has no virtual machine.",
+        errors=(
+            ErrorType.UNAUTHORIZED,
+            ErrorType.ERROR,
+            ErrorType.NOT_FOUND,
+            ErrorType.RESOURCE_IN_USE,
+            ErrorType.NOT_ALLOWED_IN_CURRENT_STATE,
+        ),
+        parameters=(Parameter("spec", HostRemoveSpec),),
+        writes=True,
+        privilege=Privilege.GLOBAL_VCSERVER,
+    ),
+)
+
 EXTENSIONS = (
     Operation(
         service="org.openvcha.events",
@@ -100,4 +178,5 @@ EXTENSIONS = (
         privilege=Privilege.GLOBAL_VCSERVER,
     ),
     *JOINING_EXTENSIONS,
+    *HOSTS_EXTENSIONS,
 )

@@ -58,6 +58,10 @@ COMMANDS = {
         "Check what this machine has and what it lacks; exit code 1 when something is missing.",
     ),
     "host": LazyCommand("openvcha.cli.commands.host:app", "A machine that is to run nodes."),
+    "hosts": LazyCommand(
+        "openvcha.cli.commands.hosts:app",
+        "The Linux machines on which the cluster can create nodes.",
+    ),
     "systemd": LazyCommand("openvcha.cli.commands.systemd:app", "Nodes as units of systemd."),
     "node": LazyCommand("openvcha.cli.node.commands:app", "One node of the cluster."),
 }

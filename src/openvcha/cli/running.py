@@ -122,7 +122,7 @@ async def _peers(directory: Path) -> None:
     from openvcha.daemon.infrastructure import node_infrastructure  # noqa: PLC0415
     from openvcha.daemon.peer_power import watch_peers  # noqa: PLC0415
 
-    await watch_peers(layout, identity, node_infrastructure(identity))
+    await watch_peers(layout, identity, node_infrastructure(identity, layout))
 
 
 async def _stand_alone(own: AccountSource, store: StoreWithAccounts, identity: Identity) -> None:

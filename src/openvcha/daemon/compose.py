@@ -73,7 +73,7 @@ async def open_services(
         aclosing(ReplicationLag(lambda: superuser.connect(identity.ha_address))) as lags,
     ):
         await _refresh(store)
-        failing, infrastructure = BackgroundFailures(), node_infrastructure(identity)
+        failing, infrastructure = BackgroundFailures(), node_infrastructure(identity, layout, store)
         off = partial(surely_off, infrastructure)
         yield Services(
             store=store,

@@ -6,7 +6,7 @@ from openvcha.api.structures import ClusterMode, ConfigState, IpFamily, IpSpec, 
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
 from openvcha.infrastructure.interface import Infrastructure
 from openvcha.infrastructure.inventory import Inventory
-from openvcha.node.identity import UNMANAGED, Identity
+from openvcha.node.identity import HOSTS, UNMANAGED, Identity
 from openvcha.node.local_records.cluster import KeptCluster
 from openvcha.store import keys
 from openvcha.store.errors import RecordMissing
@@ -89,7 +89,7 @@ async def _machine(infrastructure: Infrastructure, identity: Identity) -> Machin
     Raises LookupError.
     """
     given = identity.infrastructure
-    if given.get("kind") == UNMANAGED:
+    if given.get("kind") in {UNMANAGED, HOSTS}:
         return Machine("", "", int(given["ha_prefix"]), int(given["public_prefix"]))
     inventory = await infrastructure.inventory()
     vm = inventory.vm(identity.vm)

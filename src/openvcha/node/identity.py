@@ -17,6 +17,8 @@ IDENTITY = "node.json"
 SECRETS = "secrets.json"
 UNMANAGED = "none"
 """The kind of infrastructure that creates no nodes: an administrator makes them all."""
+HOSTS = "hosts"
+"""The kind that creates them on Linux machines that are reached by SSH."""
 MIN_LEADER_TTL = 20
 """Patroni's own minimum."""
 MAX_LEADER_TTL = 300

@@ -74,6 +74,16 @@ class Layout:
         return self.root / "registered.json"
 
     @property
+    def ssh_key(self) -> Path:
+        """The key with which a data node reaches hosts by SSH, where its nodes are on some."""
+        return self.root / "ssh_key"
+
+    @property
+    def hosts_inventory(self) -> Path:
+        """A copy of the inventory of these hosts."""
+        return self.root / "hosts.json"
+
+    @property
     def kept_records(self) -> Path:
         """The last valid records of the store that a data node must keep."""
         return self.root / "records"

@@ -27,6 +27,7 @@ from openvcha.infrastructure.queries import LISTS
 from openvcha.operations import (
     deploy,
     failover,
+    hosts,
     join,
     manual_join,
     mode,
@@ -95,6 +96,10 @@ def handlers() -> Mapping[str, Handler]:
         f"{VCHA}.cluster.witness.redeploy": redeploy.redeploy_witness,
         "org.openvcha.events.list": _list_events,
         "org.openvcha.audit.list": _list_audit,
+        "org.openvcha.hosts.list": hosts.list_hosts,
+        "org.openvcha.hosts.add": hosts.add_host,
+        "org.openvcha.hosts.set": hosts.set_host,
+        "org.openvcha.hosts.remove": hosts.remove_host,
         f"{manual_join_steps.JOINING}.issue": manual_join.issue_token,
         f"{manual_join_steps.JOINING}.list": manual_join.list_tokens,
         f"{manual_join_steps.JOINING}.revoke": manual_join.revoke_token,

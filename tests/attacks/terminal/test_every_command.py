@@ -19,6 +19,7 @@ from tests.support.node_files import identity
 from openvcha.api.operations import OPERATIONS
 from openvcha.api_server.auth.names_and_roles import UserRole
 from openvcha.api_server.auth.users import User
+from openvcha.cli import host_trust
 from openvcha.cli.arguments import RestCall
 from openvcha.cli.commands import call, host, user
 from openvcha.cli.lab import commands as lab_commands
@@ -35,7 +36,9 @@ from openvcha.client.narrator import Narrator
 from openvcha.daemon import store_maintenance
 from openvcha.daemon.recovery import promotion_check
 from openvcha.daemon.unreadable_records import UnreadableRecord
+from openvcha.infrastructure.hosts.address import HostAddress
 from openvcha.infrastructure.hosts.commands import Outcome
+from openvcha.infrastructure.hosts.ssh import SshHost
 from openvcha.lab import folders, power, up
 from openvcha.lab.demo import DemoResult
 from openvcha.lab.state import Lab, LabState
@@ -109,6 +112,14 @@ DRIVEN: Mapping[str, tuple[str, ...]] = {
         "host prepare --install --wheelhouse {empty}",
         f"host prepare {WORD}",
     ),
+    "hosts list": ("hosts list", "hosts list --json"),
+    "hosts add": (
+        f"hosts add {WORD} h --datastore /d --network e=s",
+        f"hosts add h {WORD} --datastore /d --network e=s",
+    ),
+    "hosts set": (f"hosts set {WORD} --maintenance", f"hosts set h --where {WORD}"),
+    "hosts key": ("hosts key {empty}",),
+    "hosts remove": (f"hosts remove {WORD}",),
     "systemd install": (
         "systemd install --root {empty} --program /usr/bin/vcha",
         f"systemd install --program /{WORD}",
@@ -144,7 +155,7 @@ AMISS = (LookupError, TypeError, AttributeError, AssertionError, NotImplementedE
 """By these a command ends that meets something which this test has forgotten."""
 ASKS_A_SERVER = (
     *("failover", "passive", "witness", "mode", "undeploy", "task", "events", "audit", "call"),
-    *("node token", "node tokens"),
+    *("node token", "node tokens", "hosts list", "hosts add", "hosts set", "hosts remove"),
 )
 
 
@@ -343,6 +354,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     said = Outcome(0, "\n".join(lines), HOSTILE)
     monkeypatch.setattr(host, "run_here", giving(said))
+    trusted = SshHost(HostAddress("root", "h"), ("a key",))
+    monkeypatch.setattr(host_trust, "trusted_host", giving(trusted))
 
 
 @pytest.fixture
@@ -402,7 +415,7 @@ def test_what_others_wrote_is_text(
     assert not [error for error in met if isinstance(error, AMISS)], "it came not so far"
 
 
-@pytest.mark.usefixtures("labs")
+@pytest.mark.usefixtures("labs", "machine")
 @pytest.mark.parametrize(
     "line",
     [lines[0] for command, lines in DRIVEN.items() if command.startswith(ASKS_A_SERVER)],

@@ -5,11 +5,13 @@ import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.hosts.host import Host, make_key
 from tests.support.hosts.hosts import Hosts
 
+from openvcha.infrastructure.hosts import ssh as ssh_module
 from openvcha.infrastructure.hosts.address import HostAddress
 from openvcha.infrastructure.hosts.commands import (
     AccessDenied,
@@ -124,6 +126,7 @@ async def test_a_cable_that_is_cut_makes_a_host_unknown(hosts: Hosts, ssh: Ssh) 
     assert (await ssh.run(target(host), "echo back")).output == "back\n"
 
 
+@pytest.mark.soak
 async def test_a_host_without_power_is_unknown_until_it_is_back(hosts: Hosts, ssh: Ssh) -> None:
     """A connection from before is of no use, and is not kept."""
     host = hosts[2]
@@ -152,3 +155,37 @@ async def test_a_new_host_shows_its_key(hosts: Hosts, tmp_path: Path) -> None:
     known.write_text(f"{address.host} {offered}\n[{address.host}]:2222 {hosts[2].host_key}\n")
     assert known_keys(known, address) == (offered,)
     assert known_keys(known, replace(address, port=2222)) == (hosts[2].host_key,)
+
+
+async def test_an_end_that_nobody_has_told_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The channel may be closed without an exit code: it is no success."""
+
+    class Process:
+        """A process whose end is SIMULATED to be unknown."""
+
+        stdout = stderr = asyncio.StreamReader()
+        stdin: Any = None
+        returncode = None
+
+        async def wait(self) -> None:
+            """Return at once."""
+
+        def close(self) -> None:
+            """Do nothing."""
+
+    class Connection:
+        """A connection that makes one."""
+
+        async def create_process(self, *_: object, **__: object) -> Process:
+            """Return the process."""
+            return Process()
+
+    Process.stdout.feed_eof()
+    connection: Any = Connection()
+    monkeypatch.setattr(ssh_module, "_feed", _nothing)
+    with pytest.raises(HostUnreachable, match="before the command's end was known"):
+        await Ssh(Login(), QUICK)._carry_out(connection, "true", b"")
+
+
+async def _nothing(*_: object) -> None:
+    """Feed nothing."""

@@ -7,6 +7,7 @@ from tests.support.answers.beginnings import (
     ADDRESSES,
     deploy_spec,
     healthy,
+    on_hosts,
     passive_lost,
     place,
     prepared,
@@ -26,9 +27,19 @@ TASKS = "com.vmware.cis.tasks"
 SESSION = "com.vmware.cis.session"
 UNKNOWN_TASK = "00000000-0000-4000-8000-000000000000:com.vmware.vcenter.vcha"
 
+HOSTS = "org.openvcha.hosts"
+
 Arguments = dict[str, Any]
 Made = Callable[[ServedCluster, Any], Arguments]
 """Made of the stage and of what a condition has given, if there is one."""
+
+HOST_SPEC: Arguments = {
+    "name": "h2",
+    "address": "198.18.1.12",
+    "host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDR/wZXZckMjI0Jcd3Weuww1LJbSQCl8nzI2ZE/ksk7T",
+    "datastores": ["/var/lib/openvcha/nodes"],
+    "networks": [{"interface": "eth1", "subnet": "198.18.2.0/24"}],
+}
 
 
 def no_arguments(stage: ServedCluster, held: Any) -> Arguments:
@@ -63,6 +74,12 @@ def join_spec(stage: ServedCluster, held: Any) -> Arguments:
     return {"spec": spec}
 
 
+def of_host(stage: ServedCluster, held: Any) -> Arguments:
+    """Return the id of the host that the condition holds, or an unknown one."""
+    del stage
+    return {"spec": {"host": held or "host-9"}}
+
+
 def always(arguments: Arguments) -> Made:
     """Return a function that returns these arguments."""
     return lambda _stage, _held: arguments
@@ -87,6 +104,10 @@ ASKED: dict[str, tuple[Begin, Made]] = {
     f"{JOINING}.list": (prepared, no_arguments),
     f"{JOINING}.revoke": (prepared, always({"spec": {"role": "PASSIVE"}})),
     f"{JOINING}.join": (prepared, join_spec),
+    f"{HOSTS}.list": (on_hosts, no_arguments),
+    f"{HOSTS}.add": (on_hosts, always({"spec": HOST_SPEC})),
+    f"{HOSTS}.set": (on_hosts, of_host),
+    f"{HOSTS}.remove": (on_hosts, of_host),
 }
 
 

@@ -3,10 +3,12 @@
 import asyncio
 from typing import Any
 
+from msgspec.structs import replace
 from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, ClusterScenario
 
 from openvcha.api.codec.decode import decode_rest
 from openvcha.api.structures import DeploySpec, JoinRole, JoinTokenSpec
+from openvcha.node.identity import HOSTS, IDENTITY, encode_identity
 from openvcha.operations.failover import fail_over
 from openvcha.operations.manual_join import issue_token
 
@@ -38,6 +40,14 @@ def deploy_spec(*, manual: bool = False) -> dict[str, Any]:
 async def single(scene: ClusterScenario) -> None:
     """Begin with one active node and no cluster."""
     await scene.single()
+
+
+async def on_hosts(scene: ClusterScenario) -> None:
+    """Begin with one active node of a cluster that keeps the inventory of its hosts."""
+    await scene.single()
+    (node,) = scene.world.machines.values()
+    identity = replace(node.identity, infrastructure={"kind": HOSTS})
+    node.files[IDENTITY] = encode_identity(identity)
 
 
 async def healthy(scene: ClusterScenario) -> None:

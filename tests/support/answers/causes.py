@@ -6,6 +6,8 @@ from typing import Any
 
 from tests.support.answers.asking import (
     CLUSTER,
+    HOST_SPEC,
+    HOSTS,
     SESSION,
     TASKS,
     VCHA,
@@ -14,6 +16,7 @@ from tests.support.answers.asking import (
     begin_and_arguments,
     join_spec,
     no_arguments,
+    of_host,
     of_task,
     tasks_of,
     with_peer,
@@ -22,6 +25,7 @@ from tests.support.answers.beginnings import (
     failing_over,
     given_up,
     healthy,
+    on_hosts,
     passive_lost,
     place,
     prepared,
@@ -30,6 +34,9 @@ from tests.support.answers.beginnings import (
 )
 from tests.support.answers.conditions import (
     Holding,
+    a_host,
+    a_host_with_a_vm,
+    all_hosts,
     busy_without_space,
     early_token,
     ended_task,
@@ -148,6 +155,16 @@ def _check(role: str, begin: Begin) -> dict[tuple[str, ErrorType], Cause]:
     }
 
 
+def _unmanaged() -> dict[tuple[str, ErrorType], Cause]:
+    """Return the cause that all operations on hosts share: another infrastructure."""
+    return {
+        (f"{HOSTS}.{name}", E.NOT_ALLOWED_IN_CURRENT_STATE): Cause(
+            "hosts.unmanaged", single, arguments=begin_and_arguments(by_id(f"{HOSTS}.{name}"))[1]
+        )
+        for name in ("list", "add", "set", "remove")
+    }
+
+
 _LIMIT = always({"filter": {"limit": -1}})
 _OF_THEIR_OWN: dict[tuple[str, ErrorType], Cause] = {
     (f"{SESSION}.create", E.UNAUTHENTICATED): Cause(
@@ -185,6 +202,30 @@ _OF_THEIR_OWN: dict[tuple[str, ErrorType], Cause] = {
     **_check("witness", witness_lost),
     ("org.openvcha.events.list", E.INVALID_ARGUMENT): Cause("event.limit", arguments=_LIMIT),
     ("org.openvcha.audit.list", E.INVALID_ARGUMENT): Cause("event.limit", arguments=_LIMIT),
+    **_unmanaged(),
+    (f"{HOSTS}.add", E.INVALID_ARGUMENT): Cause(
+        "hosts.key", on_hosts, arguments=always({"spec": {**HOST_SPEC, "host_key": "none"}})
+    ),
+    (f"{HOSTS}.add", E.ALREADY_EXISTS): Cause(
+        "infrastructure.vm.exists",
+        on_hosts,
+        a_host,
+        always({"spec": {**HOST_SPEC, "name": "H3"}}),
+    ),
+    (f"{HOSTS}.add", E.UNABLE_TO_ALLOCATE_RESOURCE): Cause(
+        "inventory.full", on_hosts, all_hosts, always({"spec": HOST_SPEC})
+    ),
+    (f"{HOSTS}.set", E.INVALID_ARGUMENT): Cause(
+        "hosts.port",
+        on_hosts,
+        a_host,
+        lambda _stage, held: {"spec": {"host": held, "port": 0}},
+    ),
+    (f"{HOSTS}.set", E.NOT_FOUND): Cause("infrastructure.unknown", on_hosts, arguments=of_host),
+    (f"{HOSTS}.remove", E.NOT_FOUND): Cause("infrastructure.unknown", on_hosts, arguments=of_host),
+    (f"{HOSTS}.remove", E.RESOURCE_IN_USE): Cause(
+        "inventory.in.use", on_hosts, a_host_with_a_vm, of_host
+    ),
     (f"{JOINING}.issue", E.NOT_ALLOWED_IN_CURRENT_STATE): Cause(
         "join.not.prepared", arguments=begin_and_arguments(by_id(f"{JOINING}.issue"))[1]
     ),

@@ -10,14 +10,20 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from msgspec.structs import replace
-from tests.support.answers.asking import CLUSTER, Arguments
+from tests.support.answers.asking import CLUSTER, HOST_SPEC, Arguments
 from tests.support.answers.beginnings import ask_token, single
 from tests.support.answers.stage import ServedCluster
 from tests.support.edge import ADMINISTRATOR
 from tests.support.simulated.cluster import SimulatedNode
 
 from openvcha.api.messages import message
+from openvcha.infrastructure import changes
+from openvcha.infrastructure.interface import Placement, VmRequest
+from openvcha.infrastructure.inventory import HostAccess
 from openvcha.infrastructure.queries import LISTS
+from openvcha.infrastructure.records import InventoryRecord
+from openvcha.infrastructure.skeleton import RESOURCE_POOL, VM_FOLDER
+from openvcha.infrastructure.state import MAX_HOSTS
 from openvcha.operations.steps.manual_join_steps import JOINING, JoinArguments
 from openvcha.store import keys
 from openvcha.store.records import encode
@@ -110,6 +116,48 @@ def many_tasks(stage: ServedCluster) -> Iterator[str]:
         yield "many"
         for each in more:
             stage.run(stage.store.delete(keys.task(each.id)))
+
+
+@contextlib.contextmanager
+def a_host(stage: ServedCluster) -> Iterator[str]:
+    """Add a host to the inventory in the store, and yield its id."""
+    record = InventoryRecord(stage.store)
+    access = HostAccess(address="198.18.1.13", host_key=HOST_SPEC["host_key"])
+    host = stage.run(record.change(changes.add_host("h3", "", access)))
+    stage.run(record.change(changes.add_datastore("h3:/srv", "/srv", host.id)))
+    yield host.id
+    stage.run(stage.store.delete(keys.INVENTORY))
+
+
+@contextlib.contextmanager
+def a_host_with_a_vm(stage: ServedCluster) -> Iterator[str]:
+    """Add a host that has a VM, and yield its id."""
+    with a_host(stage) as host:
+        record = InventoryRecord(stage.store)
+        network = stage.run(record.change(changes.add_network("ha", "198.18.2.0/24")))
+        place = Placement(
+            name="vcha-9",
+            folder=VM_FOLDER,
+            host=host,
+            resource_pool=RESOURCE_POOL,
+            datastore=stage.run(record.load()).inventory.datastores[0].id,
+            ha_network=network.id,
+            management_network=network.id,
+        )
+        request = VmRequest(placement=place, token="token")
+        stage.run(record.change(lambda state: changes.add_vm(state, request, "uuid")))
+        yield host
+
+
+@contextlib.contextmanager
+def all_hosts(stage: ServedCluster) -> Iterator[None]:
+    """Add as many hosts as the inventory can have."""
+    record = InventoryRecord(stage.store)
+    for number in range(MAX_HOSTS):
+        access = HostAccess(address=f"h{number}")
+        stage.run(record.change(changes.add_host(f"n{number}", "", access)))
+    yield
+    stage.run(stage.store.delete(keys.INVENTORY))
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.support.answers.asking import (
     CLUSTER,
+    HOSTS,
     SESSION,
     TASKS,
     VCHA,
@@ -17,7 +18,7 @@ from tests.support.answers.asking import (
 )
 from tests.support.answers.beginnings import ADDRESSES, single
 from tests.support.answers.clients import API, Identification
-from tests.support.answers.conditions import Holding, busy, nothing, token
+from tests.support.answers.conditions import Holding, a_host, busy, nothing, token
 from tests.support.answers.stage import Begin, ServedCluster
 from tests.support.edge import ADMINISTRATOR
 from tests.support.simulated.scenes import NEW
@@ -28,6 +29,8 @@ from openvcha.api.structures import ConfigState, EventSeverity
 from openvcha.cluster.config import ClusterConfig
 from openvcha.events.log import EventLog
 from openvcha.events.state_diff import EventDraft
+from openvcha.infrastructure.inventory import Host
+from openvcha.infrastructure.records import InventoryRecord
 from openvcha.node.identity import IDENTITY
 from openvcha.operations.steps.manual_join_steps import JOINING
 from openvcha.store import keys
@@ -96,6 +99,11 @@ def config(stage: ServedCluster) -> ClusterConfig:
 def names(stage: ServedCluster) -> list[str]:
     """Return the names of the configured nodes."""
     return [node.name for node in config(stage).nodes]
+
+
+def hosts(stage: ServedCluster) -> tuple[Host, ...]:
+    """Return the hosts in the inventory in the store."""
+    return stage.run(InventoryRecord(stage.store).load()).inventory.hosts
 
 
 def is_a_task(result: Any, held: Any) -> bool:
@@ -193,5 +201,20 @@ SUCCESSES: dict[str, Success] = {
     f"{JOINING}.revoke": Success(lambda result, _: result is None, holds=token),
     f"{JOINING}.join": Success(
         lambda info, _: IDENTITY in info.files, holds=token, arguments=join_spec, works=True
+    ),
+    f"{HOSTS}.list": Success(lists("name", "h3"), holds=a_host),
+    f"{HOSTS}.add": Success(
+        named("fingerprint", "SHA256:hhUxqSJUmzHG3168cvuBTf8olwR0mu5NyH0GldaqFvI"),
+        lambda stage, _: [host.name for host in hosts(stage)] == ["h2"],
+        works=True,
+    ),
+    f"{HOSTS}.set": Success(
+        named("maintenance", True),
+        lambda stage, _: [host.maintenance for host in hosts(stage)] == [True],
+        holds=a_host,
+        arguments=lambda _stage, held: {"spec": {"host": held, "maintenance": True}},
+    ),
+    f"{HOSTS}.remove": Success(
+        lambda result, _: result is None, lambda stage, _: hosts(stage) == (), holds=a_host
     ),
 }

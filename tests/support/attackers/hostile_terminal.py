@@ -111,12 +111,24 @@ JOIN_TOKEN = dict.fromkeys(("role", "ha_address", "issuer", "expires"), "x") | {
     "used": True,
     "valid": False,
 }
+HOST = {
+    **dict.fromkeys(("host", "name", "address", "user", "fingerprint", "connection_state"), "x"),
+    "port": 22,
+    "maintenance": False,
+    "datastores": [{"datastore": "x", "path": "x"}],
+    "networks": [{"network": "x", "subnet": "x", "interface": "x"}],
+}
 ANSWERS: dict[str, Any] = {
     "/openvcha/events": [hostile(EVENT), hostile(EVENT, "time")],
     "/openvcha/audit": [hostile(AUDIT), hostile(AUDIT, "time")],
     "/cis/tasks?action=list": {HOSTILE: hostile(TASK), "the-id": hostile(TASK, "status")},
     "/vcenter/folder": [{"folder": HOSTILE}],
     "/vcenter/vm": [{"name": HOSTILE}],
+}
+ANSWERS_TO: dict[tuple[str, str], Any] = {
+    ("GET", "/openvcha/join-tokens"): [hostile(JOIN_TOKEN)],
+    ("GET", "/openvcha/hosts"): [hostile(HOST)],
+    ("POST", "/openvcha/hosts"): hostile(HOST),
 }
 
 
@@ -128,8 +140,8 @@ class Api:
     ) -> Any:
         """Return a response whose texts are hostile."""
         del body, query
-        if (method, path) == ("GET", "/openvcha/join-tokens"):
-            return [hostile(JOIN_TOKEN)]
+        if (method, path) in ANSWERS_TO:
+            return ANSWERS_TO[method, path]
         if path in ANSWERS:
             return ANSWERS[path]
         if path.startswith("/cis/tasks"):

@@ -11,6 +11,7 @@ from openvcha.api.foreign_text import MAX_SHOWN, truncate
 from openvcha.api.messages.events import EVENTS
 from openvcha.api.messages.files import FILES
 from openvcha.api.messages.health import HEALTH
+from openvcha.api.messages.hosts import HOSTS
 from openvcha.api.messages.manual_join import MANUAL_JOIN
 from openvcha.api.messages.operations import OPERATIONS
 from openvcha.api.messages.placement import INFRASTRUCTURE, PEER, PLACEMENT
@@ -35,6 +36,7 @@ def _catalogue() -> Mapping[str, str]:
         POSTGRESQL,
         EVENTS,
         MANUAL_JOIN,
+        HOSTS,
         PLACEMENT,
         INFRASTRUCTURE,
         PEER,

@@ -34,6 +34,15 @@ from openvcha.api.structures.events import (
     EventInfo,
     EventSeverity,
 )
+from openvcha.api.structures.hosts import (
+    HostAddSpec,
+    HostDatastoreInfo,
+    HostInfo,
+    HostNetworkInfo,
+    HostNetworkSpec,
+    HostRemoveSpec,
+    HostSetSpec,
+)
 from openvcha.api.structures.ids import (
     ClusterId,
     DatacenterId,
@@ -169,10 +178,17 @@ __all__ = [
     "FolderId",
     "FolderSummary",
     "FolderType",
+    "HostAddSpec",
     "HostConnectionState",
+    "HostDatastoreInfo",
     "HostFilterSpec",
     "HostId",
+    "HostInfo",
+    "HostNetworkInfo",
+    "HostNetworkSpec",
     "HostPowerState",
+    "HostRemoveSpec",
+    "HostSetSpec",
     "HostSummary",
     "InventoryNetworkType",
     "IpFamily",

@@ -1,0 +1,30 @@
+"""The agent of a host: a data node runs it by SSH, with one order on its standard input.
+
+`python -m openvcha.daemon.host_agent` imports no command line: that would double its time.
+"""
+
+import asyncio
+import sys
+
+from openvcha.infrastructure.hosts.agent import Agent
+from openvcha.infrastructure.hosts.orders import MAX_ORDER_BYTES
+from openvcha.infrastructure.hosts.units import node_units
+from openvcha.infrastructure.local.processes import DetachedStarter
+from openvcha.node.process.process_tree import NodeProcesses
+
+
+def main() -> None:
+    """Read an order, carry it out and write the answer."""
+    units = node_units(DetachedStarter())
+    agent = Agent(NodeProcesses(), units, units=units)
+    serve(agent)
+
+
+def serve(agent: Agent) -> None:
+    """Answer the order on standard input; one that is too long is no order."""
+    text = sys.stdin.buffer.read(MAX_ORDER_BYTES + 1)
+    sys.stdout.buffer.write(asyncio.run(agent.answer(text[:MAX_ORDER_BYTES])))
+
+
+if __name__ == "__main__":
+    main()

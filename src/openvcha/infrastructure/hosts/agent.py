@@ -1,0 +1,298 @@
+"""What a host does for the data nodes: directories and processes of VMs, by orders.
+
+It keeps no state. Each order looks at what there is, and may be repeated.
+"""
+
+import asyncio
+import errno
+import shutil
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+import msgspec
+
+from openvcha.api.errors import ApiError, ErrorType, fail
+from openvcha.api.file_errors import file_refusal
+from openvcha.api.messages import message
+from openvcha.api.prepared import prepare
+from openvcha.infrastructure.boot import BOOT_FILE
+from openvcha.infrastructure.hosts import orders
+from openvcha.infrastructure.hosts.orders import MARK, Order, Place, Space, VmState
+from openvcha.infrastructure.interface import Power
+from openvcha.infrastructure.local.files import make_directory, path_below
+from openvcha.infrastructure.local.power import PowerSwitch, PowerTimeouts
+from openvcha.infrastructure.local.processes import (
+    NODE_PORTS,
+    ProcessTable,
+    Starter,
+    address_answers,
+)
+from openvcha.infrastructure.local.state import LockTimeout, exclusive
+from openvcha.system.durable import write_durably
+from openvcha.system.rmtree_errors import FULL_PATH_ERRORS
+
+NODE_FILE = "node.json"
+PROBE_SECONDS = 1.0
+
+
+class DiskSpace(Protocol):
+    """What `shutil.disk_usage` returns."""
+
+    total: int
+    free: int
+
+
+class Mark(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose directory it is; ``boots``: it is complete once it has a boot file, or is a node."""
+
+    token: str
+    boots: bool = False
+
+
+class Units(Protocol):
+    """The service manager of the host, where it runs."""
+
+    async def forget(self, directory: Path) -> None:
+        """Keep the node of a directory from being started again, and kill it, if it is a unit."""
+        ...
+
+
+class NoUnits:
+    """A host without a service manager."""
+
+    async def forget(self, directory: Path) -> None:
+        """Do nothing."""
+
+
+def responds(address: str, ports: Sequence[int] = NODE_PORTS) -> bool:
+    """Return whether anything at an address answers, if only to refuse a connection."""
+    return any(_answers(address, port) for port in ports)
+
+
+def _answers(address: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.settimeout(PROBE_SECONDS)
+        try:
+            return probe.connect_ex((address, port)) in (0, errno.ECONNREFUSED)
+        except OSError:
+            return False
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The queries of the agent to its own machine."""
+
+    answers: Callable[[str], bool] = address_answers
+    probe: Callable[[str], bool] = responds
+    disk_usage: Callable[[Path], Any] = shutil.disk_usage
+
+
+class Agent:
+    """The host's side of the infrastructure."""
+
+    def __init__(
+        self,
+        processes: ProcessTable,
+        starter: Starter,
+        *,
+        units: Units | None = None,
+        timeouts: PowerTimeouts | None = None,
+        machine: Machine | None = None,
+    ) -> None:
+        self._timeouts = timeouts or PowerTimeouts()
+        self._power = PowerSwitch(processes, starter, self._timeouts)
+        self._units = units or NoUnits()
+        self._machine = machine or Machine()
+
+    async def answer(self, text: bytes) -> bytes:
+        """Carry out an order, and return the answer; an unknown order has one too."""
+        try:
+            order = orders.decode_order(text)
+            return orders.encode_result(await self.carry_out(order))
+        except ApiError as error:
+            return orders.encode_failure(error)
+        except msgspec.DecodeError as error:
+            said = message("hosts.order", str(error))
+            return orders.encode_failure(ApiError(ErrorType.INVALID_ARGUMENT, said))
+        except OSError as error:
+            said = file_refusal(error) or message("hosts.order", str(error))
+            return orders.encode_failure(ApiError(ErrorType.ERROR, said))
+
+    async def carry_out(self, order: Order) -> Any:
+        """Carry out an order, and return its result. Raises ApiError, OSError."""
+        match order:
+            case orders.Observe():
+                return await self._observe(order.places)
+            case orders.ProbeAddress():
+                return await asyncio.to_thread(self._in_use, order.address)
+            case orders.MeasureSpace():
+                return await asyncio.to_thread(self._space, order.directories)
+            case orders.ReadFile():
+                return await asyncio.to_thread(_read, order)
+        async with self._alone(order.place):
+            return await self._change(order)
+
+    async def _change(
+        self,
+        order: orders.Make | orders.WriteFiles | orders.PowerOn | orders.PowerOff | orders.Delete,
+    ) -> None:
+        place = order.place
+        directory = Path(place.directory)
+        match order:
+            case orders.Make():
+                # A node that runs has read its boot file, or is about to.
+                runs = await self._power.is_on(directory)
+                await asyncio.to_thread(_make, order, runs)
+            case orders.WriteFiles():
+                _require_ours(place)
+                if await self._power.is_on(directory):
+                    said = message("infrastructure.vm.on", place.name)
+                    fail(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, said)
+                await asyncio.to_thread(_write, directory, order.files)
+            case orders.PowerOn():
+                _require_ours(place)
+                await self._power.switch_on(directory, place.name)
+            case orders.PowerOff():
+                await self._switch_off(place)
+            case orders.Delete():
+                await self._switch_off(place)
+                await asyncio.to_thread(_delete, place)
+
+    async def _switch_off(self, place: Place) -> None:
+        """Cut the power of a VM; whoever else has its directory by now keeps running."""
+        directory = Path(place.directory)
+        if _is_anothers(directory, place):
+            return
+        await self._units.forget(directory)
+        await self._power.switch_off(directory, place.name)
+
+    async def _observe(self, places: tuple[Place, ...]) -> list[VmState]:
+        directories = [Path(place.directory) for place in places]
+        on = await self._power.are_on(directories)
+        return [
+            await asyncio.to_thread(_state, place, runs)
+            for place, runs in zip(places, on, strict=True)
+        ]
+
+    def _in_use(self, address: str) -> bool:
+        return self._machine.answers(address) or self._machine.probe(address)
+
+    def _space(self, directories: tuple[str, ...]) -> dict[str, Space]:
+        found: dict[str, Space] = {}
+        for directory in directories:
+            try:
+                usage = self._machine.disk_usage(Path(directory))
+            except OSError:
+                continue
+            found[directory] = Space(capacity=usage.total, free=usage.free)
+        return found
+
+    @asynccontextmanager
+    async def _alone(self, place: Place) -> AsyncIterator[None]:
+        """Lock a VM among all data nodes. Raises ApiError RESOURCE_BUSY, NOT_FOUND."""
+        directory = Path(place.directory)
+        lock = directory.with_name(f".{directory.name}.lock")
+        if not directory.parent.is_dir():
+            fail(ErrorType.NOT_FOUND, message("hosts.datastore", str(directory.parent)))
+        busy = self._timeouts.busy
+        try:
+            async with exclusive(lock, self._timeouts.poll, busy):
+                yield
+        except LockTimeout:
+            fail(ErrorType.RESOURCE_BUSY, message("infrastructure.vm.busy", place.name, busy))
+
+
+def _mark(directory: Path, place: Place) -> Mark | None:
+    """Return the mark of a VM's directory; None if that is gone, or is not this VM's."""
+    found = _any_mark(directory)
+    return found if found and found.token == place.token else None
+
+
+def _is_anothers(directory: Path, place: Place) -> bool:
+    found = _any_mark(directory)
+    return found is not None and found.token != place.token
+
+
+def _any_mark(directory: Path) -> Mark | None:
+    try:
+        return msgspec.json.decode((directory / MARK).read_bytes(), type=Mark)
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+        return None
+
+
+def _require_ours(place: Place) -> Mark:
+    found = _mark(Path(place.directory), place)
+    if found is None:
+        fail(ErrorType.NOT_FOUND, message("infrastructure.unknown", place.directory))
+    return found
+
+
+def _make(order: orders.Make, runs: bool) -> None:
+    place, directory = order.place, Path(order.place.directory)
+    ours = not directory.is_symlink() and _mark(directory, place) is not None
+    if not ours and not _is_free(directory):
+        _refuse(directory)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    mark = Mark(token=place.token, boots=order.boot is not None)
+    write_durably(directory / MARK, msgspec.json.encode(mark))
+    if order.boot is not None and not runs and not (directory / NODE_FILE).exists():
+        write_durably(directory / BOOT_FILE, order.boot)
+
+
+def _is_free(directory: Path) -> bool:
+    """Return whether there is nothing, or an empty directory, which a crash may have left."""
+    if directory.is_symlink() or directory.exists():
+        return not directory.is_symlink() and directory.is_dir() and not any(directory.iterdir())
+    return True
+
+
+def _refuse(directory: Path) -> NoReturn:
+    fail(ErrorType.ALREADY_EXISTS, message("infrastructure.vm.directory", directory))
+
+
+def _write(directory: Path, files: dict[str, bytes]) -> None:
+    # All paths are checked before the first file is written.
+    for path, content in [(path_below(directory, name), files[name]) for name in files]:
+        make_directory(path.parent)
+        write_durably(path, content)
+
+
+def _read(order: orders.ReadFile) -> bytes:
+    _require_ours(order.place)
+    try:
+        return path_below(Path(order.place.directory), order.path).read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        missing = message("infrastructure.file.missing", order.place.name, order.path)
+        fail(ErrorType.NOT_FOUND, missing)
+
+
+def _state(place: Place, runs: bool) -> VmState:
+    directory = Path(place.directory)
+    found = _mark(directory, place)
+    if found is None:
+        # Programs may outlive their directory.
+        unmarked = runs and not _is_anothers(directory, place)
+        return VmState(power=Power.ON if unmarked else Power.GONE)
+    complete = not found.boots or any(
+        (directory / name).exists() for name in (BOOT_FILE, NODE_FILE)
+    )
+    return VmState(power=Power.ON if runs else Power.OFF, complete=complete)
+
+
+def _delete(place: Place) -> None:
+    directory = Path(place.directory)
+    doomed = directory.with_name(f".{directory.name}.deleted")
+    if _mark(directory, place) is not None:
+        if doomed.exists():
+            shutil.rmtree(doomed, **FULL_PATH_ERRORS)
+        directory.rename(doomed)
+    if doomed.exists() and _mark(doomed, place) is not None:
+        shutil.rmtree(doomed, **FULL_PATH_ERRORS)
+
+
+prepare(__name__)
