@@ -21,6 +21,7 @@ from openvcha.node.process.inheritance import reset_inherited_state
 from openvcha.node.process.lock import NodeRuns
 from openvcha.node.process.process_tree import StillAlive
 from openvcha.node.process.supervised_loop import run_forever
+from openvcha.node.service_manager.notify import ServiceManager
 from openvcha.node.supervisor.plan import PartPlan, all_parts, engine_parts
 from openvcha.node.supervisor.supervisor import Supervisor
 from openvcha.store.account import AccountSource
@@ -99,7 +100,10 @@ async def _until_stopped(work: Callable[[asyncio.Event], Awaitable[None]]) -> No
 async def _bootstrap(directory: Path, stop: asyncio.Event) -> None:
     from openvcha.daemon.bootstrap import bootstrap  # noqa: PLC0415 - as above
 
-    if await bootstrap(directory, stop):
+    # A service manager must not take the wait for the cluster for a start that fails.
+    async with ServiceManager().informed():
+        joined = await bootstrap(directory, stop)
+    if joined:
         await _run(directory, all_parts, stop)
 
 

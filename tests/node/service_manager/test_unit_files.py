@@ -39,7 +39,7 @@ def section(name: str, of: str = NODE) -> dict[str, str]:
 def test_no_placeholder_is_left() -> None:
     """In any file."""
     assert not [path for path, text in texts().items() if re.search(r"@[A-Z]+@", text)]
-    assert section("Service")["ExecStart"].startswith(f"{VCHA} node run ")
+    assert section("Service")["ExecStart"].startswith(f"{VCHA} node bootstrap ")
 
 
 def test_the_nodes_account_and_directories_are_made_without_access_by_ssh() -> None:
