@@ -6,8 +6,10 @@ import msgspec
 import pytest
 
 from openvcha.node.identity import ApiSettings, Ports, SessionLimits, Timers
+from openvcha.node.public_interface import MAX_CLIENT_NETWORKS
 from openvcha.node.settings import pages
 from openvcha.node.settings.check import checked, from_words
+from openvcha.node.settings.findings import Finding
 from openvcha.node.settings.table import SECTIONS, SETTINGS, Setting
 
 PAGE = Path(__file__).parents[3] / "docs" / "settings.md"
@@ -23,6 +25,23 @@ def test_a_default_is_allowed(setting: Setting) -> None:
         assert setting.low < setting.high
         for bound in (setting.low, setting.high):
             assert checked(setting, from_words(setting, f"{bound:.12g}")) == bound
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("192.0.2.0/24,2001:DB8::/64", "192.0.2.0/24, 2001:db8::/64"),
+        ("192.0.2.1", "192.0.2.1/32"),
+        ("192.0.2.1/24", None),
+        ("fe80::%eth0/64", None),
+        ("192.0.2.0/24,", None),
+        (",".join(["192.0.2.0/24"] * (MAX_CLIENT_NETWORKS + 1)), None),
+    ],
+)
+def test_networks_are_a_bounded_list(given: str, found: str | None) -> None:
+    """One that PostgreSQL's access rules could not have is refused."""
+    value = checked(SETTINGS["network.clients"], given)
+    assert value == found or (found is None and isinstance(value, Finding))
 
 
 @pytest.mark.parametrize(
