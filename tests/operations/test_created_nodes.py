@@ -1,6 +1,7 @@
 """A node that a task creates joins with a token of that task, and gets nothing in any other way."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,13 +24,14 @@ from openvcha.node.identity import IDENTITY, Identity
 from openvcha.node.process.status import BOOTSTRAP, NodeStatus
 from openvcha.node.security.certificates import signing_request
 from openvcha.operations import join as module
-from openvcha.operations.admission import answer
+from openvcha.operations.admission import answer, require_going_on
 from openvcha.operations.join import join
 from openvcha.operations.join_tokens import boot_record, digest_of
 from openvcha.operations.manual_join import list_tokens
 from openvcha.operations.steps.new_node import NewNode, decided_node
 from openvcha.store import keys
 from openvcha.store.records import encode
+from openvcha.tasks.record import Phase
 
 pytestmark = SIMULATED
 
@@ -253,6 +255,27 @@ async def test_a_task_that_is_told_to_stop_gives_nothing_any_more(scene: Cluster
     await carrying
     await scene.validate_as_before()
     assert await refusal(scene, wish(boot)) == "join.token.invalid"
+
+
+@pytest.mark.parametrize(
+    ("changes", "goes_on"),
+    [
+        ({}, True),
+        ({"cancel_requested": True}, False),
+        ({"phase": Phase.UNDO}, False),
+        ({"status": TaskStatus.SUCCEEDED}, False),
+        ({"status": TaskStatus.FAILED}, False),
+    ],
+)
+async def test_only_a_task_that_goes_on_admits_a_node(
+    scene: ClusterScenario, changes: dict[str, Any], goes_on: bool
+) -> None:
+    """One that is rolled back would give an account that nobody deletes."""
+    await begin(scene)
+    record = replace(await scene.record(), status=TaskStatus.RUNNING)
+    expected = contextlib.nullcontext() if goes_on else pytest.raises(ApiError, match="has ended")
+    with expected:
+        require_going_on(replace(record, **changes))
 
 
 async def test_the_account_of_a_witness_that_is_rolled_back_is_withdrawn(

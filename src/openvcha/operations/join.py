@@ -37,7 +37,6 @@ async def _join_created(services: Services, token: TokenRecord, spec: JoinSpec) 
     """Admit the node that the token's task creates."""
     require_token(token, spec, services.journal.clock())
     public_key = requested(spec)
-    require_going_on(await services.journal.read(token.task))
     await _spend(services, token, spec, public_key)
     node = await registered(services, token.task, spec)
     await _require_unconfigured(services, node, token.task)
