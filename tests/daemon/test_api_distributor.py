@@ -14,8 +14,8 @@ from tests.support.waiting import until_async
 from openvcha.api_server.server.passed_connections import PassedConnections
 from openvcha.daemon import api_distributor
 from openvcha.daemon.api_distributor import Distributor, worker_of
-from openvcha.daemon.local_socket import connect_socket
 from openvcha.daemon.worker_socket import register
+from openvcha.system.private_sockets import connect_socket
 
 SOURCES = [f"127.0.0.{last}" for last in range(1, 33)]
 KEY = b"key"

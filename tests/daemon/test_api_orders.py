@@ -15,9 +15,10 @@ from tests.support.waiting import until_async
 
 from openvcha.daemon import api_orders
 from openvcha.daemon.api_orders import NOT_SERVING, ApiLink, Orders, Report, receive_orders
-from openvcha.daemon.local_socket import MAX_LINE_BYTES, connect, listen, short_path
+from openvcha.daemon.local_socket import MAX_LINE_BYTES, connect
 from openvcha.node.process.process_tree import Process
 from openvcha.node.process.supervised_loop import BackgroundFailures
+from openvcha.system.private_sockets import listen, short_path
 from openvcha.system.proc import read_stat
 
 LATEST = 60.0

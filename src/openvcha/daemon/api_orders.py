@@ -19,9 +19,10 @@ from typing import Final
 import msgspec
 
 from openvcha.api.prepared import prepare
-from openvcha.daemon.local_socket import MAX_LINE_BYTES, connect, listen, peer_process, read_lines
+from openvcha.daemon.local_socket import MAX_LINE_BYTES, connect, peer_process, read_lines
 from openvcha.node.process.process_tree import Process, send
 from openvcha.store import bounded_json
+from openvcha.system.private_sockets import listen
 from openvcha.system.structlog_light import structlog
 
 HEARTBEAT_SECONDS: Final = 1.0
@@ -45,11 +46,13 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
 
     ``number`` grows with each change of ``serve``. ``failing`` maps the service's failing
     background jobs to the reasons; ``unreadable`` and ``forged`` are the keys in the store that it
-    could not read, or whose seal is invalid.
+    could not read, or whose seal is invalid. ``term`` is the revision of the leader key, which
+    entitles the API to the public address.
     """
 
     serve: bool
     number: int = 0
+    term: int = 0
     failing: dict[str, str] = {}
     unreadable: tuple[str, ...] = ()
     forged: tuple[str, ...] = ()
@@ -77,6 +80,7 @@ def truncate(orders: Orders) -> Orders:
     return Orders(
         serve=orders.serve,
         number=orders.number,
+        term=orders.term,
         failing=truncate_reasons(orders.failing),
         unreadable=_truncate_names(orders.unreadable),
         forged=_truncate_names(orders.forged),

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from openvcha.daemon.local_socket import (
+from openvcha.system.private_sockets import (
     UntrustedPeerError,
     connect_socket,
     listen,

@@ -8,6 +8,8 @@ import errno
 import socket
 from typing import Any, Final
 
+from openvcha.system.passed_sockets import pass_socket, receive
+
 _BYTE: Final = b"\0"
 
 
@@ -16,7 +18,7 @@ def pass_connection(channel: socket.socket, accepted: socket.socket) -> None:
 
     ``channel`` is non-blocking. Raises OSError: BlockingIOError if too many are on the way.
     """
-    socket.send_fds(channel, [_BYTE], [accepted.fileno()])
+    pass_socket(channel, _BYTE, accepted)
 
 
 class PassedConnections:
@@ -38,14 +40,12 @@ class PassedConnections:
         Raises OSError; BlockingIOError if none waits, ConnectionAbortedError if that one is lost,
         EOFError if no more will come.
         """
-        flags = socket.MSG_CMSG_CLOEXEC
-        data, descriptors, _, _ = socket.recv_fds(self._channel, len(_BYTE), 1, flags)
+        data, accepted = receive(self._channel, len(_BYTE))
         if not data:
             raise EOFError
-        if not descriptors:
+        if accepted is None:
             # The kernel drops what it has no free descriptor for.
             raise OSError(errno.EMFILE, "no descriptor is left")
-        accepted = socket.socket(fileno=descriptors[0])
         try:
             return accepted, accepted.getpeername()
         except OSError as error:
