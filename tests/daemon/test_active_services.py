@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from openvcha.daemon.active_services import ActiveServices
+from openvcha.node.address.state import HELD, NOBODY
+from openvcha.store.address_reports import AddressState
 
 pytestmark = pytest.mark.looptime
 
@@ -18,6 +20,23 @@ class Address:
     log: list[str]
     taken: bool = False
     held: bool = False
+
+    def __post_init__(self) -> None:
+        self.lost = asyncio.Event()
+
+    @property
+    def state(self) -> AddressState:
+        return HELD if self.held else NOBODY
+
+    async def wait_until_lost(self) -> None:
+        await self.lost.wait()
+        self.lost.clear()
+
+    def lose(self) -> None:
+        """Lose it to another process, as when the switch ends."""
+        self.held = False
+        self.log.append("address lost")
+        self.lost.set()
 
     async def acquire(self) -> None:
         if self.taken:
@@ -59,7 +78,15 @@ class ServicesHarness:
         self.unready = 0
         self.ending = 0.0
         self.leads: asyncio.Queue[bool] = asyncio.Queue()
-        services = ActiveServices(self.prepare, self.address, self.api, "127.0.0.1", self.work)
+        self.reported: list[tuple[bool, bool]] = []
+        services = ActiveServices(
+            self.prepare,
+            self.address,
+            self.api,
+            "127.0.0.1",
+            self.work,
+            report_address=lambda leads: self.reported.append((leads, self.address.held)),
+        )
         self.following = asyncio.create_task(services.follow(self.changes()))
 
     async def prepare(self) -> None:
@@ -165,3 +192,28 @@ async def test_each_time_it_leads_the_api_waits_until_there_is_something_to_show
     assert harness.address.held
     await asyncio.sleep(5)
     assert harness.api.serves
+
+
+async def test_an_address_that_is_lost_is_taken_again(harness: ServicesHarness) -> None:
+    """The process that listens for it may crash; the API and the tasks go on."""
+    await harness.set(leads=True)
+    harness.address.lose()
+    await asyncio.sleep(0.05)
+    assert harness.log[3:] == ["address lost", "address"]
+    assert harness.api.serves
+
+
+async def test_each_change_of_the_address_is_reported_at_once(harness: ServicesHarness) -> None:
+    """As (leads, holds): a task waits for it."""
+    harness.address.taken = True
+    await harness.set(leads=True)
+    assert harness.reported == [(True, False)]
+    harness.address.taken = False
+    await asyncio.sleep(1)
+    assert harness.reported[1:] == [(True, True)]
+    harness.address.taken = True
+    harness.address.lose()
+    await asyncio.sleep(1)
+    assert harness.reported[2:] == [(True, False)]
+    await harness.set(leads=False)
+    assert harness.reported[3:] == [(False, False)]

@@ -16,6 +16,7 @@ from openvcha.api_server.server.https import HttpsServer
 from openvcha.client.trust import tls_by_authority_thumbprint
 from openvcha.daemon import api
 from openvcha.daemon.join_listener import CONNECTIONS, AlsoJoins, join_server
+from openvcha.daemon.leader_term import LeaderTerm
 from openvcha.node.identity import Ports
 from openvcha.node.layout import NODE_KEY, POSTGRES_CERTIFICATE, SERVICE_CA_CERTIFICATE
 from openvcha.node.process.supervised_loop import BackgroundFailures
@@ -147,5 +148,5 @@ def test_one_worker_serves_new_nodes(worker: tuple[int, int], joins: bool, tmp_p
     """Two could not listen at one address."""
     identity = SimpleNamespace(ha_address=HA, ports=Ports())
     services: Any = SimpleNamespace(identity=identity, directory=tmp_path, failing=None)
-    server = api.server_of(services, api.ApiWorker(*worker), api.Apps(no_app, no_app))
+    server = api.server_of(services, api.ApiWorker(*worker), api.Apps(no_app, no_app), LeaderTerm())
     assert isinstance(server, AlsoJoins) is joins

@@ -11,6 +11,7 @@ from openvcha.api.structures import ConfigState
 from openvcha.cluster.interface import PatroniAccess
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.daemon.leader_proof import ALONE_SECONDS, LeaderProof
+from openvcha.daemon.leader_term import LeaderTerm
 from openvcha.daemon.leadership import (
     GRACE_SECONDS,
     POLL_SECONDS,
@@ -36,6 +37,7 @@ class LeadershipHarness:
     def __init__(self) -> None:
         self.world = SimulatedCluster()
         self.seen: list[tuple[float, bool]] = []
+        self.term = LeaderTerm()
         self.patroni: PatroniAccess | None = None
         self._following: asyncio.Task[None] | None = None
 
@@ -52,6 +54,7 @@ class LeadershipHarness:
             services.identity,
             self.until_writable,
             proof=self.proof,
+            term=self.term,
         )
         self._following = asyncio.create_task(self._follow(leadership))
         await asyncio.sleep(1)
@@ -420,3 +423,20 @@ async def test_where_nobody_else_may_lead_that_is_the_proof(harness: LeadershipH
     harness.world.going_by[OWN] = frozenset()
     await asyncio.sleep(ALONE_SECONDS + 5)
     assert harness.proven < 0
+
+
+async def test_its_term_is_the_revision_of_the_leader_key_and_grows(
+    harness: LeadershipHarness,
+) -> None:
+    """It entitles the node to the public address, before it takes the address."""
+    await harness.begin()
+    first = await harness.world.store.get(keys.PATRONI_LEADER)
+    assert first is not None
+    assert harness.term.revision == first.mod_revision
+    await harness.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
+    await asyncio.sleep(2)
+    assert harness.term.revision == first.mod_revision
+    again = await harness.world.store.put(keys.PATRONI_LEADER, OWN.encode())
+    await asyncio.sleep(2)
+    assert harness.leads
+    assert harness.term.revision == again > first.mod_revision

@@ -66,7 +66,7 @@ def worker_server(
 ) -> HttpsServer:
     """Return the server of a worker, which registers at a path when it is started."""
 
-    def receive(address: str, port: int) -> Listener:
+    async def receive(address: str, port: int) -> Listener:
         return PassedConnections(register(path, number), (address, port))
 
     return HttpsServer(app, tls.certificate, tls.key, limits=limits, listen=receive)

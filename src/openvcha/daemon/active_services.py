@@ -6,6 +6,7 @@ from typing import Protocol
 
 from openvcha.node.process.backoff import Backoff
 from openvcha.node.process.supervised_loop import HealthReporter, run_forever
+from openvcha.store.address_reports import AddressState
 from openvcha.system.structlog_light import structlog
 
 RETRY_SECONDS, MAX_RETRY_SECONDS = 0.1, 0.2
@@ -21,8 +22,15 @@ class PublicAddress(Protocol):
     def held(self) -> bool:
         """Return whether the address is held."""
 
+    @property
+    def state(self) -> AddressState:
+        """Return whether the address is held, or what is known about who holds it."""
+
     async def acquire(self) -> None:
         """Acquire the address. Raises OSError while another node holds it."""
+
+    async def wait_until_lost(self) -> None:
+        """Wait until the address is no longer held, although nobody has released it."""
 
     async def release(self) -> None:
         """Release the address and close all connections at once."""
@@ -50,14 +58,18 @@ class ActiveServices:
         work: Callable[[], Awaitable[None]],
         *,
         report_health: HealthReporter = lambda *_: None,
+        report_address: Callable[[bool], None] = lambda _: None,
     ) -> None:
+        """``report_address`` is called when the address may have changed, with whether it leads."""
         self._prepare = prepare
         self._forwarder = forwarder
         self._api = api
         self._address = address
         self._run_tasks = work
         self._report_health = report_health
+        self._report_address = report_address
         self._prepared = asyncio.Event()
+        self._reachable = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
     async def follow(self, leads: AsyncIterator[bool]) -> None:
@@ -71,6 +83,8 @@ class ActiveServices:
     async def _begin(self) -> None:
         _log.info("this node is active", address=self._address)
         self._prepared.clear()
+        self._reachable.clear()
+        self._report_address(True)
         self._running = asyncio.create_task(self._work(), name="active services")
 
     async def _end(self) -> None:
@@ -81,6 +95,7 @@ class ActiveServices:
         running.cancel()
         # Clients first: the rest may have to wait for a store that does not respond.
         self._api.end()
+        self._report_address(False)
         await self._forwarder.release()
         await asyncio.gather(running, return_exceptions=True)
         self._api.end()  # either may have started while it was being stopped
@@ -89,7 +104,8 @@ class ActiveServices:
     async def _work(self) -> None:
         """Serve and run tasks; neither waits for the other."""
         async with asyncio.TaskGroup() as parts:
-            parts.create_task(self._forever("public address", self._serve))
+            parts.create_task(self._forever("public address", self._hold_address))
+            parts.create_task(self._forever("API's orders", self._serve))
             parts.create_task(self._forever("tasks of the active", self._prepare_and_run))
 
     async def _forever(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
@@ -102,9 +118,19 @@ class ActiveServices:
         self._prepared.set()
         await self._run_tasks()
 
+    async def _hold_address(self) -> None:
+        """Open the public address of the data at once, and again whenever it is lost."""
+        while True:
+            await retry_until_free(self._forwarder.acquire)
+            self._reachable.set()
+            self._report_address(True)
+            await self._forwarder.wait_until_lost()
+            self._report_address(True)
+            _log.warning("the public address is lost", address=self._address)
+
     async def _serve(self) -> None:
-        """Open the public address of the data at once, and the API once the store is prepared."""
-        await retry_until_free(self._forwarder.acquire)
+        """Open the API once the data are reachable and the store is prepared."""
+        await self._reachable.wait()
         await self._prepared.wait()
         self._api.serve()
         await asyncio.Event().wait()

@@ -7,7 +7,7 @@ There may be several of them, the workers. Then another process (`api_distributo
 connections.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -21,15 +21,18 @@ from openvcha.api_server.auth.users import Users
 from openvcha.api_server.connection_limits import part_of_connections
 from openvcha.api_server.pipeline import Pipeline
 from openvcha.api_server.server.https import HttpsServer, Limits
-from openvcha.api_server.server.listening import Listener, listen
+from openvcha.api_server.server.listening import Listener
 from openvcha.api_server.server.passed_connections import PassedConnections
+from openvcha.daemon.address_listening import API_DRAIN_SECONDS, Listen, listens
 from openvcha.daemon.api_orders import Orders
 from openvcha.daemon.api_service import ApiServer, ApiService, Sight, follow_service
 from openvcha.daemon.compose import in_background, keep_refreshed, open_services
 from openvcha.daemon.join_listener import AlsoJoins, join_server
+from openvcha.daemon.leader_term import LeaderTerm
 from openvcha.daemon.worker_socket import register
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
+from openvcha.node.identity import Identity
 from openvcha.node.layout import API_CERTIFICATE, API_KEY, SERVICE_CA_CERTIFICATE, Layout
 from openvcha.node.process.supervised_loop import Work
 from openvcha.operations.context import Services
@@ -66,9 +69,14 @@ async def serve_api(directory: Path, worker: ApiWorker) -> None:
     ):
         address = services.identity.public_address, services.identity.ports.api
         observe = partial(observe_cluster, services)
-        server = server_of(services, worker, apps_of(services, worker))
+        term = LeaderTerm()
+        server = server_of(services, worker, apps_of(services, worker), term)
         api = ApiService(server, address, observe, report_health=services.failing)
-        apply = partial(apply_orders, services=services)
+
+        def apply(order: Orders) -> None:
+            term.revision = order.term
+            apply_orders(order, services)
+
         await follow_service(api, layout.api_socket_of(worker.number), services.failing, apply)
 
 
@@ -141,7 +149,7 @@ def apps_of(services: Services, worker: ApiWorker) -> Apps:
     return Apps(app, build_joins(pipeline))
 
 
-def server_of(services: Services, worker: ApiWorker, apps: Apps) -> ApiServer:
+def server_of(services: Services, worker: ApiWorker, apps: Apps, term: LeaderTerm) -> ApiServer:
     """Return the server of clients; of several workers, the first also serves new nodes."""
     root, identity = services.directory, services.identity
     clients = HttpsServer(
@@ -150,7 +158,7 @@ def server_of(services: Services, worker: ApiWorker, apps: Apps) -> ApiServer:
         root / API_KEY,
         authority=root / SERVICE_CA_CERTIFICATE,
         limits=Limits(connections=part_of_connections(Limits.connections, worker.of)),
-        listen=_listen(Layout(root), worker),
+        listen=_listen(identity, Layout(root), worker, term),
     )
     if worker.number > 1:
         return clients
@@ -158,11 +166,11 @@ def server_of(services: Services, worker: ApiWorker, apps: Apps) -> ApiServer:
     return AlsoJoins(clients, join_server(apps.joins, root), address, services.failing)
 
 
-def _listen(layout: Layout, worker: ApiWorker) -> Callable[[str, int], Listener]:
+def _listen(identity: Identity, layout: Layout, worker: ApiWorker, term: LeaderTerm) -> Listen:
     """Return what listens for clients: here, or as the worker of a process that does."""
 
-    def receive(address: str, port: int) -> Listener:
+    async def receive(address: str, port: int) -> Listener:
         channel = register(layout.api_connections, worker.number)
         return PassedConnections(channel, (address, port))
 
-    return receive if worker.number else listen
+    return receive if worker.number else listens(identity, term, drain=API_DRAIN_SECONDS)

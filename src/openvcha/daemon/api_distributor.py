@@ -9,21 +9,29 @@ former active of the same machine, which has not stopped yet, receive connection
 """
 
 import asyncio
+import contextlib
 import hashlib
+import os
 import secrets
 import socket
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from openvcha.api_server.server.listening import listen
+from openvcha.api_server.server.listening import Listener, listen_directly
 from openvcha.api_server.server.passed_connections import pass_connection
+from openvcha.daemon.address_listening import API_DRAIN_SECONDS, listens
+from openvcha.daemon.api_orders import Orders
 from openvcha.daemon.api_service import ApiService, Sight, follow_service
+from openvcha.daemon.leader_term import LeaderTerm
 from openvcha.daemon.worker_socket import accept_workers, read_number
+from openvcha.infrastructure.local.switch_client import SwitchedListener
 from openvcha.node.identity import load_identity
 from openvcha.node.layout import Layout
 from openvcha.node.process.supervised_loop import BackgroundFailures, run_forever
+from openvcha.system.passed_sockets import close_copy
+from openvcha.system.private_sockets import require_own_user
 from openvcha.system.sources import source_of
 from openvcha.system.structlog_light import structlog
 
@@ -42,13 +50,18 @@ _log = structlog.get_logger(__name__)
 async def distribute(directory: Path, workers: int) -> None:
     """Distribute the connections to the API of a data node until canceled."""
     identity, layout, failing = load_identity(directory), Layout(directory), BackgroundFailures()
-    distributor = Distributor(workers)
+    term = LeaderTerm()
+    distributor = Distributor(workers, listens(identity, term, drain=API_DRAIN_SECONDS))
+
+    def apply(order: Orders) -> None:
+        term.revision = order.term
+
     name, work = "API: workers", partial(distributor.run, layout.api_connections)
     running = asyncio.create_task(run_forever(name, work, _log, report_health=failing), name=name)
     address = identity.public_address, identity.ports.api
     api = ApiService(distributor, address, _nothing_to_know, report_health=failing)
     try:
-        await follow_service(api, layout.api_socket, failing)
+        await follow_service(api, layout.api_socket, failing, apply)
     finally:
         running.cancel()
         await asyncio.wait([running])
@@ -76,13 +89,21 @@ class Distributor:
     It listens from the first worker on, and lets connections wait while there is none.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(
+        self,
+        workers: int,
+        listen: Callable[[str, int], Awaitable[Listener]] = listen_directly,
+    ) -> None:
         self._workers = range(1, workers + 1)
+        self._listen = listen
         self._key = secrets.token_bytes(KEY_BYTES)
         self._watched: set[socket.socket] = set()
         self._channels: dict[int, socket.socket] = {}
         self._connected = asyncio.Event()
-        self._listener: socket.socket | None = None
+        self._processes: dict[int, int] = {}
+        """The descriptors of the workers' processes, by process id."""
+        self._listener: Listener | None = None
+        self._taken = False
         self._closed = asyncio.Event()
         self._silent_until = 0.0
 
@@ -93,6 +114,8 @@ class Distributor:
         finally:
             for channel in tuple(self._watched):
                 self._drop(channel)
+            for process in tuple(self._processes):
+                self._forget(process)
 
     @property
     def running(self) -> bool:
@@ -107,7 +130,8 @@ class Distributor:
     async def start(self, address: str, port: int) -> tuple[str, int]:
         """Listen once there is a worker; return the address and the port. Raises OSError."""
         await self._connected.wait()
-        listener = self._listener = listen(address, port)
+        listener = self._listener = await self._listen(address, port)
+        self._taken = False
         self._closed.clear()
         self._watch_listener()
         host, bound = listener.getsockname()[:2]
@@ -126,14 +150,37 @@ class Distributor:
         self.close()
 
     async def wait(self) -> bool:
-        """Wait until it does not listen any more; return False, since it listens itself."""
+        """Wait until it does not listen any more; return whether another process has ended that."""
         await self._closed.wait()
-        return False
+        return self._taken
 
     def _watch_worker(self, channel: socket.socket) -> None:
         self._watched.add(channel)
         channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, QUEUE_BYTES)
+        self._watch_process(require_own_user(channel))
         asyncio.get_running_loop().add_reader(channel, self._hear, channel)
+
+    def _watch_process(self, process: int) -> None:
+        """Have the switch end the connections of a worker's process as soon as that has ended.
+
+        The switch has descriptors of them too, so the kernel does not end them.
+        """
+        if process in self._processes:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self._processes[process] = os.pidfd_open(process)
+            loop = asyncio.get_running_loop()
+            loop.add_reader(self._processes[process], self._end_connections, process)
+
+    def _end_connections(self, process: int) -> None:
+        self._forget(process)
+        if isinstance(self._listener, SwitchedListener):
+            self._listener.cut(process)
+
+    def _forget(self, process: int) -> None:
+        descriptor = self._processes.pop(process)
+        asyncio.get_running_loop().remove_reader(descriptor)
+        os.close(descriptor)
 
     def _hear(self, channel: socket.socket) -> None:
         """Read a worker's number; its end of file is the worker's end."""
@@ -178,15 +225,22 @@ class Distributor:
                 return
             except ConnectionAbortedError:
                 continue
+            except EOFError:
+                self.close()
+                self._taken = True
+                return
             except OSError:  # no descriptors are left
                 loop = asyncio.get_running_loop()
                 loop.remove_reader(listener)
                 loop.call_later(PAUSE_SECONDS, self._watch_listener)
                 return
-            with accepted:
-                self._pass_on(accepted, source_of(origin[0]))
+            if self._pass_on(accepted, source_of(origin[0])):
+                close_copy(accepted)
+            else:
+                accepted.close()
 
-    def _pass_on(self, accepted: socket.socket, source: str) -> None:
+    def _pass_on(self, accepted: socket.socket, source: str) -> bool:
+        """Pass a connection on to the worker of its source; return whether it was accepted."""
         while self._channels:
             number = worker_of(source, self._channels, self._key)
             channel = self._channels[number]
@@ -197,7 +251,11 @@ class Distributor:
                 continue
             except OSError as error:
                 self._note_refused(number, error)
-            return
+                return False
+            if isinstance(self._listener, SwitchedListener):
+                self._listener.assign(require_own_user(channel))
+            return True
+        return False
 
     def _note_refused(self, number: int, error: OSError) -> None:
         """Log that a worker gets too many connections; strangers may cause that at any rate."""

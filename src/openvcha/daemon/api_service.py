@@ -139,15 +139,16 @@ class ApiService:
     async def _serve(self) -> None:
         """Listen once the nodes are known; return when the server has ended by itself.
 
-        A worker whose distributor has ended registers with the next one.
+        When the process that accepts its connections has ended, or does so for another node, it
+        starts again.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(WARM_UP_SECONDS):
                 await self._warmed_up.wait()
         await self._listen()
         while await self._server.wait():
-            _log.info("the API's distributor has ended")
-            await asyncio.sleep(RETRY_SECONDS)  # it may refuse this worker at once
+            _log.info("the API's clients no longer arrive here")
+            await asyncio.sleep(RETRY_SECONDS)  # it may be refused at once
             await self._listen()
 
     async def _listen(self) -> None:

@@ -12,6 +12,7 @@ from contextlib import aclosing, asynccontextmanager
 from openvcha.cluster.interface import PatroniAccess
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.daemon.leader_proof import LeaderProof
+from openvcha.daemon.leader_term import LeaderTerm
 from openvcha.node.identity import Identity
 from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.node.process.supervised_loop import HealthReporter, run_forever
@@ -42,7 +43,7 @@ class Leadership:
     ``proof`` gets what is known of how long this node will lead.
 
     ``until_writable`` returns when this node's PostgreSQL accepts writes; it may raise
-    PostgresUnreachable.
+    PostgresUnreachable. ``term`` is set before this node leads.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Leadership:
         identity: Identity,
         until_writable: Callable[[], Awaitable[None]],
         *,
+        term: LeaderTerm | None = None,
         clock: Callable[[], float] | None = None,
         proof: LeaderProof | None = None,
         report_health: HealthReporter = lambda *_: None,
@@ -60,6 +62,7 @@ class Leadership:
         self._patroni = client
         self._identity = identity
         self._until_writable = until_writable
+        self._term = term or LeaderTerm()
         self._report_health = report_health
         self._clock = clock or asyncio.get_running_loop().time
         self._proof = proof
@@ -128,6 +131,7 @@ class Leadership:
         self._named = leader == self._identity.member
         if not self._named:
             return False
+        self._term.revision = found.mod_revision
         # Together: a client of a failover waits until PostgreSQL accepts writes.
         leads, _ = await asyncio.gather(self._leads_or_writable(), self._prove(found.lease))
         return leads

@@ -5,7 +5,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from openvcha.daemon.active_services import PublicAddress
+from openvcha.daemon.address_listening import listens
 from openvcha.daemon.leader_proof import LeaderProof
+from openvcha.daemon.leader_term import LeaderTerm
+from openvcha.infrastructure.local.switch_start import start_switch
 from openvcha.node.address.client_limit import client_limit
 from openvcha.node.address.forwarder import Forwarder
 from openvcha.node.address.interface.client import HelperLink, InterfaceAddress
@@ -27,12 +30,13 @@ class OwnAddress:
 
 
 @asynccontextmanager
-async def own_address(services: Services) -> AsyncIterator[OwnAddress]:
+async def own_address(services: Services, term: LeaderTerm) -> AsyncIterator[OwnAddress]:
     """Prepare the public address of this node. Raises UnsafeLifetimeError."""
     identity = services.identity
     if identity.public is None:
-        async with ForwarderThread(_forwarder(identity, Layout(services.directory))) as forwarder:
-            yield OwnAddress(forwarder)
+        forwarder = _forwarder(identity, Layout(services.directory), term)
+        async with ForwarderThread(forwarder) as running:
+            yield OwnAddress(running)
         return
     require_safe(identity.public.lifetime, identity.timers.leader_ttl)
     proof = LeaderProof(services.store.lease_remaining, identity.timers.leader_ttl)
@@ -45,7 +49,7 @@ async def own_address(services: Services) -> AsyncIterator[OwnAddress]:
     yield OwnAddress(address, proof, {"address of the interface": address.keep})
 
 
-def _forwarder(identity: Identity, layout: Layout) -> Forwarder:
-    port = identity.ports.postgres
+def _forwarder(identity: Identity, layout: Layout, term: LeaderTerm) -> Forwarder:
+    port, take = identity.ports.postgres, listens(identity, term, start=start_switch)
     public, own = (identity.public_address, port), (identity.ha_address, port)
-    return Forwarder(public, own, client_limit(layout))
+    return Forwarder(public, own, client_limit(layout), open_listener=lambda place: take(*place))

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from openvcha.daemon.active_services import ActiveServices, PublicAddress
+from openvcha.daemon.address_reporter import AddressReporter
 from openvcha.daemon.api_links import ApiLinks
 from openvcha.daemon.api_orders import Orders
 from openvcha.daemon.compose import (
@@ -19,6 +20,7 @@ from openvcha.daemon.deletion_keeper import DeletionKeeper
 from openvcha.daemon.first_administrator import add_first_administrator
 from openvcha.daemon.initial_config import write_first_config
 from openvcha.daemon.inventory_keeper import InventoryKeeper
+from openvcha.daemon.leader_term import LeaderTerm
 from openvcha.daemon.leadership import Leadership
 from openvcha.daemon.postgres_keeper import PostgresKeeper
 from openvcha.daemon.public_address import own_address
@@ -44,13 +46,17 @@ _log = structlog.get_logger(__name__)
 
 async def serve(directory: Path, api_workers: int = 1) -> None:
     """Run the service of a data node, whose API has this many workers, until canceled."""
+    term = LeaderTerm()
     async with (
         open_services(directory, keeps=True) as services,
         _keeper(services) as keeper,
-        own_address(services) as public,
+        own_address(services, term) as public,
     ):
-        api = _api(services, api_workers)
-        active = _active_services(services, public.address, api)
+        api = _api(services, api_workers, term)
+        reporter = AddressReporter(
+            services.store, services.identity.member, lambda: public.address.state
+        )
+        active = _active_services(services, public.address, api, reporter)
         superuser = open_superuser(services.identity, directory)
         await superuser.prepare()
         writable = WritableProbe(lambda: superuser.connect(services.identity.ha_address))
@@ -58,6 +64,7 @@ async def serve(directory: Path, api_workers: int = 1) -> None:
             "store endpoints": lambda: keep_refreshed(services.store),
             "node reports": services.observer.node_reports.run,
             "user and token roll": lambda: patrol_forever(services.follow_roll),
+            "address report": reporter.run,
             "PostgreSQL keeper": keeper.run,
             "PostgreSQL connection": writable.keep_ready,
             **public.works,
@@ -69,6 +76,7 @@ async def serve(directory: Path, api_workers: int = 1) -> None:
                 services.patroni,
                 services.identity,
                 writable.wait,
+                term=term,
                 proof=public.proof,
                 report_health=services.failing,
             )
@@ -85,10 +93,11 @@ async def _keeper(services: Services) -> AsyncIterator[PostgresKeeper]:
         yield PostgresKeeper(services.store, client, own, identity.member, identity.ha_address)
 
 
-def _api(services: Services, workers: int) -> ApiLinks:
+def _api(services: Services, workers: int, term: LeaderTerm) -> ApiLinks:
     def orders(serve: bool) -> Orders:
         return Orders(
             serve=serve,
+            term=term.revision,
             failing=services.failing.own,
             unreadable=services.observer.unreadable,
             forged=services.observer.forged,
@@ -97,7 +106,9 @@ def _api(services: Services, workers: int) -> ApiLinks:
     return ApiLinks(Layout(services.directory), workers, orders, services.failing.note_others)
 
 
-def _active_services(services: Services, public: PublicAddress, api: ApiLinks) -> ActiveServices:
+def _active_services(
+    services: Services, public: PublicAddress, api: ApiLinks, reporter: AddressReporter
+) -> ActiveServices:
     return ActiveServices(
         prepare=lambda: _prepare(services),
         forwarder=public,
@@ -105,6 +116,7 @@ def _active_services(services: Services, public: PublicAddress, api: ApiLinks) -
         address=services.identity.public_address,
         work=_work(services, public),
         report_health=services.failing,
+        report_address=lambda leads: reporter.note(leads=leads),
     )
 
 

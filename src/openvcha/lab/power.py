@@ -10,6 +10,7 @@ from openvcha.client.errors import CommandError
 from openvcha.client.narrator import Narrator
 from openvcha.infrastructure.inventory import Vm
 from openvcha.infrastructure.local.infrastructure import LocalInfrastructure
+from openvcha.infrastructure.local.switch_client import SwitchClient
 from openvcha.lab.access import find_supervisor, is_on, lab_infrastructure, lab_inventory
 from openvcha.lab.folders import check_directory
 from openvcha.lab.leftover import require_unneeded
@@ -59,7 +60,9 @@ async def down(lab: Lab, narrator: Narrator) -> int:
     async with hold(
         lab.directory, lambda: narrator.say("Waiting for another vcha that is using this lab")
     ):
-        return await _stop_all(lab, narrator)
+        stopped = await _stop_all(lab, narrator)
+        await _end_switch(lab)
+        return stopped
 
 
 async def reset(lab: Lab, narrator: Narrator) -> None:
@@ -72,8 +75,19 @@ async def reset(lab: Lab, narrator: Narrator) -> None:
         for vm in (await lab_inventory(lab)).vms:
             with narrator.step(f"Stopping {vm.name}"):
                 await infrastructure.power_off(vm.id)
+        await _end_switch(lab)
         with narrator.step(f"Deleting {lab.directory}"):
             await asyncio.to_thread(_delete, lab.directory)
+
+
+async def _end_switch(lab: Lab) -> None:
+    """End the process that listens at the public address, and what it knows.
+
+    No node runs any more that could lead without knowing that another one does.
+    """
+    switch = SwitchClient(lab.infrastructure)
+    await switch.end()
+    await switch.forget()
 
 
 def _delete(directory: Path) -> None:

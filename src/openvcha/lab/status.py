@@ -11,9 +11,11 @@ from openvcha.api.structures import ClusterState, ConfigState
 from openvcha.client.errors import CommandError, RequestRefused, ServerUnreachable
 from openvcha.client.tasks import running_task
 from openvcha.infrastructure.inventory import Inventory, Vm
+from openvcha.infrastructure.local.switch_client import SwitchClient, SwitchUnavailable
 from openvcha.lab.access import authenticated_client, is_on, lab_inventory, load_vm_identity
 from openvcha.lab.roles import Roles, find_roles
 from openvcha.lab.state import Lab
+from openvcha.node.identity import Ports
 
 ASK_SECONDS = 10.0
 
@@ -61,6 +63,14 @@ class RunningTask(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
 
 
+class AddressHolders(msgspec.Struct, frozen=True, kw_only=True):
+    """The nodes to which the lab's switch passes the connections; None: nobody."""
+
+    address: str
+    database: str | None = None
+    api: str | None = None
+
+
 class LabStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The status of a lab; ``api_problem`` says why the API could not be queried."""
 
@@ -71,6 +81,7 @@ class LabStatus(msgspec.Struct, frozen=True, kw_only=True):
     api_problem: str | None = None
     config_state: str | None = None
     mode: str | None = None
+    public_address: AddressHolders | None = None
     warnings: tuple[Warning_, ...] = ()
     nodes: tuple[LabNodeStatus, ...] = ()
     task: RunningTask | None = None
@@ -81,7 +92,11 @@ async def status(lab: Lab) -> LabStatus:
     state = lab.state()
     inventory = await lab_inventory(lab)
     base = LabStatus(
-        name=state.name, directory=str(lab.directory), state=Overall.DOWN, api=state.api
+        name=state.name,
+        directory=str(lab.directory),
+        state=Overall.DOWN,
+        api=state.api,
+        public_address=await _holders(lab),
     )
     if not any(map(is_on, inventory.vms)):
         nodes = tuple(_without_api(inventory, vm, None) for vm in inventory.vms)
@@ -97,6 +112,19 @@ async def status(lab: Lab) -> LabStatus:
         state=Overall.UNKNOWN,
         api_problem=reason,
         nodes=tuple(_without_api(inventory, vm, known.of(vm)) for vm in inventory.vms),
+    )
+
+
+async def _holders(lab: Lab) -> AddressHolders | None:
+    """Return who holds the public address, as the lab's switch says; None if it cannot be asked."""
+    address, ports = lab.state().public_address, Ports()
+    try:
+        held = await SwitchClient(lab.infrastructure).held()
+    except SwitchUnavailable:
+        return None
+    by_port = {one.place.port: one.holder for one in held if one.place.address == address}
+    return AddressHolders(
+        address=address, database=by_port.get(ports.postgres), api=by_port.get(ports.api)
     )
 
 

@@ -5,7 +5,7 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -21,7 +21,7 @@ from openvcha.api_server.connection_limits import (
 )
 from openvcha.api_server.server.accept import LOOP_SHARE, Acceptor, Tls
 from openvcha.api_server.server.connection import STOPPING, Connection
-from openvcha.api_server.server.listening import Listener, listen
+from openvcha.api_server.server.listening import STOP_SECONDS, Listener, listen_directly
 from openvcha.system.host_port import host_port
 
 DATE_SECONDS = 1.0
@@ -39,7 +39,7 @@ class Limits:
     request_seconds: float = 30.0
     keep_alive_seconds: int = 30
     handshake_seconds: int = 10
-    stop_seconds: int = 5
+    stop_seconds: int = STOP_SECONDS
     header_bytes: int = 32 * 1024
     connections: int = 400
     handshake_share: float = LOOP_SHARE
@@ -56,7 +56,7 @@ class HttpsServer:
         *,
         authority: Path | None = None,
         limits: Limits | None = None,
-        listen: Callable[[str, int], Listener] = listen,
+        listen: Callable[[str, int], Awaitable[Listener]] = listen_directly,
     ) -> None:
         """`certificate` (with its chain) and `key` are PEM files, read at each start.
 
@@ -88,7 +88,7 @@ class HttpsServer:
         if self._server is not None:
             await self._server.cut_off()  # it has ended by itself
         context = _tls(self._certificate, self._key, self._authority)
-        listener = cast(socket.socket, self._listen(address, port))  # uvicorn only closes it
+        listener = cast(socket.socket, await self._listen(address, port))  # uvicorn only closes it
         host, bound = listener.getsockname()[:2]
         server = _Server(self._config(), context, self._limits)
         name = f"https {host_port(host, bound)}"

@@ -5,6 +5,8 @@ import socket
 from typing import Any, Protocol
 
 BACKLOG = 1024
+STOP_SECONDS = 5
+"""For running requests once a server stops."""
 
 
 class AddressUnusableError(OSError):
@@ -46,6 +48,11 @@ def listen(address: str, port: int) -> socket.socket:
         listener.close()
         raise AddressUnusableError(error.errno, _why(error, address, port)) from error
     return listener
+
+
+async def listen_directly(address: str, port: int) -> Listener:
+    """Listen at an address of this machine, as ``listen``."""
+    return listen(address, port)
 
 
 def _why(error: OSError, address: str, port: int) -> str:

@@ -11,7 +11,7 @@ from openvcha.api.prepared import prepare
 from openvcha.cli.output.console import console, simple_table
 from openvcha.lab.access import is_on, lab_inventory
 from openvcha.lab.state import Lab
-from openvcha.lab.status import LabNodeStatus, LabStatus, Overall
+from openvcha.lab.status import AddressHolders, LabNodeStatus, LabStatus, Overall
 
 Command = Callable[[str], str]
 _STYLES = {
@@ -88,6 +88,8 @@ def show_status(found: LabStatus, command: Command) -> None:
     if found.nodes:
         out.print()
         out.print(_node_table(found.nodes))
+    if found.public_address and found.state is not Overall.DOWN:
+        _print_holders(out, found.public_address)
     _print_task(out, found)
     if found.state is Overall.DOWN:
         out.print()
@@ -119,6 +121,12 @@ def _node_table(nodes: Sequence[LabNodeStatus]) -> Table:
             *(value or "-" for value in values),
         )
     return table
+
+
+def _print_holders(out: Console, held: AddressHolders) -> None:
+    out.print()
+    database, api = held.database or "nobody", held.api or "nobody"
+    out.print(f"{held.address}: database held by {database}, API by {api}", soft_wrap=True)
 
 
 def _print_task(out: Console, found: LabStatus) -> None:

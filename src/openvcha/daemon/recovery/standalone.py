@@ -11,6 +11,8 @@ from openvcha.api.messages import message
 from openvcha.api.structures import TaskStatus
 from openvcha.cluster.patroni_client import FAILSAFE, WITH_STANDBY
 from openvcha.cluster.store_accounts import remove_unknown_accounts
+from openvcha.daemon.address_listening import local_root
+from openvcha.infrastructure.local.switch_client import SwitchClient
 from openvcha.node.identity import Identity
 from openvcha.store import keys
 from openvcha.store.account import AccountSource
@@ -63,6 +65,18 @@ async def stand_alone(store: StoreWithAccounts, identity: Identity, own: Account
     actions += _protecting(config) if config else ()
     if not (await store.txn([unchanged(kv) for kv in found], actions)).succeeded:
         raise StoreUnavailable("another client is writing to the store")
+    await _forget_terms(identity)
+
+
+async def _forget_terms(identity: Identity) -> None:
+    """Let this node take the public address, whose switch may know a later term of a lost node."""
+    root = local_root(identity)
+    if root is None:
+        return
+    try:
+        await SwitchClient(root).forget()
+    except OSError as error:
+        _log.warning("the switch may refuse the public address", reason=str(error))
 
 
 async def _unfinished_tasks(store: Store) -> dict[KeyValue, TaskRecord]:

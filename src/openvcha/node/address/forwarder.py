@@ -1,4 +1,4 @@
-"""The public address, at which clients reach PostgreSQL whichever node leads."""
+"""The public address of the loopback lab, at which clients reach PostgreSQL of the active."""
 
 import asyncio
 import contextlib
@@ -15,12 +15,14 @@ from openvcha.node.address.client_limit import (
     Login,
     too_many_clients_error,
 )
+from openvcha.node.address.listening import Listen, Listener, listen
 from openvcha.node.address.sessions import logged_in_ports
+from openvcha.node.address.state import HELD, NOBODY, cannot
+from openvcha.store.address_reports import AddressState
 from openvcha.system.keepalive import detect_lost_peer
 from openvcha.system.sources import source_of
 from openvcha.system.structlog_light import structlog
 
-BACKLOG = 1024
 CHUNK = 256 << 10
 CONNECT_SECONDS = 5.0
 ACCEPT_RETRY_SECONDS = 1.0
@@ -68,9 +70,9 @@ class _Client:
 class Forwarder:
     """A forwarder of TCP connections from the public address to PostgreSQL on the HA address.
 
-    On one machine two holders exclude each other, because only one of them can bind. The listening
-    socket is its own, not one of asyncio's servers: when closed, those lose a connection that is
-    accepted but not yet handed over, and its client would wait forever.
+    ``open_listener`` excludes other holders: it binds the address, or asks the process that does.
+    It is not one of asyncio's servers: when closed, those lose a connection that is accepted but
+    not yet handed over, and its client would wait forever.
 
     ``max_clients`` returns how many clients the database accepts. Silent clients do not count. At
     the limit, the longest login of the source with the most logins is disconnected; without one,
@@ -80,18 +82,22 @@ class Forwarder:
 
     def __init__(
         self,
-        listen: tuple[str, int],
+        place: tuple[str, int],
         target: tuple[str, int],
         max_clients: Callable[[], int] = lambda: DEFAULT_MAX_CONNECTIONS - RESERVED_CONNECTIONS,
         logged_in: Callable[[], Collection[int]] = logged_in_ports,
+        open_listener: Listen = listen,
     ) -> None:
-        self._listen = listen
+        self._place = place
+        self._open_listener = open_listener
         self._target = target
         self._max_clients = max_clients
         self._logged_in = logged_in
         self._confirmed = float("-inf")
         self._counted = (float("-inf"), 0)
-        self._listener: socket.socket | None = None
+        self._listener: Listener | None = None
+        self._state = NOBODY
+        self._lost = asyncio.Event()
         self._clients: set[_Client] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._warned = float("-inf")
@@ -103,6 +109,11 @@ class Forwarder:
         return self._listener is not None
 
     @property
+    def state(self) -> AddressState:
+        """Return whether the address is held, or why it could not be taken last."""
+        return self._state
+
+    @property
     def port(self) -> int:
         """Return the port that it listens on. Raises ValueError if the address is not held."""
         if self._listener is None:
@@ -111,30 +122,50 @@ class Forwarder:
 
     async def acquire(self) -> None:
         """Acquire the address. Raises OSError while another process holds it: retry then."""
-        if self._listener is None:
-            self._listener = _listen(self._listen)
-            self._watch(self._listener)
+        if self._listener is not None:
+            return
+        try:
+            self._listener = await self._open_listener(self._place)
+        except OSError as error:
+            self._state = cannot(str(error))
+            raise
+        self._state = HELD
+        self._lost.clear()
+        self._watch(self._listener)
+
+    async def wait_until_lost(self) -> None:
+        """Wait until the address is no longer held, although nobody has released it."""
+        await self._lost.wait()
 
     async def release(self) -> None:
         """Release the address: stop accepting, and end all connections at once."""
+        await asyncio.gather(*self._stop(), return_exceptions=True)
+
+    def _stop(self) -> Sequence[asyncio.Task[None]]:
+        """Stop accepting, and end all connections; return the tasks that do so."""
         listener, self._listener = self._listener, None
+        self._state = NOBODY
         if listener is None:
-            return
+            return ()
         asyncio.get_running_loop().remove_reader(listener)
         listener.close()
-        tasks = list(self._tasks)
+        tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        return tasks
 
-    def _watch(self, listener: socket.socket) -> None:
+    def _watch(self, listener: Listener) -> None:
         if listener is self._listener:
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: Listener) -> None:
         try:
             connection, origin = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
+            return
+        except EOFError:
+            self._stop()
+            self._lost.set()
             return
         except OSError:
             # No descriptors are left: the connection stays in the backlog until some are free.
@@ -246,22 +277,6 @@ def _oldest_of_busiest(clients: Iterable[_Client], counts: Mapping[str, int]) ->
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _listen(place: tuple[str, int]) -> socket.socket:
-    family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
-    # IPPROTO_TCP: otherwise asyncio does not recognize TCP and never sets TCP_NODELAY. A response
-    # in two writes would then wait 40 ms for the client's delayed acknowledgement.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setblocking(False)
-        listener.bind(place)
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

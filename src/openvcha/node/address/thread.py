@@ -10,6 +10,7 @@ from threading import Thread
 from typing import Any, Self
 
 from openvcha.node.address.forwarder import Forwarder
+from openvcha.store.address_reports import AddressState
 
 
 class ForwarderThread:
@@ -43,6 +44,11 @@ class ForwarderThread:
         return self._forwarder.held
 
     @property
+    def state(self) -> AddressState:
+        """Return whether the address is held, or why it could not be taken last."""
+        return self._forwarder.state
+
+    @property
     def port(self) -> int:
         """Return the port that it listens on. Raises ValueError if the address is not held."""
         return self._forwarder.port
@@ -50,6 +56,10 @@ class ForwarderThread:
     async def acquire(self) -> None:
         """Acquire the address. Raises OSError while another process holds it: retry then."""
         await self._in_thread(self._forwarder.acquire())
+
+    async def wait_until_lost(self) -> None:
+        """Wait until the address is no longer held, although nobody has released it."""
+        await self._in_thread(self._forwarder.wait_until_lost())
 
     async def release(self) -> None:
         """Release the address: stop accepting, and end all connections at once."""
