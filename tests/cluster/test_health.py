@@ -20,7 +20,9 @@ from openvcha.cluster.warnings import (
     MAX_SHOWN_CHARACTERS,
     MAX_SHOWN_ITEMS,
 )
+from openvcha.node.address.state import HELD, NOBODY, cannot, conflict
 from openvcha.node.identity import Timers
+from openvcha.store.address_reports import AddressState
 from openvcha.store.node_facts import Override, PostgresFacts, PostgresTrouble, RefusalCause
 from openvcha.store.patroni.rest import PatroniNode
 from openvcha.store.patroni.state import SyncState
@@ -413,3 +415,43 @@ def test_a_store_that_fills_is_a_warning(
         assert text == (
             "The store is filling up: 70 % of its quota (700 of 1000 bytes on a-1, 100 in use)."
         )
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        (NOBODY, "address.nobody"),
+        (cannot("it is in use"), "address.cannot"),
+        (conflict("02:00:00:00:00:01"), "address.conflict"),
+    ],
+)
+def test_an_address_that_the_active_does_not_hold_is_a_fault(
+    world: ObservationBuilder, state: AddressState, reason: str
+) -> None:
+    """Clients do not reach the active, or reach another machine."""
+    world.hear("a-1", address=state)
+    assert reasons(world) == {reason}
+    (found,) = assess(world.seen).warnings
+    assert "127.83.1.10" in found.error.default_message
+    assert state.detail in found.error.default_message
+
+
+def test_an_address_that_the_active_holds_is_no_fault(world: ObservationBuilder) -> None:
+    """The normal case."""
+    world.hear("a-1", address=HELD)
+    assert reasons(world) == set()
+
+
+def test_an_active_that_has_not_reported_the_address_is_no_fault(world: ObservationBuilder) -> None:
+    """It is unknown, as during each takeover; others do not count."""
+    world.hear("a-1", address=None)
+    world.hear("b-2", address=NOBODY)
+    assert reasons(world) == set()
+
+
+def test_an_address_of_the_active_s_own_is_named(world: ObservationBuilder) -> None:
+    """A node may have a public address that differs from the cluster's."""
+    world.node("a-1", config=replace(world.seen.nodes[0].config, failover_ip=ip("127.83.1.77")))
+    world.hear("a-1", address=NOBODY)
+    (found,) = (w for w in assess(world.seen).warnings if w.error.id.endswith("address.nobody"))
+    assert "127.83.1.77" in found.error.default_message

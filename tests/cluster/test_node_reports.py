@@ -19,7 +19,8 @@ from openvcha.cluster.node_reports import (
     SILENT_SECONDS,
     NodeReports,
 )
-from openvcha.store import keys, node_facts
+from openvcha.node.address.state import HELD, NOBODY
+from openvcha.store import address_reports, keys, node_facts
 from openvcha.store.interface import Event, Snapshot
 from openvcha.store.memory import MemoryStore
 
@@ -250,3 +251,23 @@ async def test_what_was_withdrawn_while_the_watch_was_stuck_is_unknown() -> None
         await ear.store.delete(KEY)
         await asyncio.sleep(LISTEN_SECONDS + RETRY_SECONDS)
         assert ear.node_reports.report_of("b-2").facts is None
+
+
+async def test_who_holds_the_address_is_known_until_the_report_ends() -> None:
+    """It is withdrawn or expires; a report that cannot be read says nothing."""
+    key = keys.address_report("b-2")
+    async with listening() as ear:
+        assert ear.node_reports.report_of("b-2").address is None
+        for state in (HELD, NOBODY):
+            await ear.store.put(key, address_reports.encode(state))
+            await asyncio.sleep(0.01)
+            assert ear.node_reports.report_of("b-2").address == state
+        await ear.store.put(key, b"?")
+        await asyncio.sleep(0.01)
+        assert ear.node_reports.report_of("b-2").address is None
+        await ear.store.put(key, address_reports.encode(HELD))
+        await asyncio.sleep(LISTEN_SECONDS + 1)
+        assert ear.node_reports.report_of("b-2").address == HELD
+        await ear.store.delete(key)
+        await asyncio.sleep(0.01)
+        assert ear.node_reports.report_of("b-2").address is None

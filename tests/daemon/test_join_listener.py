@@ -146,7 +146,7 @@ async def test_it_starts_and_stops_like_any_server(tmp_path: Path, twice: bool) 
 )
 def test_one_worker_serves_new_nodes(worker: tuple[int, int], joins: bool, tmp_path: Path) -> None:
     """Two could not listen at one address."""
-    identity = SimpleNamespace(ha_address=HA, ports=Ports())
+    identity = SimpleNamespace(ha_address=HA, ports=Ports(), infrastructure={})
     services: Any = SimpleNamespace(identity=identity, directory=tmp_path, failing=None)
     server = api.server_of(services, api.ApiWorker(*worker), api.Apps(no_app, no_app), LeaderTerm())
     assert isinstance(server, AlsoJoins) is joins

@@ -20,6 +20,7 @@ from openvcha.daemon.task_events import new_task_events
 from openvcha.daemon.watcher import PENDING_SECONDS, POLL_SECONDS, Watcher, sweep_forever
 from openvcha.events.log import EventLog, ReportedAt
 from openvcha.events.state_diff import EventDraft
+from openvcha.node.address.state import HELD, NOBODY
 from openvcha.store import keys
 from openvcha.store.errors import OutcomeUnknown, StoreUnavailable
 from openvcha.store.interface import Action, Compare, TxnResult
@@ -390,3 +391,20 @@ async def test_sweeping_goes_on_whatever_fails() -> None:
     sweeping.cancel()
     await asyncio.wait([sweeping])
     assert len(swept) == 4
+
+
+async def test_an_address_that_nobody_holds_is_told_and_its_end_too(
+    cluster: WatchedCluster,
+) -> None:
+    """Clients cannot connect, whatever else is well."""
+    await cluster.lead("a-1")
+    watcher = cluster.watcher("a-1", address=False)
+    await reports(watcher)
+    cluster.world.hear("a-1", address=NOBODY)
+    await reports(watcher)
+    assert await cluster.told() == ["state.degraded", "warning.raised"]
+    (raised,) = (e for e in await cluster.events.list() if e.type.endswith("warning.raised"))
+    assert "Nobody holds the public address 127.83.1.10" in raised.message.default_message
+    cluster.world.hear("a-1", address=HELD)
+    await reports(watcher)
+    assert (await cluster.told())[2:] == ["state.healthy", "warning.cleared"]

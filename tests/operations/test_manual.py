@@ -69,7 +69,7 @@ async def validate_complete(scene: ClusterScenario) -> None:
     assert not any(member.learner for member in scene.world.members)
     info = await get_cluster(scene.process().services, CALLER)
     assert info.health_state == "HEALTHY"
-    assert await scene.world.store.prefix(keys.NODES) == []
+    assert await scene.world.left_reports() == set()
 
 
 async def test_it_ends_prepared(scene: ClusterScenario) -> None:

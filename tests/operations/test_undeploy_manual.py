@@ -9,7 +9,6 @@ from tests.support.simulated.scenes import ClusterScenario
 
 from openvcha.api.errors import ApiError
 from openvcha.api.structures import ConfigState, JoinRole, TaskStatus
-from openvcha.store import keys
 
 pytestmark = SIMULATED
 
@@ -23,7 +22,7 @@ async def validate_single(scene: ClusterScenario) -> None:
     assert len(config.nodes) == len(scene.world.members) == 1
     assert config.planned == ()
     assert scene.world.violations == []
-    assert await scene.world.store.prefix(keys.NODES) == []
+    assert await scene.world.left_reports() == set()
     with pytest.raises(ApiError, match="No node is expected"):
         await Hand(scene, JoinRole.PASSIVE).ask()
 

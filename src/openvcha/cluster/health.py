@@ -1,9 +1,9 @@
 """The health of the cluster, with the reasons: a pure function of an observation.
 
 HEALTHY and DEGRADED mean what the API documents: all three nodes are connected and the passive is
-in sync, or not. Operations depend on that state, so mere risks (a disk that fills up, a certificate
-that expires, clocks or versions that differ, missing reports) do not change it: they are warnings,
-which a HEALTHY cluster may have, too.
+in sync, or not; and clients must reach the active at the public address. Operations depend on that
+state, so mere risks (a disk that fills up, a certificate that expires, clocks or versions that
+differ, missing reports) do not change it: they are warnings, which a HEALTHY cluster may have, too.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from openvcha.api.structures import ClusterMode, ClusterState, ConfigState, ErrorCondition
+from openvcha.cluster.address_health import address_faults
 from openvcha.cluster.finding import Finding, finding
 from openvcha.cluster.observation import NodeObservation, Observation
 from openvcha.cluster.warnings import find_warnings, lagging, postgres_refusal
@@ -42,6 +43,7 @@ def assess(seen: Observation) -> Health:
     """Assess a deployed cluster. HEALTHY means: connected, streaming and in sync."""
     faults = (
         *_active(seen),
+        *address_faults(seen),
         *(postgres_refusal(seen.active) if seen.active is not None else ()),
         *_lost_nodes(seen),
         *_margin(seen),

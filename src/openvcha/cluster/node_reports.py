@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 import msgspec
 
 from openvcha.cluster.observation import NodeReport
-from openvcha.store import keys
+from openvcha.store import address_reports, keys
 from openvcha.store import node_facts as facts
+from openvcha.store.address_reports import AddressState
 from openvcha.store.errors import Compacted, StoreError
 from openvcha.store.interface import Event, EventType, KeyValue, Store
 from openvcha.store.node_facts import NodeFacts
@@ -56,6 +57,7 @@ class NodeReports:
         self._monotonic = monotonic
         self._clock = clock
         self._nodes: dict[str, _Node] = {}
+        self._addresses: dict[str, AddressState] = {}
         self._heard_at: float | None = None
 
     @property
@@ -85,9 +87,10 @@ class NodeReports:
         node = self._nodes.setdefault(keys.node_facts(member), _Node(now))
         known = node.facts if now - node.since <= SILENT_SECONDS else None
         silent = self._listens(now) and known is None and now - node.since > SILENT_SECONDS
+        address = self._addresses.get(keys.address_report(member)) if self._listens(now) else None
         if known is None or len(node.offsets) < SAMPLES:
-            return NodeReport(known, None, silent)
-        return NodeReport(known, max(node.offsets), silent)
+            return NodeReport(known, None, silent, address)
+        return NodeReport(known, max(node.offsets), silent, address)
 
     def _listens(self, now: float) -> bool:
         """Return whether the store has responded recently; if not, silence proves nothing."""
@@ -110,6 +113,7 @@ class NodeReports:
         """Drop withdrawn reports; after an outage of the store, no node counts as silent yet."""
         now = self._monotonic()
         deaf = not self._listens(now)
+        self._addresses = {key: one for key, one in self._addresses.items() if key in there}
         for key, node in self._nodes.items():
             if key not in there:
                 node.facts = None
@@ -120,11 +124,16 @@ class NodeReports:
     def _take(self, event: Event) -> None:
         if event.type is EventType.PUT:
             self._note(event.kv, fresh=True)
-        elif node := self._nodes.get(event.kv.key):
+            return
+        self._addresses.pop(event.kv.key, None)
+        if node := self._nodes.get(event.kv.key):
             node.facts = None
 
     def _note(self, kv: KeyValue, *, fresh: bool) -> None:
         """Store a report; the age of one that is not fresh is unknown."""
+        if kv.key.endswith("/address"):
+            self._note_address(kv)
+            return
         known = self._nodes.get(kv.key)
         if not kv.key.endswith("/facts") or (known and known.revision == kv.mod_revision):
             return
@@ -138,3 +147,11 @@ class NodeReports:
         node.facts, node.since, node.revision = reported, now, kv.mod_revision
         if fresh:
             node.offsets.append((reported.clock - self._clock()).total_seconds())
+
+    def _note_address(self, kv: KeyValue) -> None:
+        """Store who holds the public address; an unreadable report means that it is unknown."""
+        self._addresses.pop(kv.key, None)
+        try:
+            self._addresses[kv.key] = address_reports.decode(kv.value)
+        except msgspec.DecodeError as error:
+            _log.warning("cannot read a report on the address", key=kv.key, reason=str(error))

@@ -8,6 +8,7 @@ from datetime import datetime
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind
 from openvcha.cluster.owed_deletions import OwedDeletion
 from openvcha.cluster.store_space import StoreSpace
+from openvcha.store.address_reports import AddressState
 from openvcha.store.node_facts import NodeFacts
 from openvcha.store.patroni.rest import PatroniNode
 from openvcha.store.patroni.state import SyncState
@@ -18,12 +19,14 @@ class NodeReport:
     """The last report of a node; unset ``facts`` are unknown, which is no fault by itself.
 
     ``clock_offset``: seconds by which its clock is ahead of the observer's; None: unknown.
-    ``silent``: no report has arrived for longer than a node takes to start.
+    ``silent``: no report has arrived for longer than a node takes to start. ``address``: whether it
+    holds the public address, which only a node that leads reports.
     """
 
     facts: NodeFacts | None = None
     clock_offset: float | None = None
     silent: bool = False
+    address: AddressState | None = None
 
 
 @dataclass(frozen=True)

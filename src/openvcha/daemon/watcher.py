@@ -11,6 +11,7 @@ from contextlib import aclosing
 import msgspec
 
 from openvcha.cluster import health
+from openvcha.cluster.address_health import address_faults
 from openvcha.cluster.observation import Observation
 from openvcha.cluster.warnings import find_warnings
 from openvcha.daemon.task_events import new_task_events
@@ -144,7 +145,10 @@ def state_of(observed: Observation, address: str | None) -> ClusterSnapshot:
         address=address,
         reign=_reign(observed),
         in_sync=observed.passive_in_sync,
-        threats={found.key: found.condition.error for found in find_warnings(observed)},
+        threats={
+            found.key: found.condition.error
+            for found in (*address_faults(observed), *find_warnings(observed))
+        },
         dropped_slots={
             node.config.member: facts.postgres.dropped_slots
             for node in observed.nodes

@@ -31,6 +31,7 @@ from openvcha.operations.preconditions import (
     require_still,
     require_unhindered,
 )
+from openvcha.operations.steps.address import AwaitAddress
 from openvcha.operations.steps.base_backup import AwaitBaseBackup
 from openvcha.operations.steps.check import (
     CheckResult,
@@ -106,6 +107,7 @@ def deploy_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
         AwaitBaseBackup(services, PASSIVE),
         AwaitStreaming(services, PASSIVE),
         Commit(services, (PASSIVE, WITNESS), _configured),
+        AwaitAddress(services),
     )
 
 

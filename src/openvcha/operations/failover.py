@@ -28,6 +28,7 @@ from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
 from openvcha.operations.preconditions import require, require_still
+from openvcha.operations.steps.address import AwaitAddress
 from openvcha.operations.targets import vm_target
 from openvcha.operations.waiting import wait_until
 from openvcha.tasks.record import TaskRecord
@@ -75,6 +76,7 @@ def failover_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
         CheckFailover(services, planned=planned),
         *prepare,
         SwitchLeader(services, planned=planned),
+        AwaitAddress(services),
         Settle(services),
     )
 

@@ -36,6 +36,7 @@ from openvcha.operations.preconditions import (
     require_unhindered,
     settled,
 )
+from openvcha.operations.steps.address import AwaitAddress
 from openvcha.operations.steps.base_backup import AwaitBaseBackup
 from openvcha.operations.steps.check import (
     CheckResult,
@@ -116,6 +117,7 @@ def passive_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
         AwaitBaseBackup(services, PASSIVE),
         AwaitStreaming(services, PASSIVE),
         Commit(services, (PASSIVE,), _replaced),
+        AwaitAddress(services),
     )
 
 
@@ -127,6 +129,7 @@ def witness_plan(services: Services, record: TaskRecord) -> Sequence[Step]:
         Fence(services, WITNESS, OF_WITNESS.operation),
         CreateNode(services, WITNESS),
         Commit(services, (WITNESS,), _replaced),
+        AwaitAddress(services),
     )
 
 

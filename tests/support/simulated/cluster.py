@@ -38,6 +38,7 @@ from openvcha.infrastructure.boot import BOOT_FILE, decode_boot
 from openvcha.infrastructure.interface import NodeState, Placement, Power, VmRequest
 from openvcha.infrastructure.inventory import Vm
 from openvcha.infrastructure.local.setup import Names, first_state
+from openvcha.node.address.state import HELD
 from openvcha.node.background.required_votes import RequiredVotesFile, RequiredVotesKeeper
 from openvcha.node.etcd.account import new_account
 from openvcha.node.identity import IDENTITY, Identity, encode_identity
@@ -51,7 +52,8 @@ from openvcha.node.postgres.diagnosis.missing_files import MissingFile
 from openvcha.node.postgres.diagnosis.replay import Holder
 from openvcha.node.postgres.standby_data.pg_basebackup import ServerError
 from openvcha.node.security.certificates import KeyPair, signing_request
-from openvcha.store import base_backup_reports, keys, node_facts
+from openvcha.store import address_reports, base_backup_reports, keys, node_facts
+from openvcha.store.address_reports import AddressState
 from openvcha.store.base_backup_reports import BaseBackupReport, BaseBackupState
 from openvcha.store.errors import (
     LearnerNotReady,
@@ -210,6 +212,8 @@ class SimulatedCluster:
         self.woken = asyncio.Event()
         self.root: Path = ROOT
         self.leads = ""
+        self.address: AddressState | None = HELD
+        """What the leader reports of the public address."""
         self.going_by: dict[str, frozenset[str]] = {}
         self.founded: set[str] = set()
         self.raft = ""
@@ -525,9 +529,25 @@ class SimulatedCluster:
         if self.machine(member).written < self.acknowledged:
             self.violations.append(f"{member} leads without an acknowledged write")
         self.machine(member).postgres = "primary"
-        self.leads = member
+        former, self.leads = self.leads, member
         await self.store.put(keys.PATRONI_LEADER, member.encode())
         await self._write_sync(member, None)
+        await self.store.delete(keys.address_report(former))
+        await self.report_address(self.address)
+
+    async def report_address(self, state: AddressState | None) -> None:
+        """Make this and each further leader report this of the public address; None: nothing."""
+        self.address = state
+        key = keys.address_report(self.leads)
+        if state is None:
+            await self.store.delete(key)
+        else:
+            await self.store.put(key, address_reports.encode(state))
+
+    async def left_reports(self) -> set[str]:
+        """Return the keys of all reports but the leader's on the public address."""
+        found = {kv.key for kv in await self.store.prefix(keys.NODES)}
+        return found - {keys.address_report(self.leads)}
 
     async def lose_leader(self) -> bool:
         """Cut the leader's power; unless paused, a standby in sync takes over.

@@ -228,7 +228,7 @@ class ClusterScenario:
         assert {node.vm for node in config.nodes} >= {
             vm.id for vm in self.world.state.inventory.vms if vm.token not in self.world.founded
         }
-        assert await self.world.store.prefix(keys.NODES) == []
+        assert await self.world.left_reports() == set()
         assert await self.world.store.prefix(keys.BOOT_TOKENS) == []
         witnesses = {node.member for node in config.nodes if node.kind is NodeKind.WITNESS}
         voting = witnesses & {member.name for member in self.world.members}

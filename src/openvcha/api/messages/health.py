@@ -22,6 +22,26 @@ HEALTH = {
     "active.no.vote": "The etcd member of the active node %s does not vote.",
     "active.no.vote.recommendation": "Check the etcd log on %s.",
     "no.active.recommendation": "Wait for a failover; if none happens, check the nodes' logs.",
+    "address.nobody": (
+        "Nobody holds the public address %s: clients reach neither the database nor the API of the"
+        " active node %s."
+    ),
+    "address.nobody.recommendation": (
+        "%s takes it again by itself. If it does not, search its log for the reason, or fail over."
+    ),
+    "address.cannot": (
+        "Nobody holds the public address %s: the active node %s cannot take it (%s)."
+    ),
+    "address.cannot.recommendation": (
+        "Remove the cause; %s keeps trying. If that takes long, fail over."
+    ),
+    "address.conflict": (
+        "Another machine answers for the public address %s: the one with the MAC address %s."
+        " Clients may reach it instead of the active node %s."
+    ),
+    "address.conflict.recommendation": (
+        "Find the machine with the MAC address %s, and remove the address %s from it."
+    ),
     "node.lost": ("The %s node %s does not vote: its etcd member does not respond or was removed."),
     "node.missing": "The cluster has no %s node.",
     "node.redeploy.recommendation": "Start the %s node again, or redeploy it.",

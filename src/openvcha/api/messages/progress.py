@@ -64,6 +64,10 @@ PROGRESS = {
     "progress.join.not.streaming": "PostgreSQL on %s is not streaming yet: %s",
     "join.start.failed": "PostgreSQL failed to start on %s %s times for the same reason: %s",
     "join.start.line": "PostgreSQL on %s: %s",
+    "progress.address.unknown": (
+        "Waiting until %s reports that it holds the public address, at which clients connect."
+    ),
+    "progress.address.no.leader": "Waiting for a node to lead and to take the public address.",
     "progress.join.sync": "Waiting until %s can take over.",
     "progress.commit": "Adding %s to the cluster configuration.",
     "progress.vote": "Removing %s from the quorum.",

@@ -1,0 +1,37 @@
+"""A public address that nobody holds, or for which another machine answers, is a fault. Pure."""
+
+from collections.abc import Iterator
+
+from openvcha.cluster.config import ClusterConfig, NodeConfig, address_text
+from openvcha.cluster.finding import Finding, finding
+from openvcha.cluster.observation import Observation
+from openvcha.store.address_reports import AddressState, Holding
+
+
+def address_faults(seen: Observation) -> Iterator[Finding]:
+    """Return what is wrong with the public address; a node that has not reported causes nothing."""
+    active = seen.active
+    if active is None or active.report.address is None:
+        return
+    fault = address_fault(seen.config, active.config, active.report.address)
+    if fault is not None:
+        yield fault
+
+
+def address_fault(config: ClusterConfig, active: NodeConfig, state: AddressState) -> Finding | None:
+    """Return the fault that the report of the active node means; None if it holds the address."""
+    if state.holding is Holding.HELD:
+        return None
+    address, name = public_address(config, active), active.name
+    if state.holding is Holding.CONFLICT:
+        where = ("address.conflict.recommendation", state.detail, address)
+        return finding("address.conflict", address, state.detail, name, advice=where)
+    if state.holding is Holding.CANNOT:
+        advice = ("address.cannot.recommendation", name)
+        return finding("address.cannot", address, name, state.detail, advice=advice)
+    return finding("address.nobody", address, name, advice=("address.nobody.recommendation", name))
+
+
+def public_address(config: ClusterConfig, active: NodeConfig) -> str:
+    """Return the public address while this node is the active one."""
+    return address_text(active.failover_ip or config.management)
