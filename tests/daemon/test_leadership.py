@@ -241,10 +241,14 @@ async def test_a_change_says_enough_to_end(
 ) -> None:
     """The store is not asked for what it has just sent."""
     await harness.begin()
+    await harness.hold_key()
+    await asyncio.sleep(3)
+    assert harness.proven > 0
     monkeypatch.setattr(harness.store, "get", lambda _: asyncio.Event().wait())
     before = asyncio.get_running_loop().time()
     await harness.world.store.put(keys.PATRONI_LEADER, OTHER.encode())
     await asyncio.sleep(0.5)
+    assert harness.proof.until == UNPROVEN
     assert not harness.leads
     assert harness.seen[-1][0] - before < 0.05
 

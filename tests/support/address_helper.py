@@ -1,6 +1,7 @@
 """The helper that holds a public address, with a simulated holder, at a socket of the test."""
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -25,11 +26,15 @@ class SimulatedHolder:
         self.asked: list[tuple[str, float]] = []
         self.refuses: Answer | None = None
         self.delay = 0.0
+        self.stop = asyncio.Event()
 
     async def acquire(self, until: float) -> Answer:
         """Acquire it, unless the test has another answer."""
         self.asked.append(("acquire", until))
-        await asyncio.sleep(self.delay)
+        if self.delay:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.delay):
+                    await self.stop.wait()
         self.holds = self.refuses is None
         return self.refuses or Answer(state="held", holds=True)
 

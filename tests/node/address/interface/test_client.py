@@ -166,6 +166,21 @@ async def test_a_silent_helper_is_given_up(place: Path) -> None:
     await asyncio.sleep(0)
 
 
+async def test_a_request_that_is_canceled_leaves_no_answer_behind(place: Path) -> None:
+    """The next request would take it for its own."""
+    async with helping(place) as holder:
+        holder.delay = 60.0
+        link = HelperLink(str(place))
+        asking = asyncio.create_task(
+            link.ask(Request(do="acquire", interface="eth0", address="192.0.2.10", until=1.0))
+        )
+        await until_async(lambda: ("acquire", 1.0) in holder.asked, LATEST, pause=0.005)
+        asking.cancel()
+        await asyncio.wait([asking])
+        assert link._streams is None
+        holder.stop.set()
+
+
 @pytest.mark.parametrize(
     "said",
     [b"", b"what?\n", b'{"state":"mine"}\n', b'{"state":"held","mac":"\x1b"}\n', b"x" * 4096],
