@@ -141,7 +141,7 @@ def test_a_new_database_needs_no_adoption(order: Order) -> None:
     assert identity.vm == ""
     networks = ("192.0.2.0/24", "2001:db8::/64")
     assert identity.public == PublicInterface(interface="eth0", prefix=24, clients=networks)
-    assert identity.infrastructure == {"kind": "none", "ha_prefix": 28, "public_prefix": 24}
+    assert identity.infrastructure == {"kind": "hosts", "ha_prefix": 28, "public_prefix": 24}
     assert load_secrets(order.directory).application == Secret("of-the-application")
     shown = json.loads((order.directory / PASSWORDS).read_text())
     assert shown == {"admin": "generated", "app": "of-the-application"}

@@ -179,4 +179,4 @@ def _tell(values: Values, made: "Result", *, as_json: bool) -> None:
     user = shlex.quote(made.administrator)
     target = f"--server {made.api} --ca {shlex.quote(str(made.authority))} --user {user}"
     say(f"           {program()} call active.get {target} --param partial=true")
-    say("deploy     two more nodes: docs/manual.md")
+    say("deploy     two more nodes: docs/hosts.md, or by hand docs/manual.md")

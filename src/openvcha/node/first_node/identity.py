@@ -7,7 +7,6 @@ import msgspec
 from openvcha.node.engines import EngineDirectories
 from openvcha.node.first_node.files import alone
 from openvcha.node.identity import (
-    UNMANAGED,
     ApiSettings,
     DatabaseCreation,
     Identity,
@@ -39,7 +38,7 @@ def first_identity(values: Values, *, cluster_id: str, member: str) -> Identity:
             ports=msgspec.convert(_section(values, "ports"), Ports),
             etcd_initial_cluster={},
             infrastructure={
-                "kind": UNMANAGED,
+                "kind": values["node.infrastructure"],
                 "ha_prefix": values["network.ha_prefix"],
                 "public_prefix": values["network.public_prefix"],
             },

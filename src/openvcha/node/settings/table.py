@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from openvcha.node.identity import (
+    HOSTS,
     MAX_API_WORKERS,
     MAX_LEADER_TTL,
     MAX_SECONDS,
@@ -17,6 +18,7 @@ from openvcha.node.identity import (
     MIN_REPLICATION_LAG,
     MIN_STOPPED_STORE,
     MIN_STUCK_STANDBY,
+    UNMANAGED,
     ApiSettings,
     Ports,
     SessionLimits,
@@ -141,6 +143,13 @@ _NODE = (
         "The node's directory; `vcha init` makes it. Everything that the node stores is in it."
         " systemd runs those in /var/lib/openvcha/nodes.",
         form=Form.PATH,
+    ),
+    Setting(
+        "node.infrastructure",
+        HOSTS,
+        "What creates the other nodes: hosts are Linux machines that the data nodes reach by SSH;"
+        " with none, an administrator makes every node. It counts only when a cluster is created.",
+        choices=(HOSTS, UNMANAGED),
     ),
     Setting(
         "node.user",
