@@ -92,14 +92,14 @@ class First:
             process.wait()
 
     def call(self, password: str, path: str, body: Any) -> Any:
-        """Call the API as the Administrator; return None while it does not serve."""
+        """Call the API as the Administrator, by GET without a body; None while it is down."""
 
         async def ask() -> Any:
             async with (
                 ApiClient(self.server, trust.tls_by_authority(self.ca)) as api,
                 api.session(ADMINISTRATOR, Secret(password)),
             ):
-                return await api.call("POST", path, body)
+                return await api.call("GET" if body is None else "POST", path, body)
 
         with contextlib.suppress(ServerUnreachable):
             return asyncio.run(ask())
