@@ -79,16 +79,6 @@ def test_a_new_labs_timers_are_those_of_all_its_nodes(labs: Labs) -> None:
     assert [load_identity(node).timers for node in nodes] == [wished] * 3
 
 
-def test_each_data_node_has_the_labs_workers(labs: Labs) -> None:
-    """The first `up` set their number; they are parts of the node, beside what accepts for them."""
-    for vm, identity in data_nodes(asyncio.run(lab_inventory(labs.lab))):
-        assert identity.api == ApiSettings(workers=2)
-        status = load_status(Path(vm.directory))
-        assert status is not None
-        running = {part.name for part in status.parts if part.state is PartState.RUNNING}
-        assert running >= {"service", "api", "api-1", "api-2"}
-
-
 def test_patroni_goes_by_the_labs_leader_ttl(labs: Labs) -> None:
     """As it runs; `retry_timeout` follows from the ttl."""
     inventory = asyncio.run(lab_inventory(labs.lab))
@@ -220,15 +210,23 @@ def test_dead_nodes_are_told_and_started_again(labs: Labs) -> None:
 def test_two_ups_of_another_lab_beside_this_one(labs: Labs) -> None:
     """Side by side with its own addresses; the second up waits and finds it done.
 
-    One node is enough for that.
+    One node is enough for that, and for the workers that an option asks for: they are parts of it,
+    beside what accepts for them. That a deployment gives each node the settings of the first is
+    shown by this lab's timers.
     """
-    up = ("lab", "up", "--active-only")
+    up = ("lab", "up", "--active-only", "--api-workers=2")
     both = [labs.start(*up, name=OTHER) for _ in range(2)]
     outs = [process.communicate(timeout=SECONDS)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], outs
     assert sorted("Creating the lab" in out for out in outs) == [False, True]
     assert any("Waiting for another vcha that is using this lab" in out for out in outs)
     assert labs.lab.state().api != Lab(labs.base / OTHER).state().api
+    ((vm, identity),) = data_nodes(asyncio.run(lab_inventory(Lab(labs.base / OTHER))))
+    assert identity.api == ApiSettings(workers=2)
+    status = load_status(Path(vm.directory))
+    assert status is not None
+    running = {part.name for part in status.parts if part.state is PartState.RUNNING}
+    assert running >= {"service", "api", "api-1", "api-2"}
     labs.run("lab", "reset", "--yes", name=OTHER)
     assert not (labs.base / OTHER).exists()
     assert _status(labs)["state"] == "HEALTHY"

@@ -30,7 +30,6 @@ LAB_OPTIONS = (
     "--stuck-after=35",
     "--peers-after=6",
     "--lag-after=9",
-    "--api-workers=2",
 )
 
 
