@@ -3,7 +3,7 @@
 import os
 
 import psycopg
-from tests.support.lab.running_lab import NO_ACTIVE, VCHA, RunningLab
+from tests.support.lab.running_lab import NO_ACTIVE, POLL_SECONDS, VCHA, RunningLab
 from tests.support.waiting import until
 
 from openvcha.node.engines import find_postgres
@@ -16,7 +16,12 @@ TAKE_OVER_SECONDS = 240.0
 
 def wait_for_successor(running: RunningLab, old: str) -> None:
     """Wait until another node serves the API and accepts the session opened before."""
-    until(lambda: running.name_of("ACTIVE") != old, TAKE_OVER_SECONDS, absent=NO_ACTIVE)
+    until(
+        lambda: running.name_of("ACTIVE") != old,
+        TAKE_OVER_SECONDS,
+        absent=NO_ACTIVE,
+        pause=POLL_SECONDS,
+    )
 
 
 def warnings(running: RunningLab) -> set[str]:

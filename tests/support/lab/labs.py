@@ -17,6 +17,8 @@ NAME = "tried"
 
 
 SECONDS = 600.0
+POLL_SECONDS = 0.3
+"""Most conditions are commands: work for the machine that they wait for."""
 
 
 # As root, the commands drop privileges by re-executing, which a test's process cannot do.
@@ -85,4 +87,4 @@ class Labs:
         end = time.monotonic() + SECONDS
         while not condition():
             assert time.monotonic() < end, self.run("lab", "status", code=1)
-            time.sleep(0.1)
+            time.sleep(POLL_SECONDS)

@@ -36,6 +36,10 @@ AWAY_SECONDS = 240.0
 COMMAND_SECONDS = 600.0
 
 
+POLL_SECONDS = 0.25
+"""Most conditions ask the API for the cluster's state: work for the machine that they wait for."""
+
+
 VCHA = "com.vmware.vcenter.vcha."
 
 
@@ -168,7 +172,7 @@ class RunningLab:
 
     def until(self, condition: Callable[[], bool], seconds: float = HEALTHY_SECONDS) -> None:
         """Wait for a condition; fail at the deadline with the cluster's state."""
-        until(condition, seconds, seen=self.admin.cluster)
+        until(condition, seconds, seen=self.admin.cluster, pause=POLL_SECONDS)
 
     def healthy(self) -> bool:
         """Return whether the cluster is HEALTHY at this moment; a test waits for that instead."""
@@ -182,7 +186,7 @@ class RunningLab:
             seen[:] = [self.admin.cluster(partial=True)]
             return bool(seen[0].get("health_state") == "HEALTHY")
 
-        until(healthy, seconds, seen=lambda: seen, absent=NO_ACTIVE)
+        until(healthy, seconds, seen=lambda: seen, absent=NO_ACTIVE, pause=POLL_SECONDS)
 
     def repair(self, name: str) -> None:
         """Restore the cluster to HEALTHY and ENABLED, however the last test left it.
