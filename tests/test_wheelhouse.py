@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from scripts.wheelhouse import requirements
 
+from openvcha.node.service_manager.unit_files import installed_files
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -61,6 +63,7 @@ def test_a_host_without_a_registry_installs_from_it(tmp_path: Path) -> None:
     vcha = home / "bin" / "vcha"
     units = run(vcha, "systemd", "install", "--ssh", "--root", tmp_path / "root")
     assert (units.returncode, units.stderr) == (0, "")
-    assert len(units.stdout.splitlines()) == 5
+    written = [str(tmp_path / "root" / file.path) for file in installed_files(vcha, ssh=True)]
+    assert units.stdout.splitlines() == [f"written: {path}" for path in written]
     looked = run(vcha, "host", "prepare", "--json")
     assert '"findings"' in looked.stdout, looked.stderr
