@@ -102,6 +102,12 @@ class TwoHosts:
             self.hosts = await two_hosts(self.record, (first, second))
         return self
 
+    async def end(self) -> None:
+        """End the programs of all VMs."""
+        for path in self.paths:
+            for directory in path.iterdir() if path.exists() else ():
+                await StandInProcesses().kill(directory)
+
     async def ask(self, host: Host, order: Order, seconds: float) -> bytes:
         """Have a host's agent carry out an order. Raises HostUnreachable."""
         assert seconds > 0

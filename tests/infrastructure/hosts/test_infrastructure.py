@@ -1,5 +1,6 @@
 """Hosts as an infrastructure: the inventory in the store, agents that may be out of reach."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from openvcha.infrastructure.interface import Power
 
 
 @pytest.fixture
-async def two(tmp_path: Path) -> TwoHosts:
-    return await TwoHosts(tmp_path).plugged()
+async def two(tmp_path: Path) -> AsyncIterator[TwoHosts]:
+    made = await TwoHosts(tmp_path).plugged()
+    yield made
+    await made.end()
 
 
 def refusal(error: pytest.ExceptionInfo[ApiError]) -> ErrorType:

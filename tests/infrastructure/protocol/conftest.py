@@ -1,5 +1,6 @@
 """Each test of the protocol runs against every kind of infrastructure."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,16 @@ async def site(
     processes: StandInProcesses,
     starter: DetachedStarter,
     tmp_path: Path,
-) -> Site:
-    """Return a site of each kind in turn."""
+) -> AsyncIterator[Site]:
+    """Yield a site of each kind in turn."""
     if request.param == "simulated":
-        return SimulatedSite()
+        yield SimulatedSite()
+        return
     if request.param == "hosts":
-        return await TwoHosts(tmp_path / "hosts").plugged()
+        two = await TwoHosts(tmp_path / "hosts").plugged()
+        yield two
+        await two.end()
+        return
     machine = HostProbe(answers=lambda _: False)
     other = LocalInfrastructure(infrastructure.root, processes, starter, machine=machine)
-    return LocalSite(infrastructure, other)
+    yield LocalSite(infrastructure, other)
