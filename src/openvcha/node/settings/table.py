@@ -138,13 +138,6 @@ _NODE = (
     Setting("node.name", "vcha-1", "The node's name, unique in its cluster.", form=Form.NAME),
     Setting("node.cluster", "openvcha", "The cluster's name, for people.", form=Form.NAME),
     Setting(
-        "node.infrastructure",
-        UNMANAGED,
-        "What creates the other nodes: none (an administrator makes each of them), or hosts: the"
-        " cluster does, on Linux machines that it reaches by SSH (`vcha hosts add`).",
-        choices=(UNMANAGED, HOSTS),
-    ),
-    Setting(
         "node.directory",
         "/var/lib/openvcha/nodes/vcha-1",
         "The node's directory; `vcha init` makes it. Everything that the node stores is in it."
