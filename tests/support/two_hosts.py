@@ -87,7 +87,8 @@ class TwoHosts:
         self.away: set[str] = set()
         self.lost = self.broken = False
         self.asked: list[Order] = []
-        self.record = InventoryRecord(MemoryStore())
+        self.store = MemoryStore()
+        self.record = InventoryRecord(self.store)
         self.infrastructure: Infrastructure = HostsInfrastructure(self.record, self.ask)
         self.other: Infrastructure = HostsInfrastructure(self.record, self.ask)
         self.hosts: tuple[Host, ...] = ()

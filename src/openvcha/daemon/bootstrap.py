@@ -23,7 +23,7 @@ from openvcha.client.errors import RequestRefused, ServerUnreachable
 from openvcha.client.trust import tls_by_authority_thumbprint
 from openvcha.infrastructure.boot import BOOT_FILE, Boot, decode_boot
 from openvcha.node.identity import IDENTITY
-from openvcha.node.join_client import JoinCall, TlsFor, is_refusal, may_pass, receive_files
+from openvcha.node.join_client import JoinCall, TlsFor, is_refusal, receive_files
 from openvcha.node.joining import (
     JoinRefused,
     JoinRequest,
@@ -176,8 +176,11 @@ async def _unless_stopped(
 
 
 def _try_again(error: Exception) -> bool:
-    """Return whether to call again: also after an impostor's answer, which decides nothing."""
-    return may_pass(error) or isinstance(error, ServerUnreachable)
+    """Return whether to call again: always, until the cluster has refused the node.
+
+    An impostor's answer decides nothing, nor does an error of the server.
+    """
+    return not is_refusal(error)
 
 
 def _tls(authority: str) -> TlsFor:

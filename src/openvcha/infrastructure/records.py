@@ -39,6 +39,10 @@ class InventoryRecord:
         """
         return await self._record.get() or _first()
 
+    async def load_or_copy(self) -> State:
+        """Return the state, as ``load``: there is no copy."""
+        return await self.load()
+
     async def change(
         self, step: Callable[[State], tuple[State, ResultT]], *, idempotent: bool = False
     ) -> ResultT:

@@ -12,6 +12,7 @@ from openvcha.api.structures import HostConnectionState
 from openvcha.infrastructure import changes
 from openvcha.infrastructure.hosts.infrastructure import HostsInfrastructure
 from openvcha.infrastructure.interface import Power
+from openvcha.store import keys
 
 
 @pytest.fixture
@@ -93,6 +94,23 @@ async def test_an_answer_that_is_lost_costs_nothing(two: TwoHosts) -> None:
     assert not await means.delete(str(made.vm))
     two.lost = False
     assert await means.delete(str(made.vm))
+
+
+async def test_a_vm_that_the_inventory_never_had_is_not_gone(two: TwoHosts) -> None:
+    """The record may be lost, or be an older copy: the VM may be running, and stays owed."""
+    host, _ = two.hosts
+    means = two.infrastructure
+    made = await means.begin(request_on(host))
+    assert made.vm
+    number = int(made.vm.removeprefix("vm-"))
+    for vm in (f"vm-{number + 1}", "vm-x", "vm-"):
+        assert (await means.node(vm)).power is Power.UNKNOWN
+        assert await means.power_off(vm) is Power.UNKNOWN
+        assert not await means.delete(vm)
+    assert await means.delete(made.vm)
+    await two.store.delete(keys.INVENTORY)
+    assert (await means.node(made.vm)).power is Power.UNKNOWN
+    assert not await means.delete(made.vm)
 
 
 async def test_half_a_creation_is_found(two: TwoHosts) -> None:

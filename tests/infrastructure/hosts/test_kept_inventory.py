@@ -43,12 +43,26 @@ async def test_without_the_store_the_last_look_counts(
     assert hosts_of(await kept.load()) == ["ha"]
     await record.change(changes.add_network("later", "198.18.3.0/24"))
     record.answers = False
-    assert hosts_of(await kept.load()) == ["ha"]
+    assert hosts_of(await kept.load_or_copy()) == ["ha"]
     other = KeptInventory(None, tmp_path / "hosts.json")
-    assert hosts_of(await other.load()) == ["ha"]
+    assert hosts_of(await other.load_or_copy()) == ["ha"]
     record.answers = True
-    assert hosts_of(await kept.load()) == ["ha", "later"]
-    assert hosts_of(await other.load()) == ["ha", "later"]
+    assert hosts_of(await kept.load_or_copy()) == ["ha", "later"]
+    assert hosts_of(await other.load_or_copy()) == ["ha", "later"]
+
+
+async def test_a_copy_is_used_only_by_those_who_ask_for_one(
+    record: SimulatedRecord, tmp_path: Path
+) -> None:
+    """What it lacks may exist: a decision that nothing is there needs the store."""
+    kept = KeptInventory(record, tmp_path / "hosts.json")
+    await kept.load()
+    record.answers = False
+    with pytest.raises(StoreUnavailable):
+        await kept.load()
+    with pytest.raises(ApiError) as refused:
+        await KeptInventory(None, tmp_path / "hosts.json").load()
+    assert refused.value.error_type is ErrorType.RESOURCE_INACCESSIBLE
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{"])
@@ -61,7 +75,7 @@ async def test_without_a_copy_the_reason_is_told(
         file.write_bytes(content)
     record.answers = False
     with pytest.raises(ApiError) as refused:
-        await KeptInventory(record, file).load()
+        await KeptInventory(record, file).load_or_copy()
     assert refused.value.error_type is ErrorType.RESOURCE_INACCESSIBLE
     assert "no quorum" in refused.value.messages[0].default_message
 

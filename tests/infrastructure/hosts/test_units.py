@@ -58,6 +58,14 @@ async def test_a_unit_that_is_killed_is_not_started_again(systemctl: SimulatedSy
     assert systemctl.ran == [f"disable {unit}", f"kill -s KILL {unit}", f"stop {unit}"]
 
 
+async def test_a_unit_that_stays_enabled_is_told(systemctl: SimulatedSystemctl) -> None:
+    """It is stopped all the same; but it would start whatever has its place later."""
+    systemctl.fails = "disable"
+    with pytest.raises(OSError, match="systemctl disable openvcha-node@passive-2"):
+        await units(systemctl).forget(NODES / "passive-2")
+    assert [words.split()[0] for words in systemctl.ran] == ["disable", "kill", "stop"]
+
+
 @pytest.mark.parametrize(
     ("directory", "present"),
     [(NODES / "passive-2", False), (Path("/srv/passive-2"), True), (NODES / "a b", True)],

@@ -168,8 +168,10 @@ class Agent:
         directory = Path(place.directory)
         if _is_anothers(directory, place):
             return
-        await self._units.forget(directory)
-        await self._power.switch_off(directory, place.name)
+        try:
+            await self._units.forget(directory)
+        finally:
+            await self._power.switch_off(directory, place.name)
 
     async def _observe(self, places: tuple[Place, ...]) -> list[VmState]:
         directories = [Path(place.directory) for place in places]
@@ -234,11 +236,12 @@ def _require_ours(place: Place) -> Mark:
 
 def _make(order: orders.Make, runs: bool) -> None:
     place, directory = order.place, Path(order.place.directory)
-    ours = not directory.is_symlink() and _mark(directory, place) is not None
-    if not ours and not _is_free(directory):
+    found = None if directory.is_symlink() else _mark(directory, place)
+    if found is None and not _is_free(directory):
         _refuse(directory)
     directory.mkdir(mode=0o700, exist_ok=True)
-    mark = Mark(token=place.token, boots=order.boot is not None)
+    boots = order.boot is not None or (found is not None and found.boots)
+    mark = Mark(token=place.token, boots=boots)
     write_durably(directory / MARK, msgspec.json.encode(mark))
     if order.boot is not None and not runs and not (directory / NODE_FILE).exists():
         write_durably(directory / BOOT_FILE, order.boot)

@@ -35,6 +35,7 @@ from openvcha.infrastructure.interface import (
     unreachable,
 )
 from openvcha.infrastructure.inventory import Host, Inventory, Vm
+from openvcha.infrastructure.state import State
 
 VM_PREFIX = "vm-"
 STATE_SECONDS = 3.0
@@ -71,24 +72,25 @@ class HostsInfrastructure:
 
     async def inventory(self, *, power: bool = False) -> Inventory:
         """Return the inventory, with space that was measured at most 15 s ago."""
-        inventory = (await self._record.load()).inventory
+        inventory = (await self._record.load_or_copy()).inventory
         await asyncio.gather(*(self._measure(inventory, host) for host in inventory.hosts))
         seen = self._with_space(inventory)
         return await self._with_power(seen) if power else seen
 
     async def node(self, vm_id: str) -> NodeState:
         """Return the state of a VM."""
-        inventory = (await self._record.load()).inventory
+        state = await self._record.load_or_copy()
+        inventory = state.inventory
         vm = inventory.vm(vm_id)
         if vm is None:
-            return _not_ours(vm_id)
+            return _absent(state, vm_id)
         known = NodeState(power=Power.UNKNOWN, host=vm.host, bios_uuid=vm.bios_uuid)
         try:
-            state = await self._observe(_host(inventory, vm.host), vm)
+            seen = await self._observe(_host(inventory, vm.host), vm)
         except HostUnreachable as error:
             return replace(known, reason=unreachable(vm.host, error))
         # Without its directory, a VM that the inventory has cannot run.
-        off = Power.OFF if state.power is Power.GONE else state.power
+        off = Power.OFF if seen.power is Power.GONE else seen.power
         return replace(known, power=off)
 
     async def find(self, token: str) -> Creation | None:
@@ -132,28 +134,29 @@ class HostsInfrastructure:
 
     async def write_files(self, vm_id: str, files: Mapping[str, bytes]) -> None:
         """Write files to the directory of a VM that is off."""
-        host, vm = await self._usable(vm_id)
+        host, vm = _usable(await self._record.load(), vm_id)
         order = orders.WriteFiles(place=_place(vm), files=dict(files))
         await self._sent(host, order, POWER_SECONDS, None)
 
     async def read_file(self, vm_id: str, path: str) -> bytes:
         """Return a file of the VM's directory."""
-        host, vm = await self._usable(vm_id)
+        host, vm = _usable(await self._record.load(), vm_id)
         order = orders.ReadFile(place=_place(vm), path=path)
         content: bytes = await self._sent(host, order, ANSWER_SECONDS, bytes)
         return content
 
     async def power_on(self, vm_id: str) -> None:
-        """Start the VM's supervisor, unless it runs."""
-        host, vm = await self._usable(vm_id)
+        """Start the VM's supervisor, unless it runs; the store may need it to work again."""
+        host, vm = _usable(await self._record.load_or_copy(), vm_id)
         await self._sent(host, orders.PowerOn(place=_place(vm)), POWER_SECONDS, None)
 
     async def power_off(self, vm_id: str) -> Power:
         """Kill all processes of the VM; UNKNOWN if its host does not say that it has."""
-        inventory = (await self._record.load()).inventory
+        state = await self._record.load()
+        inventory = state.inventory
         vm = inventory.vm(vm_id)
         if vm is None:
-            return _not_ours(vm_id).power
+            return _absent(state, vm_id).power
         host = _host(inventory, vm.host)
         try:
             await self._ordered(host, orders.PowerOff(place=_place(vm)), POWER_SECONDS, None)
@@ -164,9 +167,10 @@ class HostsInfrastructure:
     async def delete(self, vm_id: str) -> bool:
         """Kill all processes of the VM, and delete its directory and entry."""
         vm = await self._record.change(changes.mark_deleting(vm_id), idempotent=True)
+        state = await self._record.load()
         if vm is None:
-            return True
-        inventory = (await self._record.load()).inventory
+            return not _is_unheard_of(state, vm_id)
+        inventory = state.inventory
         host = _host(inventory, vm.host)
         try:
             await self._ordered(host, orders.Delete(place=_place(vm)), DELETE_SECONDS, None)
@@ -216,16 +220,6 @@ class HostsInfrastructure:
                 space = spaces.get(found.path)
                 return max(0, space.free - found.reserved) if space else 0
         return 0
-
-    async def _usable(self, vm_id: str) -> tuple[Host, Vm]:
-        """Return a VM that can be used, and its host. Raises ApiError."""
-        inventory = (await self._record.load()).inventory
-        vm = inventory.vm(vm_id)
-        if vm is None:
-            fail(ErrorType.NOT_FOUND, message("infrastructure.unknown", vm_id))
-        if vm.deleting:
-            changes.fail_deleting(vm)
-        return _host(inventory, vm.host), vm
 
     async def _observe(self, host: Host, vm: Vm) -> VmState:
         order = orders.Observe(places=(_place(vm),))
@@ -302,14 +296,31 @@ class HostsInfrastructure:
         )
 
 
-def _not_ours(vm_id: str) -> NodeState:
-    """Return the state of a VM that the inventory does not have: deleted, or never ours.
+def _absent(state: State, vm_id: str) -> NodeState:
+    """Return the state of a VM that the inventory does not have.
 
-    A node that an administrator has made has no identifier here: it may be running anywhere.
+    One that it has never had may be running anywhere: an administrator has made it, or the
+    inventory is not the one that has it (the record is lost, or this is an older copy).
     """
-    if vm_id.startswith(VM_PREFIX):
+    if vm_id.startswith(VM_PREFIX) and not _is_unheard_of(state, vm_id):
         return NodeState(power=Power.GONE)
     return NodeState(power=Power.UNKNOWN, reason=message("infrastructure.unknown", vm_id))
+
+
+def _is_unheard_of(state: State, vm_id: str) -> bool:
+    """Return whether the inventory has not given this number to a VM yet."""
+    number = vm_id.removeprefix(VM_PREFIX)
+    return number != vm_id and not (number.isdecimal() and int(number) < state.next_number)
+
+
+def _usable(state: State, vm_id: str) -> tuple[Host, Vm]:
+    """Return a VM that can be used, and its host. Raises ApiError."""
+    vm = state.inventory.vm(vm_id)
+    if vm is None:
+        fail(ErrorType.NOT_FOUND, message("infrastructure.unknown", vm_id))
+    if vm.deleting:
+        changes.fail_deleting(vm)
+    return _host(state.inventory, vm.host), vm
 
 
 def _host(inventory: Inventory, host_id: str) -> Host:

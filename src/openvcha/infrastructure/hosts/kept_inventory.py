@@ -19,12 +19,18 @@ from openvcha.system.durable import write_durably
 
 ResultT = TypeVar("ResultT")
 
+NO_STORE = "this program does not use the store"
+
 
 class InventoryStore(Protocol):
     """Where an inventory is: InventoryRecord, or KeptInventory."""
 
     async def load(self) -> State:
         """Return the state. Raises StoreError, ApiError RESOURCE_INACCESSIBLE."""
+        ...
+
+    async def load_or_copy(self) -> State:
+        """Return the state, or a copy that may be old. Raises as ``load``."""
         ...
 
     async def change(
@@ -46,22 +52,28 @@ class KeptInventory:
         self._kept: State | None = None
 
     async def load(self) -> State:
-        """Return the state, or its copy while the store does not answer."""
+        """Return the state in the store: what a copy lacks may exist all the same."""
         if self._record is None:
-            return await self._copy("this program does not use the store")
-        try:
-            found = await self._record.load()
-        except StoreUnavailable as error:
-            return await self._copy(str(error))
+            self._fail(NO_STORE)
+        found = await self._record.load()
         await self._keep(found)
         return found
+
+    async def load_or_copy(self) -> State:
+        """Return the state, or its copy while the store does not answer."""
+        if self._record is None:
+            return await self._copy(NO_STORE)
+        try:
+            return await self.load()
+        except StoreUnavailable as error:
+            return await self._copy(str(error))
 
     async def change(
         self, step: Callable[[State], tuple[State, ResultT]], *, idempotent: bool = False
     ) -> ResultT:
         """Change the inventory in the store; the copy follows when it is next read."""
         if self._record is None:
-            self._fail("this program does not use the store")
+            self._fail(NO_STORE)
         return await self._record.change(step, idempotent=idempotent)
 
     async def _keep(self, state: State) -> None:

@@ -49,13 +49,19 @@ class NodeUnits:
         return int(shown.output)
 
     async def forget(self, directory: Path) -> None:
-        """Keep a unit from being started again, and kill it; do nothing for a process tree."""
+        """Keep a unit from being started again, and kill it; do nothing for a process tree.
+
+        Raises OSError if the host would start it again.
+        """
         unit = self._unit(directory)
         if unit is None:
             return
+        disabled = await self._systemctl("disable", unit)
         # The kill ends what `stop` would wait for; `stop` ends the wait for a restart.
-        for words in (("disable", unit), ("kill", "-s", "KILL", unit), ("stop", unit)):
+        for words in (("kill", "-s", "KILL", unit), ("stop", unit)):
             await self._systemctl(*words)
+        if disabled.code != 0:
+            raise OSError(f"systemctl disable {unit}: {disabled.errors.strip()[-500:]}")
 
     async def _systemctl(self, *words: str) -> Outcome:
         return await self._run(quoted(*as_root(SYSTEMCTL, *words)), seconds=SECONDS)

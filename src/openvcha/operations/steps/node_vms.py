@@ -14,6 +14,7 @@ from openvcha.node.layout import STATUS
 from openvcha.node.process.status import BOOTSTRAP, read_status
 from openvcha.operations.context import Services
 from openvcha.operations.waiting import wait_until
+from openvcha.store.errors import RecordUnreadable
 from openvcha.tasks.steps import TaskContext, TemporaryFailure
 
 CREATE_PAUSE = 0.5
@@ -37,7 +38,7 @@ async def surely_off(infrastructure: Infrastructure, node: NodeConfig) -> bool:
         return False
     try:
         return (await infrastructure.node(node.vm)).power.certainly_off
-    except ApiError:
+    except (ApiError, RecordUnreadable):
         return False
 
 
