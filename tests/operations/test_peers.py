@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import pytest
+from tests.support.simulated import process
 from tests.support.simulated.clock import SIMULATED
 from tests.support.simulated.deploy import begin as begin_deploy
 from tests.support.simulated.process import CrashPoint
@@ -17,8 +18,9 @@ from tests.support.simulated.scenes import NEW, NEW_WITNESS, ClusterScenario, pl
 
 from openvcha.api.structures import TaskStatus, UndeploySpec, WitnessRedeploySpec
 from openvcha.daemon.peer_power import POLL_SECONDS
-from openvcha.node.local_records.required_votes import RequiredVotes
-from openvcha.operations.steps.required_votes import OTHERS_SECONDS
+from openvcha.node.local_records.required_votes import RequiredVotes, decode_required_votes
+from openvcha.operations.context import Services
+from openvcha.operations.steps.required_votes import OTHERS_SECONDS, initial_required_votes
 from openvcha.store import keys
 
 pytestmark = SIMULATED
@@ -199,19 +201,18 @@ async def test_a_new_node_is_born_with_the_list(
 ) -> None:
     """It may be the only one left before it has heard anything from the store."""
     await begin_deploy(scene)
-    world, born = scene.world, {}
-    power_on = world.power_on
+    given: list[RequiredVotes] = []
 
-    def noting(vm_id: str) -> None:
-        born[world.vm(vm_id).name] = world.machines[vm_id].required_votes
-        power_on(vm_id)
+    async def noting(services: Services) -> dict[str, bytes]:
+        files = await initial_required_votes(services)
+        given.extend(decode_required_votes(content) for content in files.values())
+        return files
 
-    monkeypatch.setattr(world, "power_on", noting)
+    monkeypatch.setattr(process, "initial_required_votes", noting)
     await scene.carry()
-    assert set(born) == {NEW, NEW_WITNESS}
-    for required_votes in born.values():
-        assert required_votes is not None
-        assert required_votes.nodes[ACTIVE] == world.machine(ACTIVE).identity.vm
+    assert len(given) == len({NEW, NEW_WITNESS})
+    for required_votes in given:
+        assert required_votes.nodes[ACTIVE] == scene.world.machine(ACTIVE).identity.vm
 
 
 async def test_who_answers_and_does_not_keep_the_list_delays_the_task_and_no_more(
