@@ -38,8 +38,8 @@ class ProcessesHarness:
     """A node's API, with the service's end of its orders."""
 
     def __init__(self, lab: Lab) -> None:
-        inventory = {"kind": "local", "root": str(lab.root / "inventory")}
-        node = lab.node("a", 1, {"a": 1}, infrastructure=inventory)
+        # On `local`, the service would have to run a switch, which listens for the API.
+        node = lab.node("a", 1, {"a": 1}, infrastructure={"kind": "none"})
         self.layout = Layout(node.directory)
         self.layout.make_directories()
         self.address = node.identity.public_address, node.identity.ports.api
