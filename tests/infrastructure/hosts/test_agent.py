@@ -12,7 +12,7 @@ from tests.support.two_hosts import QUICK, stand_in_agent
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.infrastructure.hosts import orders
-from openvcha.infrastructure.hosts.agent import Agent, responds
+from openvcha.infrastructure.hosts.agent import NODE_FILE, Agent, responds
 from openvcha.infrastructure.hosts.orders import MARK, Order, Place, VmState
 from openvcha.infrastructure.interface import Power
 
@@ -127,6 +127,26 @@ async def test_another_vm_at_the_same_place_keeps_running(agent: Agent, place: P
     assert (await state(agent, place)).power is Power.GONE
     assert (await state(agent, other)).power is Power.ON
     await ask(agent, orders.Delete(place=other))
+
+
+async def test_a_node_that_an_administrator_made_keeps_running(agent: Agent, place: Place) -> None:
+    """It has no mark; a creation at its place is refused, and undone without touching it."""
+    directory = Path(place.directory)
+    await ask(agent, orders.Make(place=place))
+    await ask(agent, orders.PowerOn(place=place))
+    mark = (directory / MARK).read_bytes()
+    (directory / MARK).unlink()
+    (directory / NODE_FILE).write_text("{}")
+    new = Place(directory=place.directory, token="new", name="new")
+    with pytest.raises(ApiError) as refused:
+        await ask(agent, orders.Make(place=new, boot=b"{}"))
+    assert refused.value.error_type is ErrorType.ALREADY_EXISTS
+    await ask(agent, orders.PowerOff(place=new))
+    await ask(agent, orders.Delete(place=new))
+    assert (await state(agent, new)).power is Power.GONE
+    (directory / MARK).write_bytes(mark)
+    assert (await state(agent, place)).power is Power.ON
+    await ask(agent, orders.Delete(place=place))
 
 
 async def test_programs_that_outlive_their_directory_are_no_vm_that_is_gone(

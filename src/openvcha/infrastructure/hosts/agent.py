@@ -216,8 +216,11 @@ def _mark(directory: Path, place: Place) -> Mark | None:
 
 
 def _is_anothers(directory: Path, place: Place) -> bool:
+    """Return whether a directory is another VM's, or a node's that an administrator has made."""
     found = _any_mark(directory)
-    return found is not None and found.token != place.token
+    if found is None:
+        return (directory / NODE_FILE).exists()
+    return found.token != place.token
 
 
 def _any_mark(directory: Path) -> Mark | None:
