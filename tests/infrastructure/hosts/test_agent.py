@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from tests.support.two_hosts import QUICK, stand_in_agent
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.infrastructure.hosts import orders
-from openvcha.infrastructure.hosts.agent import NODE_FILE, Agent, responds
+from openvcha.infrastructure.hosts.agent import HALF, NODE_FILE, Agent, responds
 from openvcha.infrastructure.hosts.orders import MARK, Order, Place, VmState
 from openvcha.infrastructure.interface import Power
 
@@ -147,6 +148,42 @@ async def test_a_node_that_an_administrator_made_keeps_running(agent: Agent, pla
     (directory / MARK).write_bytes(mark)
     assert (await state(agent, place)).power is Power.ON
     await ask(agent, orders.Delete(place=place))
+
+
+async def test_an_interrupted_deletion_is_finished(
+    agent: Agent, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the mark went first; the node's keys and data must not stay."""
+    await ask(agent, orders.Make(place=place))
+    (Path(place.directory) / "secrets.json").write_text("{}")
+
+    def interrupted(path: Path, **_: object) -> None:
+        (path / MARK).unlink()
+        raise OSError("the host loses power")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", interrupted)
+        with pytest.raises(ApiError):
+            await ask(agent, orders.Delete(place=place))
+    await ask(agent, orders.Delete(place=place))
+    assert list(Path(place.directory).parent.iterdir()) == []
+
+
+def crashed_before_the_mark(directory: Path) -> None:
+    directory.mkdir()
+    (directory / HALF).write_text("{")
+
+
+async def test_a_crash_before_the_mark_blocks_no_name(agent: Agent, place: Place) -> None:
+    """The creation is continued, or undone without a rest."""
+    directory = Path(place.directory)
+    crashed_before_the_mark(directory)
+    await ask(agent, orders.Delete(place=place))
+    crashed_before_the_mark(directory)
+    await ask(agent, orders.Make(place=place))
+    assert (await state(agent, place)).power is Power.OFF
+    await ask(agent, orders.Delete(place=place))
+    assert list(directory.parent.iterdir()) == []
 
 
 async def test_programs_that_outlive_their_directory_are_no_vm_that_is_gone(

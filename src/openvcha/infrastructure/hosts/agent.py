@@ -5,6 +5,7 @@ It keeps no state. Each order looks at what there is, and may be repeated.
 
 import asyncio
 import errno
+import hashlib
 import shutil
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -36,6 +37,8 @@ from openvcha.system.durable import write_durably
 from openvcha.system.rmtree_errors import FULL_PATH_ERRORS
 
 NODE_FILE = "node.json"
+HALF = f".{MARK}.new"
+"""A mark that was being written when the host crashed."""
 PROBE_SECONDS = 1.0
 
 
@@ -251,10 +254,14 @@ def _make(order: orders.Make, runs: bool) -> None:
 
 
 def _is_free(directory: Path) -> bool:
-    """Return whether there is nothing, or an empty directory, which a crash may have left."""
+    """Return whether there is nothing, or what a crash before the mark may have left."""
     if directory.is_symlink() or directory.exists():
-        return not directory.is_symlink() and directory.is_dir() and not any(directory.iterdir())
+        return not directory.is_symlink() and directory.is_dir() and _entries(directory) <= {HALF}
     return True
+
+
+def _entries(directory: Path) -> set[str]:
+    return {entry.name for entry in directory.iterdir()}
 
 
 def _refuse(directory: Path) -> NoReturn:
@@ -292,13 +299,17 @@ def _state(place: Place, runs: bool) -> VmState:
 
 def _delete(place: Place) -> None:
     directory = Path(place.directory)
-    doomed = directory.with_name(f".{directory.name}.deleted")
-    if _mark(directory, place) is not None:
-        if doomed.exists():
-            shutil.rmtree(doomed, **FULL_PATH_ERRORS)
-        directory.rename(doomed)
-    if doomed.exists() and _mark(doomed, place) is not None:
+    # The name carries the token: a deletion that was interrupted may have removed the mark.
+    whose = hashlib.sha256(place.token.encode()).hexdigest()[:16]
+    doomed = directory.with_name(f".{directory.name}.{whose}.deleted")
+    if doomed.exists():
         shutil.rmtree(doomed, **FULL_PATH_ERRORS)
+    if _mark(directory, place) is not None:
+        directory.rename(doomed)
+        shutil.rmtree(doomed, **FULL_PATH_ERRORS)
+    elif not directory.is_symlink() and directory.is_dir() and _entries(directory) == {HALF}:
+        (directory / HALF).unlink()
+        directory.rmdir()
 
 
 prepare(__name__)
