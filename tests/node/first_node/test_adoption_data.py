@@ -1,9 +1,11 @@
 """What is read of a data directory, and how it is brought. SIMULATED: no program runs."""
 
 import os
+import shutil
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -177,6 +179,32 @@ def test_data_are_brought_once(old: Path, tmp_path: Path, copy: bool) -> None:
         assert not (layout.pgdata / "left").exists()
     assert old.exists() == copy
     assert layout.pgdata.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_copy_of_a_server_s_data_is_not_taken(
+    old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: bool
+) -> None:
+    """One that runs after the copy, or that has run meanwhile: files may be of different times."""
+    layout = Layout(tmp_path / "node")
+    layout.root.mkdir()
+    copytree = shutil.copytree
+
+    def during(source: Path, target: Path, *subfolder: Any, **more: Any) -> Path:
+        copied = copytree(source, target, *subfolder, **more)
+        if subfolder:
+            return copied
+        if runs:
+            (source / "postmaster.pid").touch()
+        else:
+            (source / "global" / "pg_control").write_bytes(b"stopped later")
+        return copied
+
+    monkeypatch.setattr(shutil, "copytree", during)
+    with pytest.raises(NoDataDirectory, match="during the copy"):
+        bring(old, layout, copy=True)
+    assert list(layout.root.iterdir()) == []
+    assert (old / "PG_VERSION").exists()
 
 
 def test_nothing_is_brought_from_nowhere(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ _PLACES = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _INCLUDES = re.compile(r"^(?=\s*include(?:_dir|_if_exists)?\b)", re.MULTILINE | re.IGNORECASE)
+CONTROL = Path("global", "pg_control")
+"""Its state, which a server changes when it starts and when it stops."""
 MARK = "#adopted: "
 """The beginning of a line that no longer counts."""
 
@@ -71,7 +73,11 @@ def _copy(source: Path, layout: Layout) -> None:
     begun = layout.root / f"{KEPT}.copying"
     if begun.exists():
         shutil.rmtree(begun)
+    before = read_regular(source / CONTROL)
     shutil.copytree(source, begun, symlinks=True, copy_function=_copied)
+    if os.path.lexists(source / RUNS) or read_regular(source / CONTROL) != before:
+        shutil.rmtree(begun)
+        raise NoDataDirectory(f"a server ran in {source} during the copy: stop it, and copy again")
     for folder, _, _ in os.walk(begun, topdown=False):
         sync_directory(Path(folder))
     begun.rename(layout.pgdata)
