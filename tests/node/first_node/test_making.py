@@ -50,6 +50,7 @@ class Order:
         self.steps: list[str] = []
         self.acts = False
         self.fails = ""
+        self.passwords = {"admin": Secret("generated")}
         for name in ("bring", "take_settings", "take_roles"):
             patch.setattr(making, name, self.step(name, ["admin"]))
 
@@ -93,7 +94,7 @@ class Order:
             values=values,
             account=Account(0, "own"),
             administrator=b"{}",
-            passwords={"admin": Secret("generated")},
+            passwords=self.passwords,
             application=Secret("of-the-application"),
         )
         found = Examination((), POSTGRES, begun, data)
@@ -115,6 +116,14 @@ def test_data_are_adopted_by_the_account_before_it_is_a_node(order: Order) -> No
     assert not (order.directory / BEGUN).exists()
     assert load_secrets(order.directory).application is None
     assert json.loads((order.directory / PASSWORDS).read_text()) == {"admin": "generated"}
+
+
+def test_passwords_of_an_earlier_run_are_not_shown(order: Order) -> None:
+    """They count no longer once the next run was given one."""
+    (order.directory / PASSWORDS).write_text('{"admin": "old"}')
+    order.passwords = {}
+    order.make(DATA)
+    assert not (order.directory / PASSWORDS).exists()
 
 
 def test_a_failure_leaves_what_the_next_run_continues(order: Order) -> None:

@@ -63,13 +63,20 @@ def test_a_file_of_another_node_is_not_replaced(tmp_path: Path) -> None:
 def test_others_than_root_are_told_what_root_must_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They write nothing."""
+    """They write nothing; nor do they make a node that no client would reach."""
+    configs, wanted = tmp_path / "address", values(tmp_path)
     monkeypatch.setattr(os, "geteuid", lambda: 5432)
-    (found,) = check(values(tmp_path), 5432, tmp_path)
-    assert found.verdict is Verdict.NOTE
+    (found,) = check(wanted, 5432, configs)
+    assert found.verdict is Verdict.REFUSED
     assert '"address": "198.51.100.10"' in found.text
-    write(values(tmp_path), 5432, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    write(wanted, 5432, configs)
+    assert not configs.exists()
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    write(wanted, 5432, configs)
+    monkeypatch.setattr(os, "geteuid", lambda: 5432)
+    assert [each.verdict for each in check(wanted, 5432, configs)] == [Verdict.OK]
+    (found,) = check(wanted | {"network.public_lifetime": 6}, 5432, configs)
+    assert found.verdict is Verdict.REFUSED
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,8 @@ def make_first_node(
     directory = Path(str(request.values["node.directory"]))
     own = new_secrets(None if found.data else request.application)
     files = _files(request, own, adopts=found.data is not None)
+    # An earlier run may have generated others, which count no longer.
+    (directory / PASSWORDS).unlink(missing_ok=True)
     prepare_directory(directory, files, _begun(request.values, found))
     hand_over(directory)
     with acting():

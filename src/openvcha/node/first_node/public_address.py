@@ -32,8 +32,7 @@ def check(values: Values, uid: int, configs: Path = DIRECTORY) -> list[Finding]:
         return []
     path = file_for(values, configs)
     if os.geteuid() != 0:
-        text = " ".join(encode_config(wanted).decode().split())
-        return [Finding.note(SUBJECT, f"root must write {path}: {text}")]
+        return [_written_by_root(path, wanted)]
     try:
         there = read_config(path)
     except FileNotFoundError:
@@ -44,6 +43,17 @@ def check(values: Values, uid: int, configs: Path = DIRECTORY) -> list[Finding]:
         text = f"{path} is that of another node, {there.node}: choose another node.directory"
         return [Finding.refused(SUBJECT, text)]
     return [Finding.ok(SUBJECT, f"{path} will be replaced")]
+
+
+def _written_by_root(path: Path, wanted: HelperConfig) -> Finding:
+    """Return a refusal unless root has written the file: no clients would reach the node."""
+    try:
+        if read_config(path) == wanted:
+            return Finding.ok(SUBJECT, f"{path} is there")
+    except (OSError, UnusableConfigError, CannotDropRoot):
+        pass
+    text = " ".join(encode_config(wanted).decode().split())
+    return Finding.refused(SUBJECT, f"root must write {path} first: {text}")
 
 
 def write(values: Values, uid: int, configs: Path = DIRECTORY) -> None:
