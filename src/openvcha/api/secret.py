@@ -40,5 +40,19 @@ class Secret:
         raise TypeError("a secret is not pickled")
 
 
+def reveal(value: object) -> str:
+    """Encode a secret in plain text (msgspec's hook), for files that only their owner can read."""
+    if isinstance(value, Secret):
+        return value.reveal()
+    raise NotImplementedError(f"cannot write {type(value).__name__}")
+
+
+def conceal(kind: type, value: object) -> Secret:
+    """Decode a secret that ``reveal`` encoded (msgspec's hook)."""
+    if kind is Secret and isinstance(value, str):
+        return Secret(value)
+    raise NotImplementedError(f"cannot read {kind.__name__}")
+
+
 def _bytes(text: str) -> bytes:
     return text.encode(errors="surrogatepass")

@@ -1,11 +1,9 @@
 """What a new node gets from outside: how to join its cluster, and no secret that outlives that."""
 
-from typing import Any
-
 import msgspec
 
 from openvcha.api.prepared import prepare
-from openvcha.api.secret import Secret
+from openvcha.api.secret import Secret, conceal, reveal
 from openvcha.api.structures import IpSpec
 
 BOOT_FILE = "boot.json"
@@ -31,24 +29,12 @@ class Boot(msgspec.Struct, kw_only=True, frozen=True):
 
 def encode_boot(boot: Boot) -> bytes:
     """Return the content of a node's boot file, with the token in plain text."""
-    return msgspec.json.encode(boot, enc_hook=_reveal)
+    return msgspec.json.encode(boot, enc_hook=reveal)
 
 
 def decode_boot(content: bytes) -> Boot:
     """Return what a boot file says. Raises msgspec.DecodeError."""
-    return msgspec.json.decode(content, type=Boot, dec_hook=_conceal)
-
-
-def _reveal(value: Any) -> str:
-    if isinstance(value, Secret):
-        return value.reveal()
-    raise NotImplementedError(f"{type(value).__name__} is not encoded")
-
-
-def _conceal(type_: type, value: Any) -> Any:
-    if type_ is Secret and isinstance(value, str):
-        return Secret(value)
-    raise NotImplementedError(f"{type_.__name__} is not decoded")
+    return msgspec.json.decode(content, type=Boot, dec_hook=conceal)
 
 
 prepare(__name__)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from openvcha.api.prepared import prepare
-from openvcha.api.secret import Secret
+from openvcha.api.secret import Secret, conceal, reveal
 from openvcha.node.engines import EngineDirectories
 from openvcha.node.public_interface import PublicInterface
 from openvcha.system.durable import write_durably
@@ -218,20 +218,6 @@ def save_secrets(directory: Path, secrets: Secrets) -> None:
 def absolute(directory: str | Path) -> Path:
     """Return the canonical path that a node's programs use for its directory."""
     return Path(os.path.realpath(directory))
-
-
-def reveal(value: object) -> str:
-    """Encode a secret in plain text (msgspec's hook), for files that only their owner can read."""
-    if isinstance(value, Secret):
-        return value.reveal()
-    raise NotImplementedError(f"cannot write {type(value).__name__}")
-
-
-def conceal(kind: type, value: object) -> Secret:
-    """Decode a secret that ``reveal`` encoded (msgspec's hook)."""
-    if kind is Secret and isinstance(value, str):
-        return Secret(value)
-    raise NotImplementedError(f"cannot read {kind.__name__}")
 
 
 prepare(__name__)

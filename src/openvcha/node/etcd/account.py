@@ -6,8 +6,7 @@ from typing import Final
 
 import msgspec
 
-from openvcha.api.secret import Secret
-from openvcha.node.identity import conceal, reveal
+from openvcha.api.secret import Secret, conceal, reveal
 from openvcha.store.account import DATA_PREFIX, Account
 from openvcha.system.durable import write_durably
 

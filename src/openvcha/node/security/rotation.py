@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 
 from openvcha.api.prepared import prepare
-from openvcha.api.secret import Secret
+from openvcha.api.secret import Secret, conceal, reveal
 from openvcha.node.etcd.account import ACCOUNT
-from openvcha.node.identity import SECRETS, Secrets, conceal, reveal
+from openvcha.node.identity import SECRETS, Secrets
 from openvcha.node.layout import Layout
 from openvcha.store.account import Account
 from openvcha.system.durable import sync_directory, write_durably
