@@ -15,11 +15,11 @@ from openvcha.store.errors import StoreUnavailable
 from openvcha.system.repeating import repeat
 from openvcha.system.structlog_light import structlog
 
-OBSERVATION_SECONDS = 8.0
-"""With the observation itself, less than the gap after which earlier probes count no longer."""
+OBSERVATION_SECONDS = 6.0
+"""With a slow observation, still less than the gap after which earlier probes count no longer."""
 MISSED_OBSERVATION_SECONDS = 1.0
 """Used while a node has missed a probe and its silence is not certain yet: without any client, that
-takes 7 s on average. Each call that shows the cluster is one more observation."""
+takes 6 s on average. Each call that shows the cluster is one more observation."""
 FIRST_OBSERVATION_SECONDS, FIRST_STANDBY_OBSERVATION_SECONDS = 0.5, 2.0
 STANDBY_OBSERVATION_SECONDS = 10.0
 """Keeps a standby informed, so that after a takeover one missed response does not count as down."""
