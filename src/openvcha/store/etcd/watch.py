@@ -32,7 +32,7 @@ PROVEN = 1.2
 """For how much of the silence a quorum read counts: one every two seconds, which every program
 makes, is enough for all of its watches."""
 REOPEN_AFTER_CHECKS = 30
-"""About a minute: a connection that is lost without a word, the kernel ends much earlier."""
+"""One to two minutes, by the silence: the kernel ends much earlier what is lost without a word."""
 
 
 class Watch:
