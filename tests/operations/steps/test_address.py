@@ -1,49 +1,28 @@
 """No task succeeds before the active holds the public address, and each says what is missing."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
+from tests.support.simulated.begun import (
+    Begin,
+    deploy,
+    forced,
+    planned,
+    redeploy,
+    redeploy_witness,
+)
 from tests.support.simulated.clock import SIMULATED
-from tests.support.simulated.deploy import spec as deploy_spec
 from tests.support.simulated.redeploy import reasons
-from tests.support.simulated.scenes import CALLER, ClusterScenario
+from tests.support.simulated.scenes import ClusterScenario
 
 from openvcha.api.structures import TaskStatus
 from openvcha.node.address.state import HELD, NOBODY, cannot, conflict
-from openvcha.operations.failover import fail_over
 from openvcha.operations.steps.address import ADDRESS_SECONDS
 from openvcha.store.address_reports import AddressState
 from openvcha.tasks.record import TaskRecord
 
 pytestmark = SIMULATED
-Begin = Callable[[ClusterScenario], Awaitable[None]]
 PASSES_SECONDS = 20.0
-
-
-async def redeploy(scene: ClusterScenario) -> None:
-    await scene.cluster()
-    await scene.redeploy()
-
-
-async def redeploy_witness(scene: ClusterScenario) -> None:
-    await scene.cluster("vcha-3")
-    await scene.redeploy_witness()
-
-
-async def deploy(scene: ClusterScenario) -> None:
-    await scene.single()
-    await scene.deploy(deploy_spec())
-
-
-async def planned(scene: ClusterScenario) -> None:
-    await scene.healthy()
-    scene.task = await fail_over(scene.process().services, CALLER, True)
-
-
-async def forced(scene: ClusterScenario) -> None:
-    await scene.healthy()
-    scene.task = await fail_over(scene.process().services, CALLER, False)
 
 
 EACH = pytest.mark.parametrize("begin", [redeploy, redeploy_witness, deploy, planned, forced])

@@ -1,18 +1,27 @@
 """Transient failures at the start of each step of each plan: waited for, named, survived."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.support.simulated.begun import (
+    Begin,
+    deploy,
+    disable,
+    enable,
+    forced,
+    planned,
+    prepare,
+    redeploy,
+    redeploy_witness,
+    undeploy,
+)
 from tests.support.simulated.clock import SIMULATED
-from tests.support.simulated.deploy import spec as deploy_spec
-from tests.support.simulated.manual import spec as manual_spec
 from tests.support.simulated.redeploy import reasons
-from tests.support.simulated.scenes import CALLER, ClusterScenario
+from tests.support.simulated.scenes import ClusterScenario
 
-from openvcha.api.structures import ModeClusterMode, TaskStatus, UndeploySpec
-from openvcha.operations.failover import fail_over
+from openvcha.api.structures import TaskStatus
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext
 
@@ -20,53 +29,6 @@ pytestmark = SIMULATED
 
 LASTS = 12.0
 LONG = 1500.0
-Begin = Callable[[ClusterScenario], Awaitable[None]]
-
-
-async def redeploy(scene: ClusterScenario) -> None:
-    await scene.cluster()
-    await scene.redeploy()
-
-
-async def redeploy_witness(scene: ClusterScenario) -> None:
-    await scene.cluster("vcha-3")
-    await scene.redeploy_witness()
-
-
-async def deploy(scene: ClusterScenario) -> None:
-    await scene.single()
-    await scene.deploy(deploy_spec())
-
-
-async def prepare(scene: ClusterScenario) -> None:
-    await scene.single()
-    await scene.deploy(manual_spec())
-
-
-async def undeploy(scene: ClusterScenario) -> None:
-    await scene.healthy()
-    await scene.undeploy(UndeploySpec(force_delete=True))
-
-
-async def planned(scene: ClusterScenario) -> None:
-    await scene.healthy()
-    scene.task = await fail_over(scene.process().services, CALLER, True)
-
-
-async def forced(scene: ClusterScenario) -> None:
-    await scene.healthy()
-    scene.task = await fail_over(scene.process().services, CALLER, False)
-
-
-async def disable(scene: ClusterScenario) -> None:
-    await scene.healthy()
-    await scene.set_mode(ModeClusterMode.DISABLED)
-
-
-async def enable(scene: ClusterScenario) -> None:
-    await disable(scene)
-    await scene.carry()
-    await scene.set_mode(ModeClusterMode.ENABLED)
 
 
 PLANS: dict[Begin, tuple[str, ...]] = {
