@@ -222,13 +222,13 @@ class _BootProgress:
         self._events.info("joining the cluster", servers=boot.join)
 
     def tell(self, text: str) -> None:
-        """Say what the bootstrap waits for, or why it ended."""
+        """Write to the status what the bootstrap waits for, or why it ended."""
         note = truncate(text, MAX_NOTE)
         self._events.warning("cannot join the cluster yet", reason=note)
         self._save({BOOTSTRAP: note})
 
     def joined(self) -> None:
-        """Say that nothing is waited for any more."""
+        """Clear the status: the node has joined."""
         self._events.info("joined the cluster")
         self._save({})
 

@@ -21,7 +21,7 @@ def main() -> None:
 
 
 def serve(agent: Agent) -> None:
-    """Answer the order on standard input; one that is too long is no order."""
+    """Carry out the order on standard input and write its result; refuse one that is too long."""
     text = sys.stdin.buffer.read(MAX_ORDER_BYTES + 1)
     sys.stdout.buffer.write(asyncio.run(agent.answer(text[:MAX_ORDER_BYTES])))
 

@@ -226,7 +226,7 @@ def add_datastore(name: str, path: str, host_id: str) -> Step[Datastore]:
 
 
 def attach_network(host_id: str, network_id: str, interface: str) -> Step[Host]:
-    """Say by which interface a host accesses a network. The step raises ApiError NOT_FOUND."""
+    """Set a host's interface to a network. The step raises ApiError NOT_FOUND."""
 
     def step(state: State) -> tuple[State, Host]:
         _known(state.inventory.network(network_id), network_id)

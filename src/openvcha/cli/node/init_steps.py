@@ -211,7 +211,7 @@ def _make_directory(directory: Path) -> None:
 
 
 def _give(account: Account, directory: Path) -> None:
-    """Give the directory of root to the node's account."""
+    """Hand the directory over to the node's account, as root."""
     if os.geteuid() == 0 and account.uid != 0:
         with opened(directory) as descriptor:
             hand_over(descriptor, directory, account.uid, pwd.getpwuid(account.uid).pw_gid)

@@ -48,7 +48,7 @@ class ReadFile(msgspec.Struct, frozen=True, kw_only=True, tag="read"):
 
 
 class Observe(msgspec.Struct, frozen=True, kw_only=True, tag="observe"):
-    """Tell the state of several VMs."""
+    """Return the state of several VMs."""
 
     places: tuple[Place, ...]
 
