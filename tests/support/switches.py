@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +22,15 @@ DEADLINE = 60.0
 
 def free_place() -> tuple[str, int]:
     """Return an address and a port that nobody has just now."""
-    with socket.create_server((HOST, 0)) as other:
-        return HOST, other.getsockname()[1]
+    return free_places(1)[0]
+
+
+def free_places(count: int) -> list[tuple[str, int]]:
+    """Return different places that nobody has just now."""
+    with ExitStack() as others:
+        # All at once: the kernel may give one port twice in a row.
+        taken = [others.enter_context(socket.create_server((HOST, 0))) for _ in range(count)]
+        return [(HOST, each.getsockname()[1]) for each in taken]
 
 
 @asynccontextmanager

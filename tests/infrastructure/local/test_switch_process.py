@@ -14,6 +14,7 @@ from tests.support.switches import (
     DEADLINE,
     connected,
     free_place,
+    free_places,
     held,
     hold,
     switching,
@@ -89,7 +90,7 @@ def _command(process: int) -> tuple[str, ...]:
 
 async def test_there_is_one_however_many_need_it_first(client: SwitchClient) -> None:
     """Both programs of a node, and both nodes."""
-    places = [free_place() for _ in range(3)]
+    places = free_places(3)
     holders = await asyncio.gather(*(client.take(place, 5, holder="each") for place in places))
     assert len(await client.held()) == len(places)
     for place, listener in zip(places, holders, strict=True):

@@ -4,12 +4,13 @@ import socket
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal, get_args
 
 from tests.support.hosts import namespaces, plan
 from tests.support.waiting import until
 
 Cable = Literal["mgmt", "ha"]
+CABLES: Final[tuple[Cable, ...]] = get_args(Cable)
 
 SSHD = "/usr/sbin/sshd"
 SSH_PORT = 22
@@ -108,7 +109,8 @@ class Host:
         until(self._answers, POWER_ON_SECONDS, seen=self._console)
 
     def power_off(self) -> None:
-        """Cut its power: all its processes end at once, and its addresses are gone."""
+        """Cut its power: it is silent at once, and its processes and addresses are gone."""
+        self._unplug()
         if self._power is not None:
             self._power.kill()
             self._power.wait()
@@ -149,7 +151,7 @@ class Host:
     def _plug(self) -> None:
         switch = f"{self.prefix}-sw"
         namespaces.add(self.name)
-        for index, cable in enumerate(("mgmt", "ha")):
+        for index, cable in enumerate(CABLES):
             port = f"{cable}-{self.number}"
             # The same after each power-off, as on a real host: others remember it for 30 s.
             mac = f"02:00:00:00:{index:02x}:{self.number:02x}"
@@ -161,6 +163,13 @@ class Host:
             namespaces.network(f"link set {port} master br-{cable} up", namespace=switch)
         lines = [line for subnets in self.subnets for line in subnets.lines(self.number)]
         namespaces.network(*lines, namespace=self.name)
+
+    def _unplug(self) -> None:
+        # The kernel removes a namespace's interfaces some time after it has gone.
+        switch = f"{self.prefix}-sw"
+        ports = {f"{cable}-{self.number}" for cable in CABLES}
+        for port in sorted(ports & set(namespaces.interfaces(switch))):
+            namespaces.network(f"link del {port}", namespace=switch)
 
     def _answers(self) -> bool:
         assert self.is_on, self._console()

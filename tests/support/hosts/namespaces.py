@@ -5,6 +5,7 @@ Their names carry the run: the process, and when it started, since process numbe
 
 import ctypes
 import itertools
+import json
 import os
 import re
 import signal
@@ -87,6 +88,11 @@ def pids(name: str) -> list[int]:
         check=False,
     )
     return [int(word) for word in done.stdout.split()]
+
+
+def interfaces(name: str) -> list[str]:
+    """Return the names of a namespace's interfaces."""
+    return [link["ifname"] for link in json.loads(_run(["ip", "-n", name, "-json", "link"]))]
 
 
 @contextmanager
