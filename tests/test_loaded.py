@@ -54,11 +54,11 @@ PROGRAMS: dict[str, tuple[str, set[str]]] = {
         DRAWING | COMMANDS | {"httpx2", "patroni", "starlette", "uvicorn"},
     ),
     "the API": (
-        "openvcha.daemon.api",
+        "openvcha.daemon.api_processes.process",
         DRAWING | COMMANDS | {"httpx2", "patroni", "openvcha.daemon.service"},
     ),
     "what accepts the connections for several of these": (
-        "openvcha.daemon.api_distributor",
+        "openvcha.daemon.api_processes.distributor",
         DRAWING
         | COMMANDS
         | CERTIFICATES

@@ -34,13 +34,13 @@ AWAITED = {
     ("api_server/server/https.py", "server.serve(sockets=[listener])"),
     ("api_server/stream.py", "_disconnected(request)"),
     ("api_server/stream.py", "self._pump(call, after, stopping, send)"),
-    ("daemon/api_service.py", "self._work()"),  # only supervised work
-    ("daemon/active_services.py", "self._work()"),  # only supervised work
+    ("daemon/api_processes/ordered_api.py", "self._work()"),  # only supervised work
+    ("daemon/leading/active_services.py", "self._work()"),  # only supervised work
     ("daemon/bootstrap.py", "receive_files(call, retry=_try_again, tell=progress.tell)"),
     ("daemon/bootstrap.py", "stop.wait()"),
-    ("daemon/leadership.py", "self._changed.wait()"),
-    ("daemon/leadership.py", "self._check()"),
-    ("daemon/api_orders.py", "_report_forever(writer, lambda: report(number))"),
+    ("daemon/leading/leadership.py", "self._changed.wait()"),
+    ("daemon/leading/leadership.py", "self._check()"),
+    ("daemon/api_processes/orders.py", "_report_forever(writer, lambda: report(number))"),
     ("node/postgres/superuser.py", "connection.execute('checkpoint')"),
     ("node/postgres/superuser.py", "self._silence(host)"),
     ("store/mirror.py", "self._renew()"),  # its end ends what follows, which is supervised
@@ -52,9 +52,9 @@ AWAITED = {
 }
 #: Loops that end, so that ``system.repeating.repeat`` does not suit them.
 OTHERWISE = {
-    ("daemon/active_services.py", "retry_until_free"): "ends once it has succeeded",
+    ("daemon/leading/active_services.py", "retry_until_free"): "ends once it has succeeded",
     (
-        "daemon/api_orders.py",
+        "daemon/api_processes/orders.py",
         "receive_orders",
     ): "yields that nobody orders, each time that it fails",
     ("node/address/interface/server.py", "_answer_all"): "ends with its client, or its error",

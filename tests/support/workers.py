@@ -13,8 +13,8 @@ from tests.support.waiting import until_async
 from openvcha.api_server.server.https import HttpsServer, Limits
 from openvcha.api_server.server.listening import Listener
 from openvcha.api_server.server.passed_connections import PassedConnections
-from openvcha.daemon.api_distributor import Distributor
-from openvcha.daemon.worker_socket import register
+from openvcha.daemon.api_processes.distributor import Distributor
+from openvcha.daemon.api_processes.worker_socket import register
 
 DEADLINE_SECONDS = 60.0
 

@@ -2,7 +2,7 @@
 
 The task that removes a node records what it could not delete, in a transaction that a superseded
 runner cannot commit. The record is in the store, so a failover does not lose it; the active deletes
-the VMs once it can (daemon/deletion_keeper.py).
+the VMs once it can (daemon/keepers/deletions.py).
 """
 
 from collections.abc import Callable, Sequence

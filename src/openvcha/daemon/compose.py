@@ -14,7 +14,7 @@ from openvcha.cluster.observer import Observer
 from openvcha.cluster.patroni_client import PatroniClient
 from openvcha.cluster.store_space import StoreSpaceProbe
 from openvcha.daemon.infrastructure import node_infrastructure
-from openvcha.daemon.replication_lag import ReplicationLag
+from openvcha.daemon.keepers.replication_lag import ReplicationLag
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.endpoints import register
 from openvcha.node.etcd.member import known_endpoints

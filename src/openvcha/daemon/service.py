@@ -5,10 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from openvcha.daemon.active_services import ActiveServices, PublicAddress
-from openvcha.daemon.address_reporter import AddressReporter
-from openvcha.daemon.api_links import ApiLinks
-from openvcha.daemon.api_orders import Orders
+from openvcha.daemon.api_processes.links import ApiLinks
+from openvcha.daemon.api_processes.orders import Orders
 from openvcha.daemon.compose import (
     in_background,
     keep_refreshed,
@@ -16,16 +14,18 @@ from openvcha.daemon.compose import (
     open_services,
     open_superuser,
 )
-from openvcha.daemon.deletion_keeper import DeletionKeeper
 from openvcha.daemon.first_administrator import add_first_administrator
 from openvcha.daemon.initial_config import write_first_config
-from openvcha.daemon.inventory_keeper import InventoryKeeper
-from openvcha.daemon.leader_term import LeaderTerm
-from openvcha.daemon.leadership import Leadership
-from openvcha.daemon.postgres_keeper import PostgresKeeper
-from openvcha.daemon.public_address import own_address
+from openvcha.daemon.keepers.deletions import DeletionKeeper
+from openvcha.daemon.keepers.event_watcher import Watcher, patrol_forever, sweep_forever
+from openvcha.daemon.keepers.inventory import InventoryKeeper
+from openvcha.daemon.keepers.postgres import PostgresKeeper
+from openvcha.daemon.leading.active_services import ActiveServices, PublicAddress
+from openvcha.daemon.leading.leader_term import LeaderTerm
+from openvcha.daemon.leading.leadership import Leadership
+from openvcha.daemon.public_address.holder import own_address
+from openvcha.daemon.public_address.reporter import AddressReporter
 from openvcha.daemon.unreadable_records import RecordInspection
-from openvcha.daemon.watcher import Watcher, patrol_forever, sweep_forever
 from openvcha.events.audit import AuditLog
 from openvcha.events.log import EventLog
 from openvcha.node.engines import find_postgres

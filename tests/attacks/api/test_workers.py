@@ -30,7 +30,7 @@ from openvcha.api.secret import Secret
 from openvcha.api_server.auth.names_and_roles import UserRole
 from openvcha.api_server.auth.throttle import FREE_ATTEMPTS
 from openvcha.api_server.server.https import Limits
-from openvcha.daemon.api_distributor import worker_of
+from openvcha.daemon.api_processes.distributor import worker_of
 from openvcha.store.write_marks import SharedWrites
 
 SESSION, READ = "/api/session", "/api/vcenter/vcha/operations"

@@ -13,9 +13,9 @@ import pytest
 from tests.support.attackers.other_account import assert_not_answered, impostor
 from tests.support.waiting import until_async
 
-from openvcha.daemon.api_orders import ApiLink, Orders
-from openvcha.daemon.local_socket import connect
-from openvcha.daemon.worker_socket import accept_workers, read_number, register
+from openvcha.daemon.api_processes.local_socket import connect
+from openvcha.daemon.api_processes.orders import ApiLink, Orders
+from openvcha.daemon.api_processes.worker_socket import accept_workers, read_number, register
 from openvcha.system.private_sockets import UntrustedPeerError, listen
 
 LATEST = 60.0

@@ -10,7 +10,7 @@ from tests.support.vms import created
 
 from openvcha.cluster.observation import Observation
 from openvcha.cluster.owed_deletions import OwedDeletion, OwedDeletions, owe, read_owed
-from openvcha.daemon.deletion_keeper import DeletionKeeper
+from openvcha.daemon.keepers.deletions import DeletionKeeper
 from openvcha.infrastructure import changes
 from openvcha.infrastructure.interface import Power
 from openvcha.infrastructure.inventory import HostAccess

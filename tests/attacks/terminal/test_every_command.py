@@ -310,7 +310,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(promotion_check, name, lambda *_, **__: judged)
     monkeypatch.setattr(programs, "_begin", lambda directory: directory)
     monkeypatch.setattr("openvcha.daemon.service.serve", fails)
-    monkeypatch.setattr("openvcha.daemon.api.serve_api", fails)
+    monkeypatch.setattr("openvcha.daemon.api_processes.process.serve_api", fails)
     monkeypatch.setattr(os, "nice", lambda _: 0)
     monkeypatch.setattr(
         node_commands, "examine", lambda: [DoctorFinding(HOSTILE, DoctorVerdict.OK, HOSTILE)]

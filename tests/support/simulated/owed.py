@@ -4,7 +4,7 @@ from tests.support.simulated.process import Process
 from tests.support.simulated.scenes import ClusterScenario
 
 from openvcha.cluster.owed_deletions import OwedDeletion, read_owed
-from openvcha.daemon.deletion_keeper import DeletionKeeper
+from openvcha.daemon.keepers.deletions import DeletionKeeper
 
 
 def keeper(process: Process) -> DeletionKeeper:

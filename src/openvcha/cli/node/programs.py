@@ -73,12 +73,12 @@ def address(
 
 def _api(directory: Path, worker: int, workers: int) -> Coroutine[None, None, None]:
     if workers > 1 and not worker:
-        from openvcha.daemon.api_distributor import distribute  # noqa: PLC0415
+        from openvcha.daemon.api_processes.distributor import distribute  # noqa: PLC0415
 
         return distribute(directory, workers)
-    from openvcha.daemon import api as serving  # noqa: PLC0415
+    from openvcha.daemon.api_processes.process import ApiWorker, serve_api  # noqa: PLC0415
 
-    return serving.serve_api(directory, serving.ApiWorker(worker, workers))
+    return serve_api(directory, ApiWorker(worker, workers))
 
 
 def _begin(directory: Path) -> Path:

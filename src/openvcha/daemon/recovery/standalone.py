@@ -11,7 +11,7 @@ from openvcha.api.messages import message
 from openvcha.api.structures import TaskStatus
 from openvcha.cluster.patroni_client import FAILSAFE, WITH_STANDBY
 from openvcha.cluster.store_accounts import remove_unknown_accounts
-from openvcha.daemon.address_listening import local_root
+from openvcha.daemon.public_address.listening import local_root
 from openvcha.infrastructure.local.switch_client import SwitchClient
 from openvcha.node.identity import Identity
 from openvcha.store import keys

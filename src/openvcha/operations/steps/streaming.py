@@ -25,7 +25,7 @@ class AwaitStreaming(Step):
     """The step that waits until a failover to the node is possible; in DISABLED, until it streams.
 
     In DISABLED, the node stops its PostgreSQL once the configuration names it:
-    daemon/postgres_keeper.py.
+    daemon/keepers/postgres.py.
     """
 
     weight = 20

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openvcha.daemon.leadership import POLL_SECONDS
+from openvcha.daemon.leading.leadership import POLL_SECONDS
 from openvcha.node.address.interface.lifetime import (
     KERNEL_LATE_SECONDS,
     LOOP_SECONDS,

@@ -13,7 +13,7 @@ KERNEL_LATE_SECONDS: Final = 1.5
 REFRESH_SECONDS: Final = 1.0
 """The pause between two refreshes."""
 PROOF_SECONDS: Final = 1.0
-"""The pause between two proofs that this node leads (daemon.leadership.POLL_SECONDS)."""
+"""The pause between two proofs that this node leads (daemon.leading.leadership.POLL_SECONDS)."""
 LOOP_SECONDS: Final = 1.0
 """The pause between two renewals of the leader key by Patroni (its ``loop_wait``)."""
 ROUNDING_SECONDS: Final = 1.0

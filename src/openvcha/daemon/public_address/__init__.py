@@ -1,0 +1,1 @@
+"""The public address: held while the node leads, listened at, and reported."""
