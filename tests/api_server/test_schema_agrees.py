@@ -39,7 +39,7 @@ from openvcha.events.audit import MAX_LISTED
 from openvcha.events.log import MAX_EVENTS, checked_limit, event_number
 from openvcha.infrastructure.addresses import address_of
 from openvcha.infrastructure.placement import usable_name
-from openvcha.operations.peer_identity import require_usable
+from openvcha.operations.peers.identity import require_usable
 from openvcha.tasks.journal import require_selective
 
 EXAMPLES = 300

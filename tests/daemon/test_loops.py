@@ -45,7 +45,7 @@ AWAITED = {
     ("node/postgres/superuser.py", "self._silence(host)"),
     ("store/mirror.py", "self._renew()"),  # its end ends what follows, which is supervised
     ("store/lease.py", "self._keep(expires)"),  # its end, for any reason, is the loss of the hold
-    ("operations/steps/create_node.py", "self._register(ctx, node)"),
+    ("operations/steps/creation/create_node.py", "self._register(ctx, node)"),
     ("tasks/runner.py", "work"),
     ("tasks/steps.py", "self.canceled.wait()"),
     ("tasks/steps.py", "work"),

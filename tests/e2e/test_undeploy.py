@@ -27,7 +27,7 @@ from openvcha.cluster import patroni_client
 from openvcha.lab.state import ADMINISTRATOR, READER
 from openvcha.node.identity import load_identity
 from openvcha.node.process.process_tree import find_tree
-from openvcha.operations.steps.removed_access import NODE_FILES
+from openvcha.operations.steps.leaving.removed_access import NODE_FILES
 
 pytestmark = pytest.mark.engines
 SHARED_LAB = "repairs"

@@ -12,7 +12,7 @@ from tests.support.simulated.scenes import ClusterScenario
 @pytest.fixture
 async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ClusterScenario]:
     """Yield a simulated cluster with its tasks."""
-    monkeypatch.setattr("openvcha.operations.admission.joining_files_of", joining_files_of)
+    monkeypatch.setattr("openvcha.operations.joining.admission.joining_files_of", joining_files_of)
     asyncio.get_running_loop().set_default_executor(AtOnce())
     scene = ClusterScenario()
     yield scene

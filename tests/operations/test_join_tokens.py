@@ -14,8 +14,6 @@ from tests.support.simulated.scenes import CALLER, ClusterScenario
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import JoinRole, JoinTokenSpec, TaskStatus
-from openvcha.operations import manual_join as joining
-from openvcha.operations.admission import registered
 from openvcha.operations.join_tokens import (
     TokenRecord,
     claimed,
@@ -23,7 +21,9 @@ from openvcha.operations.join_tokens import (
     require_issuer,
     token_record,
 )
-from openvcha.operations.manual_join import list_tokens, revoke_token
+from openvcha.operations.joining import manual_join
+from openvcha.operations.joining.admission import registered
+from openvcha.operations.joining.manual_join import list_tokens, revoke_token
 from openvcha.operations.steps import manual_join_steps
 from openvcha.operations.steps.new_node import NewNode
 from openvcha.store import keys
@@ -182,7 +182,7 @@ async def test_no_file_is_given_once_the_token_is_invalid(
             await revoke_token(scene.process().services, CALLER, PASSIVE)
         return node
 
-    monkeypatch.setattr(joining, "registered", meanwhile)
+    monkeypatch.setattr(manual_join, "registered", meanwhile)
     carrying = asyncio.create_task(hand.carried())
     wanted = {"issuer": "join.token.issuer", "revoked": "join.token.invalid"}
     assert await refusal(hand) == wanted[change]

@@ -20,7 +20,7 @@ from openvcha.api.structures import TaskStatus, UndeploySpec, WitnessRedeploySpe
 from openvcha.daemon.peer_power import POLL_SECONDS
 from openvcha.node.local_records.required_votes import RequiredVotes, decode_required_votes
 from openvcha.operations.context import Services
-from openvcha.operations.steps.required_votes import OTHERS_SECONDS, initial_required_votes
+from openvcha.operations.steps.votes.required_votes import OTHERS_SECONDS, initial_required_votes
 from openvcha.store import keys
 
 pytestmark = SIMULATED

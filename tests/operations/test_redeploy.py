@@ -34,8 +34,8 @@ from openvcha.operations.redeploy import check_passive, check_witness, redeploy_
 from openvcha.operations.steps.base_backup import STALL_SECONDS
 from openvcha.operations.steps.check_settings import check_settings
 from openvcha.operations.steps.node_vms import DELETE_SECONDS
-from openvcha.operations.steps.required_votes import OWN_SECONDS
 from openvcha.operations.steps.streaming import STREAMING_SECONDS
+from openvcha.operations.steps.votes.required_votes import OWN_SECONDS
 from openvcha.store import keys
 from openvcha.store.base_backup_reports import BaseBackupState
 from openvcha.store.node_facts import Override, PostgresFacts

@@ -33,8 +33,9 @@ from openvcha.api.structures import (
     WitnessSpec,
 )
 from openvcha.cluster.config import cluster_record
-from openvcha.operations import deploy, failover, manual_join, mode, reads, redeploy, undeploy
+from openvcha.operations import deploy, failover, mode, reads, redeploy, undeploy
 from openvcha.operations.context import Services
+from openvcha.operations.joining import manual_join
 from openvcha.operations.preconditions import SETTLE_SECONDS
 
 pytestmark = SIMULATED

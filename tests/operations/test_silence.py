@@ -11,7 +11,7 @@ from tests.support.simulated.observations import configured
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.node.identity import Ports
-from openvcha.operations.steps.quorum import SilenceWatch
+from openvcha.operations.steps.votes.quorum import SilenceWatch
 from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
 from openvcha.system.silence import MAX_GAP_SECONDS, MIN_PROBES, SILENCE_SECONDS

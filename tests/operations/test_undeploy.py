@@ -31,7 +31,7 @@ from openvcha.api.structures import (
 )
 from openvcha.cluster.config import cluster_record
 from openvcha.operations.reads import get_cluster, get_deployment_type
-from openvcha.operations.steps.removed_access import NODE_FILES
+from openvcha.operations.steps.leaving.removed_access import NODE_FILES
 from openvcha.operations.undeploy import undeploy
 from openvcha.store import keys
 

@@ -17,7 +17,7 @@ from tests.support.simulated.undeploy import arm, validate_renewed
 from openvcha.api.structures import TaskStatus, UndeploySpec
 from openvcha.infrastructure.interface import Power
 from openvcha.operations.reads import get_cluster
-from openvcha.operations.steps.quorum import SILENT_SECONDS
+from openvcha.operations.steps.votes.quorum import SILENT_SECONDS
 from openvcha.store import keys
 from openvcha.store.errors import Fenced
 from openvcha.system.silence import SILENCE_SECONDS

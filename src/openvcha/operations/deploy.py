@@ -25,7 +25,7 @@ from openvcha.cluster.observation import Observation
 from openvcha.infrastructure.addresses import address_of
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
-from openvcha.operations.peer_check import check_peer, require_usable_peer
+from openvcha.operations.peers.check import check_peer, require_usable_peer
 from openvcha.operations.preconditions import (
     require_operation,
     require_still,
@@ -41,7 +41,7 @@ from openvcha.operations.steps.check import (
     require_one_datastore,
 )
 from openvcha.operations.steps.commit import Commit
-from openvcha.operations.steps.create_node import CreateNode
+from openvcha.operations.steps.creation.create_node import CreateNode
 from openvcha.operations.steps.new_node import PASSIVE, ROLES, WITNESS, recall, remember
 from openvcha.operations.steps.prepare import Prepare, active_findings
 from openvcha.operations.steps.streaming import AwaitStreaming

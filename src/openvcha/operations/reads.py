@@ -33,7 +33,7 @@ from openvcha.infrastructure.inventory import Inventory
 from openvcha.infrastructure.placement import placement_info
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
-from openvcha.operations.peer_check import check_peer, require_usable_peer
+from openvcha.operations.peers.check import check_peer, require_usable_peer
 from openvcha.operations.preconditions import settled
 from openvcha.operations.shown_inventory import shown_inventory
 from openvcha.operations.steps.check import require_one_datastore

@@ -28,7 +28,7 @@ from openvcha.cluster.observation import NodeObservation, Observation
 from openvcha.infrastructure.addresses import address_of
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
-from openvcha.operations.peer_check import check_peer, require_usable_peer
+from openvcha.operations.peers.check import check_peer, require_usable_peer
 from openvcha.operations.preconditions import (
     hindrances,
     require_operation,
@@ -46,7 +46,7 @@ from openvcha.operations.steps.check import (
     require_one_datastore,
 )
 from openvcha.operations.steps.commit import Commit
-from openvcha.operations.steps.create_node import CreateNode
+from openvcha.operations.steps.creation.create_node import CreateNode
 from openvcha.operations.steps.fence import Fence
 from openvcha.operations.steps.new_node import PASSIVE, WITNESS, remember
 from openvcha.operations.steps.streaming import AwaitStreaming

@@ -24,19 +24,10 @@ from openvcha.events.state_diff import EventDraft
 from openvcha.infrastructure import queries
 from openvcha.infrastructure.inventory import Inventory
 from openvcha.infrastructure.queries import LISTS
-from openvcha.operations import (
-    deploy,
-    failover,
-    hosts,
-    join,
-    manual_join,
-    mode,
-    reads,
-    redeploy,
-    undeploy,
-)
+from openvcha.operations import deploy, failover, hosts, mode, reads, redeploy, undeploy
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
+from openvcha.operations.joining import join, manual_join
 from openvcha.operations.shown_inventory import shown_inventory
 from openvcha.operations.steps import manual_join_steps
 from openvcha.store.errors import StoreError

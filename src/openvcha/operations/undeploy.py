@@ -18,12 +18,16 @@ from openvcha.infrastructure.inventory import Inventory
 from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
-from openvcha.operations.peer_check import check_peer, require_usable_peer
+from openvcha.operations.peers.check import check_peer, require_usable_peer
 from openvcha.operations.preconditions import require_operation, require_still
 from openvcha.operations.redeploy import CLUSTER
-from openvcha.operations.steps.leaving_nodes import LeavingNodes, remember_leaving
-from openvcha.operations.steps.removed_access import EraseIdentities, RotateCredentials
-from openvcha.operations.steps.undeploy_steps import ReduceCluster, ReleaseStandby, RemoveVotes
+from openvcha.operations.steps.leaving.nodes import LeavingNodes, remember_leaving
+from openvcha.operations.steps.leaving.removed_access import EraseIdentities, RotateCredentials
+from openvcha.operations.steps.leaving.undeploy_steps import (
+    ReduceCluster,
+    ReleaseStandby,
+    RemoveVotes,
+)
 from openvcha.operations.targets import vm_target
 from openvcha.tasks.record import TaskRecord
 from openvcha.tasks.steps import Step, TaskContext

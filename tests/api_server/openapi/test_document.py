@@ -14,7 +14,7 @@ from openvcha.api.operations import OPERATIONS
 from openvcha.api.structures import CredentialsSpec
 from openvcha.api_server.openapi import document as openapi
 from openvcha.events.log import MAX_EVENTS
-from openvcha.operations.peer_identity import require_usable
+from openvcha.operations.peers.identity import require_usable
 
 
 async def test_it_is_served_without_a_session(edge: Edge) -> None:

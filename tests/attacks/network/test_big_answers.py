@@ -27,7 +27,7 @@ from openvcha.node.http import ask
 from openvcha.node.postgres.leader import parse_member_address
 from openvcha.node.recovery.probe import ProbeReply, ReplyKind, probe
 from openvcha.node.recovery.survey import MAX_MEMBERS, describe_patroni, listed, places
-from openvcha.operations.peer_identity import ActiveNode, verify_peer
+from openvcha.operations.peers.identity import ActiveNode, verify_peer
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.patroni.state import Unreadable, read_sync

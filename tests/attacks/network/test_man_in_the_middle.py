@@ -33,9 +33,9 @@ from openvcha.client.errors import CommandError, RequestRefused, ServerUnreachab
 from openvcha.node.joining import JoinRequest
 from openvcha.node.layout import API_CERTIFICATE, SERVICE_CA_CERTIFICATE
 from openvcha.node.security.certificates import issue, new_authority
-from openvcha.operations.peer_check import check_peer
-from openvcha.operations.peer_connection import PeerConnection, PeerUnverified, Trust
-from openvcha.operations.peer_identity import ActiveNode, verify_peer
+from openvcha.operations.peers.check import check_peer
+from openvcha.operations.peers.connection import PeerConnection, PeerUnverified, Trust
+from openvcha.operations.peers.identity import ActiveNode, verify_peer
 from openvcha.system.thumbprints import thumbprint_sha1, thumbprint_sha256
 
 PLANS = [plan for plan in itertools.product((PASS, OWN), repeat=4) if OWN in plan]

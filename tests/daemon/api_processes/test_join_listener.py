@@ -148,5 +148,7 @@ def test_one_worker_serves_new_nodes(worker: tuple[int, int], joins: bool, tmp_p
     """Two could not listen at one address."""
     identity = SimpleNamespace(ha_address=HA, ports=Ports(), infrastructure={})
     services: Any = SimpleNamespace(identity=identity, directory=tmp_path, failing=None)
-    server = process.server_of(services, process.ApiWorker(*worker), process.Apps(no_app, no_app), LeaderTerm())
+    server = process.server_of(
+        services, process.ApiWorker(*worker), process.Apps(no_app, no_app), LeaderTerm()
+    )
     assert isinstance(server, AlsoJoins) is joins

@@ -109,7 +109,7 @@ def shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("openvcha.operations.steps.streaming.STREAMING_SECONDS", 40.0)
     monkeypatch.setattr("openvcha.operations.mode.SYNC_SECONDS", 40.0)
     monkeypatch.setattr("openvcha.operations.steps.commit.ACTIVE_SECONDS", 40.0)
-    monkeypatch.setattr("openvcha.operations.steps.undeploy_steps.ACTIVE_SECONDS", 40.0)
+    monkeypatch.setattr("openvcha.operations.steps.leaving.undeploy_steps.ACTIVE_SECONDS", 40.0)
 
 
 async def carried(scene: ClusterScenario) -> TaskRecord:

@@ -10,7 +10,7 @@ from openvcha.api.codec.decode import decode_rest
 from openvcha.api.structures import DeploySpec, JoinRole, JoinTokenSpec
 from openvcha.node.identity import HOSTS, IDENTITY, encode_identity
 from openvcha.operations.failover import fail_over
-from openvcha.operations.manual_join import issue_token
+from openvcha.operations.joining.manual_join import issue_token
 
 ADDRESSES = {"ACTIVE": "127.83.2.11", "PASSIVE": "127.83.2.12", "WITNESS": "127.83.2.13"}
 

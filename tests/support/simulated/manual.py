@@ -23,8 +23,8 @@ from openvcha.api.structures import (
     WitnessSpec,
 )
 from openvcha.node.security.certificates import KeyPair, signing_request
-from openvcha.operations.join import join
-from openvcha.operations.manual_join import issue_token
+from openvcha.operations.joining.join import join
+from openvcha.operations.joining.manual_join import issue_token
 from openvcha.store import keys
 
 ADDRESSES = {JoinRole.PASSIVE: "127.83.2.12", JoinRole.WITNESS: "127.83.2.13"}

@@ -36,7 +36,7 @@ from openvcha.operations.context import Services
 from openvcha.operations.registry import plans
 from openvcha.operations.steps.new_node import NewNode
 from openvcha.operations.steps.node_vms import surely_off
-from openvcha.operations.steps.required_votes import initial_required_votes
+from openvcha.operations.steps.votes.required_votes import initial_required_votes
 from openvcha.store import keys
 from openvcha.store.account import Account
 from openvcha.store.errors import StoreError, StoreUnavailable

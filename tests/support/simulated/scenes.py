@@ -24,7 +24,7 @@ from openvcha.cluster.silence_detector import MIN_MISSED, MIN_SILENCE_SECONDS, S
 from openvcha.node.identity import Identity
 from openvcha.operations.caller import Caller
 from openvcha.operations.deploy import deploy
-from openvcha.operations.join import join
+from openvcha.operations.joining.join import join
 from openvcha.operations.mode import set_mode
 from openvcha.operations.redeploy import redeploy_passive, redeploy_witness
 from openvcha.operations.undeploy import undeploy

@@ -11,7 +11,7 @@ from openvcha.api.structures import (
 )
 from openvcha.cluster import patroni_client
 from openvcha.node.identity import IDENTITY
-from openvcha.operations.steps.removed_access import NODE_FILES
+from openvcha.operations.steps.leaving.removed_access import NODE_FILES
 from openvcha.store import keys
 
 ACTIVE, PASSIVE, WITNESS = "vcha-1-old", "vcha-2-old", "vcha-3-old"

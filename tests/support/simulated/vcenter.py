@@ -18,7 +18,7 @@ from openvcha.api.secret import Secret
 from openvcha.api.structures import ConnectionSpec, CredentialsSpec
 from openvcha.api_server.server.https import HttpsServer
 from openvcha.node.security.certificates import KeyPair, api_certificate, new_authority
-from openvcha.operations.peer_identity import ActiveNode, verify_peer
+from openvcha.operations.peers.identity import ActiveNode, verify_peer
 from openvcha.system.thumbprints import thumbprint_sha256
 
 USER, PASSWORD = "administrator@vsphere.local", "correct horse"

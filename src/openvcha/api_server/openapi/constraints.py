@@ -11,7 +11,7 @@ from openvcha.api.types import Union
 from openvcha.events.audit import MAX_LISTED
 from openvcha.events.log import EVENT_ID, MAX_EVENTS
 from openvcha.infrastructure.placement import NAME
-from openvcha.operations.peer_identity import HOSTNAME, MAX_HOSTNAME_CHARACTERS, THUMBPRINT
+from openvcha.operations.peers.identity import HOSTNAME, MAX_HOSTNAME_CHARACTERS, THUMBPRINT
 
 INTEGER: Final = {"minimum": -(1 << 63), "maximum": (1 << 63) - 1}
 _SET: Final = {"minLength": 1}

@@ -37,7 +37,7 @@ class PublicAddress(Protocol):
 
 
 class ApiControl(Protocol):
-    """Control of the API's processes: daemon.api_processes.links.ApiLinks. Both methods return at once."""
+    """Control of the API's processes, whose links implement it. Both methods return at once."""
 
     def serve(self) -> None:
         """Start serving at the public address."""

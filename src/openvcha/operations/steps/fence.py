@@ -15,14 +15,14 @@ from openvcha.operations.context import Services
 from openvcha.operations.preconditions import require_still
 from openvcha.operations.steps.last_copy import last_copy
 from openvcha.operations.steps.new_node import in_service
-from openvcha.operations.steps.quorum import (
+from openvcha.operations.steps.votes.quorum import (
     SILENT,
     SILENT_SECONDS,
     SilenceWatch,
     delete_account_without_vote,
     remove_voter,
 )
-from openvcha.operations.steps.required_votes import record_required_votes
+from openvcha.operations.steps.votes.required_votes import record_required_votes
 from openvcha.operations.waiting import POLL_SECONDS, wait_until
 from openvcha.store import keys
 from openvcha.tasks.steps import Step, TaskContext

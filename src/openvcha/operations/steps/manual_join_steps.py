@@ -32,9 +32,9 @@ from openvcha.operations.steps.new_node import (
     remember,
     unmanaged_placement,
 )
-from openvcha.operations.steps.new_voter import NewVoter
-from openvcha.operations.steps.quorum import SILENT_SECONDS, SilenceWatch
 from openvcha.operations.steps.streaming import AwaitStreaming
+from openvcha.operations.steps.votes.new_voter import NewVoter
+from openvcha.operations.steps.votes.quorum import SILENT_SECONDS, SilenceWatch
 from openvcha.operations.waiting import wait_until
 from openvcha.store.errors import RecordMissing
 from openvcha.tasks.record import TaskRecord

@@ -52,9 +52,9 @@ from openvcha.node.security.certificates import (
 )
 from openvcha.node.security.issuing import node_files
 from openvcha.operations.context import Services
-from openvcha.operations.steps.bootstrap_files import joining_files_of
+from openvcha.operations.steps.creation.bootstrap_files import joining_files_of
 from openvcha.operations.steps.new_node import NewNode
-from openvcha.operations.steps.required_votes import initial_required_votes
+from openvcha.operations.steps.votes.required_votes import initial_required_votes
 from openvcha.store import keys
 
 PASSWORD = Secret("never on a witness")

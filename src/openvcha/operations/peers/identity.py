@@ -24,7 +24,7 @@ import msgspec
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import CertificateInfo, ConnectionSpec, CredentialsSpec
-from openvcha.operations.peer_connection import (
+from openvcha.operations.peers.connection import (
     PeerConnection,
     PeerResponse,
     PeerUnreachable,

@@ -19,7 +19,7 @@ from openvcha.node.security.certificates import api_certificate
 from openvcha.node.security.issuing import joining_files, load_authorities, load_pair
 from openvcha.operations.context import Services
 from openvcha.operations.steps.new_node import NewNode
-from openvcha.operations.steps.required_votes import initial_required_votes
+from openvcha.operations.steps.votes.required_votes import initial_required_votes
 from openvcha.store.account import Account
 from openvcha.tasks.steps import TemporaryFailure
 

@@ -12,7 +12,7 @@ from tests.support.simulated.vcenter import BIOS, PASSWORD, Peer, peer_in
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.secret import Secret
 from openvcha.api.structures import CertificateInfo
-from openvcha.operations.peer_identity import ActiveNode, verify_peer
+from openvcha.operations.peers.identity import ActiveNode, verify_peer
 from openvcha.system.thumbprints import thumbprint_sha1, thumbprint_sha256
 
 
@@ -105,7 +105,7 @@ async def test_a_peer_that_freezes_after_the_login_holds_nothing_up(
     peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither the query nor the logout waits for ever."""
-    monkeypatch.setattr("openvcha.operations.peer_identity.LOG_OUT_SECONDS", 0.2)
+    monkeypatch.setattr("openvcha.operations.peers.identity.LOG_OUT_SECONDS", 0.2)
     peer.vcenter.frozen = asyncio.Event()
     peer.patience = 2.0
     async with asyncio.timeout(30):

@@ -12,8 +12,8 @@ from openvcha.node.etcd.account import NodeAccount
 from openvcha.operations.context import Services
 from openvcha.operations.steps.last_copy import last_copy
 from openvcha.operations.steps.new_node import ROLES, NewNode, committed, leads, recall
-from openvcha.operations.steps.quorum import remove_voter
-from openvcha.operations.steps.required_votes import record_required_votes
+from openvcha.operations.steps.votes.quorum import remove_voter
+from openvcha.operations.steps.votes.required_votes import record_required_votes
 from openvcha.store import keys
 from openvcha.store.interface import Member
 from openvcha.tasks.steps import Step, TaskContext, TemporaryFailure

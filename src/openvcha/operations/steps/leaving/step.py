@@ -8,7 +8,7 @@ from openvcha.cluster import patroni_client
 from openvcha.cluster.config import NodeConfig
 from openvcha.infrastructure.interface import Power
 from openvcha.operations.context import Services
-from openvcha.operations.steps.leaving_nodes import recall_leaving
+from openvcha.operations.steps.leaving.nodes import recall_leaving
 from openvcha.operations.steps.patroni_settings import PROTECT_SECONDS, configure, protect
 from openvcha.operations.waiting import wait_until
 from openvcha.tasks.steps import Step, TaskContext

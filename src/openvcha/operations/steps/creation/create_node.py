@@ -15,9 +15,8 @@ from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster.config import NodeKind
 from openvcha.infrastructure.interface import NodeRequest, Power
 from openvcha.operations.context import Services
-from openvcha.operations.steps.boot import boot_is_used, forget_boot, new_boot
+from openvcha.operations.steps.creation.boot import boot_is_used, forget_boot, new_boot
 from openvcha.operations.steps.new_node import NewNode, in_service, recall, remember
-from openvcha.operations.steps.new_voter import NewVoter
 from openvcha.operations.steps.node_vms import (
     HOST_SILENT,
     RemovedNode,
@@ -26,7 +25,8 @@ from openvcha.operations.steps.node_vms import (
     owe_deletion,
     withdraw_vm,
 )
-from openvcha.operations.steps.required_votes import record_required_votes
+from openvcha.operations.steps.votes.new_voter import NewVoter
+from openvcha.operations.steps.votes.required_votes import record_required_votes
 from openvcha.operations.waiting import wait_until
 from openvcha.tasks.steps import TaskContext
 

@@ -10,10 +10,10 @@ from tests.support.simulated.scenes import CALLER, NEW, VERY_LONG, ClusterScenar
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import JoinInfo, JoinRole, PassiveRedeploySpec
 from openvcha.infrastructure.interface import Placement, VmRequest
-from openvcha.operations.admission import ANSWER_SECONDS
-from openvcha.operations.join import join
 from openvcha.operations.join_tokens import token_record
-from openvcha.operations.manual_join import list_tokens
+from openvcha.operations.joining.admission import ANSWER_SECONDS
+from openvcha.operations.joining.join import join
+from openvcha.operations.joining.manual_join import list_tokens
 from openvcha.operations.steps.new_node import decided_node
 from openvcha.store import keys
 

@@ -9,7 +9,7 @@ from openvcha.api.structures import JoinInfo, JoinSpec
 from openvcha.cluster import membership
 from openvcha.node.security.certificates import requested_key
 from openvcha.operations.context import Services
-from openvcha.operations.steps.bootstrap_files import joining_files_of
+from openvcha.operations.steps.creation.bootstrap_files import joining_files_of
 from openvcha.operations.steps.new_node import NewNode, decided_node
 from openvcha.tasks.record import Phase, TaskRecord
 from openvcha.tasks.steps import TemporaryFailure

@@ -16,8 +16,8 @@ from openvcha.node.layout import (
     PATRONI_PASSWORDS,
     SERVICE_CA_KEY,
 )
-from openvcha.operations.steps.leaving_nodes import recall_leaving
-from openvcha.operations.steps.leaving_step import OFF_SECONDS, LeavingStep, ReleasingStep
+from openvcha.operations.steps.leaving.nodes import recall_leaving
+from openvcha.operations.steps.leaving.step import OFF_SECONDS, LeavingStep, ReleasingStep
 from openvcha.operations.steps.node_vms import write_files
 from openvcha.operations.steps.patroni_settings import disable_failsafe
 from openvcha.operations.waiting import wait_until

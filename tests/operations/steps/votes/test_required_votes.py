@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.support.simulated.clock import SIMULATED
 
-from openvcha.operations.steps.required_votes import clear_required_votes
+from openvcha.operations.steps.votes.required_votes import clear_required_votes
 from openvcha.store import keys
 from openvcha.store.interface import absent
 from openvcha.store.memory import MemoryStore

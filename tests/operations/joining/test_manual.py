@@ -36,9 +36,15 @@ from openvcha.api.structures import (
 from openvcha.cluster import preconditions
 from openvcha.cluster.config import NodeKind
 from openvcha.node.security.certificates import signing_request
-from openvcha.operations import manual_join
 from openvcha.operations.deploy import deploy
-from openvcha.operations.join_tokens import claimed, new_token, require_token, spent, token_record
+from openvcha.operations.join_tokens import (
+    claimed,
+    new_token,
+    require_token,
+    spent,
+    token_record,
+)
+from openvcha.operations.joining import manual_join
 from openvcha.operations.reads import get_cluster, get_deployment_type, get_operations
 from openvcha.store import keys
 from openvcha.store.base_backup_reports import BaseBackupReport, BaseBackupState

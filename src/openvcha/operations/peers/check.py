@@ -10,7 +10,7 @@ from openvcha.cluster.observation import Observation
 from openvcha.node.layout import API_CERTIFICATE, SERVICE_CA_CERTIFICATE
 from openvcha.node.security.certificates import names_host
 from openvcha.operations.context import Services
-from openvcha.operations.peer_identity import ActiveNode, require_usable, verify_peer
+from openvcha.operations.peers.identity import ActiveNode, require_usable, verify_peer
 
 
 def require_usable_peer(vc_spec: CredentialsSpec | None) -> None:

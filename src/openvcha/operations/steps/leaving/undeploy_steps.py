@@ -13,8 +13,8 @@ from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.infrastructure.interface import Power
 from openvcha.operations.context import Services
 from openvcha.operations.steps.last_copy import last_copy
-from openvcha.operations.steps.leaving_nodes import LeavingNodes, recall_leaving
-from openvcha.operations.steps.leaving_step import OFF_SECONDS, LeavingStep, ReleasingStep
+from openvcha.operations.steps.leaving.nodes import LeavingNodes, recall_leaving
+from openvcha.operations.steps.leaving.step import OFF_SECONDS, LeavingStep, ReleasingStep
 from openvcha.operations.steps.node_vms import (
     HOST_SILENT,
     RemovedNode,
@@ -22,13 +22,16 @@ from openvcha.operations.steps.node_vms import (
     owe_deletion,
     why_left,
 )
-from openvcha.operations.steps.quorum import (
+from openvcha.operations.steps.votes.quorum import (
     SILENT,
     SilenceWatch,
     delete_account_without_vote,
     remove_voter,
 )
-from openvcha.operations.steps.required_votes import clear_required_votes, record_required_votes
+from openvcha.operations.steps.votes.required_votes import (
+    clear_required_votes,
+    record_required_votes,
+)
 from openvcha.operations.waiting import wait_until
 from openvcha.store import keys
 from openvcha.store.interface import Member

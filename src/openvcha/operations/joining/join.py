@@ -5,7 +5,6 @@ import contextlib
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import JoinInfo, JoinSpec
-from openvcha.operations.admission import answer, registered, requested, require_going_on
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
 from openvcha.operations.join_tokens import (
@@ -15,9 +14,10 @@ from openvcha.operations.join_tokens import (
     require_token,
     spent,
 )
-from openvcha.operations.manual_join import join_manually
+from openvcha.operations.joining.admission import answer, registered, requested, require_going_on
+from openvcha.operations.joining.manual_join import join_manually
 from openvcha.operations.steps.new_node import NewNode
-from openvcha.operations.steps.quorum import delete_account_without_vote
+from openvcha.operations.steps.votes.quorum import delete_account_without_vote
 from openvcha.store.errors import RecordMissing, StoreError
 
 

@@ -19,7 +19,6 @@ from openvcha.cluster import preconditions
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.observation import Observation
 from openvcha.infrastructure.placement import usable_name
-from openvcha.operations.admission import answer, registered, requested
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services
 from openvcha.operations.join_tokens import (
@@ -32,6 +31,7 @@ from openvcha.operations.join_tokens import (
     spent,
     token_record,
 )
+from openvcha.operations.joining.admission import answer, registered, requested
 from openvcha.operations.preconditions import settled
 from openvcha.operations.shown_inventory import shown_inventory
 from openvcha.operations.steps.manual_join_steps import JOIN, JOINING, JoinArguments

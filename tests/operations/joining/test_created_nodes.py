@@ -23,11 +23,11 @@ from openvcha.infrastructure.boot import BOOT_FILE, Boot, decode_boot, encode_bo
 from openvcha.node.identity import IDENTITY, Identity
 from openvcha.node.process.status import BOOTSTRAP, NodeStatus
 from openvcha.node.security.certificates import signing_request
-from openvcha.operations import join as module
-from openvcha.operations.admission import answer, require_going_on
-from openvcha.operations.join import join
 from openvcha.operations.join_tokens import boot_record, digest_of
-from openvcha.operations.manual_join import list_tokens
+from openvcha.operations.joining import join as module
+from openvcha.operations.joining.admission import answer, require_going_on
+from openvcha.operations.joining.join import join
+from openvcha.operations.joining.manual_join import list_tokens
 from openvcha.operations.steps.new_node import NewNode, decided_node
 from openvcha.store import keys
 from openvcha.store.records import encode
@@ -177,7 +177,7 @@ async def test_nothing_is_given_before_the_store_expects_the_node(
 ) -> None:
     """It starts while it is registered."""
     await scene.cluster()
-    monkeypatch.setattr("openvcha.operations.admission.ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr("openvcha.operations.joining.admission.ANSWER_SECONDS", 1.0)
     await scene.redeploy()
     scene.world.faults.add("removals are heard late")
     carrying = asyncio.create_task(scene.carry())

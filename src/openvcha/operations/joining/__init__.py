@@ -1,0 +1,1 @@
+"""How a new node joins: its token, its call, and the files that it gets."""

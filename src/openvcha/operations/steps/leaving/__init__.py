@@ -1,0 +1,1 @@
+"""Nodes that leave: their votes, their VMs, and whatever access they had."""

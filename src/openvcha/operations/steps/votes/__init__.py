@@ -1,0 +1,1 @@
+"""The votes of nodes: taken and given without losing the quorum."""
