@@ -23,7 +23,7 @@ import httpx2
 from openvcha.node.identity import load_identity, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.postgres.own_names import APPLICATION_DATABASE, APPLICATION_USER
-from openvcha.system.privileges import drop_root
+from openvcha.system.accounts.privileges import drop_root
 
 SCOPE = "plain"
 PORT_OFFSET = 1000

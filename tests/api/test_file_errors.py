@@ -8,7 +8,7 @@ import pytest
 
 from openvcha.api.errors import ErrorType
 from openvcha.api.file_errors import file_error, file_refusal
-from openvcha.system.rmtree_errors import FULL_PATH_ERRORS
+from openvcha.system.files.rmtree_errors import FULL_PATH_ERRORS
 
 
 def refusal(number: int, *names: object) -> OSError:

@@ -11,7 +11,7 @@ from openvcha.api.structures import ClusterMode, ConfigState
 from openvcha.cluster import modes, preconditions
 from openvcha.cluster.mode_settings import with_setting
 from openvcha.cluster.modes import SETTINGS, setting_changes
-from openvcha.cluster.store_space import StoreSpace
+from openvcha.cluster.observing.store_space import StoreSpace
 from openvcha.store.keys import ALONE, DETACHED, PAUSE
 from openvcha.store.patroni.rest import PatroniNode
 from openvcha.store.patroni.state import MemberState, SyncState, read_member

@@ -23,7 +23,7 @@ from openvcha.node.layout import Layout
 from openvcha.node.patroni.config import retry_seconds
 from openvcha.node.process.status import PartState, load_status
 from openvcha.node.security.tls import NodeTls
-from openvcha.system.host_port import url
+from openvcha.system.network.host_port import url
 from openvcha.system.thumbprints import thumbprint_sha1, thumbprint_sha256
 
 pytestmark = pytest.mark.engines

@@ -26,7 +26,7 @@ from openvcha.node.identity import save_identity
 from openvcha.node.process.lock import NodeRuns, lock_node
 from openvcha.node.process.logs import RotatingLog, logger, wrap
 from openvcha.node.supervisor.supervisor import Supervisor
-from openvcha.system.privileges import (
+from openvcha.system.accounts.privileges import (
     CannotDropRoot,
     DropMethod,
     KeepAccount,

@@ -9,7 +9,8 @@ from tests.support.simulated.scenes import CALLER, ClusterScenario
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import ClusterMode, ClusterState, ModeClusterMode, TaskStatus
-from openvcha.cluster import health, mode_settings, modes
+from openvcha.cluster import mode_settings, modes
+from openvcha.cluster.findings import health
 from openvcha.operations.mode import set_mode
 from openvcha.operations.reads import get_cluster, get_mode
 from openvcha.store import keys

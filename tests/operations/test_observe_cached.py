@@ -12,7 +12,7 @@ from tests.support.simulated.scenes import CALLER, ClusterScenario
 
 from openvcha.api.structures import ClusterMode
 from openvcha.cluster.config import cluster_record
-from openvcha.cluster.observer import CACHE_SECONDS, Observer
+from openvcha.cluster.observing.observer import CACHE_SECONDS, Observer
 from openvcha.operations.context import Services
 from openvcha.operations.reads import get_cluster, get_operations
 from openvcha.store import keys

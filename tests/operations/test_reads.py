@@ -24,7 +24,7 @@ from openvcha.api.structures import (
 )
 from openvcha.cluster import mode_settings, preconditions
 from openvcha.cluster.config import cluster_record
-from openvcha.cluster.observation import Observation
+from openvcha.cluster.observing.observation import Observation
 from openvcha.daemon.keepers.inventory import InventoryKeeper
 from openvcha.infrastructure import changes
 from openvcha.infrastructure.queries import LISTS

@@ -6,7 +6,7 @@ from tests.support.simulated.scenes import CALLER, ClusterScenario
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import ConfigState, ModeClusterMode
-from openvcha.cluster import health
+from openvcha.cluster.findings import health
 from openvcha.daemon.unreadable_records import RecordInspection, set_aside
 from openvcha.operations.mode import set_mode
 from openvcha.operations.reads import get_cluster, get_operations

@@ -17,7 +17,7 @@ from openvcha.infrastructure.boot import BOOT_FILE, Boot, encode_boot
 from openvcha.node.identity import IDENTITY
 from openvcha.node.layout import CA_CERTIFICATE, NODE_CERTIFICATE
 from openvcha.node.security.certificates import KeyPair, certify, new_authority, requested_key
-from openvcha.system.durable import write_durably
+from openvcha.system.files.durable import write_durably
 from openvcha.system.thumbprints import thumbprint_sha256
 
 ADDRESS = "127.83.2.12"

@@ -14,7 +14,7 @@ from openvcha.infrastructure.local.switch import IDLE_SECONDS, Switch
 from openvcha.infrastructure.local.switch_client import SwitchClient, SwitchedListener
 from openvcha.infrastructure.local.switch_places import TokenFile
 from openvcha.infrastructure.local.switch_protocol import socket_path
-from openvcha.system.private_sockets import listen
+from openvcha.system.network.private_sockets import listen
 
 HOST = "127.0.0.1"
 DEADLINE = 60.0

@@ -13,7 +13,7 @@ from typing import Final
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api_server.auth.credentials import Principal
-from openvcha.system.sources import source_of
+from openvcha.system.network.sources import source_of
 
 RETRY_SECONDS: Final = 1
 

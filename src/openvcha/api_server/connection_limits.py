@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from openvcha.system.sources import source_of
+from openvcha.system.network.sources import source_of
 
 CLIENT: Final = "client"
 """Key of the connection in the state of each request."""

@@ -16,8 +16,7 @@ from openvcha.lab.errors import LabNotFound
 from openvcha.lab.state import Lab
 from openvcha.node.identity import IDENTITY, absolute
 from openvcha.node.process.handover import require_stopped
-from openvcha.system.path_owners import acting_as, controlling_uid, make_directories
-from openvcha.system.privileges import (
+from openvcha.system.accounts.privileges import (
     SystemAccount,
     account_in_control,
     account_works,
@@ -27,6 +26,7 @@ from openvcha.system.privileges import (
     namespace_works,
     own_command_line,
 )
+from openvcha.system.files.path_owners import acting_as, controlling_uid, make_directories
 
 
 def lab_as_owner(name: str, base: Path | None) -> Lab:

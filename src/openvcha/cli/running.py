@@ -26,8 +26,8 @@ from openvcha.node.supervisor.plan import PartPlan, all_parts, engine_parts
 from openvcha.node.supervisor.supervisor import Supervisor
 from openvcha.store.account import AccountSource
 from openvcha.store.interface import StoreWithAccounts
-from openvcha.system.new_files import until_exists
-from openvcha.system.privileges import CannotDropRoot, drop_root, own_command_line
+from openvcha.system.accounts.privileges import CannotDropRoot, drop_root, own_command_line
+from openvcha.system.files.new_files import until_exists
 from openvcha.system.structlog_light import structlog
 
 VOTES_SECONDS = 1.0

@@ -6,7 +6,7 @@ import re
 from urllib.parse import urlsplit
 
 from openvcha.client.errors import CommandError
-from openvcha.system.host_port import url
+from openvcha.system.network.host_port import url
 
 DEFAULT_PORT = 443
 MAX_SHOWN = 100

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from openvcha.client.errors import CommandError, ServerUnreachable, ServerUntrusted
-from openvcha.system.host_port import host_port
+from openvcha.system.network.host_port import host_port
 from openvcha.system.thumbprints import digits, has_thumbprint, thumbprint_sha256
 
 CONNECT_SECONDS = 10.0

@@ -23,7 +23,7 @@ from openvcha.store.patroni.state import (
     sound,
 )
 from openvcha.store.records import decode
-from openvcha.system.host_port import url
+from openvcha.system.network.host_port import url
 
 PROBE_SECONDS = 1.0
 START_SECONDS = 120.0  # PostgreSQL may have to recover from a crash

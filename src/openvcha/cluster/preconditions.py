@@ -7,11 +7,11 @@ from openvcha.api.messages import message
 from openvcha.api.structures import ClusterMode, ClusterState, ConfigState
 from openvcha.cluster.config import NodeKind
 from openvcha.cluster.failover_obstacle import FailoverObstacle
-from openvcha.cluster.health import assess, can_vote, writable
+from openvcha.cluster.findings.health import assess, can_vote, writable
+from openvcha.cluster.findings.warnings import differing_versions
 from openvcha.cluster.modes import CHANGES, Requirement
-from openvcha.cluster.observation import NodeObservation, Observation
+from openvcha.cluster.observing.observation import NodeObservation, Observation
 from openvcha.cluster.refusal import Persistence, Refusal
-from openvcha.cluster.warnings import differing_versions
 from openvcha.store.keys import PAUSE
 
 VCHA = "com.vmware.vcenter.vcha"

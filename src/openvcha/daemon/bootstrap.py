@@ -38,7 +38,7 @@ from openvcha.node.process.logs import Logger, RotatingLog, log_path, logger
 from openvcha.node.process.process_tree import read_process
 from openvcha.node.process.status import BOOTSTRAP, NodeStatus, load_status, save_status
 from openvcha.store.http.client import split
-from openvcha.system.durable import write_private
+from openvcha.system.files.durable import write_private
 
 KINDS: Final = {"passive": "data", "witness": "witness"}
 MAX_BOOT_BYTES: Final = 1 << 16

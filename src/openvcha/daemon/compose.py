@@ -10,9 +10,9 @@ from pathlib import Path
 from openvcha.api.secret import Secret
 from openvcha.api_server.auth.administrators import administrator_generation
 from openvcha.cluster.interface import ClusterStore
-from openvcha.cluster.observer import Observer
+from openvcha.cluster.observing.observer import Observer
+from openvcha.cluster.observing.store_space import StoreSpaceProbe
 from openvcha.cluster.patroni_client import PatroniClient
-from openvcha.cluster.store_space import StoreSpaceProbe
 from openvcha.daemon.infrastructure import node_infrastructure
 from openvcha.daemon.keepers.replication_lag import ReplicationLag
 from openvcha.node.etcd.account import NodeAccount

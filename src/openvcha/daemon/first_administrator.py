@@ -6,7 +6,7 @@ import msgspec
 
 from openvcha.node.layout import Layout
 from openvcha.store.interface import Store
-from openvcha.system.regular_files import read_regular
+from openvcha.system.files.regular_files import read_regular
 from openvcha.system.structlog_light import structlog
 
 _log = structlog.get_logger(__name__)

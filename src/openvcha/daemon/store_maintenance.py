@@ -19,7 +19,7 @@ from openvcha.store.interface import Store
 from openvcha.store.lease import acquire
 from openvcha.store.sealing.cluster_store import SealedEtcd
 from openvcha.store.space import SpaceReport, in_charge, measure, reclaim
-from openvcha.system.locks import try_lock
+from openvcha.system.files.locks import try_lock
 
 EVERYTHING = (keys.ROOT,)
 """Includes the sessions, the events and the audit."""

@@ -15,7 +15,7 @@ from openvcha.events.log import checked_limit
 from openvcha.events.owner_rings import Limits, OwnerRings
 from openvcha.store.errors import StoreError
 from openvcha.store.interface import Store
-from openvcha.system.sources import site_of, source_of
+from openvcha.system.network.sources import site_of, source_of
 from openvcha.system.structlog_light import structlog
 
 MAX_CHANGES: Final = 2000

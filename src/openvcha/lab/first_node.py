@@ -11,7 +11,7 @@ from openvcha.node.first_node.files import first_files, new_member, new_secrets
 from openvcha.node.identity import IDENTITY, Identity
 from openvcha.node.layout import SERVICE_CA_CERTIFICATE
 from openvcha.node.postgres.own_names import APPLICATION_USER
-from openvcha.system.durable import write_durably
+from openvcha.system.files.durable import write_durably
 
 TOKEN = "lab-first-node"  # noqa: S105 - names a request, opens nothing
 NAME = "vcha-1"

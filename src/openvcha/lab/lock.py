@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from openvcha.system.locks import DIRECTORY, try_lock
+from openvcha.system.files.locks import DIRECTORY, try_lock
 
 POLL_SECONDS = 0.1
 

@@ -18,7 +18,7 @@ from openvcha.lab.lock import hold
 from openvcha.lab.roles import ACTIVE, PASSIVE, WITNESS, Roles, find_roles, select
 from openvcha.lab.state import Lab
 from openvcha.node.process.process_tree import is_alive, send
-from openvcha.system.rmtree_errors import FULL_PATH_ERRORS
+from openvcha.system.files.rmtree_errors import FULL_PATH_ERRORS
 
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.05

@@ -13,8 +13,8 @@ from openvcha.lab.settings import LabSettings
 from openvcha.node.identity import Ports
 from openvcha.node.postgres.own_names import APPLICATION_DATABASE, APPLICATION_USER
 from openvcha.node.postgres.tls import trusting
-from openvcha.system.durable import write_durably
-from openvcha.system.regular_files import read_regular
+from openvcha.system.files.durable import write_durably
+from openvcha.system.files.regular_files import read_regular
 
 ADMINISTRATOR = "administrator@vsphere.local"
 READER = "reader@vsphere.local"

@@ -9,7 +9,7 @@ import msgspec
 
 from openvcha.api.prepared import prepare
 from openvcha.node.engines import EngineMissing, EtcdProgram, Postgres, find_etcd, find_postgres
-from openvcha.system.privileges import CannotDropRoot, describe_root_drop
+from openvcha.system.accounts.privileges import CannotDropRoot, describe_root_drop
 
 
 class DoctorVerdict(enum.StrEnum):

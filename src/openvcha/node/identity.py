@@ -11,7 +11,7 @@ from openvcha.api.prepared import prepare
 from openvcha.api.secret import Secret, conceal, reveal
 from openvcha.node.engines import EngineDirectories
 from openvcha.node.public_interface import PublicInterface
-from openvcha.system.durable import write_durably
+from openvcha.system.files.durable import write_durably
 
 IDENTITY = "node.json"
 SECRETS = "secrets.json"

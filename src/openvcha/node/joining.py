@@ -9,7 +9,7 @@ import msgspec
 from openvcha.api.prepared import prepare
 from openvcha.node.identity import IDENTITY
 from openvcha.node.layout import NODE_CERTIFICATE, NODE_KEY
-from openvcha.system.durable import sync_directory, write_durably
+from openvcha.system.files.durable import sync_directory, write_durably
 
 JOINING = "joining.json"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from openvcha.cluster.interface import ClusterStore, PatroniAccess
-from openvcha.cluster.observation import Observation
-from openvcha.cluster.observer import Observer
+from openvcha.cluster.observing.observation import Observation
+from openvcha.cluster.observing.observer import Observer
 from openvcha.infrastructure.interface import Infrastructure
 from openvcha.node.identity import Identity
 from openvcha.node.postgres.diagnosis.missing_files import MissingFile
@@ -16,7 +16,7 @@ from openvcha.node.postgres.diagnosis.replay import Replay
 from openvcha.node.postgres.standby_data.pg_basebackup import ServerError
 from openvcha.node.process.supervised_loop import BackgroundFailures
 from openvcha.store.node_facts import PostgresFacts
-from openvcha.system.host_port import url
+from openvcha.system.network.host_port import url
 from openvcha.tasks.journal import Journal
 
 

@@ -21,7 +21,7 @@ from openvcha.cluster.config import (
     address_text,
     cluster_record,
 )
-from openvcha.cluster.observation import Observation
+from openvcha.cluster.observing.observation import Observation
 from openvcha.infrastructure.addresses import address_of
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services

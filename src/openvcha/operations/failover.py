@@ -20,7 +20,7 @@ from openvcha.api.structures import ClusterMode, LocalizableMessage
 from openvcha.cluster import leader_key, patroni_client, preconditions
 from openvcha.cluster.config import NodeConfig
 from openvcha.cluster.failover_obstacle import FailoverObstacle
-from openvcha.cluster.observation import NodeObservation, Observation
+from openvcha.cluster.observing.observation import NodeObservation, Observation
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.cluster.preconditions import Reason
 from openvcha.node.postgres.diagnosis.replay import Replay

@@ -12,7 +12,7 @@ from functools import partial
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster import preconditions
-from openvcha.cluster.observation import Observation
+from openvcha.cluster.observing.observation import Observation
 from openvcha.cluster.refusal import Refusal
 from openvcha.operations.context import Services
 from openvcha.tasks.steps import TemporaryFailure

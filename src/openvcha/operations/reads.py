@@ -23,9 +23,10 @@ from openvcha.api.structures import (
     PlacementInfo,
     WitnessInfo,
 )
-from openvcha.cluster import health, preconditions
+from openvcha.cluster import preconditions
 from openvcha.cluster.config import NodeKind
-from openvcha.cluster.observation import NodeObservation, Observation
+from openvcha.cluster.findings import health
+from openvcha.cluster.observing.observation import NodeObservation, Observation
 from openvcha.cluster.preconditions import Reason
 from openvcha.cluster.refusal import Persistence, Refusal
 from openvcha.infrastructure.addresses import address_of, to_ip_info

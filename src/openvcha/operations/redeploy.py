@@ -22,9 +22,10 @@ from openvcha.api.structures import (
     WitnessCheckSpec,
     WitnessRedeploySpec,
 )
-from openvcha.cluster import health, preconditions
+from openvcha.cluster import preconditions
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind
-from openvcha.cluster.observation import NodeObservation, Observation
+from openvcha.cluster.findings import health
+from openvcha.cluster.observing.observation import NodeObservation, Observation
 from openvcha.infrastructure.addresses import address_of
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services

@@ -13,7 +13,7 @@ from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage, NodeVmInfo, UndeploySpec
 from openvcha.cluster import preconditions
 from openvcha.cluster.config import NodeConfig
-from openvcha.cluster.observation import Observation
+from openvcha.cluster.observing.observation import Observation
 from openvcha.infrastructure.inventory import Inventory
 from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.operations.caller import Caller

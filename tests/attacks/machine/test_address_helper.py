@@ -34,7 +34,7 @@ from openvcha.node.address.interface.helper_config import (
 from openvcha.node.address.interface.protocol import Command, Request
 from openvcha.node.address.interface.server import MAX_CLIENTS
 from openvcha.node.public_interface import PublicInterface
-from openvcha.system.path_owners import CannotDropRoot
+from openvcha.system.files.path_owners import CannotDropRoot
 
 LATEST = 60.0
 ACCOUNT = pwd.getpwnam("nobody")

@@ -19,8 +19,8 @@ from openvcha.node.layout import Layout
 from openvcha.node.process.lock import NodeRuns, lock_node
 from openvcha.node.process.process_tree import NodeProcesses, StillAlive, find_tree, kill_tree
 from openvcha.node.process.reaper import Reaper
-from openvcha.system.path_owners import acting_as
-from openvcha.system.privileges import namespace_works, unshare_command
+from openvcha.system.accounts.privileges import namespace_works, unshare_command
+from openvcha.system.files.path_owners import acting_as
 
 OWNER, STRANGER = pwd.getpwnam("daemon"), pwd.getpwnam("nobody")
 LATEST = 60.0

@@ -16,7 +16,7 @@ from tests.support.waiting import until_async
 from openvcha.daemon.api_processes.local_socket import connect
 from openvcha.daemon.api_processes.orders import ApiLink, Orders
 from openvcha.daemon.api_processes.worker_socket import accept_workers, read_number, register
-from openvcha.system.private_sockets import UntrustedPeerError, listen
+from openvcha.system.network.private_sockets import UntrustedPeerError, listen
 
 LATEST = 60.0
 pytestmark = pytest.mark.skipif(

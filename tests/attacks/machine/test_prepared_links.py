@@ -26,9 +26,10 @@ from openvcha.lab.state import Lab
 from openvcha.node.identity import IDENTITY
 from openvcha.node.process import lock
 from openvcha.node.process.logs import RotatingLog
-from openvcha.system import locks, privileges
-from openvcha.system.durable import write_durably, write_private
-from openvcha.system.path_owners import CannotDropRoot, acting_as, hand_over, opened
+from openvcha.system.accounts import privileges
+from openvcha.system.files import locks
+from openvcha.system.files.durable import write_durably, write_private
+from openvcha.system.files.path_owners import CannotDropRoot, acting_as, hand_over, opened
 
 ACCOUNT = pwd.getpwnam("nobody")
 SECRET = "root:SECRET-OF-ROOT"

@@ -24,15 +24,15 @@ from openvcha.node.process.process_tree import kill_tree, read_process
 from openvcha.node.process.status import NodeStatus
 from openvcha.node.recovery.request import RecoveryRequest, RequestKind, write_request
 from openvcha.node.security.certificates import new_authorities
-from openvcha.system.durable import write_durably, write_private
-from openvcha.system.path_owners import (
+from openvcha.system.accounts.privileges import own_command_line
+from openvcha.system.files.durable import write_durably, write_private
+from openvcha.system.files.path_owners import (
     CannotDropRoot,
     acting_as,
     controlling_uid,
     hand_over,
     opened,
 )
-from openvcha.system.privileges import own_command_line
 
 ACCOUNT = pwd.getpwnam("nobody")
 SECRET = "root:SECRET-OF-ROOT"

@@ -34,7 +34,7 @@ from openvcha.api_server.auth.names_and_roles import UserRole
 from openvcha.api_server.auth.users import Users
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports, cluster_record
 from openvcha.cluster.membership import ensure_leader
-from openvcha.cluster.observer import Observer, endpoint
+from openvcha.cluster.observing.observer import Observer, endpoint
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.cluster.store_accounts import witness_permissions
 from openvcha.node.engines import Postgres

@@ -8,7 +8,7 @@ from tests.support.simulated.observations import ObservationBuilder
 from tests.support.simulated.sealed_store import SharedStore
 from tests.support.vms import created
 
-from openvcha.cluster.observation import Observation
+from openvcha.cluster.observing.observation import Observation
 from openvcha.cluster.owed_deletions import OwedDeletion, OwedDeletions, owe, read_owed
 from openvcha.daemon.keepers.deletions import DeletionKeeper
 from openvcha.infrastructure import changes

@@ -24,7 +24,7 @@ from openvcha.api_server.auth.names_and_roles import UserRole
 from openvcha.api_server.auth.sessions import Sessions, token_hash
 from openvcha.api_server.auth.users import Users
 from openvcha.cli.node import store as commands
-from openvcha.cluster.health import assess
+from openvcha.cluster.findings.health import assess
 from openvcha.events.audit import AuditLog
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.sealed_records import KeptRecords, forget_kept, roll_file

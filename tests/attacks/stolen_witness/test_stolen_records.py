@@ -22,7 +22,7 @@ from openvcha.api_server.auth.names_and_roles import UserRole
 from openvcha.api_server.auth.sessions import SessionRecord, Sessions, token_hash
 from openvcha.api_server.auth.users import User, Users
 from openvcha.cluster.config import ClusterConfig, cluster_record
-from openvcha.cluster.health import assess
+from openvcha.cluster.findings.health import assess
 from openvcha.daemon.unreadable_records import find_forged, find_unreadable, set_aside
 from openvcha.operations.join_tokens import new_token, require_token, token_record
 from openvcha.store import keys

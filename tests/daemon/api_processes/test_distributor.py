@@ -15,7 +15,7 @@ from openvcha.api_server.server.passed_connections import PassedConnections
 from openvcha.daemon.api_processes import distributor
 from openvcha.daemon.api_processes.distributor import Distributor, worker_of
 from openvcha.daemon.api_processes.worker_socket import register
-from openvcha.system.private_sockets import connect_socket
+from openvcha.system.network.private_sockets import connect_socket
 
 SOURCES = [f"127.0.0.{last}" for last in range(1, 33)]
 KEY = b"key"

@@ -24,7 +24,7 @@ from openvcha.daemon.api_processes.orders import (
 )
 from openvcha.node.process.process_tree import Process
 from openvcha.node.process.supervised_loop import BackgroundFailures
-from openvcha.system.private_sockets import listen, short_path
+from openvcha.system.network.private_sockets import listen, short_path
 from openvcha.system.proc import read_stat
 
 LATEST = 60.0

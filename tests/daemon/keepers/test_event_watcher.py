@@ -14,7 +14,7 @@ from tests.support.simulated.observations import PRIMARY, STREAMING, Observation
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import ClusterMode, EventSeverity, TaskProgress, TaskStatus
-from openvcha.cluster.observation import Observation
+from openvcha.cluster.observing.observation import Observation
 from openvcha.cluster.preconditions import FAILOVER
 from openvcha.daemon.keepers.event_watcher import (
     PENDING_SECONDS,

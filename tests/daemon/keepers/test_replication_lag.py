@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from psycopg import OperationalError
 
-from openvcha.cluster.observation import Lag
+from openvcha.cluster.observing.observation import Lag
 from openvcha.daemon.keepers.replication_lag import ReplicationLag, StandbyPosition, WalHistory
 
 

@@ -12,7 +12,7 @@ from tests.support.simulated.observations import PRIMARY, ObservationBuilder
 
 from openvcha.api.structures import ClusterMode
 from openvcha.cluster import preconditions
-from openvcha.cluster.health import assess
+from openvcha.cluster.findings.health import assess
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.daemon.recovery.data_loss import Evidence, assess_data_loss
 from openvcha.daemon.recovery.promotion_check import (

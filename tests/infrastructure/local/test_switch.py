@@ -28,8 +28,8 @@ from openvcha.infrastructure.local.switch_client import (
 from openvcha.infrastructure.local.switch_links import ANSWER_SECONDS
 from openvcha.infrastructure.local.switch_places import MAX_PLACES
 from openvcha.infrastructure.local.switch_protocol import socket_path
-from openvcha.system.passed_sockets import close_copy
-from openvcha.system.private_sockets import connect_socket
+from openvcha.system.network.passed_sockets import close_copy
+from openvcha.system.network.private_sockets import connect_socket
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from tests.support.waiting import until_async
 from openvcha.infrastructure.local.switch_client import SwitchClient, SwitchUnavailable
 from openvcha.infrastructure.local.switch_protocol import socket_path
 from openvcha.infrastructure.local.switch_start import COMMAND, start_switch
-from openvcha.system.private_sockets import connect_socket, require_own_user
+from openvcha.system.network.private_sockets import connect_socket, require_own_user
 
 FROZEN = """
 import asyncio, sys

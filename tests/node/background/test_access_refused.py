@@ -26,7 +26,7 @@ from openvcha.store import keys
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.memory import MemoryStore
 from openvcha.store.node_facts import Override, PostgresFacts, RefusalCause
-from openvcha.system.durable import write_durably
+from openvcha.system.files.durable import write_durably
 
 pytestmark = pytest.mark.looptime
 

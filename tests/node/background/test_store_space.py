@@ -23,7 +23,7 @@ from openvcha.store import keys
 from openvcha.store.errors import StoreFull
 from openvcha.store.interface import TxnResult
 from openvcha.store.memory import MemoryStore
-from openvcha.system.locks import try_lock
+from openvcha.system.files.locks import try_lock
 
 pytestmark = pytest.mark.looptime
 QUOTA = 1000

@@ -16,7 +16,7 @@ from openvcha.node.first_node.creation import (
     why_not_continued,
 )
 from openvcha.node.identity import IDENTITY
-from openvcha.system.durable import write_durably
+from openvcha.system.files.durable import write_durably
 
 FILES = {"secrets.json": b"1", "tls/ca.key": b"2", "tls/ca.crt": b"3", IDENTITY: b"4"}
 

@@ -20,7 +20,7 @@ from openvcha.node.local_records.required_votes import (
     save_required_votes,
     vms_to_power_on,
 )
-from openvcha.system.locks import DIRECTORY, locked
+from openvcha.system.files.locks import DIRECTORY, locked
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 NODES = {"a": "vm-a", "p": "vm-p", "w": "vm-w"}

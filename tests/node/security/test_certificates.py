@@ -33,7 +33,7 @@ from openvcha.node.security.certificates import (
     node_certificate,
 )
 from openvcha.node.security.issuing import node_files
-from openvcha.system.host_port import url
+from openvcha.system.network.host_port import url
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ from openvcha.store.errors import AuthenticationFailed, RecordForged
 from openvcha.store.memory import MemoryStore
 from openvcha.store.sealing.seal import Seals
 from openvcha.store.sealing.sealed_store import SealedStore
-from openvcha.system.durable import write_durably
+from openvcha.system.files.durable import write_durably
 
 pytestmark = pytest.mark.looptime
 

@@ -26,7 +26,7 @@ from openvcha.store.http.client import (
     split,
 )
 from openvcha.store.http.tls_sessions import MOST_SERVERS, RESUMED_SECONDS, TlsSessions
-from openvcha.system.keepalive import IDLE_SECONDS
+from openvcha.system.network.keepalive import IDLE_SECONDS
 
 PATIENT = Patience(connect=30.0, response=30.0)
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

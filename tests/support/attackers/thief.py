@@ -22,7 +22,7 @@ from openvcha.node.security.issuing import load_authorities
 from openvcha.node.security.tls import NodeTls
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import Etcd
-from openvcha.system.host_port import url
+from openvcha.system.network.host_port import url
 
 KEPT = ("node.json", "secrets.json", ACCOUNT, "tls")
 

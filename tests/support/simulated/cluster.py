@@ -66,7 +66,7 @@ from openvcha.store.errors import (
 from openvcha.store.interface import Delete, KeyValue, Member, value_is
 from openvcha.store.memory import MemoryStore
 from openvcha.store.patroni.state import parse_sync
-from openvcha.system.host_port import url
+from openvcha.system.network.host_port import url
 
 ROOT = Path("/simulated")
 TTL_SECONDS = 20.0

@@ -7,7 +7,7 @@ import msgspec
 
 from openvcha.api.structures import ClusterMode, ConfigState, IpFamily, IpSpec, Ipv4Spec
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, Ports
-from openvcha.cluster.observation import NodeObservation, NodeReport, Observation
+from openvcha.cluster.observing.observation import NodeObservation, NodeReport, Observation
 from openvcha.node.identity import Timers
 from openvcha.store.node_facts import NodeFacts
 from openvcha.store.patroni.rest import PatroniNode

@@ -22,9 +22,9 @@ from tests.support.simulated.cluster import SimulatedCluster, SimulatedNode
 from tests.support.simulated.infrastructure import GIGABYTE, SimulatedInfrastructure
 
 from openvcha.cluster.config import NodeKind
-from openvcha.cluster.observer import Observer
+from openvcha.cluster.observing.observer import Observer
+from openvcha.cluster.observing.silence_detector import SilenceDetector
 from openvcha.cluster.patroni_client import PatroniUnreachable
-from openvcha.cluster.silence_detector import SilenceDetector
 from openvcha.cluster.store_accounts import witness_permissions
 from openvcha.node.etcd.account import new_account
 from openvcha.node.identity import IDENTITY, Identity, encode_identity

@@ -20,7 +20,11 @@ from openvcha.api.structures import (
     WitnessRedeploySpec,
 )
 from openvcha.cluster.config import NodeKind
-from openvcha.cluster.silence_detector import MIN_MISSED, MIN_SILENCE_SECONDS, SilenceDetector
+from openvcha.cluster.observing.silence_detector import (
+    MIN_MISSED,
+    MIN_SILENCE_SECONDS,
+    SilenceDetector,
+)
 from openvcha.node.identity import Identity
 from openvcha.operations.caller import Caller
 from openvcha.operations.deploy import deploy

@@ -33,7 +33,7 @@ from openvcha.store import keys
 from openvcha.store.errors import Fenced, RecordForged, RecordMissing
 from openvcha.store.interface import Compare, Store, unchanged
 from openvcha.store.records import Record, Records
-from openvcha.system.sources import source_of
+from openvcha.system.network.sources import source_of
 
 LOCAL = "local"
 BUSY_SECONDS = 1

@@ -22,7 +22,7 @@ from openvcha.api_server.connection_limits import (
 from openvcha.api_server.server.accept import LOOP_SHARE, Acceptor, Tls
 from openvcha.api_server.server.connection import STOPPING, Connection
 from openvcha.api_server.server.listening import STOP_SECONDS, Listener, listen_directly
-from openvcha.system.host_port import host_port
+from openvcha.system.network.host_port import host_port
 
 DATE_SECONDS = 1.0
 """The precision of a response's Date header."""

@@ -8,7 +8,7 @@ import errno
 import socket
 from typing import Any, Final
 
-from openvcha.system.passed_sockets import pass_socket, receive
+from openvcha.system.network.passed_sockets import pass_socket, receive
 
 _BYTE: Final = b"\0"
 

@@ -26,7 +26,7 @@ from openvcha.events.audit import AuditLog
 from openvcha.lab.access import data_nodes, is_on, lab_inventory
 from openvcha.lab.folders import DEFAULT_NAME, lab_options, shell_command
 from openvcha.store.mirror import FRESH_SECONDS
-from openvcha.system.local_user import local_user
+from openvcha.system.accounts.local_user import local_user
 
 app = typer.Typer(
     help="Users of the API and their roles: Administrator, ReadOnly, NoAccess.",

@@ -33,7 +33,7 @@ from openvcha.lab.folders import DEFAULT_NAME
 from openvcha.lab.state import ADMINISTRATOR, Lab
 from openvcha.lab.status import Overall
 from openvcha.lab.status import status as lab_status
-from openvcha.system.path_owners import CannotDropRoot
+from openvcha.system.files.path_owners import CannotDropRoot
 
 app = typer.Typer(
     help="A three-node cluster on this machine, on loopback addresses.",

@@ -31,9 +31,7 @@ from openvcha.node.first_node.making import PASSWORDS, Made, Request, make_first
 from openvcha.node.first_node.network import completed, ha_proposal, proposals
 from openvcha.node.layout import SERVICE_CA_CERTIFICATE
 from openvcha.node.settings.table import SETTINGS, Values
-from openvcha.system.host_port import url
-from openvcha.system.path_owners import acting_as, hand_over, make_directories, opened
-from openvcha.system.privileges import (
+from openvcha.system.accounts.privileges import (
     OWN_ACCOUNT,
     CannotDropRoot,
     KeepAccount,
@@ -44,6 +42,8 @@ from openvcha.system.privileges import (
     namespace_works,
     unshare_command,
 )
+from openvcha.system.files.path_owners import acting_as, hand_over, make_directories, opened
+from openvcha.system.network.host_port import url
 
 STDIN, STDOUT = 0, 1
 UNITS_RUN = Path("/var/lib/openvcha/nodes")

@@ -20,7 +20,7 @@ from openvcha.node.process.heartbeat import beat_forever
 from openvcha.node.process.inheritance import reset_inherited_state
 from openvcha.node.process.logs import Output
 from openvcha.node.process.supervised_loop import run_forever
-from openvcha.system.privileges import drop_root, own_command_line
+from openvcha.system.accounts.privileges import drop_root, own_command_line
 from openvcha.system.structlog_light import structlog
 
 Directory = Annotated[

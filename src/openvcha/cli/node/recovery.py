@@ -11,7 +11,7 @@ import typer
 from openvcha.cli.accounts import node_directory
 from openvcha.cli.output.errors import fail, reporting_errors
 from openvcha.cli.output.plain import confirm, prompt, say
-from openvcha.cluster.observation import Observation
+from openvcha.cluster.observing.observation import Observation
 from openvcha.daemon.compose import open_services
 from openvcha.daemon.recovery import promotion
 from openvcha.daemon.recovery import promotion_check as promoting

@@ -21,7 +21,7 @@ from openvcha.store.errors import StoreError
 from openvcha.store.interface import Store
 from openvcha.store.sealing.cluster_store import SealedEtcd
 from openvcha.store.space import SpaceReport, percent
-from openvcha.system.local_user import local_user
+from openvcha.system.accounts.local_user import local_user
 
 app = typer.Typer(help="The cluster's store, reached through a node.", no_args_is_help=True)
 

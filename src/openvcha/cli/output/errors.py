@@ -20,7 +20,7 @@ from openvcha.node.engines import EngineMissing
 from openvcha.node.process.lock import NodeRuns
 from openvcha.node.process.process_tree import StillAlive
 from openvcha.store.errors import StoreError
-from openvcha.system.privileges import CannotDropRoot
+from openvcha.system.accounts.privileges import CannotDropRoot
 
 _EXPECTED = (
     EngineMissing,

@@ -30,9 +30,9 @@ from openvcha.infrastructure.local.switch_client import SwitchedListener
 from openvcha.node.identity import load_identity
 from openvcha.node.layout import Layout
 from openvcha.node.process.supervised_loop import BackgroundFailures, run_forever
-from openvcha.system.passed_sockets import close_copy
-from openvcha.system.private_sockets import require_own_user
-from openvcha.system.sources import source_of
+from openvcha.system.network.passed_sockets import close_copy
+from openvcha.system.network.private_sockets import require_own_user
+from openvcha.system.network.sources import source_of
 from openvcha.system.structlog_light import structlog
 
 ACCEPTS_PER_TURN: Final = 64

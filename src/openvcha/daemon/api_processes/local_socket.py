@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from openvcha.node.process.process_tree import Process, read_process
-from openvcha.system.private_sockets import UntrustedPeerError, require_own_user, short_path
+from openvcha.system.network.private_sockets import UntrustedPeerError, require_own_user, short_path
 
 MAX_LINE_BYTES: Final = 1 << 20
 

@@ -27,7 +27,7 @@ from openvcha.daemon.api_processes.local_socket import (
 )
 from openvcha.node.process.process_tree import Process, send
 from openvcha.store import bounded_json
-from openvcha.system.private_sockets import listen
+from openvcha.system.network.private_sockets import listen
 from openvcha.system.structlog_light import structlog
 
 HEARTBEAT_SECONDS: Final = 1.0

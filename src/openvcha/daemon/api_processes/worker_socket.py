@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from openvcha.system.private_sockets import (
+from openvcha.system.network.private_sockets import (
     UntrustedPeerError,
     connect_socket,
     listen,

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from msgspec.structs import replace
 
 from openvcha.api.errors import ApiError
-from openvcha.cluster.observation import Observation
+from openvcha.cluster.observing.observation import Observation
 from openvcha.cluster.owed_deletions import OwedDeletion, owe, read_owed, settle
 from openvcha.infrastructure.interface import Infrastructure
 from openvcha.operations.steps.last_copy import last_copy

@@ -10,10 +10,10 @@ from contextlib import aclosing
 
 import msgspec
 
-from openvcha.cluster import health
-from openvcha.cluster.address_health import address_faults
-from openvcha.cluster.observation import Observation
-from openvcha.cluster.warnings import find_warnings
+from openvcha.cluster.findings import health
+from openvcha.cluster.findings.address import address_faults
+from openvcha.cluster.findings.warnings import find_warnings
+from openvcha.cluster.observing.observation import Observation
 from openvcha.daemon.keepers.task_events import new_task_events
 from openvcha.events.log import MAX_AT_ONCE, EventLog, ReportedAt
 from openvcha.events.state_diff import ClusterSnapshot, NodeSnapshot, PrimaryTerm, confirmed, diff

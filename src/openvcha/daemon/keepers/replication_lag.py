@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from psycopg import AsyncConnection, Error
 
-from openvcha.cluster.observation import Lag
+from openvcha.cluster.observing.observation import Lag
 from openvcha.node.engines import EngineMissing
 from openvcha.system.structlog_light import structlog
 

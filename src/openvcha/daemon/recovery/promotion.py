@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from openvcha.cluster import leader_key, patroni_client
-from openvcha.cluster.observation import Observation
+from openvcha.cluster.observing.observation import Observation
 from openvcha.operations.context import Services
 from openvcha.store import keys
 from openvcha.store.errors import LeaseNotFound, RecordUnreadable, StoreUnavailable

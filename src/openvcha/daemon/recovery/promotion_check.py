@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 from openvcha.api.structures import ClusterMode
 from openvcha.cluster import patroni_client
 from openvcha.cluster.config import NodeKind
-from openvcha.cluster.health import writable
-from openvcha.cluster.observation import NodeObservation, Observation
+from openvcha.cluster.findings.health import writable
+from openvcha.cluster.observing.observation import NodeObservation, Observation
 from openvcha.daemon.recovery.data_loss import DataLoss, Evidence, assess_data_loss, format_utc
 from openvcha.node.local_records.cluster import KeptCluster
 from openvcha.operations.context import Services

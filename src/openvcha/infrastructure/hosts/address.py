@@ -4,7 +4,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-from openvcha.system.host_port import host_port
+from openvcha.system.network.host_port import host_port
 
 SSH_PORT = 22
 MAX_SHOWN = 100

@@ -33,8 +33,8 @@ from openvcha.infrastructure.local.processes import (
     address_answers,
 )
 from openvcha.infrastructure.local.state import LockTimeout, exclusive
-from openvcha.system.durable import write_durably
-from openvcha.system.rmtree_errors import FULL_PATH_ERRORS
+from openvcha.system.files.durable import write_durably
+from openvcha.system.files.rmtree_errors import FULL_PATH_ERRORS
 
 NODE_FILE = "node.json"
 HALF = f".{MARK}.new"

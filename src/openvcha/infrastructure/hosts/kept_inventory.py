@@ -15,7 +15,7 @@ from openvcha.api.messages import message
 from openvcha.infrastructure.records import InventoryRecord
 from openvcha.infrastructure.state import State
 from openvcha.store.errors import StoreUnavailable
-from openvcha.system.durable import write_durably
+from openvcha.system.files.durable import write_durably
 
 ResultT = TypeVar("ResultT")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import asyncssh
 
-from openvcha.system.durable import write_durably
+from openvcha.system.files.durable import write_durably
 
 COMMENT = "openvcha"
 KIND = "ssh-ed25519"

@@ -36,8 +36,8 @@ from openvcha.infrastructure.local.setup import Names, first_state
 from openvcha.infrastructure.local.space import DiskUsage, with_space
 from openvcha.infrastructure.local.state import LockTimeout, StateFile, exclusive
 from openvcha.infrastructure.state import State
-from openvcha.system.durable import write_durably
-from openvcha.system.rmtree_errors import FULL_PATH_ERRORS
+from openvcha.system.files.durable import write_durably
+from openvcha.system.files.rmtree_errors import FULL_PATH_ERRORS
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from openvcha.api.errors import ErrorType, fail
 from openvcha.api.messages import message
 from openvcha.infrastructure.local.files import make_directory
 from openvcha.infrastructure.state import VERSION, State
-from openvcha.system.durable import write_durably
-from openvcha.system.locks import locked, try_lock
-from openvcha.system.regular_files import read_regular
+from openvcha.system.files.durable import write_durably
+from openvcha.system.files.locks import locked, try_lock
+from openvcha.system.files.regular_files import read_regular
 
 ResultT = TypeVar("ResultT")
 

@@ -43,8 +43,8 @@ from openvcha.infrastructure.local.switch_protocol import (
     lock_path,
     socket_path,
 )
-from openvcha.system.locks import try_lock
-from openvcha.system.private_sockets import UntrustedPeerError, listen, require_own_user
+from openvcha.system.files.locks import try_lock
+from openvcha.system.network.private_sockets import UntrustedPeerError, listen, require_own_user
 
 MAX_LINKS: Final = 64
 MAX_PACKET_BYTES: Final = 4096

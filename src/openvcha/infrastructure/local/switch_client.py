@@ -35,8 +35,8 @@ from openvcha.infrastructure.local.switch_protocol import (
     socket_path,
     tokens_path,
 )
-from openvcha.system.passed_sockets import receive
-from openvcha.system.private_sockets import connect_socket, require_own_user
+from openvcha.system.network.passed_sockets import receive
+from openvcha.system.network.private_sockets import connect_socket, require_own_user
 
 REPLY_SECONDS: Final = 2.0
 START_SECONDS: Final = 5.0

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from openvcha.infrastructure.local.switch_protocol import Lost, Reply, Take, encode
-from openvcha.system.passed_sockets import pass_socket
+from openvcha.system.network.passed_sockets import pass_socket
 
 ANSWER_SECONDS: Final = 1.0
 """How soon a holder must answer that it has lost its place; a frozen one does not."""

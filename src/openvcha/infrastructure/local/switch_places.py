@@ -24,8 +24,8 @@ from openvcha.infrastructure.local.switch_protocol import (
     Take,
     tokens_path,
 )
-from openvcha.system.durable import write_private
-from openvcha.system.regular_files import read_regular
+from openvcha.system.files.durable import write_private
+from openvcha.system.files.regular_files import read_regular
 
 BACKLOG: Final = 1024
 ACCEPTS_PER_TURN: Final = 64

@@ -19,8 +19,8 @@ from openvcha.node.address.listening import Listen, Listener, listen
 from openvcha.node.address.sessions import logged_in_ports
 from openvcha.node.address.state import HELD, NOBODY, cannot
 from openvcha.store.address_reports import AddressState
-from openvcha.system.keepalive import detect_lost_peer
-from openvcha.system.sources import source_of
+from openvcha.system.network.keepalive import detect_lost_peer
+from openvcha.system.network.sources import source_of
 from openvcha.system.structlog_light import structlog
 
 CHUNK = 256 << 10

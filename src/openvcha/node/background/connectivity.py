@@ -44,7 +44,7 @@ from openvcha.store.patroni.state import (
     read_failover,
     read_sync,
 )
-from openvcha.system.host_port import url
+from openvcha.system.network.host_port import url
 
 POLL_SECONDS = 1.0
 CALM_SECONDS = 2.0

@@ -29,8 +29,8 @@ from openvcha.store import keys
 from openvcha.store.account import Account
 from openvcha.store.errors import StoreError
 from openvcha.store.sealing.sealed_store import SealedStore
-from openvcha.system.host_port import url
-from openvcha.system.new_files import until_exists
+from openvcha.system.files.new_files import until_exists
+from openvcha.system.network.host_port import url
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

@@ -13,7 +13,7 @@ from openvcha.store import keys, space
 from openvcha.store.errors import StoreError, StoreFull
 from openvcha.store.lease import acquire
 from openvcha.store.space import SpaceReport, percent
-from openvcha.system.locks import try_lock
+from openvcha.system.files.locks import try_lock
 from openvcha.system.repeating import repeat
 
 POLL_SECONDS = 30.0

@@ -8,7 +8,7 @@ import msgspec
 
 from openvcha.api.secret import Secret, conceal, reveal
 from openvcha.store.account import DATA_PREFIX, Account
-from openvcha.system.durable import write_durably
+from openvcha.system.files.durable import write_durably
 
 ACCOUNT: Final = "account.json"
 PASSWORD_BYTES: Final = 24

@@ -21,8 +21,8 @@ from openvcha.node.local_records.cluster import load_kept
 from openvcha.node.local_records.sealed_records import KeptRecords
 from openvcha.store import keys
 from openvcha.store.interface import Member
-from openvcha.system.durable import write_durably
-from openvcha.system.host_port import url
+from openvcha.system.files.durable import write_durably
+from openvcha.system.network.host_port import url
 
 Addresses = Mapping[str, str]
 """HA addresses by member name."""

@@ -17,7 +17,7 @@ from openvcha.store.etcd.client import Etcd
 from openvcha.store.etcd.member_pages import HEALTH, MemberHealth, read_health
 from openvcha.store.http.client import TlsSource
 from openvcha.store.space import WITNESS_QUOTAS
-from openvcha.system.host_port import url
+from openvcha.system.network.host_port import url
 
 HEARTBEAT_MS = 200
 """Most of what an idle member does. etcd requires five heartbeats within the time below."""

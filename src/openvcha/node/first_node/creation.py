@@ -14,8 +14,8 @@ import msgspec
 from openvcha.api.prepared import prepare
 from openvcha.node.identity import IDENTITY
 from openvcha.node.layout import Layout
-from openvcha.system.durable import sync_directory, write_durably
-from openvcha.system.regular_files import read_regular
+from openvcha.system.files.durable import sync_directory, write_durably
+from openvcha.system.files.regular_files import read_regular
 
 BEGUN = "first-node.json"
 TLS = "tls"

@@ -15,8 +15,8 @@ from openvcha.node.first_node.findings import Finding
 from openvcha.node.first_node.identity import first_identity, public_interface
 from openvcha.node.identity import absolute
 from openvcha.node.settings.table import Values
-from openvcha.system.durable import write_durably
-from openvcha.system.path_owners import CannotDropRoot
+from openvcha.system.files.durable import write_durably
+from openvcha.system.files.path_owners import CannotDropRoot
 
 SUBJECT = "helper"
 READABLE = 0o644

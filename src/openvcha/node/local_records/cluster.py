@@ -15,8 +15,8 @@ from openvcha.node.identity import Identity, Kind
 from openvcha.node.layout import Layout
 from openvcha.node.process.status import LocalRole
 from openvcha.store.interface import Member
-from openvcha.system.durable import write_durably
-from openvcha.system.host_port import url
+from openvcha.system.files.durable import write_durably
+from openvcha.system.network.host_port import url
 
 
 class KeptMember(msgspec.Struct, frozen=True, kw_only=True):

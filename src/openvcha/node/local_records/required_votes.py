@@ -16,8 +16,8 @@ from msgspec import UNSET, UnsetType
 
 from openvcha.api.prepared import prepare
 from openvcha.node.layout import Layout
-from openvcha.system.durable import sync_directory, write_durably
-from openvcha.system.locks import DIRECTORY, locked
+from openvcha.system.files.durable import sync_directory, write_durably
+from openvcha.system.files.locks import DIRECTORY, locked
 
 FRESH_SECONDS = 300.0
 """How long a list is valid without confirmation: long enough for a node to restart, shorter than

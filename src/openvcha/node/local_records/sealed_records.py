@@ -6,7 +6,7 @@ from typing import Final
 from openvcha.node.layout import Layout
 from openvcha.store import keys
 from openvcha.store.sealing.kept import GoodValue
-from openvcha.system.durable import write_durably
+from openvcha.system.files.durable import write_durably
 
 CONFIGURATIONS: Final = {keys.CLUSTER: "cluster.json", keys.PATRONI_CONFIG: "patroni.json"}
 ROLL: Final = "roll.json"

@@ -18,8 +18,8 @@ from openvcha.node.postgres.settings import Settings, local_settings, pg_hba, sh
 from openvcha.node.postgres.tls import session_tls
 from openvcha.store import keys
 from openvcha.store.account import Account
-from openvcha.system.durable import write_durably
-from openvcha.system.host_port import bracketed, host_port
+from openvcha.system.files.durable import write_durably
+from openvcha.system.network.host_port import bracketed, host_port
 
 REST_USER = "openvcha"
 LAUNCHER = "openvcha.node.patroni.launcher"

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from openvcha.api.prepared import prepare
-from openvcha.system.durable import write_durably
+from openvcha.system.files.durable import write_durably
 
 MAX_DROPPED = 20
 

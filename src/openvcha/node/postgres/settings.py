@@ -9,7 +9,7 @@ from openvcha.node.address.client_limit import AUTHENTICATION_SECONDS
 from openvcha.node.engines import Postgres
 from openvcha.node.layout import Layout
 from openvcha.node.postgres.tls_values import TLS_VALUES, fits
-from openvcha.system import keepalive
+from openvcha.system.network import keepalive
 
 Settings = dict[str, Any]
 

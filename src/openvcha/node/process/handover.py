@@ -7,7 +7,7 @@ from pathlib import Path
 
 from openvcha.node.identity import IDENTITY, absolute
 from openvcha.node.process.process_tree import NodeProcesses
-from openvcha.system.path_owners import CannotDropRoot
+from openvcha.system.files.path_owners import CannotDropRoot
 
 
 def require_node(directory: Path, *, changes_owner: bool) -> None:

@@ -5,8 +5,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from openvcha.system.local_user import account_name
-from openvcha.system.locks import lock_holder, try_lock
+from openvcha.system.accounts.local_user import account_name
+from openvcha.system.files.locks import lock_holder, try_lock
 from openvcha.system.proc import PROC, read_uid
 
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from openvcha.node.layout import Layout
 from openvcha.node.process.lock import foreign_holder
 from openvcha.node.process.status import load_status
+from openvcha.system.accounts.terminal import WAITS
 from openvcha.system.proc import PROC, read_stat, read_uid
-from openvcha.system.terminal import WAITS
 
 PATRONI = "openvcha.node.patroni.launcher"
 REAPER = "openvcha.node.process.reaper"

@@ -8,8 +8,8 @@ import msgspec
 from openvcha.api.prepared import prepare
 from openvcha.node.layout import Layout
 from openvcha.store.base_backup_reports import BaseBackupReport
-from openvcha.system.durable import NO_SPACE, overwrite, write_private
-from openvcha.system.regular_files import read_regular
+from openvcha.system.files.durable import NO_SPACE, overwrite, write_private
+from openvcha.system.files.regular_files import read_regular
 
 BOOTSTRAP = "bootstrap"
 """The note that says what a node waits for before it has joined, or why it was refused."""

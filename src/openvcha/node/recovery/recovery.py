@@ -40,7 +40,7 @@ from openvcha.node.security.tls import NodeTls
 from openvcha.store.errors import StoreError, StoreUnavailable
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.interface import StoreWithAccounts
-from openvcha.system.durable import write_private
+from openvcha.system.files.durable import write_private
 from openvcha.system.proc import boot_id
 from openvcha.system.silence import SILENCE_SECONDS, Silence, prolonged
 

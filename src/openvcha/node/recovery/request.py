@@ -13,9 +13,9 @@ import msgspec
 
 from openvcha.api.prepared import prepare
 from openvcha.node.layout import Layout
-from openvcha.system.durable import sync_directory, write_durably
-from openvcha.system.locks import locked
-from openvcha.system.new_files import until_exists
+from openvcha.system.files.durable import sync_directory, write_durably
+from openvcha.system.files.locks import locked
+from openvcha.system.files.new_files import until_exists
 
 VALID = dt.timedelta(minutes=10)
 """How long a request to make a node stand-alone is valid: later, the others may have served."""

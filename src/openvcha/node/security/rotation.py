@@ -17,7 +17,7 @@ from openvcha.node.etcd.account import ACCOUNT
 from openvcha.node.identity import SECRETS, Secrets
 from openvcha.node.layout import Layout
 from openvcha.store.account import Account
-from openvcha.system.durable import sync_directory, write_durably
+from openvcha.system.files.durable import sync_directory, write_durably
 
 FILE_NAME = "renewal"
 

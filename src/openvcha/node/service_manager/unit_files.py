@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from openvcha.system.durable import write_durably
+from openvcha.system.files.durable import write_durably
 
 FILES = importlib.resources.files("openvcha.node.service_manager") / "files"
 SYSTEMCTL = "/usr/bin/systemctl"

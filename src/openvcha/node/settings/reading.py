@@ -11,7 +11,7 @@ from openvcha.node.settings.check import checked, from_words
 from openvcha.node.settings.findings import Finding, quoted
 from openvcha.node.settings.rules import contradictions
 from openvcha.node.settings.table import SECTIONS, SETTINGS, Value, defaults
-from openvcha.system.regular_files import read_regular
+from openvcha.system.files.regular_files import read_regular
 
 DEFAULT_FILE = Path("/etc/openvcha/openvcha.toml")
 LARGEST_FILE = 1 << 20

@@ -45,8 +45,8 @@ from openvcha.store.base_backup_reports import BaseBackupReport
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.interface import Store
 from openvcha.store.sealing.cluster_store import SealedEtcd
-from openvcha.system.durable import NO_SPACE, write_private
-from openvcha.system.terminal import write_error
+from openvcha.system.accounts.terminal import write_error
+from openvcha.system.files.durable import NO_SPACE, write_private
 
 RETRY_SECONDS = 10.0
 """The pause before an unfinished recovery request, or a start on a full disk, is tried again."""

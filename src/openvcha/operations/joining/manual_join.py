@@ -17,7 +17,7 @@ from openvcha.api.structures import (
 )
 from openvcha.cluster import preconditions
 from openvcha.cluster.config import NodeKind
-from openvcha.cluster.observation import Observation
+from openvcha.cluster.observing.observation import Observation
 from openvcha.infrastructure.placement import usable_name
 from openvcha.operations.caller import Caller
 from openvcha.operations.context import Services

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from openvcha.api.errors import ErrorType
 from openvcha.api.structures import CredentialsSpec
-from openvcha.cluster.observation import Observation
+from openvcha.cluster.observing.observation import Observation
 from openvcha.node.layout import API_CERTIFICATE, SERVICE_CA_CERTIFICATE
 from openvcha.node.security.certificates import names_host
 from openvcha.operations.context import Services

@@ -15,7 +15,7 @@ from typing import Self
 
 import h11
 
-from openvcha.system.host_port import host_port
+from openvcha.system.network.host_port import host_port
 
 MAX_RESPONSE_BYTES = 1 << 20
 """The most bytes that are read of a response; no vCenter sends a longer one."""

@@ -32,7 +32,7 @@ from openvcha.operations.peers.connection import (
     Trust,
 )
 from openvcha.store import bounded_json
-from openvcha.system.host_port import host_port
+from openvcha.system.network.host_port import host_port
 from openvcha.system.thumbprints import has_thumbprint, thumbprint_sha256
 
 DEFAULT_PORT = 443

@@ -9,7 +9,7 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import IpSpec, LocalizableMessage, PlacementSpec
 from openvcha.cluster.config import NodeConfig, NodeKind
-from openvcha.cluster.observation import Observation
+from openvcha.cluster.observing.observation import Observation
 from openvcha.infrastructure.addresses import (
     Address,
     check_ha_address,

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster.config import NodeKind
-from openvcha.cluster.observation import Observation
-from openvcha.cluster.warnings import overridden_settings
+from openvcha.cluster.findings.warnings import overridden_settings
+from openvcha.cluster.observing.observation import Observation
 from openvcha.node.postgres.diagnosis.missing_files import MissingFile
 from openvcha.node.postgres.superuser import PostgresUnreachable
 from openvcha.operations.context import Services

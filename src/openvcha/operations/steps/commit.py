@@ -8,7 +8,7 @@ from openvcha.api.errors import ApiError
 from openvcha.api.messages import message
 from openvcha.api.structures import ClusterState, LocalizableMessage
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, cluster_record
-from openvcha.cluster.health import assess
+from openvcha.cluster.findings.health import assess
 from openvcha.infrastructure.interface import Power
 from openvcha.operations.context import Services
 from openvcha.operations.steps.last_copy import last_copy

@@ -1,8 +1,8 @@
 """The last-copy guard: nothing is deleted unless another node has every acknowledged write."""
 
 from openvcha.api.messages import message
-from openvcha.cluster.health import writable
-from openvcha.cluster.observation import Observation
+from openvcha.cluster.findings.health import writable
+from openvcha.cluster.observing.observation import Observation
 from openvcha.cluster.refusal import Persistence, Refusal
 
 

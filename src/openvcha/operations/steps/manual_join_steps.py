@@ -13,7 +13,7 @@ from openvcha.api.prepared import prepare
 from openvcha.api.structures import ClusterMode, ConfigState, JoinRole, LocalizableMessage
 from openvcha.cluster import membership, preconditions
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, PlannedNode, cluster_record
-from openvcha.cluster.observation import Observation
+from openvcha.cluster.observing.observation import Observation
 from openvcha.operations.context import Services
 from openvcha.operations.join_tokens import claimed, require_issuer, token_record
 from openvcha.operations.preconditions import require_still, require_unhindered

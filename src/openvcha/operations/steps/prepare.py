@@ -12,7 +12,7 @@ from openvcha.cluster.config import (
     address_text,
     cluster_record,
 )
-from openvcha.cluster.observation import Observation
+from openvcha.cluster.observing.observation import Observation
 from openvcha.operations.context import Services
 from openvcha.operations.preconditions import require_still
 from openvcha.operations.steps.check import NodeRequest, check_addresses, refuse

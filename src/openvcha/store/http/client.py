@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import h11
 
 from openvcha.store.http.tls_sessions import TlsSessions
-from openvcha.system.keepalive import detect_lost_peer
+from openvcha.system.network.keepalive import detect_lost_peer
 
 TlsSource = Callable[[], ssl.SSLContext]
 """Returns the current context: the same object for as long as nothing has changed."""

@@ -28,7 +28,7 @@ from openvcha.store import base_backup_reports, keys
 from openvcha.store.base_backup_reports import BaseBackupReport, BaseBackupState
 from openvcha.store.errors import StoreUnavailable
 from openvcha.store.memory import MemoryStore
-from openvcha.system import durable
+from openvcha.system.files import durable
 
 DONE = b'"DONE"'
 KEY = keys.base_backup_report("b-2")

@@ -28,10 +28,10 @@ from openvcha.node.address.interface.lifetime import boot_time
 from openvcha.node.address.interface.packets import PacketSocket
 from openvcha.node.address.interface.server import HelperServer
 from openvcha.node.service_manager import notify
-from openvcha.system.capabilities import Capability, become
-from openvcha.system.path_owners import CannotDropRoot, make_directories, opened
+from openvcha.system.accounts.capabilities import Capability, become
+from openvcha.system.accounts.terminal import write_error
+from openvcha.system.files.path_owners import CannotDropRoot, make_directories, opened
 from openvcha.system.structlog_light import structlog
-from openvcha.system.terminal import write_error
 
 PRIVILEGES: Final = (Capability.NET_ADMIN, Capability.NET_RAW)
 BACKLOG: Final = 8

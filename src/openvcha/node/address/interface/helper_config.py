@@ -22,7 +22,7 @@ from openvcha.node.public_interface import (
     MIN_ADDRESS_LIFETIME,
     InterfaceName,
 )
-from openvcha.system.path_owners import opened
+from openvcha.system.files.path_owners import opened
 
 MODULE: Final = "openvcha.node.address.interface.helper"
 """The helper itself, for ``python -m``: it loads what its starter does not need."""

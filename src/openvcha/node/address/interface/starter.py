@@ -17,8 +17,8 @@ from openvcha.node.address.interface.helper_config import (
     find_config,
     read_config,
 )
-from openvcha.system.path_owners import CannotDropRoot
-from openvcha.system.terminal import passed_on
+from openvcha.system.accounts.terminal import passed_on
+from openvcha.system.files.path_owners import CannotDropRoot
 
 READY_SECONDS: Final = 20.0
 PAUSE_SECONDS: Final = 0.02

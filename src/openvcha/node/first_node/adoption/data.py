@@ -10,7 +10,7 @@ from pathlib import Path
 
 from openvcha.node.first_node.adoption.programs import Programs
 from openvcha.node.postgres.server import STANDBY_SIGNAL, postgres_major
-from openvcha.system.regular_files import read_regular
+from openvcha.system.files.regular_files import read_regular
 
 SHUT_DOWN = "shut down"
 RUNS = "postmaster.pid"

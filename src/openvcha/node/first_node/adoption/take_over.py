@@ -7,8 +7,8 @@ from pathlib import Path
 
 from openvcha.node.first_node.adoption.data import RUNS, NoDataDirectory, require_data_directory
 from openvcha.node.layout import Layout
-from openvcha.system.durable import sync_directory, write_durably
-from openvcha.system.regular_files import read_regular
+from openvcha.system.files.durable import sync_directory, write_durably
+from openvcha.system.files.regular_files import read_regular
 
 KEPT = "adopted"
 """The folder, in the node's directory, of the adopted settings files as they were."""

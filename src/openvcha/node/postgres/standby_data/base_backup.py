@@ -20,8 +20,8 @@ from openvcha.node.process.backoff import Backoff
 from openvcha.node.process.logs import Logger, RotatingLog, wrap
 from openvcha.node.process.spawn import Launch, describe_exit, engine_environment, launch
 from openvcha.store.base_backup_reports import BaseBackupReport, BaseBackupState
-from openvcha.system.durable import NO_SPACE, sync_directory, write_durably, write_private
-from openvcha.system.rmtree_errors import FULL_PATH_ERRORS
+from openvcha.system.files.durable import NO_SPACE, sync_directory, write_durably, write_private
+from openvcha.system.files.rmtree_errors import FULL_PATH_ERRORS
 
 SPARE_BYTES = 128 << 20  # the WAL that is written during the base backup
 STOP_SECONDS = 5.0

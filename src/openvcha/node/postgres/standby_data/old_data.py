@@ -8,7 +8,7 @@ from pathlib import Path
 
 from openvcha.node.layout import Layout
 from openvcha.node.postgres.standby_data.base_backup import has_data, remove_tree
-from openvcha.system.durable import sync_directory
+from openvcha.system.files.durable import sync_directory
 
 ASIDE = "pgdata.aside-"
 DISCARDED = "pgdata.discarded-"

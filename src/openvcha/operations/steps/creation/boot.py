@@ -8,7 +8,7 @@ from openvcha.operations.steps.new_node import NewNode
 from openvcha.store.errors import Fenced
 from openvcha.store.interface import Put
 from openvcha.store.records import encode
-from openvcha.system.host_port import url
+from openvcha.system.network.host_port import url
 from openvcha.tasks.steps import TaskContext
 
 

@@ -8,7 +8,7 @@ from openvcha.api.messages import message
 from openvcha.api.structures import LocalizableMessage
 from openvcha.cluster import membership, patroni_client, preconditions
 from openvcha.cluster.config import NodeConfig, NodeKind, cluster_record
-from openvcha.cluster.observation import Observation
+from openvcha.cluster.observing.observation import Observation
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.infrastructure.interface import Power
 from openvcha.operations.context import Services

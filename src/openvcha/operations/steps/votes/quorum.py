@@ -9,7 +9,7 @@ from openvcha.cluster.config import NodeConfig
 from openvcha.cluster.patroni_client import PatroniUnreachable
 from openvcha.operations.context import Services
 from openvcha.store import keys
-from openvcha.system.host_port import url
+from openvcha.system.network.host_port import url
 from openvcha.system.silence import SILENCE_SECONDS, Silence, prolonged
 from openvcha.tasks.steps import TemporaryFailure
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from openvcha.cluster.config import NodeKind
-from openvcha.cluster.observation import NodeObservation
+from openvcha.cluster.observing.observation import NodeObservation
 from openvcha.store.patroni.rest import PatroniNode
 
 MIN_SILENCE_SECONDS = 3.0

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from openvcha.system.local_user import TOLD
+from openvcha.system.accounts.local_user import TOLD
 
 WAITS = "vcha-waits"
 """The name of a process that only waits; at most 15 characters."""

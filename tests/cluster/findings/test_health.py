@@ -10,16 +10,16 @@ from tests.support.simulated.observations import NOW, PRIMARY, STREAMING, Observ
 
 from openvcha.api.structures import ClusterMode, ClusterState
 from openvcha.cluster import modes
-from openvcha.cluster.health import assess
-from openvcha.cluster.observation import Lag
-from openvcha.cluster.store_space import StoreSpace
-from openvcha.cluster.warnings import (
+from openvcha.cluster.findings.health import assess
+from openvcha.cluster.findings.warnings import (
     CLOCK_SECONDS,
     GIB,
     LAG_BYTES,
     MAX_SHOWN_CHARACTERS,
     MAX_SHOWN_ITEMS,
 )
+from openvcha.cluster.observing.observation import Lag
+from openvcha.cluster.observing.store_space import StoreSpace
 from openvcha.node.address.state import HELD, NOBODY, cannot, conflict
 from openvcha.node.identity import Timers
 from openvcha.store.address_reports import AddressState

@@ -5,7 +5,7 @@ import pwd
 
 import pytest
 
-from openvcha.system.local_user import local_user
+from openvcha.system.accounts.local_user import local_user
 
 OWN = os.getuid()
 NAME = pwd.getpwuid(OWN).pw_name

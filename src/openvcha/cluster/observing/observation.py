@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind
+from openvcha.cluster.observing.store_space import StoreSpace
 from openvcha.cluster.owed_deletions import OwedDeletion
-from openvcha.cluster.store_space import StoreSpace
 from openvcha.store.address_reports import AddressState
 from openvcha.store.node_facts import NodeFacts
 from openvcha.store.patroni.rest import PatroniNode

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from openvcha.system.durable import overwrite, write_durably, write_private
+from openvcha.system.files.durable import overwrite, write_durably, write_private
 
 
 def test_data_reach_the_disk_before_their_name_and_the_name_before_the_end(

@@ -7,9 +7,9 @@ from tests.support.simulated.observations import STREAMING, ObservationBuilder
 
 from openvcha.api.structures import ClusterState
 from openvcha.cluster import preconditions
-from openvcha.cluster.health import assess
-from openvcha.cluster.observation import NodeObservation
-from openvcha.cluster.silence_detector import (
+from openvcha.cluster.findings.health import assess
+from openvcha.cluster.observing.observation import NodeObservation
+from openvcha.cluster.observing.silence_detector import (
     MAX_GAP_SECONDS,
     MIN_SILENCE_SECONDS,
     ProbeHistory,

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 from tests.support.simulated.observations import FACTS, NOW
 
-from openvcha.cluster.node_reports import (
+from openvcha.cluster.observing.node_reports import (
     LISTEN_SECONDS,
     RETRY_SECONDS,
     SAMPLES,

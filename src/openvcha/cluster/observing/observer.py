@@ -10,18 +10,18 @@ from openvcha.cluster import mode_settings
 from openvcha.cluster.config import ClusterConfig, NodeConfig, NodeKind, read_config
 from openvcha.cluster.interface import ClusterStore, PatroniAccess
 from openvcha.cluster.mode_settings import DynamicSettings
-from openvcha.cluster.node_reports import NodeReports
-from openvcha.cluster.observation import Lag, NodeObservation, Observation
+from openvcha.cluster.observing.node_reports import NodeReports
+from openvcha.cluster.observing.observation import Lag, NodeObservation, Observation
+from openvcha.cluster.observing.silence_detector import SilenceDetector
+from openvcha.cluster.observing.store_space import StoreSpace
 from openvcha.cluster.owed_deletions import OwedDeletion, OwedDeletions
 from openvcha.cluster.patroni_client import PatroniUnreachable
-from openvcha.cluster.silence_detector import SilenceDetector
-from openvcha.cluster.store_space import StoreSpace
 from openvcha.store import keys
 from openvcha.store.interface import KeyValue, Member
 from openvcha.store.patroni.rest import PatroniNode
 from openvcha.store.patroni.state import SyncState, Unreadable, read_leader, read_sync
 from openvcha.store.records import decode, readable
-from openvcha.system.host_port import url
+from openvcha.system.network.host_port import url
 from openvcha.system.single_flight import SingleFlight
 
 PROBE_SECONDS = 1.0

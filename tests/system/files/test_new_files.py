@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from openvcha.system import new_files
-from openvcha.system.durable import write_durably
-from openvcha.system.new_files import until_exists
+from openvcha.system.files import new_files
+from openvcha.system.files.durable import write_durably
+from openvcha.system.files.new_files import until_exists
 
 NEVER = 3600.0
 SOON = 0.01

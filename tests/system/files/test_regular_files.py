@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from openvcha.system.regular_files import read_regular
+from openvcha.system.files.regular_files import read_regular
 
 
 def test_a_file_is_read_also_through_a_link(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from openvcha.cluster.observation import NodeReport
+from openvcha.cluster.observing.observation import NodeReport
 from openvcha.store import address_reports, keys
 from openvcha.store import node_facts as facts
 from openvcha.store.address_reports import AddressState

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from openvcha.api.structures import ClusterMode, ClusterState, ConfigState, ErrorCondition
-from openvcha.cluster.address_health import address_faults
-from openvcha.cluster.finding import Finding, finding
-from openvcha.cluster.observation import NodeObservation, Observation
-from openvcha.cluster.warnings import find_warnings, lagging, postgres_refusal
+from openvcha.cluster.findings.address import address_faults
+from openvcha.cluster.findings.finding import Finding, finding
+from openvcha.cluster.findings.warnings import find_warnings, lagging, postgres_refusal
+from openvcha.cluster.observing.observation import NodeObservation, Observation
 
 STRANGER_ADVICE: Mapping[ClusterMode, str] = MappingProxyType(
     {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from openvcha.system.locks import DIRECTORY, LOCK_FILE, lock_holder, locked, try_lock
+from openvcha.system.files.locks import DIRECTORY, LOCK_FILE, lock_holder, locked, try_lock
 
 
 @pytest.mark.parametrize("flags", [LOCK_FILE, DIRECTORY])

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from openvcha.cluster.config import ClusterConfig, NodeConfig, address_text
-from openvcha.cluster.finding import Finding, finding
-from openvcha.cluster.observation import Observation
+from openvcha.cluster.findings.finding import Finding, finding
+from openvcha.cluster.observing.observation import Observation
 from openvcha.store.address_reports import AddressState, Holding
 
 

@@ -16,14 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from openvcha.system.path_owners import (
+from openvcha.system.accounts.terminal import exec_detached, passed_on
+from openvcha.system.files.path_owners import (
     CannotDropRoot,
     controlling_uid,
     hand_over,
     opened,
     require_unreplaced,
 )
-from openvcha.system.terminal import exec_detached, passed_on
 
 __all__ = ["CannotDropRoot"]
 

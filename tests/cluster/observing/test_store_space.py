@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from tests.support.simulated.roomy import Simulated, simulated
 
-from openvcha.cluster.store_space import (
+from openvcha.cluster.observing.store_space import (
     ASK_SECONDS,
     CACHE_SECONDS,
     ROOMY_SECONDS,

@@ -7,9 +7,9 @@ from datetime import timedelta
 from types import MappingProxyType
 
 from openvcha.cluster.config import address_text
-from openvcha.cluster.finding import Finding, finding
+from openvcha.cluster.findings.finding import Finding, finding
 from openvcha.cluster.modes import SETTINGS
-from openvcha.cluster.observation import NodeObservation, Observation
+from openvcha.cluster.observing.observation import NodeObservation, Observation
 from openvcha.store import keys
 from openvcha.store.node_facts import PostgresFacts, RefusalCause
 from openvcha.store.space import WARN_PERCENT

@@ -14,12 +14,12 @@ from tests.support.attackers.hostile_terminal import HOSTILE
 
 from openvcha.api.foreign_text import is_visible
 from openvcha.node.process.process_tree import read_process
-from openvcha.system.terminal import PASSED_ON, passed_on
+from openvcha.system.accounts.terminal import PASSED_ON, passed_on
 
 SECONDS = 60
 GO_ON = """
 import os, sys
-from openvcha.system.terminal import exec_detached
+from openvcha.system.accounts.terminal import exec_detached
 os.dup2(2, 77, inheritable=True)
 command = [sys.executable, "-c", sys.argv[1], *sys.argv[2:]]
 exec_detached(command, lambda: os.environ.update(HOME="/changed"))
@@ -110,7 +110,7 @@ def test_who_waits_ends_as_the_program_does(program: str, code: int) -> None:
 
 CANNOT = """
 import os
-from openvcha.system.terminal import exec_detached
+from openvcha.system.accounts.terminal import exec_detached
 
 def change():
     raise OSError(2, os.environ["SAID"], os.environ["SAID"])
@@ -232,7 +232,7 @@ def test_who_called_sudo_is_passed_on() -> None:
 
 TRIES = """
 import sys
-from openvcha.system.privileges import _succeeds
+from openvcha.system.accounts.privileges import _succeeds
 for words in sys.argv[1:]:
     print(words, _succeeds([sys.executable, "-c", words]))
 """

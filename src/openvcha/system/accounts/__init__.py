@@ -1,0 +1,1 @@
+"""The accounts that programs run as: leaving root, and what goes along."""

@@ -1,0 +1,1 @@
+"""Files that are complete after a crash, their owners, and locks."""
