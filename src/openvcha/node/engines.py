@@ -141,7 +141,7 @@ def find_etcd(
             unfit.append(f"{path} is for labs only ({found.lab_only})")
     if unfit:
         raise EngineMissing(
-            f"{'; '.join(unfit)}: install etcd 3.5.3 or newer, or give the node a loopback address"
+            f"{'; '.join(unfit)}: install etcd 3.5.3 or newer, or accept that (etcd.accept_old)"
         )
     if chosen:
         raise EngineMissing(f"{chosen} has no etcd 3.4 or newer")

@@ -116,6 +116,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     It is also the name in etcd and Patroni. Addresses are bare (no prefix, no port).
     Without `public`, the public address is one that this machine always has, as in a lab.
     `etcd_initial_cluster` maps member names to peer URLs and is used only at the first start.
+    With `accepts_old_etcd`, an administrator has accepted what an etcd before 3.5.3 lacks.
     `data_nodes` maps the other data nodes to their HA addresses; it is used until the node has read
     the cluster's configuration. New nodes do not inherit `engines` and `creation`.
     """
@@ -139,6 +140,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     store: StoreLimits = StoreLimits()
     timers: Timers = Timers()
     api: ApiSettings = ApiSettings()
+    accepts_old_etcd: bool = False
     engines: EngineDirectories = EngineDirectories()
     creation: DatabaseCreation = DatabaseCreation()
 
@@ -146,6 +148,11 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     def holds_data(self) -> bool:
         """Return whether PostgreSQL runs here."""
         return self.kind == "data"
+
+    @property
+    def any_etcd(self) -> bool:
+        """Return whether an etcd may run here that is else for labs only."""
+        return self.in_lab or self.accepts_old_etcd
 
     @property
     def in_lab(self) -> bool:

@@ -115,6 +115,32 @@ def test_a_system_whose_etcd_is_too_old_is_not_told_to_install_it() -> None:
     assert "/usr/local/bin" in old.text
 
 
+@pytest.mark.parametrize(
+    ("version", "verdict"),
+    [
+        ((3, 3, 1), Verdict.MISSING),
+        ((3, 4, 23), Verdict.WARNING),
+        ((3, 5, 2), Verdict.WARNING),
+        ((3, 5, 3), Verdict.OK),
+    ],
+)
+def test_an_old_etcd_may_be_accepted(version: tuple[int, ...], verdict: Verdict) -> None:
+    """As the cluster does; one that is older still does not work."""
+    accepting = Wanted(old_etcd=True)
+    (etcd,) = [
+        each
+        for each in check(replace(READY, etcd=Program("e", version)), accepting)
+        if each.subject == "etcd"
+    ]
+    assert etcd.verdict is verdict
+    (none,) = [
+        each
+        for each in check(replace(READY, etcd=None, system="debian 12"), accepting)
+        if each.subject == "etcd"
+    ]
+    assert (none.verdict, len(none.commands)) == (Verdict.MISSING, 1)
+
+
 def test_what_the_shell_gets_is_a_command() -> None:
     """Each line can be typed."""
     for line in commands(check(Survey(units=(Unit("etcd", "enabled", "active"),)))):

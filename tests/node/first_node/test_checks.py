@@ -11,9 +11,10 @@ from openvcha.node.engines import EngineMissing, EtcdProgram, Postgres
 from openvcha.node.first_node import checks
 from openvcha.node.first_node.checks import LEAST_FREE_BYTES, Account, examine_machine
 from openvcha.node.first_node.findings import Verdict
+from openvcha.node.first_node.identity import first_identity
 from openvcha.node.first_node.machine import Machine, account_id, existing, port_refusal
 from openvcha.node.first_node.netlink import MachineAddress
-from openvcha.node.settings.table import Value, defaults
+from openvcha.node.settings.table import NO, YES, Value, defaults
 
 POSTGRES = Postgres(Path("/p/bin"), (15, 4), True, "system")
 ETCD = EtcdProgram(Path("/e/etcd"), (3, 5, 9), "system")
@@ -31,10 +32,13 @@ class Simulated(Machine):
             raise self.engines[0]
         return POSTGRES if self.engines[0] is None else self.engines[0]
 
-    def etcd(self, *_: Any, **__: Any) -> EtcdProgram:
-        if isinstance(self.engines[1], Exception):
-            raise self.engines[1]
-        return ETCD
+    def etcd(self, *_: Any, lab: bool) -> EtcdProgram:
+        found: EtcdProgram | Exception = self.engines[1]
+        if isinstance(found, Exception):
+            raise found
+        if found.lab_only and not lab:
+            raise EngineMissing("labs only")
+        return found
 
     def free_bytes(self, path: Path) -> int:
         del path
@@ -121,6 +125,21 @@ def test_engines_that_are_missing_or_unfit_are_refused(tmp_path: Path) -> None:
     plain = machine()
     object.__setattr__(plain, "engines", (Postgres(Path("/p"), (15, 4), False, "system"), ETCD))
     assert "built without TLS" in examined(tmp_path, plain)["postgresql"][0]
+
+
+def test_an_old_etcd_is_refused_until_it_is_accepted(tmp_path: Path) -> None:
+    """With what it lacks; the node's identity then says that it was accepted."""
+    old = machine()
+    object.__setattr__(old, "engines", (POSTGRES, EtcdProgram(Path("/e"), (3, 4, 23), "system")))
+    assert examined(tmp_path, old)["etcd"] == ["REFUSED: labs only"]
+    (text,) = examined(tmp_path, old, etcd__accept_old="yes")["etcd"]
+    assert text.startswith("NOTE: ")
+    assert "in clear text" in text
+    values = defaults() | {"network.ha_address": "192.0.2.11", "network.public_address": "::1"}
+    for accepted in (NO, YES):
+        values["etcd.accept_old"] = accepted
+        made = first_identity(values, cluster_id="c", member="m")
+        assert made.any_etcd == (accepted == YES)
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,13 @@ KnownHosts = Annotated[
 ]
 Sudo = Annotated[bool, typer.Option("--sudo", help="Run commands there by `sudo -n`.")]
 Datastore = Annotated[str, typer.Option(help="The directory that is to hold the nodes.")]
+OldEtcd = Annotated[
+    bool,
+    typer.Option(
+        "--accept-old-etcd",
+        help="Accept an etcd before 3.5.3, as the cluster does by etcd.accept_old.",
+    ),
+]
 Install = Annotated[bool, typer.Option("--install", help="Install what is missing (Debian).")]
 Wheelhouse = Annotated[
     Path | None,
@@ -70,6 +77,7 @@ def prepare(
     known_hosts: KnownHosts = None,
     sudo: Sudo = False,
     datastore: Datastore = checks.DATASTORE,
+    accept_old_etcd: OldEtcd = False,
     install: Install = False,
     wheelhouse: Wheelhouse = None,
     as_json: AsJson = False,
@@ -80,7 +88,7 @@ def prepare(
     """
     known = known_hosts or Path.home() / ".ssh" / "known_hosts"
     way = Way(host, key, accept_key, known, sudo)
-    wanted = Wanted(datastore=datastore)
+    wanted = Wanted(datastore=datastore, old_etcd=accept_old_etcd)
     show = partial(say, err=as_json)
     try:
         findings = asyncio.run(_prepare(way, wanted, install, wheelhouse, show))

@@ -16,6 +16,8 @@ from openvcha.infrastructure.hosts.survey import Clock, Listener, Survey, Versio
 MIN_PYTHON = (3, 11)
 MIN_POSTGRES = (14,)
 MIN_ETCD = (3, 5, 3)
+OLDEST_ETCD = (3, 4)
+"""The oldest that works: for clusters that accept what it lacks (`etcd.accept_old`)."""
 CLOCK_WARNING = 0.5
 CLOCK_LIMIT = 5.0
 """Seconds: certificates and tasks compare times of different hosts."""
@@ -58,11 +60,15 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What the host is to have: free space in a directory, and ports (number: what for)."""
+    """What the host is to have: free space in a directory, and ports (number: what for).
+
+    ``old_etcd``: the cluster accepts an etcd before 3.5.3 (its setting ``etcd.accept_old``).
+    """
 
     datastore: str = DATASTORE
     ports: dict[int, str] = msgspec.field(default_factory=lambda: dict(PORTS))
     min_free: int = MIN_FREE
+    old_etcd: bool = False
 
 
 _WANTED = Wanted()
@@ -73,7 +79,7 @@ def check(survey: Survey, wanted: Wanted = _WANTED) -> list[Finding]:
     return [
         _python(survey),
         _postgres(survey),
-        _etcd(survey),
+        _etcd(survey, old=wanted.old_etcd),
         _clock(survey.clock),
         *_units(survey),
         _ports(survey, wanted),
@@ -144,21 +150,28 @@ def _postgres(survey: Survey) -> Finding:
     return Finding("postgresql", Verdict.OK, f"{_dotted(best.version)}, {best.path}")
 
 
-_OWN_ETCD = "put a newer release into /usr/local/bin"
+_OWN_ETCD = "put a newer release into /usr/local/bin, or accept it (`--accept-old-etcd`)"
 
 
-def _etcd(survey: Survey) -> Finding:
-    text = f"no etcd {_dotted(MIN_ETCD)} or newer"
-    if survey.etcd is None and survey.system in OLD_ETCD:
+def _etcd(survey: Survey, *, old: bool) -> Finding:
+    if survey.etcd is None:
+        return _no_etcd(survey.system, old=old)
+    text = f"{_dotted(survey.etcd.version)}, {survey.etcd.path}"
+    if survey.etcd.version >= MIN_ETCD:
+        return Finding("etcd", Verdict.OK, text)
+    text += f", is older than {_dotted(MIN_ETCD)}"
+    if old and survey.etcd.version >= OLDEST_ETCD:
+        return Finding("etcd", Verdict.WARNING, f"{text}, which the cluster must accept too")
+    return Finding("etcd", Verdict.MISSING, f"{text}: {_OWN_ETCD}")
+
+
+def _no_etcd(system: str, *, old: bool) -> Finding:
+    least = OLDEST_ETCD if old else MIN_ETCD
+    text = f"no etcd {_dotted(least)} or newer"
+    if system in OLD_ETCD and not old:
         own = f"{text}, and this system has only older ones: {_OWN_ETCD}"
         return Finding("etcd", Verdict.MISSING, own)
-    if survey.etcd is None:
-        return Finding("etcd", Verdict.MISSING, text, (f"{_PACKAGE}etcd-server",))
-    text = f"{_dotted(survey.etcd.version)}, {survey.etcd.path}"
-    if survey.etcd.version < MIN_ETCD:
-        old = f"{text}, is older than {_dotted(MIN_ETCD)}: {_OWN_ETCD}"
-        return Finding("etcd", Verdict.MISSING, old)
-    return Finding("etcd", Verdict.OK, text)
+    return Finding("etcd", Verdict.MISSING, text, (f"{_PACKAGE}etcd-server",))
 
 
 def _clock(clock: Clock | None) -> Finding:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from openvcha.node.engines import EngineMissing, Postgres
+from openvcha.node.engines import EngineMissing, EtcdProgram, Postgres
 from openvcha.node.first_node.adoption.checks import Target, check_adoption
 from openvcha.node.first_node.adoption.data import (
     Data,
@@ -17,7 +17,7 @@ from openvcha.node.first_node.adoption.data import (
 from openvcha.node.first_node.adoption.programs import ProgramFailed, Programs
 from openvcha.node.first_node.creation import Begun, CannotCreate, begun_in, why_not_continued
 from openvcha.node.first_node.findings import Finding, Verdict
-from openvcha.node.first_node.identity import engine_directories
+from openvcha.node.first_node.identity import accepts_old_etcd, engine_directories
 from openvcha.node.first_node.machine import Machine, existing
 from openvcha.node.first_node.network import check_network
 from openvcha.node.layout import Layout
@@ -170,12 +170,18 @@ def _engines(
     except EngineMissing as error:
         findings.append(Finding.refused("postgresql", str(error)))
     try:
-        etcd = machine.etcd(chosen, lab=loopback)
-        version = ".".join(map(str, etcd.version))
-        findings.append(Finding.ok("etcd", f"{version}, {etcd.path}"))
+        etcd = machine.etcd(chosen, lab=loopback or accepts_old_etcd(values))
+        findings.append(_etcd(etcd, loopback=loopback))
     except EngineMissing as error:
         findings.append(Finding.refused("etcd", str(error)))
     return postgres, findings
+
+
+def _etcd(etcd: EtcdProgram, *, loopback: bool) -> Finding:
+    text = f"{'.'.join(map(str, etcd.version))}, {etcd.path}"
+    if etcd.lab_only and not loopback:
+        return Finding.note("etcd", f"{text}: accepted (etcd.accept_old), although {etcd.lab_only}")
+    return Finding.ok("etcd", text)
 
 
 def _tls(postgres: Postgres, *, loopback: bool) -> Finding:

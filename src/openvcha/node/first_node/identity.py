@@ -16,7 +16,7 @@ from openvcha.node.identity import (
     Timers,
 )
 from openvcha.node.public_interface import PublicInterface
-from openvcha.node.settings.table import SETTINGS, Value, Values
+from openvcha.node.settings.table import SETTINGS, YES, Value, Values
 
 
 def first_identity(values: Values, *, cluster_id: str, member: str) -> Identity:
@@ -46,6 +46,7 @@ def first_identity(values: Values, *, cluster_id: str, member: str) -> Identity:
             store=StoreLimits(quota_bytes=int(values["etcd.quota_bytes"])),
             timers=msgspec.convert(_section(values, "timers"), Timers),
             api=msgspec.convert(_section(values, "api"), ApiSettings),
+            accepts_old_etcd=accepts_old_etcd(values),
             engines=engine_directories(values),
             creation=DatabaseCreation(
                 locale=str(values["postgresql.locale"]),
@@ -75,6 +76,11 @@ def engine_directories(values: Values) -> EngineDirectories:
         postgresql=str(values["postgresql.bin_directory"]),
         etcd=str(values["etcd.bin_directory"]),
     )
+
+
+def accepts_old_etcd(values: Values) -> bool:
+    """Return whether the settings accept an etcd that is else for labs only."""
+    return values["etcd.accept_old"] == YES
 
 
 def _section(values: Values, section: str) -> dict[str, Value]:

@@ -40,6 +40,7 @@ LOWEST_PORT, HIGHEST_PORT = 1024, 65535
 LOWEST_QUOTA, HIGHEST_QUOTA = 64 << 20, 8 << 30
 """etcd's own advice ends at 8 GiB."""
 LONGEST_TEXT = 1024
+NO, YES = "no", "yes"
 ENCODINGS = (
     *("UTF8", "SQL_ASCII", "EUC_CN", "EUC_JP", "EUC_JIS_2004", "EUC_KR", "EUC_TW", "KOI8R"),
     *("KOI8U", *(f"LATIN{number}" for number in range(1, 11))),
@@ -237,6 +238,16 @@ _ENGINES = (
         "",
         "The directory of etcd's program. Empty stands for the one that is installed.",
         form=Form.PATH,
+    ),
+    Setting(
+        "etcd.accept_old",
+        NO,
+        "Whether the nodes of the cluster may run an etcd before 3.5.3, such as that of Debian 12,"
+        " also where other machines reach them. Before 3.5, the files of every node, even of the"
+        " witness, hold the passwords of the store's accounts in clear text: whoever reads them"
+        " commands the cluster. 3.5.0 to 3.5.2 can become inconsistent after a crash. It counts"
+        " only when a cluster is created.",
+        choices=(NO, YES),
     ),
     Setting(
         "etcd.quota_bytes",

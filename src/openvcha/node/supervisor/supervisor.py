@@ -73,7 +73,7 @@ class Supervisor:
         self._engines = engines or find_engines(
             environment,
             postgres_major(self._layout.pgdata),
-            lab=self._identity.in_lab,
+            lab=self._identity.any_etcd,
             chosen=self._identity.engines,
         )
         self._plan = plan

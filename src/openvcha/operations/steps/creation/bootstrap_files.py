@@ -72,6 +72,7 @@ async def _identity(services: Services, node: NewNode) -> Identity:
         sessions=own.sessions,
         store=own.store,
         timers=own.timers,
+        accepts_old_etcd=own.accepts_old_etcd,
         api=own.api,
     )
 
