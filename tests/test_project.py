@@ -165,16 +165,23 @@ def test_the_map_names_only_files_that_exist() -> None:
     assert not [str(path) for path in named if not path.is_file()]
 
 
-def test_the_walks_lead_through_files_that_exist() -> None:
-    """Each file of the walks exists, and contains the name that the walk gives."""
-    text = (ROOT / "ARCHITECTURE.md").read_text()
-    walks = text.partition("## Three walks")[2].partition("\n## ")[0]
-    steps = re.findall(r"`([a-z_/]+\.py)`(?: \(`([\w.]+)`\))?", walks)
-    assert len(steps) > 30
-    for file, name in steps:
-        source = (ROOT / "src" / "openvcha" / file).read_text()
-        for part in name.split(".") if name else ():
-            assert re.search(rf"^\s*(?:async def|def|class) {part}\b", source, re.MULTILINE), file
+def test_each_walk_opens_files_that_exist_once_and_says_where_to_look() -> None:
+    """A reader finds each file of docs/walks.md, and in it the name that the walk gives."""
+    page = (ROOT / "docs" / "walks.md").read_text().partition("\n## Where it is")[0]
+    walks = page.split("\n## ")[1:]
+    assert len(walks) == 3
+    for walk in walks:
+        steps = re.findall(r"`([\w/]+\.py)`(?: \(`([\w.]+)`|, `(\w+)`\))?", walk)
+        files = [file for file, *_ in steps]
+        assert len(files) >= 9
+        assert sorted(files) == sorted(set(files)), "opened twice"
+        for file, *names in steps:
+            source = (ROOT / "src" / "openvcha" / file).read_text()
+            parts = "".join(names).split(".")
+            assert parts[0], f"{file}: no name to look for"
+            for part in parts:
+                defined = rf"^\s*(?:(?:async def|def|class) {part}\b|{part}: )"
+                assert re.search(defined, source, re.MULTILINE), f"{file}: {part}"
 
 
 def test_the_pages_name_only_sources_and_tests_that_exist() -> None:
