@@ -1,5 +1,6 @@
 """Placement of a node: each finding, all findings at once, and the choices made."""
 
+import ipaddress
 from collections.abc import Callable
 
 import pytest
@@ -15,6 +16,7 @@ from openvcha.api.structures import (
 from openvcha.infrastructure.inventory import Inventory, Vm, VmNetworks
 from openvcha.infrastructure.placement import (
     PlacementDefaults,
+    defaults_around,
     defaults_from,
     placement_info,
     resolve,
@@ -345,6 +347,19 @@ def test_defaults_from_the_active(inventory: Inventory) -> None:
         used_datastores=frozenset({"datastore-14"}),
         token="t",
     )
+
+
+def test_defaults_around_an_active_that_no_inventory_has(inventory: Inventory) -> None:
+    """As `vcha init` makes one: the only pool, and the networks that contain its addresses."""
+    ha, public = (ipaddress.ip_network(each.subnet) for each in inventory.networks[:2])
+    (pool,) = inventory.resource_pools[:1]
+    one = replace(inventory, networks=inventory.networks[:2], resource_pools=(pool,))
+    made = defaults_around(one, str(ha[5]), str(public[9]))
+    found = (made.resource_pool, made.ha_network, made.management_network)
+    assert found == (pool.id, *(each.id for each in inventory.networks[:2]))
+    twice = replace(one, networks=(*one.networks, one.networks[0]), resource_pools=(pool, pool))
+    unclear = defaults_around(twice, str(ha[5]), "db.example.net")
+    assert unclear == PlacementDefaults()
 
 
 def test_placement_info(inventory: Inventory) -> None:

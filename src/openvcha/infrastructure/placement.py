@@ -9,6 +9,7 @@ request to the VM:
     PlacementInfo    on the wire: where the VM is, with names
 """
 
+import ipaddress
 import re
 from typing import NamedTuple, TypeVar
 
@@ -79,6 +80,29 @@ def defaults_from(
         used_datastores=frozenset({active.datastore}),
         token=token,
     )
+
+
+def defaults_around(inventory: Inventory, ha: str, management: str) -> PlacementDefaults:
+    """Return the defaults for a node whose active is in no inventory.
+
+    They are the only resource pool, and the only networks that contain the active's address and
+    the public one.
+    """
+    pools = inventory.resource_pools
+    return PlacementDefaults(
+        resource_pool=pools[0].id if len(pools) == 1 else None,
+        ha_network=_network_of(inventory, ha),
+        management_network=_network_of(inventory, management),
+    )
+
+
+def _network_of(inventory: Inventory, address: str) -> str | None:
+    try:
+        wanted = ipaddress.ip_address(address)
+    except ValueError:  # a host name
+        return None
+    found = [each.id for each in inventory.networks if wanted in ipaddress.ip_network(each.subnet)]
+    return found[0] if len(found) == 1 else None
 
 
 def resolve(

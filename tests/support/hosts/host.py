@@ -2,12 +2,15 @@
 
 import socket
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, get_args
 
 from tests.support.hosts import namespaces, plan
 from tests.support.waiting import until
+
+from openvcha.infrastructure.hosts.checks import HOME
 
 Cable = Literal["mgmt", "ha"]
 CABLES: Final[tuple[Cable, ...]] = get_args(Cable)
@@ -24,7 +27,10 @@ set -e
 hostname "$1"
 for each in etc srv; do mount --bind "$2/$each" "/$each"; done
 mount -t tmpfs run /run
-mkdir /run/sshd
+mkdir /run/sshd /run/lib
+# openvcha is where `vcha host prepare` installs it, beside what this machine has there.
+mount --bind /usr/local/lib /run/lib
+mount --bind "$2/lib" /usr/local/lib
 exec "$3" -D -e -f "$2/sshd_config"
 """
 
@@ -71,10 +77,18 @@ class Host:
     def install(self, client_key: Path) -> None:
         """Make its disk and its SSH server's keys; root may log in with the client's key."""
         (self.directory / "srv").mkdir(parents=True)
+        self._install_openvcha()
         subprocess.run(["cp", "-a", "/etc", self.directory], check=True, timeout=RUN_SECONDS)
         make_key(self.directory / "hostkey", self.name)
         (self.directory / "authorized_keys").write_text(client_key.with_suffix(".pub").read_text())
         (self.directory / "sshd_config").write_text(self._sshd_config())
+
+    def _install_openvcha(self) -> None:
+        libraries = self.directory / "lib"
+        libraries.mkdir()
+        for each in Path("/usr/local/lib").iterdir():
+            (libraries / each.name).symlink_to(f"/run/lib/{each.name}")
+        (libraries / Path(HOME).name).symlink_to(sys.prefix)
 
     def add_account(self, name: str) -> None:
         """Add an account to the host that logs in with the client's key."""

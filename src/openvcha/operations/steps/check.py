@@ -1,14 +1,16 @@
 """The check of a new node: the same for `check`, `redeploy` and `deploy`."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NoReturn
+
+from msgspec.structs import replace
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message
 from openvcha.api.structures import IpSpec, LocalizableMessage, PlacementSpec
-from openvcha.cluster.config import NodeConfig, NodeKind
+from openvcha.cluster.config import NodeConfig, NodeKind, address_text
 from openvcha.cluster.observing.observation import Observation
 from openvcha.infrastructure.addresses import (
     Address,
@@ -17,8 +19,13 @@ from openvcha.infrastructure.addresses import (
     in_use,
     parse_address,
 )
-from openvcha.infrastructure.inventory import Inventory, Network, Vm
-from openvcha.infrastructure.placement import PlacementDefaults, defaults_from, resolve
+from openvcha.infrastructure.inventory import Inventory, Network
+from openvcha.infrastructure.placement import (
+    PlacementDefaults,
+    defaults_around,
+    defaults_from,
+    resolve,
+)
 from openvcha.operations.context import Services
 from openvcha.operations.steps.check_settings import check_settings
 from openvcha.operations.steps.new_node import NewNode, member_name
@@ -124,17 +131,13 @@ def _defaults(inventory: Inventory, seen: Observation, wish: NodeRequest) -> Pla
     stay = [node.config.vm for node in seen.nodes if node.config != wish.replaces]
     active_vm = inventory.vm(seen.active.config.vm if seen.active else None)
     others = tuple(vm for vm in inventory.vms if vm.id in stay and vm != active_vm)
-    if active_vm is None:
-        return PlacementDefaults(token=wish.token)
-    found = defaults_from(inventory, active_vm, others, wish.token)
-    return PlacementDefaults(
-        resource_pool=found.resource_pool,
-        ha_network=found.ha_network,
-        management_network=found.management_network,
-        used_hosts=found.used_hosts | wish.avoid_hosts,
-        used_datastores=found.used_datastores,
-        token=wish.token,
-    )
+    if active_vm is not None:
+        found = defaults_from(inventory, active_vm, others)
+    else:
+        ha = seen.active.config.ha_address if seen.active else ""
+        found = defaults_around(inventory, ha, address_text(seen.config.management))
+    used = found.used_hosts | {vm.host for vm in others} | wish.avoid_hosts
+    return replace(found, used_hosts=used, token=wish.token)
 
 
 class _Addresses:
@@ -146,6 +149,7 @@ class _Addresses:
         self._services = services
         self._seen = seen
         self._inventory = inventory
+        self._defaults = _defaults(inventory, seen, wish)
         self._wish = wish
         stored = wish.replaces.ha_ip if wish.replaces else None
         config = seen.config
@@ -168,7 +172,7 @@ class _Addresses:
         if management is None:
             return findings
         place = self._wish.placement
-        network = self._network(place.ha_network if place else None, lambda vm: vm.networks.ha)
+        network = self._network(place.ha_network if place else None, self._defaults.ha_network)
         found = check_ha_address(
             address,
             path,
@@ -189,7 +193,7 @@ class _Addresses:
             return [said]
         place = self._wish.placement
         network = self._network(
-            place.management_network if place else None, lambda vm: vm.networks.management
+            place.management_network if place else None, self._defaults.management_network
         )
         found = check_in_subnet(address, path, network.subnet) if network else []
         public, _ = parse_address(self._seen.config.management, "management")
@@ -197,10 +201,8 @@ class _Addresses:
             return found
         return await self._used(address, path, network)
 
-    def _network(self, wished: str | None, of_vm: Callable[[Vm], str]) -> Network | None:
-        active = self._seen.active
-        vm = self._inventory.vm(active.config.vm if active else None)
-        return self._inventory.network(wished or (of_vm(vm) if vm else None))
+    def _network(self, wished: str | None, default: str | None) -> Network | None:
+        return self._inventory.network(wished or default)
 
     def _others(self) -> dict[str, str]:
         nodes = self._seen.config.nodes
