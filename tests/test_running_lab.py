@@ -37,8 +37,15 @@ def test_a_lab_that_does_not_come_up_is_deleted(commands: list[list[str]], tmp_p
 class Cluster:
     """A SIMULATED API of a cluster that is not HEALTHY for its first reads."""
 
-    def __init__(self, *states: str, refusals: int = 0, ends: str = "SUCCEEDED") -> None:
+    def __init__(
+        self,
+        *states: str,
+        refusals: int = 0,
+        ends: str = "SUCCEEDED",
+        config_state: str = "CONFIGURED",
+    ) -> None:
         self.states = list(states)
+        self.config_state = config_state
         self.refusals = refusals
         self.ends = ends
         self.redeployed = 0
@@ -47,7 +54,7 @@ class Cluster:
         """Return the next state; the last one remains. No node serves in the state ``503``."""
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         assert state != "503"
-        return {"health_state": state, "partial": partial}
+        return {"config_state": self.config_state, "health_state": state, "partial": partial}
 
     def redeploy(self, spec: dict[str, Any]) -> str:
         """Refuse the first calls, as while the cluster is recovering."""
@@ -93,7 +100,7 @@ def test_a_repair_outlasts_refusals() -> None:
     broken = Cluster("DEGRADED", refusals=2)
     lab_of(broken).repair("new")
     assert broken.redeployed == 1
-    recovering = Cluster("DEGRADED", "HEALTHY", refusals=2)
+    recovering = Cluster("DEGRADED", "DEGRADED", "HEALTHY", refusals=2)
     lab_of(recovering).repair("new")
     assert recovering.redeployed == 0
 
@@ -104,3 +111,11 @@ def test_a_repair_that_fails_fails_the_test() -> None:
     with pytest.raises(AssertionError):
         lab_of(broken).repair("new")
     assert broken.redeployed == 1
+
+
+def test_what_is_no_cluster_any_more_is_not_repaired() -> None:
+    """A test may have undeployed it; a redeploy would be refused until the deadline."""
+    prepared = Cluster("none", refusals=1, config_state="PREPARED")
+    with pytest.raises(AssertionError, match="PREPARED"):
+        lab_of(prepared).repair("new")
+    assert (prepared.redeployed, prepared.refusals) == (0, 1)

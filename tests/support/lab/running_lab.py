@@ -191,8 +191,15 @@ class RunningLab:
     def repair(self, name: str) -> None:
         """Restore the cluster to HEALTHY and ENABLED, however the last test left it.
 
-        A refused redeploy proves nothing: the cluster may be recovering, or busy.
+        A refused redeploy proves nothing: the cluster may be recovering, or busy. But a lab that is
+        no cluster any more, as after an undeploy, stays that: the repair fails at once.
         """
+        config_state = until(
+            lambda: self.admin.cluster(partial=True)["config_state"],
+            HEALTHY_SECONDS,
+            absent=NO_ACTIVE,
+        )
+        assert config_state == "CONFIGURED", config_state
         spec = {"placement": {"name": name, "folder": self.folder}}
         begun = until(
             lambda: self.healthy() or self.admin.redeploy(spec), HEALTHY_SECONDS, absent=NO_ACTIVE
