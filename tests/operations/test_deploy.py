@@ -5,9 +5,9 @@ import os
 
 import pytest
 from tests.support.simulated.clock import SIMULATED
+from tests.support.simulated.crash_point import SWEPT, CrashPoint
 from tests.support.simulated.deploy import begin, spec
 from tests.support.simulated.observations import ip
-from tests.support.simulated.process import SWEPT, CrashPoint
 from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, ClusterScenario
 
 from openvcha.api.errors import ApiError, ErrorType

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 from msgspec.structs import replace
 from tests.support.simulated.clock import SIMULATED
+from tests.support.simulated.crash_point import CrashPoint
 from tests.support.simulated.observations import ip
-from tests.support.simulated.process import CrashPoint
 from tests.support.simulated.scenes import CALLER, ClusterScenario
 
 from openvcha.api.errors import ApiError, ErrorType

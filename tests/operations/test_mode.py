@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from tests.support.simulated.clock import SIMULATED
-from tests.support.simulated.process import CrashPoint
+from tests.support.simulated.crash_point import CrashPoint
 from tests.support.simulated.scenes import CALLER, ClusterScenario
 
 from openvcha.api.errors import ApiError, ErrorType

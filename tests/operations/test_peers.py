@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import pytest
 from tests.support.simulated import process
 from tests.support.simulated.clock import SIMULATED
+from tests.support.simulated.crash_point import CrashPoint
 from tests.support.simulated.deploy import begin as begin_deploy
-from tests.support.simulated.process import CrashPoint
 from tests.support.simulated.redeploy import begin as begin_redeploy
 from tests.support.simulated.scenes import NEW, NEW_WITNESS, ClusterScenario, placement
 

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from tests.support.simulated.clock import SIMULATED
-from tests.support.simulated.cluster import BROKEN
+from tests.support.simulated.crash_point import SWEPT, CrashPoint
 from tests.support.simulated.observations import FACTS, ip
-from tests.support.simulated.process import SWEPT, CrashPoint, SeenPostgres
+from tests.support.simulated.process import SeenPostgres
 from tests.support.simulated.redeploy import PREFIX, begin, message_ids, reasons
 from tests.support.simulated.scenes import CALLER, NEW, ClusterScenario, placement
+from tests.support.simulated.world.machines import BROKEN
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import (

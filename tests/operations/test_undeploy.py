@@ -6,10 +6,12 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 from tests.support.simulated.clock import SIMULATED
+from tests.support.simulated.crash_point import SWEPT, CrashPoint
 from tests.support.simulated.deploy import spec as deploy_spec
-from tests.support.simulated.process import SWEPT, CrashPoint, Process, SeenStore
+from tests.support.simulated.process import Process
 from tests.support.simulated.redeploy import message_ids
 from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, ClusterScenario
+from tests.support.simulated.seen_store import SeenStore
 from tests.support.simulated.undeploy import (
     ACTIVE,
     OTHERS,

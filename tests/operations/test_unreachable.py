@@ -7,9 +7,9 @@ import asyncio
 
 import pytest
 from tests.support.simulated.clock import SIMULATED
+from tests.support.simulated.crash_point import CrashPoint
 from tests.support.simulated.deploy import spec as deploy_spec
 from tests.support.simulated.owed import keeper, owed
-from tests.support.simulated.process import CrashPoint
 from tests.support.simulated.redeploy import PREFIX
 from tests.support.simulated.scenes import CALLER, NEW, ClusterScenario
 from tests.support.simulated.undeploy import arm, validate_renewed

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 from tests.support.simulated.clock import SIMULATED
+from tests.support.simulated.crash_point import SWEPT, CrashPoint
 from tests.support.simulated.observations import ip
-from tests.support.simulated.process import SWEPT, CrashPoint
 from tests.support.simulated.redeploy import PREFIX, message_ids, reasons
 from tests.support.simulated.scenes import CALLER, NEW, ClusterScenario, placement
 

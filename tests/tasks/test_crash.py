@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 from tests.support.simulated.clock import SIMULATED
-from tests.support.simulated.process import SWEPT, CrashPoint
+from tests.support.simulated.crash_point import SWEPT, CrashPoint
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.messages import message

@@ -9,12 +9,12 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 from tests.support.simulated.clock import SIMULATED
-from tests.support.simulated.cluster import SimulatedNode
+from tests.support.simulated.crash_point import CrashPoint
 from tests.support.simulated.deploy import spec as deployment
 from tests.support.simulated.manual import Hand, prepared
-from tests.support.simulated.process import CrashPoint
 from tests.support.simulated.redeploy import PREFIX, begin
 from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, ClusterScenario
+from tests.support.simulated.world.node import SimulatedNode
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import JoinInfo, JoinRole, JoinSpec, TaskStatus

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from tests.support.simulated.clock import SIMULATED
+from tests.support.simulated.crash_point import CrashPoint
 from tests.support.simulated.manual import (
     ADDRESSES,
     NAMES,
@@ -18,7 +19,6 @@ from tests.support.simulated.manual import (
     spec,
 )
 from tests.support.simulated.observations import ip
-from tests.support.simulated.process import CrashPoint
 from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, ClusterScenario, placement
 
 from openvcha.api.errors import ApiError, ErrorType

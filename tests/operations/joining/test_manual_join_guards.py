@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
+from tests.support.simulated.crash_point import CrashPoint
 from tests.support.simulated.manual import ADDRESSES, PREFIX, Hand, complete, prepared
-from tests.support.simulated.process import CrashPoint
 from tests.support.simulated.scenes import CALLER, NEW, VERY_LONG, ClusterScenario, placement
 
 from openvcha.api.errors import ApiError, ErrorType

@@ -14,7 +14,7 @@ from tests.support.answers.asking import CLUSTER, HOST_SPEC, Arguments
 from tests.support.answers.beginnings import ask_token, single
 from tests.support.answers.stage import ServedCluster
 from tests.support.edge import ADMINISTRATOR
-from tests.support.simulated.cluster import SimulatedNode
+from tests.support.simulated.world.node import SimulatedNode
 
 from openvcha.api.messages import message
 from openvcha.infrastructure import changes

@@ -4,8 +4,8 @@ import asyncio
 from typing import Any
 
 from msgspec.structs import replace
+from tests.support.simulated.crash_point import CrashPoint
 from tests.support.simulated.observations import ip
-from tests.support.simulated.process import CrashPoint
 from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, ClusterScenario, placement
 
 from openvcha.api.errors import ApiError

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable
 
 from tests.support.simulated.cluster import SimulatedCluster
-from tests.support.simulated.process import CrashPoint, Process
+from tests.support.simulated.crash_point import CrashPoint
+from tests.support.simulated.process import Process
 
 from openvcha.api.operations import Privilege
 from openvcha.api.structures import (
