@@ -48,6 +48,12 @@ def test_what_takes_longest_begins_first(tmp_path: Path, arguments: Sequence[str
     assert began == sorted(began)
 
 
+def test_what_begins_first_exists() -> None:
+    """A file that was moved would begin with the short ones."""
+    root = Path(__file__).parents[1]
+    assert [place for place in workers.LONGEST_FIRST if not (root / place).exists()] == []
+
+
 def test_a_group_stays_in_one_worker(tmp_path: Path) -> None:
     """Each group in any free worker."""
     it = """

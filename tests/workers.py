@@ -22,9 +22,39 @@ TAKE_DOWN_SECONDS = 600.0
 LONGEST_FIRST = (
     "tests/e2e/",
     "tests/lab/",
-    "tests/api_server/answers/test_description",  # few tests, half a minute each
-    "tests/node/",
-    "tests/store/",
+    # Of ten seconds and more. Those that wait for engines stand beside those that compute: a core
+    # would idle if all workers waited at once.
+    "tests/store/etcd/test_users_and_roles.py",
+    "tests/api_server/answers/test_description.py",
+    "tests/node/background/test_access_repair.py",
+    "tests/operations/test_mode.py",
+    "tests/attacks/stolen_witness/test_stolen_witness.py",
+    "tests/operations/test_redeploy.py",
+    "tests/attacks/stolen_witness/test_fake_witness.py",
+    "tests/attacks/api/test_strangers_at_the_door.py",
+    "tests/node/test_node.py",
+    "tests/api/codec/test_roundtrip.py",
+    "tests/node/first_node/test_served.py",
+    "tests/api_server/answers/test_each_error.py",
+    "tests/node/address/interface/test_on_interfaces.py",
+    "tests/operations/test_undeploy_failed.py",
+    "tests/node/postgres/diagnosis/test_user_settings.py",
+    "tests/operations/test_failover.py",
+    "tests/store/etcd/test_account_token.py",
+    "tests/attacks/machine/test_root.py",
+    "tests/store/etcd/test_cluster.py",
+    "tests/test_workers.py",
+    "tests/node/process/test_inherits_nothing.py",
+    "tests/api_server/test_mutations.py",
+    "tests/store/test_lease.py",
+    "tests/operations/steps/test_transient.py",
+    "tests/store/test_every_store.py",
+    "tests/test_soak.py",
+    "tests/infrastructure/hosts/test_ssh.py",
+    "tests/daemon/api_processes/test_processes.py",
+    "tests/operations/test_observe_cached.py",
+    "tests/infrastructure/local/test_switch_process.py",
+    "tests/attacks/stolen_witness/test_etcd_log.py",
 )
 
 
@@ -67,17 +97,17 @@ def group(root: Path, file: str) -> str:
 
 
 def ordered(items: list[pytest.Item], root: Path) -> list[pytest.Item]:
-    """Return the tests in the order in which they begin: long rooms, then groups with many."""
+    """Return the tests in the order in which they begin: the longest, then groups with many."""
     groups: dict[str, list[pytest.Item]] = {}
     for item in items:
         groups.setdefault(group(root, item.nodeid.partition("::")[0]), []).append(item)
-    queue = sorted(groups.items(), key=lambda named: (_room(named[0]), -len(named[1])))
+    queue = sorted(groups.items(), key=lambda named: (_place(named[0]), -len(named[1])))
     return [item for _, members in queue for item in members]
 
 
-def _room(group: str) -> int:
+def _place(group: str) -> int:
     return next(
-        (at for at, room in enumerate(LONGEST_FIRST) if group.startswith(room.rstrip("/"))),
+        (at for at, place in enumerate(LONGEST_FIRST) if group.startswith(place.rstrip("/"))),
         len(LONGEST_FIRST),
     )
 
