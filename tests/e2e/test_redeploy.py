@@ -109,6 +109,7 @@ def all_fields(running: RunningLab) -> dict[str, Any]:
     }
 
 
+@pytest.mark.soak
 async def test_rest_with_all_fields(running: RunningLab, writer: Writer) -> None:
     """Each requested value takes effect."""
     running.lose_passive()

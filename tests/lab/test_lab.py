@@ -207,6 +207,7 @@ def test_dead_nodes_are_told_and_started_again(labs: Labs) -> None:
     assert _supervisor(labs, "vcha-3") != supervisor
 
 
+@pytest.mark.soak
 def test_two_ups_of_another_lab_beside_this_one(labs: Labs) -> None:
     """Side by side with its own addresses; the second up waits and finds it done.
 

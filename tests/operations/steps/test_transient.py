@@ -60,9 +60,17 @@ PLANS: dict[Begin, tuple[str, ...]] = {
 }
 TROUBLES = ("no leader", "no quorum", "patroni silent", "infrastructure busy")
 EACH = [(plan, step) for plan, steps in PLANS.items() for step in steps]
-each_step = pytest.mark.parametrize(
-    ("begin", "step"), EACH, ids=[f"{plan.__name__}-{step}" for plan, step in EACH]
-)
+SWEPT = [
+    pytest.param(
+        *at,
+        fault,
+        marks=[] if number % len(TROUBLES) == which else pytest.mark.soak,
+        id=f"{at[0].__name__}-{at[1]}-{fault}",
+    )
+    for number, at in enumerate(EACH)
+    for which, fault in enumerate(TROUBLES)
+]
+"""Each step with each trouble; by default each step with one, and the next step with another."""
 
 
 class Troubled(Step):
@@ -118,8 +126,7 @@ async def carried(scene: ClusterScenario) -> TaskRecord:
     return await scene.record()
 
 
-@pytest.mark.parametrize("fault", TROUBLES)
-@each_step
+@pytest.mark.parametrize(("begin", "step", "fault"), SWEPT)
 async def test_what_passes_ends_no_task(
     scene: ClusterScenario, begin: Begin, step: str, fault: str
 ) -> None:

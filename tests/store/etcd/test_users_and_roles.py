@@ -159,7 +159,10 @@ async def test_another_password_is_taken_from_where_it_is_kept(server: Server) -
         await own.put("/house/a", b"")
 
 
-@pytest.mark.parametrize("done", range(6))
+@pytest.mark.parametrize(
+    "done",
+    [pytest.param(done, marks=[] if done % 2 else pytest.mark.soak) for done in range(6)],
+)
 async def test_a_crash_between_any_two_lines_is_gone_on_after(
     server: Server, done: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ from openvcha.store.errors import StoreUnavailable
 
 SWEPT = pytest.mark.parametrize(
     "stride",
-    [pytest.param(5, id="some"), pytest.param(1, id="all", marks=pytest.mark.soak)],
+    [pytest.param(7, id="some"), pytest.param(1, id="all", marks=pytest.mark.soak)],
 )
 """How far apart the moments are at which a process dies: each of them has a life of its own."""
 
