@@ -66,7 +66,7 @@ def test_the_last_lines_come_in_the_order_of_time(tmp_path: Path) -> None:
 
 
 async def _next(lines: AsyncIterator[Line]) -> str:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return (await anext(lines)).text
 
 

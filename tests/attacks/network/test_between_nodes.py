@@ -42,7 +42,7 @@ CLEARTEXT = struct.pack("!cii", b"R", 8, 3)
 NOTHING = struct.pack("!cii", b"R", 8, 0) + struct.pack("!cic", b"Z", 5, b"I")
 """Then the client is let in, and may ask."""
 TLS_REQUEST = 80877103
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 @dataclass

@@ -11,7 +11,7 @@ from openvcha.node.address.forwarder import Forwarder
 from openvcha.node.address.thread import ForwarderThread
 
 HOST = "127.0.0.1"
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 @pytest.fixture

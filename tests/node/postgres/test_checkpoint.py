@@ -19,7 +19,7 @@ READY = b"R" + struct.pack("!ii", 8, 0) + b"Z" + struct.pack("!i", 5) + b"I"
 ENDED = b"C" + struct.pack("!i", 15) + b"CHECKPOINT\0" + b"Z" + struct.pack("!i", 5) + b"I"
 PROBES = 20
 """More than fit into the time for which a server may be silent here."""
-SURE_SECONDS = 30.0
+SURE_SECONDS = 60.0
 
 
 class FakeServer:

@@ -9,7 +9,7 @@ from tests.support.serving import serving
 
 from openvcha.node.postgres.readiness import accepts_connections
 
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 def error(code: bytes) -> bytes:

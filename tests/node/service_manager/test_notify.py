@@ -63,7 +63,7 @@ def test_a_message_arrives(tmp_path: Path, abstract: bool) -> None:
     name = f"@{tmp_path}/abstract" if abstract else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(f"\0{name[1:]}" if abstract else name)
-        manager.settimeout(10)
+        manager.settimeout(60)
         send(name, READY)
         assert manager.recv(100) == READY.encode()
 

@@ -17,7 +17,7 @@ CABLES: Final[tuple[Cable, ...]] = get_args(Cable)
 
 SSHD = "/usr/sbin/sshd"
 SSH_PORT = 22
-POWER_ON_SECONDS = 30
+POWER_ON_SECONDS = 60
 RUN_SECONDS = 60
 NODE_ACCOUNT_ID = 4000
 

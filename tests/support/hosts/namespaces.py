@@ -21,8 +21,8 @@ from openvcha.system.proc import read_stat
 NAMED = Path("/run/netns")
 OWN_NETWORK = Path("/proc/thread-self/ns/net")
 NAME = re.compile(r"(hosts-(\d+)-(\d+)-\d+)-\w+")
-COMMAND_SECONDS = 30
-END_SECONDS = 30
+COMMAND_SECONDS = 60
+END_SECONDS = 60
 CLONE_NEWNET = 0x40000000
 
 _libc = ctypes.CDLL(None, use_errno=True)
