@@ -96,7 +96,7 @@ def test_the_command_line_overrides_the_file(tmp_path: Path) -> None:
     [
         ("[ports\n", "line 1"),
         ("[ports]\napi = 1\napi = 2\n", "line 3"),
-        ("a = [" * 10000, "is not TOML"),
+        ("a = [" * 10000, "is not valid TOML"),
         ("#" * (LARGEST_FILE + 1), "larger than"),
     ],
     ids=["syntax", "twice", "deep", "large"],

@@ -40,7 +40,7 @@ def test_the_defaults_and_good_settings_fit() -> None:
         ({"network__ha_prefix": 33}, "network.ha_prefix", "has 32 bits"),
         ({"network__ha_address": "192.0.2.0"}, "network.ha_address", "first or last"),
         ({"network__ha_address": "192.0.2.15"}, "network.ha_address", "first or last"),
-        ({"network__ha_address": "224.0.0.1"}, "network.ha_address", "no host's"),
+        ({"network__ha_address": "224.0.0.1"}, "network.ha_address", "no host can have"),
         ({"network__ha_address": "198.51.100.12"}, "network.ha_address", "overlaps"),
         ({"network__ha_prefix": 1}, "network.ha_address", "overlaps"),
         (

@@ -51,7 +51,7 @@ class _Draft:
         self.values[key], self.sources[key], self.lines[key] = found, source, line
 
     def refuse(self, key: str, text: str, advice: str, source: str, line: int = 0) -> None:
-        """Note what is wrong with something that is no setting."""
+        """Note what is wrong with something that is not a setting."""
         self.errors.append(Finding(key, text, advice, line).shown(source))
 
 
@@ -67,7 +67,7 @@ def read_settings(path: Path | None, given: Mapping[str, str] | None = None) -> 
         if key in SETTINGS:
             draft.put(key, from_words(SETTINGS[key], words), COMMAND_LINE)
         else:
-            draft.refuse(quoted(key), "is no setting", _nearest(key, SETTINGS), COMMAND_LINE)
+            draft.refuse(quoted(key), "is not a setting", _nearest(key, SETTINGS), COMMAND_LINE)
     for found in contradictions(draft.values):
         line = draft.lines.get(found.key, 0)
         source = draft.sources.get(found.key) or str(path or COMMAND_LINE)
@@ -80,13 +80,13 @@ def _read_file(draft: _Draft, path: Path) -> None:
     try:
         tables = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise Unreadable(f"{path}: is not TOML: {error}") from error
+        raise Unreadable(f"{path} is not valid TOML: {error}") from error
     lines = _lines(text)
     for section, table in tables.items():
         line = lines.get((section, ""), lines.get(("", section), 0))
         if section not in SECTIONS:
             draft.refuse(
-                quoted(section), "is no section", _nearest(section, SECTIONS), str(path), line
+                quoted(section), "is not a section", _nearest(section, SECTIONS), str(path), line
             )
         elif not isinstance(table, dict):
             advice = f"write [{section}] on a line of its own, and the settings below it"
@@ -109,7 +109,7 @@ def _read_section(
             draft.put(f"{section}.{name}", value, source, line)
         else:
             key = f"{section}.{quoted(name)}"
-            draft.refuse(key, "is no setting", _nearest(name, known), source, line)
+            draft.refuse(key, "is not a setting", _nearest(name, known), source, line)
 
 
 def _content(path: Path) -> str:
@@ -118,11 +118,11 @@ def _content(path: Path) -> str:
     except OSError as error:
         raise Unreadable(f"{path} cannot be read: {error.strerror}") from error
     if len(data) > LARGEST_FILE:
-        raise Unreadable(f"{path} is larger than {LARGEST_FILE} bytes: it is no file of settings")
+        raise Unreadable(f"{path} is larger than {LARGEST_FILE} bytes, too large for settings")
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise Unreadable(f"{path}: is not TOML: byte {error.start} is not UTF-8") from error
+        raise Unreadable(f"{path} is not valid TOML: byte {error.start} is not UTF-8") from error
 
 
 def _lines(text: str) -> dict[tuple[str, str], int]:

@@ -65,7 +65,7 @@ def _apart(ha: Interface, other: Interface, key: str, other_key: str) -> Iterato
         yield Finding(key, text, "choose addresses of the same family")
     elif ha.network.overlaps(other.network):
         text = f"is in {ha.network}, which overlaps with {other.network} of {other_key}"
-        yield Finding(key, text, "the HA network must be a network of its own")
+        yield Finding(key, text, "the HA addresses need a network of their own")
 
 
 def _public(management: Interface, public: Interface) -> Iterator[Finding]:
@@ -78,14 +78,14 @@ def _public(management: Interface, public: Interface) -> Iterator[Finding]:
         yield Finding("network.public_address", text, "choose addresses of the same family")
     elif public.ip not in management.network and management.network.num_addresses > 1:
         text = f"is {public.ip}, outside {management.network} of network.management_address"
-        yield Finding("network.public_address", text, "both must be in the network of the clients")
+        yield Finding("network.public_address", text, "both belong in the clients' network")
 
 
 def _unusable(found: Interface) -> str:
     """Return why no host can have an address in its subnet; empty if one can."""
     ip, network = found.ip, found.network
     if ip.is_unspecified or ip.is_multicast or (ip.version == 4 and ip.is_reserved):
-        return f"is {ip}, which is no host's address"
+        return f"is {ip}, which no host can have"
     if ip.version == 6 and ip.is_link_local:
         return f"is {ip}, which is valid on one link only"
     if network.prefixlen >= network.max_prefixlen - 1:
@@ -99,9 +99,9 @@ def _times(values: Values) -> Iterator[Finding]:
     lag, stuck = values["timers.replication_lag"], values["timers.stuck_standby"]
     if float(lag) >= float(stuck):
         text = f"is {lag:.12g} s, not below the {stuck:.12g} s of timers.stuck_standby"
-        advice = "otherwise the data would be copied again before there is a warning"
+        advice = "choose less, or the standby gets a new base backup before anyone is warned"
         yield Finding("timers.replication_lag", text, advice)
     idle, most = values["sessions.idle_minutes"], values["sessions.absolute_hours"]
     if float(idle) > float(most) * 60:
         text = f"is {idle} minutes, more than the {most} hours of sessions.absolute_hours"
-        yield Finding("sessions.idle_minutes", text, "a session ends after the shorter of both")
+        yield Finding("sessions.idle_minutes", text, "the shorter of the two ends a session")

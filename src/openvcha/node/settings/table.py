@@ -99,10 +99,10 @@ class Setting:
 
 SECTIONS: Mapping[str, str] = MappingProxyType(
     {
-        "node": "The first node, and the cluster that it begins.",
-        "network": "Its addresses. They are bare; the prefix is a setting of its own.",
-        "ports": "TCP ports, the same on all nodes of a cluster, all different.",
-        "postgresql": "PostgreSQL's programs, and its data when the node is made.",
+        "node": "The first node, and the cluster that starts with it.",
+        "network": "Its addresses. The prefix of each is a setting of its own.",
+        "ports": "TCP ports. All nodes of a cluster use the same ones; no two may be equal.",
+        "postgresql": "PostgreSQL's programs, and the database of the first node.",
         "etcd": "etcd's programs and the size of its database.",
         "timers": "How long the cluster waits before it acts or warns; the same on all nodes.",
         "sessions": "Sessions of the API.",
@@ -121,7 +121,7 @@ def _address(of: str, what: str) -> tuple[Setting, ...]:
         Setting(
             f"network.{of}_prefix",
             0,
-            f"The length of the prefix of {of}_address; 0 stands for that of the interface.",
+            f"The prefix length of {of}_address; 0 means that of the interface.",
             "bits",
             0,
             128,
@@ -129,7 +129,7 @@ def _address(of: str, what: str) -> tuple[Setting, ...]:
         Setting(
             f"network.{of}_interface",
             "",
-            f"The interface of {of}_address; empty stands for the one that has it or its network.",
+            f"The interface of {of}_address; if empty, the one that has it or its network.",
             form=Form.INTERFACE,
         ),
     )
@@ -137,49 +137,49 @@ def _address(of: str, what: str) -> tuple[Setting, ...]:
 
 _NODE = (
     Setting("node.name", "vcha-1", "The node's name, unique in its cluster.", form=Form.NAME),
-    Setting("node.cluster", "openvcha", "The cluster's name, for people.", form=Form.NAME),
+    Setting("node.cluster", "openvcha", "The cluster's display name.", form=Form.NAME),
     Setting(
         "node.directory",
         "/var/lib/openvcha/nodes/vcha-1",
-        "The node's directory; `vcha init` makes it. Everything that the node stores is in it."
-        " systemd runs those in /var/lib/openvcha/nodes.",
+        "The node's directory, which `vcha init` creates. It holds everything that the node stores."
+        " systemd runs the nodes in /var/lib/openvcha/nodes.",
         form=Form.PATH,
     ),
     Setting(
         "node.infrastructure",
         HOSTS,
-        "What creates the other nodes: hosts are Linux machines that the data nodes reach by SSH;"
-        " with none, an administrator makes every node. It counts only when a cluster is created.",
+        "How the other nodes are created. hosts: the data nodes create them on Linux machines, by"
+        " SSH. none: an administrator creates each node. Used only when a cluster is created.",
         choices=(HOSTS, UNMANAGED),
     ),
     Setting(
         "node.user",
         "",
-        "The account that the node runs as, never root. Empty stands for the owner of adopted data,"
-        " else for the account openvcha if there is one, else for one without privileges.",
+        "The account that runs the node; never root. If empty: the owner of adopted data, else the"
+        " account openvcha if it exists, else an account without privileges.",
         form=Form.ACCOUNT,
     ),
 )
 _NETWORK = (
     *_address(
         "ha",
-        "The node's own address on the HA network, which only the nodes use: etcd, replication,"
-        " Patroni. It stays on this machine.",
+        "The node's own address on the HA network, which only the nodes use (etcd, replication,"
+        " Patroni). It stays on this machine.",
     ),
     *_address(
         "management",
-        "The machine's own address on the network of the clients; optional. It stays on this"
-        " machine, and must not be the public address.",
+        "The machine's own address on the clients' network; optional. It stays on this machine, so"
+        " it cannot be the public address.",
     ),
     *_address(
         "public",
-        "The address of the service: clients reach the database and the API there. It moves with"
-        " the active node: no machine may have it otherwise.",
+        "Where clients reach the database and the API. It moves with the active node, which adds it"
+        " to an interface; do not configure it on any machine.",
     ),
     Setting(
         "network.public_lifetime",
         ADDRESS_LIFETIME,
-        "After how long without a refresh the kernel removes the public address.",
+        "How long the kernel keeps the public address when it is not refreshed.",
         "seconds",
         MIN_ADDRESS_LIFETIME,
         MAX_ADDRESS_LIFETIME,
@@ -187,7 +187,7 @@ _NETWORK = (
     Setting(
         "network.clients",
         "",
-        "The networks from which users may log in to PostgreSQL. Empty stands for all.",
+        "The networks from which users may log in to PostgreSQL; if empty, all.",
         form=Form.NETWORKS,
     ),
 )
@@ -195,36 +195,36 @@ _ENGINES = (
     Setting(
         "postgresql.bin_directory",
         "",
-        "The directory of PostgreSQL's programs. Empty stands for the newest usable version that"
-        " is installed.",
+        "The directory of PostgreSQL's programs; if empty, that of the newest usable version"
+        " installed.",
         form=Form.PATH,
     ),
     Setting(
         "postgresql.adopt",
         "",
         "An existing data directory that the first node takes over; its server must be shut down."
-        " Empty: the node makes a new one.",
+        " If empty, the node creates a new database.",
         form=Form.PATH,
     ),
     Setting(
         "postgresql.adopt_by",
         "move",
-        "How adopted data come into the node's directory: move renames them, which needs the same"
-        " file system; copy leaves the original, which must never be started again.",
+        "How adopted data get into the node's directory. move renames their directory, which must"
+        " be on the same file system. copy leaves the original behind: never start it again.",
         choices=("move", "copy"),
     ),
     Setting(
         "postgresql.settings_file",
         "",
-        "The postgresql.conf of adopted data, if it is not in their directory, as in Debian"
+        "The postgresql.conf of adopted data, if it is outside their directory, as on Debian"
         " (/etc/postgresql/VERSION/NAME/postgresql.conf).",
         form=Form.PATH,
     ),
     Setting(
         "postgresql.locale",
         "C",
-        "The locale of a new database. It must sort equally on all nodes, whatever their C library:"
-        " only C and POSIX do.",
+        "The locale of a new database. All nodes must sort text in the same way, whatever their C"
+        " library; only C and POSIX ensure that.",
         form=Form.LOCALE,
     ),
     Setting(
@@ -236,23 +236,22 @@ _ENGINES = (
     Setting(
         "etcd.bin_directory",
         "",
-        "The directory of etcd's program. Empty stands for the one that is installed.",
+        "The directory of etcd's program; if empty, that of the installed one.",
         form=Form.PATH,
     ),
     Setting(
         "etcd.accept_old",
         NO,
-        "Whether the nodes of the cluster may run an etcd before 3.5.3, such as that of Debian 12,"
-        " also where other machines reach them. Before 3.5, the files of every node, even of the"
-        " witness, hold the passwords of the store's accounts in clear text: whoever reads them"
-        " commands the cluster. 3.5.0 to 3.5.2 can become inconsistent after a crash. It counts"
-        " only when a cluster is created.",
+        "Whether nodes that other machines can reach may run an etcd older than 3.5.3, such as"
+        " Debian 12's. Before 3.5, the files of every node, even the witness, hold the passwords of"
+        " the store's accounts in clear text: whoever reads them controls the cluster. 3.5.0 to"
+        " 3.5.2 can become inconsistent after a crash. Used only when a cluster is created.",
         choices=(NO, YES),
     ),
     Setting(
         "etcd.quota_bytes",
         StoreLimits().quota_bytes,
-        "How large etcd's database may be on a data node; a witness has twice that.",
+        "The maximum size of etcd's database on a data node; a witness has twice that.",
         "bytes",
         LOWEST_QUOTA,
         HIGHEST_QUOTA,
@@ -262,9 +261,9 @@ _TIMES = (
     Setting(
         "timers.leader_ttl",
         Timers().leader_ttl,
-        "For how long the leader key outlives its holder: a lost active is replaced after that at"
-        " the latest, or 5 s later if etcd has just elected a leader of its own. It counts only"
-        " when a cluster is created.",
+        "How long the leader key outlives its holder. A lost active node is replaced within this"
+        " time, or 5 s later if etcd has just elected a leader of its own. Used only when a cluster"
+        " is created.",
         "seconds",
         MIN_LEADER_TTL,
         MAX_LEADER_TTL,
@@ -272,7 +271,7 @@ _TIMES = (
     Setting(
         "timers.stuck_standby",
         Timers().stuck_standby,
-        "After how long without progress a standby's data are copied again.",
+        "A standby that makes no progress for this long gets a new base backup.",
         "seconds",
         MIN_STUCK_STANDBY,
         MAX_SECONDS,
@@ -280,7 +279,7 @@ _TIMES = (
     Setting(
         "timers.stopped_store",
         Timers().stopped_store,
-        "After how long without a store the nodes that a running task needs are powered on.",
+        "How long the store may be down before the nodes that a running task needs are powered on.",
         "seconds",
         MIN_STOPPED_STORE,
         MAX_STOPPED_STORE,
@@ -288,7 +287,7 @@ _TIMES = (
     Setting(
         "timers.replication_lag",
         Timers().replication_lag,
-        "From which lag on the passive counts as lagging, which is a warning.",
+        "The replication lag of the passive node at which the cluster warns.",
         "seconds",
         MIN_REPLICATION_LAG,
         MAX_SECONDS,
@@ -296,7 +295,7 @@ _TIMES = (
     Setting(
         "sessions.idle_minutes",
         SessionLimits().idle_minutes,
-        "For how long a session lives without a call.",
+        "How long a session lives without a call.",
         "minutes",
         1,
         7 * 24 * 60,
@@ -304,7 +303,7 @@ _TIMES = (
     Setting(
         "sessions.absolute_hours",
         SessionLimits().absolute_hours,
-        "For how long a session lives at most.",
+        "How long a session lives at most.",
         "hours",
         1,
         30 * 24,
@@ -312,7 +311,7 @@ _TIMES = (
     Setting(
         "sessions.per_user",
         SessionLimits().per_user,
-        "How many sessions a user may have; one more ends the one that was unused for longest.",
+        "How many sessions a user may have; one more ends the session that was idle the longest.",
         "sessions",
         1,
         1000,
@@ -320,8 +319,8 @@ _TIMES = (
     Setting(
         "api.workers",
         ApiSettings().workers,
-        "How many processes serve the API; 0 stands for one for each two cores, four at most. Each"
-        " takes about 70 MB.",
+        "How many processes serve the API, each with about 70 MB; 0 means one for every two cores,"
+        " at most four.",
         "processes",
         0,
         MAX_API_WORKERS,
