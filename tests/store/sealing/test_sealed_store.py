@@ -474,7 +474,7 @@ async def test_a_full_disk_of_the_node_makes_no_record_unreadable(
 
 async def test_who_creates_where_another_gives_up_is_not_refused(shared: SharedStore) -> None:
     """The first reserves the key, the other takes that over, the first releases it."""
-    raw, other = shared.raw, shared.again()
+    raw = shared.raw
     made: list[asyncio.Task[bool]] = []
     gone, reserved = asyncio.Event(), asyncio.Event()
 
@@ -499,9 +499,9 @@ async def test_who_creates_where_another_gives_up_is_not_refused(shared: SharedS
         async def get(self, key: str) -> KeyValue | None:
             return await raw.get(key)
 
+    other = SealedStore(Second(), Seals(lambda: shared.known))
     monkey = SealedStore(First(), Seals(lambda: shared.known))
     monkey._inner.get = raw.get  # type: ignore[method-assign]
-    other._inner = Second()
     lost = await monkey.txn([absent(KEY), value_is(FREE, b"no")], [Put(KEY, b"first")])
     gone.set()
     assert not lost.succeeded

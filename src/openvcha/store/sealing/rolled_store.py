@@ -30,7 +30,8 @@ from openvcha.store.sealing import roll
 from openvcha.store.sealing.kept import GoodValue
 from openvcha.store.sealing.roll import EMPTY, Roll
 from openvcha.store.sealing.seal import is_reserved
-from openvcha.store.sealing.sealed_store import SealedStore, pins_state
+from openvcha.store.sealing.sealed_store import SealedStore
+from openvcha.store.sealing.transaction import pins_state
 from openvcha.system.structlog_light import structlog
 
 T = TypeVar("T")

@@ -2,11 +2,7 @@
 
 It has the interface of the store below, so the layers above need not know about seals. A record
 that fails verification is refused: a read of its key raises RecordForged, a read of several keys
-omits it. Refused keys are remembered for a minute, for warnings.
-
-A seal covers etcd's counters after the write: they are derived from the last read, and the write
-is conditional on them. A new key is first reserved, to learn the revision of its creation; then
-its value is written, in the requested transaction.
+omits it. Refused keys are remembered for a minute, for warnings. See ``transaction`` for writes.
 """
 
 import contextlib
@@ -19,33 +15,32 @@ from typing import Final
 
 from openvcha.api.secret import Secret
 from openvcha.store import keys
-from openvcha.store.errors import OutcomeUnknown, RecordForged, StoreError, StoreUnavailable
+from openvcha.store.errors import RecordForged
 from openvcha.store.interface import (
     Action,
     Compare,
-    CompareTarget,
-    Delete,
     Event,
     EventType,
-    Get,
     KeyValue,
     Put,
-    Relation,
     Snapshot,
     Store,
     TxnResult,
-    absent,
     unchanged,
 )
 from openvcha.store.sealing.kept import GoodValue, LastGood, NoLastGood
-from openvcha.store.sealing.seal import RESERVED, KeyVersion, Seals, is_reserved, seal_kind
+from openvcha.store.sealing.seal import Seals, is_reserved, seal_kind
+from openvcha.store.sealing.transaction import (
+    LastCounters,
+    RecordReader,
+    SealedWriter,
+    require_sealable,
+)
 from openvcha.system.structlog_light import structlog
 
 REMEMBERED_SECONDS: Final = 60.0
 MAX_REFUSED: Final = 100
-MAX_SEEN: Final = 4096
 MAX_OPENED: Final = 1024
-TRIES: Final = 3
 KEYS_SECONDS: Final = 0.05
 """How long a verified record is returned without asking again for the current keys.
 
@@ -53,19 +48,6 @@ New records are always verified, and writes sealed, with the current keys.
 """
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """The counters of a key in etcd, for which the next write is sealed."""
-
-    created: int
-    version: int
-    mod: int
-    reserved: bool = False
-
-    def after(self, key: str, lease: int) -> KeyVersion:
-        return KeyVersion(key, self.created, self.version + 1, bool(lease))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +73,14 @@ class SealedStore:
         self._seals = seals
         self._kept = kept or NoLastGood()
         self._clock = clock
-        self._seen: OrderedDict[str, _Seen] = OrderedDict()
+        self._counters = LastCounters()
         self._refused: OrderedDict[str, float] = OrderedDict()
         self._unsaved: set[str] = set()
         self._opened_last: OrderedDict[str, _Opened] = OrderedDict()
         self._by: Sequence[Secret] = ()
         self._by_until = -math.inf
+        reader = RecordReader(self._counters, self._open, self._kept.keeps, self._keep)
+        self._writer = SealedWriter(inner, seals, reader)
 
     def refused(self) -> tuple[str, ...]:
         """Return the keys that failed verification within the last minute, sorted, bounded."""
@@ -166,10 +150,9 @@ class SealedStore:
 
         Raises ValueError for unsealable requests: a put in ``failure``, a condition on a value.
         """
-        _require_sealable(compares, failure)
-        puts = [one for one in success if isinstance(one, Put) and seal_kind(one.key)]
+        require_sealable(compares, failure)
         while True:
-            result = await self._sealed(compares, success, failure, puts)
+            result = await self._writer.attempt(compares, success, failure)
             if result is not None:
                 return TxnResult(
                     result.succeeded,
@@ -255,109 +238,6 @@ class SealedStore:
         """Return a record to reseal; None if it is gone. Raises RecordForged."""
         return self._open(raw)
 
-    async def _sealed(
-        self,
-        compares: Sequence[Compare],
-        success: Sequence[Action],
-        failure: Sequence[Action],
-        puts: Sequence[Put],
-    ) -> TxnResult | None:
-        """Try once; None after a concurrent write that the conditions did not exclude."""
-        seen: dict[str, _Seen] = {}
-        for put in puts:
-            place = await self._place(put, compares)
-            if place is None:
-                await self._give_back(seen)
-                result = await self._inner.txn([], failure)
-                return replace(result, succeeded=False)
-            seen[put.key] = place
-        conditions = [c for c in compares if c.key not in seen or not pins_state(c)]
-        conditions += [Compare(key, CompareTarget.MOD, place.mod) for key, place in seen.items()]
-        actions = [self._closed(one, seen) for one in success]
-        result = await self._inner.txn(conditions, actions, failure)
-        if result.succeeded:
-            self._note_written(puts, seen, result.revision)
-            return result
-        try:
-            overtaken = await self._overtaken(compares, seen)
-        finally:
-            await self._give_back(seen)
-        return None if overtaken else result
-
-    async def _overtaken(self, compares: Sequence[Compare], seen: dict[str, _Seen]) -> bool:
-        """Return whether a write failed only because of a concurrent one.
-
-        A key that must be absent is absent again once its reservation is deleted.
-        """
-        for key, place in seen.items():
-            wanted = next((c for c in compares if c.key == key and pins_state(c)), None)
-            if wanted is not None and wanted.operand:
-                continue
-            now = await self._inner.get(key)
-            if now is None:
-                return True
-            if now.mod_revision != place.mod and (wanted is None or is_reserved(now)):
-                return True
-        return False
-
-    async def _place(self, put: Put, compares: Sequence[Compare]) -> _Seen | None:
-        """Return the counters of a key to write; None if a condition cannot hold."""
-        wanted = next((c for c in compares if c.key == put.key and pins_state(c)), None)
-        if wanted is not None and not wanted.operand:
-            return await self._reserve(put)
-        if wanted is not None:
-            seen = self._seen.get(put.key)
-            if seen is None or seen.mod != wanted.operand:
-                raw = await self._inner.get(put.key)
-                seen = self._note(raw) if raw is not None else None
-            return seen if seen is not None and seen.mod == wanted.operand else None
-        raw = await self._inner.get(put.key)
-        return await self._reserve(put) if raw is None else self._note(raw)
-
-    async def _reserve(self, put: Put) -> _Seen | None:
-        """Create the key to learn its revision; None if it has a valid value."""
-        reserve = Put(put.key, RESERVED, put.lease)
-        for _ in range(TRIES):
-            try:
-                result = await self._inner.txn([absent(put.key)], [reserve], [Get(put.key)])
-            except OutcomeUnknown:
-                continue  # if it was created, the next attempt finds it
-            if result.succeeded:
-                return _Seen(result.revision, 1, result.revision, reserved=True)
-            return self._vacant(result.results[0][0])
-        raise StoreUnavailable(f"{put.key}: it is not known whether the key was reserved")
-
-    def _vacant(self, kv: KeyValue) -> _Seen | None:
-        """Take over a reserved or forged key, which must not block a write."""
-        if is_reserved(kv):
-            return self._note(kv)
-        try:
-            self._open(kv)
-        except RecordForged:
-            return None if self._kept.keeps(kv.key) else self._note(kv)
-        return None
-
-    def _closed(self, action: Action, seen: dict[str, _Seen]) -> Action:
-        if not isinstance(action, Put) or action.key not in seen:
-            return action
-        place = seen[action.key].after(action.key, action.lease)
-        return replace(action, value=self._seals.seal(place, action.value))
-
-    def _note_written(self, puts: Iterable[Put], seen: dict[str, _Seen], revision: int) -> None:
-        for put in puts:
-            old = seen[put.key]
-            self._keep_seen(put.key, _Seen(old.created, old.version + 1, revision))
-            self._keep(put.key, GoodValue(put.value, revision))
-
-    async def _give_back(self, seen: dict[str, _Seen]) -> None:
-        """Delete reserved keys that were not written; readers ignore any that remain."""
-        for key, place in seen.items():
-            if place.reserved:
-                with contextlib.suppress(StoreError):
-                    await self._inner.txn(
-                        [Compare(key, CompareTarget.MOD, place.mod)], [Delete(key)]
-                    )
-
     def _opened(self, found: Iterable[KeyValue]) -> Iterable[KeyValue]:
         for kv in found:
             if seal_kind(kv.key) is None:
@@ -400,7 +280,7 @@ class SealedStore:
         return self._by
 
     def _check(self, kv: KeyValue) -> KeyValue:
-        self._note(kv)
+        self._counters.note(kv)
         try:
             value = self._seals.unseal(kv)
         except RecordForged as error:
@@ -441,31 +321,3 @@ class SealedStore:
         self._refused[key] = self._clock()
         if len(self._refused) > MAX_REFUSED:
             self._refused.popitem(last=False)
-
-    def _note(self, kv: KeyValue) -> _Seen:
-        seen = _Seen(kv.create_revision, kv.version, kv.mod_revision)
-        self._keep_seen(kv.key, seen)
-        return seen
-
-    def _keep_seen(self, key: str, seen: _Seen) -> None:
-        self._seen.pop(key, None)
-        self._seen[key] = seen
-        if len(self._seen) > MAX_SEEN:
-            self._seen.popitem(last=False)
-
-
-def pins_state(compare: Compare) -> bool:
-    """Return whether a condition pins one state of a key, or its absence."""
-    if compare.relation is not Relation.EQUAL:
-        return False
-    gone = compare.target in {CompareTarget.CREATE, CompareTarget.VERSION} and compare.operand == 0
-    return gone or compare.target is CompareTarget.MOD
-
-
-def _require_sealable(compares: Sequence[Compare], failure: Sequence[Action]) -> None:
-    for compare in compares:
-        if compare.target is CompareTarget.VALUE and seal_kind(compare.key):
-            raise ValueError(f"{compare.key}: no condition on a value that is sealed")
-    for action in failure:
-        if isinstance(action, Put) and seal_kind(action.key):
-            raise ValueError(f"{action.key}: nothing is sealed where conditions failed")
