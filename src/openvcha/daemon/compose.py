@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from openvcha.cluster.observing.store_space import StoreSpaceProbe
 from openvcha.cluster.patroni_client import PatroniClient
 from openvcha.daemon.infrastructure import node_infrastructure
 from openvcha.daemon.keepers.replication_lag import ReplicationLag
+from openvcha.infrastructure.interface import Infrastructure
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.endpoints import register
 from openvcha.node.etcd.member import known_endpoints
@@ -32,6 +34,7 @@ from openvcha.operations.steps.node_vms import surely_off
 from openvcha.store.errors import StoreError
 from openvcha.store.etcd.client import SILENCE_SECONDS, Etcd
 from openvcha.store.mirror import Mirror
+from openvcha.store.sealing.cluster_store import SealedEtcd
 from openvcha.store.write_marks import WriteMarks
 from openvcha.system.repeating import repeat
 from openvcha.system.structlog_light import structlog
@@ -60,6 +63,32 @@ async def open_services(
     marked in ``writes`` are visible at once. ``silence``: after how many quiet seconds a watch of
     the store checks its endpoint.
     """
+    async with _connected(directory, keeps, mirrors, writes, silence) as node:
+        await _refresh(node.store)
+        infrastructure = node_infrastructure(node.identity, node.layout, node.store)
+        failing = BackgroundFailures()
+        observer = _observer(node, infrastructure, failing, reuses=mirrors)
+        yield _services(node, infrastructure, failing, observer)
+
+
+@dataclass(frozen=True)
+class _ConnectedNode:
+    """A node's own settings, and its open clients of the store, Patroni and PostgreSQL."""
+
+    identity: Identity
+    layout: Layout
+    superuser: Superuser
+    mirror: Mirror
+    store: SealedEtcd
+    patroni: PatroniClient
+    lags: ReplicationLag
+
+
+@asynccontextmanager
+async def _connected(
+    directory: Path, keeps: bool, mirrors: bool, writes: WriteMarks | None, silence: float
+) -> AsyncIterator[_ConnectedNode]:
+    """Open the clients; see ``open_services``."""
     layout = Layout(directory)
     identity = load_identity(directory)
     tls = NodeTls(layout)
@@ -72,40 +101,59 @@ async def open_services(
         open_patroni(identity, layout, tls) as patroni,
         aclosing(ReplicationLag(lambda: superuser.connect(identity.ha_address))) as lags,
     ):
-        await _refresh(store)
-        failing, infrastructure = BackgroundFailures(), node_infrastructure(identity, layout, store)
-        off = partial(surely_off, infrastructure)
-        yield Services(
-            store=store,
-            patroni=patroni,
-            observer=Observer(
-                store,
-                patroni,
-                lags,
-                failing=lambda: failing.reasons,
-                off=off,
-                refused=store.refused,
-                lag_limit=identity.timers.replication_lag,
-                node_leader_ttl=identity.timers.leader_ttl,
-                space=StoreSpaceProbe(store, identity.store.quota_bytes).measure,
-                change_number=mirror.change_number if mirrors else None,
-            ),
-            infrastructure=infrastructure,
-            journal=Journal(store),
-            identity=identity,
-            directory=directory,
-            credentials=OwnCredentials(layout, identity),
-            data_bytes=lambda: asyncio.to_thread(_base_backup_bytes, layout.pgdata),
-            register=lambda made: asyncio.to_thread(register, layout, made),
-            external_data=lambda: asyncio.to_thread(find_external_data, layout),
-            postgres=superuser,
-            administrator=partial(administrator_generation, store),
-            requires_votes=layout.required_votes.exists,
-            failing=failing,
-            monitor_records=store.monitor,
-            follow_roll=store.follow_roll,
-            mirror=mirror.follow,
-        )
+        yield _ConnectedNode(identity, layout, superuser, mirror, store, patroni, lags)
+
+
+def _observer(
+    node: _ConnectedNode,
+    infrastructure: Infrastructure,
+    failing: BackgroundFailures,
+    *,
+    reuses: bool,
+) -> Observer:
+    """Return the node's observer; ``reuses``: of an unchanged store, it reuses observations."""
+    return Observer(
+        node.store,
+        node.patroni,
+        node.lags,
+        failing=lambda: failing.reasons,
+        off=partial(surely_off, infrastructure),
+        refused=node.store.refused,
+        lag_limit=node.identity.timers.replication_lag,
+        node_leader_ttl=node.identity.timers.leader_ttl,
+        space=StoreSpaceProbe(node.store, node.identity.store.quota_bytes).measure,
+        change_number=node.mirror.change_number if reuses else None,
+    )
+
+
+def _services(
+    node: _ConnectedNode,
+    infrastructure: Infrastructure,
+    failing: BackgroundFailures,
+    observer: Observer,
+) -> Services:
+    """Return what the operations use."""
+    layout = node.layout
+    return Services(
+        store=node.store,
+        patroni=node.patroni,
+        observer=observer,
+        infrastructure=infrastructure,
+        journal=Journal(node.store),
+        identity=node.identity,
+        directory=layout.root,
+        credentials=OwnCredentials(layout, node.identity),
+        data_bytes=lambda: asyncio.to_thread(_base_backup_bytes, layout.pgdata),
+        register=lambda made: asyncio.to_thread(register, layout, made),
+        external_data=lambda: asyncio.to_thread(find_external_data, layout),
+        postgres=node.superuser,
+        administrator=partial(administrator_generation, node.store),
+        requires_votes=layout.required_votes.exists,
+        failing=failing,
+        monitor_records=node.store.monitor,
+        follow_roll=node.store.follow_roll,
+        mirror=node.mirror.follow,
+    )
 
 
 def open_patroni(identity: Identity, layout: Layout, tls: NodeTls) -> PatroniClient:
