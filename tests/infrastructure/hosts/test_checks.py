@@ -51,15 +51,15 @@ def test_a_host_that_has_everything_is_ready() -> None:
     [
         ("python", {"pythons": ()}, Verdict.MISSING, "no Python 3.11"),
         ("python", {"pythons": (Python("p", (3, 9)),)}, Verdict.MISSING, "no Python 3.11"),
-        ("python", {"pythons": (Python("p", (3, 11)),)}, Verdict.MISSING, "cannot make env"),
+        ("python", {"pythons": (Python("p", (3, 11)),)}, Verdict.MISSING, "lacks venv"),
         ("postgresql", {"postgres": ()}, Verdict.MISSING, "no PostgreSQL 14"),
         ("postgresql", {"postgres": (Program("p", (13, 9)),)}, Verdict.MISSING, "no PostgreSQL"),
         ("etcd", {"etcd": None}, Verdict.MISSING, "no etcd 3.5.3"),
         ("etcd", {"etcd": Program("e", (3, 5, 2))}, Verdict.MISSING, "older than 3.5.3"),
-        ("clock", {"clock": None}, Verdict.UNKNOWN, "does not tell"),
+        ("clock", {"clock": None}, Verdict.UNKNOWN, "did not report"),
         ("clock", {"clock": Clock(-9, 1)}, Verdict.MISSING, "9.00 s behind"),
         ("clock", {"clock": Clock(9, 5)}, Verdict.WARNING, "9.00 s ahead"),
-        ("clock", {"clock": Clock(9, 8.9)}, Verdict.OK, "give or take 8.90"),
+        ("clock", {"clock": Clock(9, 8.9)}, Verdict.OK, "(± 8.90 s)"),
         ("units", {"units": (Unit("etcd", "enabled", "inactive"),)}, Verdict.MISSING, "etcd.serv"),
         ("units", {"units": (Unit("postgresql", "x", "active"),)}, Verdict.MISSING, "postgresql"),
         (

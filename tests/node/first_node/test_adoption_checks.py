@@ -59,7 +59,7 @@ def test_good_data_are_taken_and_every_change_is_said() -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "running": ({"signs": ("postmaster.pid",)}, "a server may run"),
+    "running": ({"signs": ("postmaster.pid",)}, "a server may be running"),
     "crashed": (
         {"control": {"Database cluster state": "in production"}},
         "was not shut down cleanly",
@@ -69,21 +69,24 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "promote it if it is a standby",
     ),
     "standby.signal": ({"signs": ("standby.signal",)}, "standby.signal: these data"),
-    "backup": ({"signs": ("backup_label",)}, "of a backup"),
+    "backup": ({"signs": ("backup_label",)}, "to a backup"),
     "prepared": ({"prepared": 2}, "2 prepared transactions"),
     "tablespace": ({"links": ("pg_tblspc/16384",)}, "tablespaces are outside"),
     "pg_wal": ({"links": ("pg_wal",)}, "pg_wal is a symbolic link"),
-    "link": ({"links": ("postgresql.conf",)}, "symbolic links are not copied"),
+    "link": (
+        {"links": ("postgresql.conf",)},
+        "does not follow symbolic links: replace postgresql.conf",
+    ),
     "owner": ({"owner": 1000}, "belongs to the user 1000, but the node runs as postgres"),
     "foreign": ({"foreign": ("base/1/2",)}, "another account owns base/1/2"),
     "mode": ({"mode": 0o755}, "chmod 0700"),
     "no file": ({"has_settings_file": False, "settings": {}}, "--settings-file"),
     "vital": ({"own_settings": {"wal_level": "logical"}}, "postgresql.auto.conf sets wal_level"),
     "fsync": ({"settings": {"fsync": "off"}}, "fsync is off"),
-    "recovery": ({"settings": {"restore_command": "cp"}}, "restore_command: each standby"),
+    "recovery": ({"settings": {"restore_command": "cp"}}, "restore_command: every standby"),
     "delay": ({"settings": {"recovery_min_apply_delay": "5min"}}, "recovery_min_apply_delay"),
     "logical": ({"slots": (Slot("sub", logical=True),)}, "logical replication slots (sub)"),
-    "device": ({"device": 2}, "on another file system"),
+    "device": ({"device": 2}, "on a different file system"),
 }
 
 
@@ -108,7 +111,7 @@ def test_a_copy_needs_space_and_no_rename() -> None:
     (full,) = texts(Verdict.REFUSED, GOOD, replace(copy, free_bytes=100 << 20))
     assert "a copy needs 356 MiB" in full
     (fixed,) = texts(Verdict.REFUSED, GOOD, replace(TARGET, may_move=False))
-    assert "postgres may not rename" in fixed
+    assert "postgres cannot rename" in fixed
 
 
 def test_data_in_place_are_not_moved() -> None:
@@ -124,10 +127,10 @@ def test_data_in_place_are_not_moved() -> None:
         ({"settings": {"max_connections": "500"}}, "the cluster sets max_connections 500 -> 200"),
         ({"settings": {"wal_level": "logical"}}, "wal_level logical -> replica"),
         ({"slots": (Slot("backup", logical=False),)}, "replication slots stay (backup)"),
-        ({"libraries": ("pg_cron",)}, "pg_cron, not found"),
+        ({"libraries": ("pg_cron",)}, "pg_cron, which this PostgreSQL lacks"),
         ({"libraries": ("auto_explain",)}, "(auto_explain) on both nodes"),
         ({"settings": {"archive_mode": "on"}}, "archive_mode and archive_command stay"),
-        ({"own_settings": {"log_timezone": "CET"}}, "overrides settings of the cluster: log_time"),
+        ({"own_settings": {"log_timezone": "CET"}}, "ALTER SYSTEM RESET for log_time"),
     ],
 )
 def test_what_changes_is_no_refusal(changed: dict[str, Any], said: str) -> None:

@@ -224,7 +224,7 @@ def test_data_whose_server_was_started_meanwhile_stay(old: Path, tmp_path: Path)
     layout.root.mkdir()
     (old / "postmaster.pid").touch()
     for copy in (True, False):
-        with pytest.raises(NoDataDirectory, match="meanwhile"):
+        with pytest.raises(NoDataDirectory, match="in the meantime"):
             bring(old, layout, copy=copy)
     assert old.exists()
     assert not layout.pgdata.exists()

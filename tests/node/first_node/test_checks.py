@@ -113,7 +113,7 @@ def test_too_little_space_is_refused(tmp_path: Path) -> None:
     """Before the first database would not fit."""
     full = machine()
     object.__setattr__(full, "free", LEAST_FREE_BYTES - 1)
-    assert "512 MiB are the least" in examined(tmp_path, full)["space"][0]
+    assert "at least 512 MiB are needed" in examined(tmp_path, full)["space"][0]
 
 
 def test_engines_that_are_missing_or_unfit_are_refused(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_an_old_etcd_is_refused_until_it_is_accepted(tmp_path: Path) -> None:
     [
         ("C", None),
         ("POSIX", None),
-        ("de_DE.UTF-8", "NOTE: de_DE.UTF-8 sorts as"),
+        ("de_DE.UTF-8", "NOTE: de_DE.UTF-8 sorts text as"),
         ("fr_FR.UTF-8", "REFUSED: this machine has no locale fr_FR.UTF-8"),
     ],
 )

@@ -71,7 +71,7 @@ def test_only_addresses_of_hosts_are_proposed() -> None:
         ({"network.public_address": "192.0.2.12"}, "overlaps"),
         ({"network.public_address": "198.51.100.11"}, "ip address del 198.51.100.11/24 dev eth0"),
         ({"network.public_address": "203.0.113.1"}, "set network.public_interface"),
-        ({"network.ha_address": "127.83.2.11"}, "reaches this machine only"),
+        ({"network.ha_address": "127.83.2.11"}, "is reachable on this machine only"),
         ({"network.management_address": "198.51.100.10"}, "as network.management_address is"),
     ],
 )

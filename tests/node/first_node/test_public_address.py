@@ -53,7 +53,7 @@ def test_a_file_of_another_node_is_not_replaced(tmp_path: Path) -> None:
     write(values(tmp_path / "other"), 5432, configs)
     (found,) = check(wanted, 5432, configs)
     assert found.verdict is Verdict.REFUSED
-    assert "is that of another node" in found.text
+    assert "belongs to another node" in found.text
     file_for(wanted, configs).write_text("{")
     (found,) = check(wanted, 5432, configs)
     assert found.verdict is Verdict.REFUSED

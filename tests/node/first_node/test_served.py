@@ -123,7 +123,7 @@ def test_a_server_that_runs_or_crashed_is_not_adopted(first: First, old: OldPost
     running = first.init(f"--adopt={old.data}")
     old.call("pg_ctl", "-D", str(old.data), "-w", "-m", "immediate", "stop")
     crashed = first.init(f"--adopt={old.data}")
-    assert "a server may run" in running.stdout
+    assert "a server may be running" in running.stdout
     assert "was not shut down cleanly" in crashed.stdout
     assert running.returncode == crashed.returncode == 1
     assert not first.directory.exists()

@@ -137,7 +137,7 @@ def _python(survey: Survey) -> Finding:
     best = max(usable, key=lambda each: each.version)
     text = f"{_dotted(best.version)}, {best.path}"
     if not any(each.venv for each in usable):
-        return Finding("python", Verdict.MISSING, f"{text}, cannot make environments", package)
+        return Finding("python", Verdict.MISSING, f"{text}, lacks venv", package)
     return Finding("python", Verdict.OK, text)
 
 
@@ -150,7 +150,7 @@ def _postgres(survey: Survey) -> Finding:
     return Finding("postgresql", Verdict.OK, f"{_dotted(best.version)}, {best.path}")
 
 
-_OWN_ETCD = "put a newer release into /usr/local/bin, or accept it (`--accept-old-etcd`)"
+_OWN_ETCD = "install a newer release in /usr/local/bin, or accept an old one (`--accept-old-etcd`)"
 
 
 def _etcd(survey: Survey, *, old: bool) -> Finding:
@@ -159,7 +159,7 @@ def _etcd(survey: Survey, *, old: bool) -> Finding:
     text = f"{_dotted(survey.etcd.version)}, {survey.etcd.path}"
     if survey.etcd.version >= MIN_ETCD:
         return Finding("etcd", Verdict.OK, text)
-    text += f", is older than {_dotted(MIN_ETCD)}"
+    text += f", older than {_dotted(MIN_ETCD)}"
     if old and survey.etcd.version >= OLDEST_ETCD:
         return Finding("etcd", Verdict.WARNING, f"{text}, which the cluster must accept too")
     return Finding("etcd", Verdict.MISSING, f"{text}: {_OWN_ETCD}")
@@ -176,13 +176,13 @@ def _no_etcd(system: str, *, old: bool) -> Finding:
 
 def _clock(clock: Clock | None) -> Finding:
     if clock is None:
-        return Finding("clock", Verdict.UNKNOWN, "the host does not tell the time")
+        return Finding("clock", Verdict.UNKNOWN, "the host did not report its time")
     apart = max(0.0, abs(clock.ahead) - clock.uncertainty)
     way = "ahead of" if clock.ahead > 0 else "behind"
-    text = f"{abs(clock.ahead):.2f} s {way} this machine's, give or take {clock.uncertainty:.2f} s"
+    text = f"{abs(clock.ahead):.2f} s {way} this machine's (± {clock.uncertainty:.2f} s)"
     if apart > CLOCK_LIMIT:
         synchronize = ("timedatectl set-ntp true",)
-        return Finding("clock", Verdict.MISSING, f"{text}: synchronize both", synchronize)
+        return Finding("clock", Verdict.MISSING, f"{text}: synchronize both clocks", synchronize)
     return Finding("clock", Verdict.WARNING if apart > CLOCK_WARNING else Verdict.OK, text)
 
 
@@ -190,7 +190,8 @@ def _units(survey: Survey) -> Iterator[Finding]:
     for unit in survey.units:
         on = unit.active in ("active", "activating") or unit.enabled in ("enabled", "static")
         if unit.name in UNITS and on:
-            text = f"Debian's {unit.name}.service is {unit.enabled}, {unit.active}: it takes ports"
+            state = f"{unit.enabled}, {unit.active}"
+            text = f"Debian's {unit.name}.service is {state}: it takes ports that a node needs"
             yield Finding("units", Verdict.MISSING, text, (_disable([unit.name]),))
 
 
@@ -202,7 +203,7 @@ def _ports(survey: Survey, wanted: Wanted) -> Finding:
     text = "; ".join(sorted({_taken(each, wanted.ports[each.port]) for each in taken}))
     # A node of ours may run there: only a person knows.
     verdict = Verdict.WARNING if survey.openvcha else Verdict.MISSING
-    return Finding("ports", verdict, f"{text}: end what listens there")
+    return Finding("ports", verdict, f"{text}: stop what listens there")
 
 
 def _taken(listener: Listener, purpose: str) -> str:
@@ -216,19 +217,19 @@ def _firewall(survey: Survey, wanted: Wanted) -> Finding:
         return Finding("firewall", Verdict.UNKNOWN, text)
     closed = closed_ports(survey.nft, survey.iptables, sorted(wanted.ports))
     if not closed:
-        return Finding("firewall", Verdict.OK, "no rule closes the ports")
+        return Finding("firewall", Verdict.OK, "no rule blocks the ports")
     listed = ", ".join(map(str, closed))
-    text = f"a rule may close TCP {listed}: let the other hosts' addresses through to them"
+    text = f"a rule may block TCP {listed}: allow the addresses of the other hosts"
     return Finding("firewall", Verdict.WARNING, text)
 
 
 def _space(survey: Survey, wanted: Wanted) -> Finding:
     free = survey.free.get(wanted.datastore)
     if free is None:
-        return Finding("space", Verdict.UNKNOWN, f"{wanted.datastore}: unknown")
+        return Finding("space", Verdict.UNKNOWN, f"{wanted.datastore}: the free space is unknown")
     text = f"{wanted.datastore}: {_gibibytes(free)} free"
     if free < wanted.min_free:
-        need = f"{text}, a node needs {_gibibytes(wanted.min_free)}"
+        need = f"{text}, but a node needs {_gibibytes(wanted.min_free)}"
         return Finding("space", Verdict.MISSING, need)
     return Finding("space", Verdict.OK, text)
 

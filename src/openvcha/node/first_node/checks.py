@@ -105,8 +105,8 @@ def _ports(values: Values, machine: Machine) -> Iterator[Finding]:
     yield from (
         Finding.refused(
             "ports",
-            f"{each}; end the program (`ss -ltnp` shows it; Debian's own: `systemctl disable --now"
-            " postgresql etcd`), or choose another port",
+            f"{each}; stop the program that listens there (`ss -ltnp` shows it; for Debian's own:"
+            " `systemctl disable --now postgresql etcd`), or choose another port",
         )
         for each in taken
     )
@@ -118,7 +118,7 @@ def _ports(values: Values, machine: Machine) -> Iterator[Finding]:
 def _clock(machine: Machine) -> Iterator[Finding]:
     if machine.now() < BUILT:
         yield Finding.refused(
-            "clock", "the clock is years behind: set it, certificates depend on it"
+            "clock", "the clock is years behind: set it, because certificates depend on it"
         )
     elif machine.synchronized() is False:
         yield Finding.note(
@@ -127,14 +127,14 @@ def _clock(machine: Machine) -> Iterator[Finding]:
             " and the comparison of the nodes' logs depend on it",
         )
     else:
-        yield Finding.ok("clock", "synchronized, or the kernel does not tell")
+        yield Finding.ok("clock", "synchronized, or the kernel does not say")
 
 
 def _space(directory: Path, machine: Machine) -> Iterator[Finding]:
     free = machine.free_bytes(directory)
     text = f"{existing(directory)} has {free >> 20} MiB free"
     if free < LEAST_FREE_BYTES:
-        yield Finding.refused("space", f"{text}; {LEAST_FREE_BYTES >> 20} MiB are the least")
+        yield Finding.refused("space", f"{text}; at least {LEAST_FREE_BYTES >> 20} MiB are needed")
     else:
         yield Finding.ok("space", text)
 
@@ -146,7 +146,7 @@ def _directory(directory: Path, adopt: str) -> tuple[Begun | None, list[Finding]
         return None, [Finding.refused("directory", str(error))]
     if why := why_not_continued(directory, begun, adopt):
         return begun, [Finding.refused("directory", why)]
-    what = "continues what an earlier run has begun" if begun else "will be made"
+    what = "continues what an earlier run began" if begun else "will be created"
     return begun, [Finding.ok("directory", f"{directory}: {what}")]
 
 
@@ -188,8 +188,8 @@ def _tls(postgres: Postgres, *, loopback: bool) -> Finding:
     text = f"{'.'.join(map(str, postgres.version))}, {postgres.bin_dir}"
     if postgres.has_tls or loopback:
         return Finding.ok("postgresql", text)
-    lack = "built without TLS, so data on the wire would not be encrypted: install another one"
-    return Finding.refused("postgresql", f"{text}: {lack}")
+    lack = "was built without TLS, so connections would not be encrypted: install another one"
+    return Finding.refused("postgresql", f"{text}, {lack}")
 
 
 def _locale(values: Values, machine: Machine) -> Iterator[Finding]:
@@ -198,14 +198,14 @@ def _locale(values: Values, machine: Machine) -> Iterator[Finding]:
     if _plain(wanted) not in known:
         yield Finding.refused(
             "locale",
-            f"this machine has no locale {wanted} (postgresql.locale): `locale -a` lists those that"
-            " it has; C needs none",
+            f"this machine has no locale {wanted} (postgresql.locale): choose C, or one that"
+            " `locale -a` lists",
         )
     elif wanted not in {"C", "POSIX"}:
         yield Finding.note(
             "locale",
-            f"{wanted} sorts as this machine's C library does: all data nodes must have the same"
-            " version of it, or indexes on text are wrong after a failover",
+            f"{wanted} sorts text as this machine's C library does: unless all data nodes have the"
+            " same version of it, indexes on text are wrong after a failover",
         )
 
 

@@ -110,7 +110,7 @@ def _entries(directory: Path) -> set[str]:
 def _occupied(directory: Path) -> str:
     if (directory / IDENTITY).exists():
         return f"{directory} already holds a node; `vcha node run {directory}` runs it"
-    return f"{directory} is not empty; choose another node.directory, or empty it"
+    return f"{directory} is not empty; choose another node.directory, or empty this one"
 
 
 prepare(__name__)

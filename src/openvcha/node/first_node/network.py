@@ -90,7 +90,7 @@ def check_network(
 def _missing(values: Values) -> Iterator[Finding]:
     for of in ("ha", "public"):
         if not values[f"network.{of}_address"]:
-            text = f"network.{of}_address is not set: use --{of}-address, or the file"
+            text = f"network.{of}_address is not set: use --{of}-address, or set it in the file"
             yield Finding.refused(SUBJECT, text)
 
 
@@ -108,8 +108,8 @@ def _moving(own: Own, addresses: Sequence[MachineAddress]) -> Iterator[Finding]:
     has = next((each for each in addresses if each.address.ip == own.address), None)
     if has:
         remove = f"`ip address del {has.address} dev {has.interface}`"
-        text = f"{has.interface} has network.public_address {own.address}: remove it ({remove}),"
-        yield Finding.refused(SUBJECT, f"{text} the node adds it while it leads")
+        text = f"{has.interface} already has network.public_address {own.address}: remove it"
+        yield Finding.refused(SUBJECT, f"{text} ({remove}); the node adds it while it leads")
     elif not own.interface:
         text = f"no interface is in the network of network.public_address {own.address}"
         yield Finding.refused(SUBJECT, f"{text}: set network.public_interface and public_prefix")
@@ -132,8 +132,8 @@ def _loopback(values: Values) -> Iterator[Finding]:
         if text and ipaddress.ip_address(text).is_loopback:
             yield Finding.refused(
                 SUBJECT,
-                f"network.{of}_address {text} reaches this machine only: choose another one, or"
-                " --loopback for a trial",
+                f"network.{of}_address {text} is reachable on this machine only: choose another,"
+                " or use --loopback for a trial",
             )
 
 

@@ -40,7 +40,7 @@ def check(values: Values, uid: int, configs: Path = DIRECTORY) -> list[Finding]:
     except (UnusableConfigError, CannotDropRoot) as error:
         return [Finding.refused(SUBJECT, f"{error}: delete it")]
     if there.node != wanted.node:
-        text = f"{path} is that of another node, {there.node}: choose another node.directory"
+        text = f"{path} belongs to another node, {there.node}: choose another node.directory"
         return [Finding.refused(SUBJECT, text)]
     return [Finding.ok(SUBJECT, f"{path} will be replaced")]
 
@@ -49,7 +49,7 @@ def _written_by_root(path: Path, wanted: HelperConfig) -> Finding:
     """Return a refusal unless root has written the file: no clients would reach the node."""
     try:
         if read_config(path) == wanted:
-            return Finding.ok(SUBJECT, f"{path} is there")
+            return Finding.ok(SUBJECT, f"{path} exists")
     except (OSError, UnusableConfigError, CannotDropRoot):
         pass
     text = " ".join(encode_config(wanted).decode().split())

@@ -65,8 +65,8 @@ def _state(data: Data) -> Iterator[str]:
     state = data.control.get("Database cluster state", "unknown")
     if RUNS in data.signs:
         yield (
-            f"a server may run in {data.path}, which has a postmaster.pid: stop it with `pg_ctl"
-            " stop` or its service; if none runs, start and stop it once"
+            f"a server may be running in {data.path}, which has a postmaster.pid: stop it with"
+            " `pg_ctl stop` or its service; if none is running, start and stop it once"
         )
     elif state != SHUT_DOWN:
         yield (
@@ -76,13 +76,13 @@ def _state(data: Data) -> Iterator[str]:
     signs = [name for name in data.signs if name != RUNS]
     if signs:
         yield (
-            f"{_some(signs)}: these data are those of a standby, of a recovery or of a backup that"
-            " was never started; start them as a primary first"
+            f"{_some(signs)}: these data belong to a standby, to a recovery, or to a backup that"
+            " was never started: start them as a primary first"
         )
     if data.prepared:
         yield (
-            f"{data.prepared} prepared transactions wait in pg_twophase: end them first (COMMIT"
-            " PREPARED), since the cluster runs with max_prepared_transactions = 0"
+            f"{data.prepared} prepared transactions are open: end them first (COMMIT PREPARED or"
+            " ROLLBACK PREPARED), because the cluster runs with max_prepared_transactions = 0"
         )
 
 
@@ -91,16 +91,17 @@ def _places(data: Data) -> Iterator[str]:
     if tablespaces:
         yield (
             f"{len(tablespaces)} tablespaces are outside the data directory ({_some(tablespaces)}),"
-            " and are not copied to another node: ALTER … SET TABLESPACE pg_default, and drop them"
+            " and a base backup would not copy them: move their contents (ALTER … SET TABLESPACE"
+            " pg_default) and drop them"
         )
     if "pg_wal" in data.links:
         yield (
-            "pg_wal is a symbolic link, and what is outside is not copied to another node: move the"
-            " directory itself into its place while the server is stopped"
+            "pg_wal is a symbolic link, which a base backup does not follow: with the server"
+            " stopped, replace it by the directory itself"
         )
     others = sorted({*data.links} - {*tablespaces, "pg_wal"})
     if others:
-        yield f"symbolic links are not copied to another node: {_some(others)}; replace them"
+        yield f"a base backup does not follow symbolic links: replace {_some(others)}"
 
 
 def _owners(data: Data, target: Target) -> Iterator[str]:
@@ -113,7 +114,7 @@ def _owners(data: Data, target: Target) -> Iterator[str]:
         yield f"another account owns {_some(data.foreign)}: change the owner of all files"
     if data.mode not in PLAIN_MODES:
         yield (
-            f"the mode of {data.path} is {data.mode:04o}, with which PostgreSQL does not start:"
+            f"the mode of {data.path} is {data.mode:04o}, which PostgreSQL refuses:"
             f" chmod 0700 {data.path}"
         )
 
@@ -125,50 +126,50 @@ def _transport(data: Data, target: Target) -> Iterator[str]:
         need = data.size + FREE_BYTES
         if target.free_bytes < need:
             yield (
-                f"a copy needs {need >> 20} MiB, and the node's file system has"
+                f"a copy needs {need >> 20} MiB, but the node's file system has"
                 f" {target.free_bytes >> 20} MiB: free space, or move instead"
             )
     elif data.device != target.device:
         yield (
-            f"{data.path} is on another file system than the node's directory, so it cannot be"
+            f"{data.path} is on a different file system than the node's directory, so it cannot be"
             " renamed: choose a node.directory beside it, or postgresql.adopt_by = copy (--copy)"
         )
     elif not target.may_move:
         yield (
-            f"{target.account} may not rename {data.path}, since it cannot write to the folder: let"
-            " it (chown of the folder), or use postgresql.adopt_by = copy (--copy)"
+            f"{target.account} cannot rename {data.path}, because it cannot write to the parent"
+            " directory: change that directory's owner, or use postgresql.adopt_by = copy (--copy)"
         )
 
 
 def _settings(data: Data) -> Iterator[str]:
     if not data.has_settings_file:
         yield (
-            f"{data.path} has no postgresql.conf: name it in postgresql.settings_file"
-            " (--settings-file); Debian has it in /etc/postgresql/VERSION/NAME"
+            f"{data.path} has no postgresql.conf: set postgresql.settings_file (--settings-file);"
+            " Debian keeps the file in /etc/postgresql/VERSION/NAME"
         )
     same = {name: str(value) for name, value in shared_settings().items()}
     set_ = {name: value for name, value in data.own_settings.items() if same.get(name) != value}
     vital = [name for name, value in set_.items() if is_vital(name, {name: value})]
     if vital:
         yield (
-            f"{AUTO_SETTINGS} sets {_some(vital)}, on which the cluster depends: ALTER SYSTEM RESET"
-            " them in the running server, or delete their lines"
+            f"{AUTO_SETTINGS} sets {_some(vital)}, which the cluster must set itself: run ALTER"
+            " SYSTEM RESET in the running server, or delete these lines"
         )
     off = [name for name in _MUST_BE_ON if data.settings.get(name, "on") != "on"]
     if off:
-        yield f"{_some(off)} is off, so a crash would damage the data: remove it from the settings"
+        yield f"{_some(off)} is off, so a crash could damage the data: remove it from the settings"
     recovery = [name for name in _MUST_BE_EMPTY if data.settings.get(name)]
     if data.settings.get("recovery_min_apply_delay", "0") not in {"0", "0ms"}:
         recovery.append("recovery_min_apply_delay")
     if recovery:
         yield (
-            f"{_some(recovery)}: each standby of the cluster would follow this instead of the"
-            " active; remove it from the settings"
+            f"{_some(recovery)}: every standby of the cluster would obey this instead of following"
+            " the active; remove it from the settings"
         )
     logical = [slot.name for slot in data.slots if slot.logical]
     if logical:
         yield (
-            f"logical replication slots ({_some(logical)}) need wal_level = logical, and the"
+            f"logical replication slots ({_some(logical)}) need wal_level = logical, but the"
             " cluster runs with replica: drop the subscriptions or the slots first"
         )
 
@@ -185,11 +186,14 @@ def _changes(data: Data) -> Iterator[str]:
         yield f"the cluster sets {', '.join(changed)}"
     owned = [n for n, v in data.own_settings.items() if is_owned(n, v)]
     if owned:
-        yield f"{AUTO_SETTINGS} overrides settings of the cluster: {_some(owned)}; RESET them"
+        yield (
+            f"{AUTO_SETTINGS} overrides settings of the cluster: run ALTER SYSTEM RESET for"
+            f" {_some(owned)}"
+        )
     if data.control.get("Data page checksum version") == "0":
         yield (
-            "the data have no checksums: damaged pages are not noticed; `pg_checksums --enable`"
-            " adds them while the server is stopped. A rewind works anyway: wal_log_hints is on"
+            "the data have no checksums, so damaged pages go unnoticed; `pg_checksums --enable`"
+            " adds them while the server is stopped. Rewinding works anyway: wal_log_hints is on"
         )
 
 
@@ -197,8 +201,8 @@ def _slots(data: Data) -> Iterator[str]:
     physical = [slot.name for slot in data.slots if not slot.logical]
     if physical:
         yield (
-            f"replication slots stay ({_some(physical)}) and keep up to 4 GB of write-ahead log;"
-            " they do not exist on a new active after a failover. Drop those of former standbys"
+            f"replication slots stay ({_some(physical)}), each with up to 4 GB of write-ahead log;"
+            " after a failover, the new active does not have them. Drop those of former standbys"
         )
 
 
@@ -206,13 +210,13 @@ def _libraries(data: Data, target: Target) -> Iterator[str]:
     missing = [name for name in data.libraries if name not in target.installed]
     if missing:
         yield (
-            f"shared_preload_libraries names {_some(missing)}, not found for this PostgreSQL:"
-            " install them, or the server does not start"
+            f"shared_preload_libraries names {_some(missing)}, which this PostgreSQL lacks: install"
+            " them, or the server will not start"
         )
     if data.libraries:
         yield f"install what shared_preload_libraries names ({_some(data.libraries)}) on both nodes"
     if data.settings.get("archive_mode", "off") != "off":
-        yield "archive_mode and archive_command stay: whichever node leads archives"
+        yield "archive_mode and archive_command stay: the active node archives"
 
 
 def _access(data: Data) -> Iterator[str]:

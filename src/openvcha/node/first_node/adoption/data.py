@@ -76,7 +76,7 @@ class NoDataDirectory(Exception):  # noqa: N818 - named after the condition
 def require_data_directory(path: Path) -> int:
     """Return the major version of a data directory. Raises NoDataDirectory, OSError."""
     if path.is_symlink():
-        raise NoDataDirectory(f"{path} is a symbolic link: name the directory that it leads to")
+        raise NoDataDirectory(f"{path} is a symbolic link: give the directory that it points to")
     try:
         major = postgres_major(path)
     except ValueError:

@@ -38,7 +38,7 @@ def bring(source: Path, layout: Layout, *, copy: bool) -> None:
         return
     require_data_directory(source)
     if os.path.lexists(source / RUNS):
-        raise NoDataDirectory(f"a server was started in {source} meanwhile: stop it")
+        raise NoDataDirectory(f"a server was started in {source} in the meantime: stop it")
     if copy:
         _copy(source, layout)
         return
