@@ -632,6 +632,16 @@ async def test_a_second_redeploy_meanwhile_is_told_of_the_first(scene: ClusterSc
     assert scene.task in str(caught.value)
 
 
+async def test_a_host_without_the_address_of_the_node_is_refused(scene: ClusterScenario) -> None:
+    """Before anything is created there: nobody else gives the host that address."""
+    await scene.cluster()
+    scene.world.faults.add("hosts lack addresses")
+    spec = PassiveCheckSpec(placement=placement(NEW))
+    found = await check_passive(scene.process().services, CALLER, spec)
+    assert [one.id for one in found.errors] == [f"{PREFIX}address.absent"]
+    assert found.errors[0].args[2] == "host-b.local"
+
+
 async def test_the_task_is_refused_with_all_that_the_check_finds(scene: ClusterScenario) -> None:
     """The same list, and nothing was changed."""
     await scene.cluster()

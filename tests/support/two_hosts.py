@@ -35,7 +35,12 @@ SUBNETS = ("198.18.1.0/24", "127.83.2.0/24")
 def stand_in_agent(timeouts: PowerTimeouts = QUICK) -> Agent:
     """Return an agent whose VMs run a stand-in, and that sees no address in use."""
     starter = DetachedStarter((sys.executable, "-c", STAND_IN))
-    machine = Machine(answers=lambda _: False, probe=lambda _: False)
+
+    def nobody(address: str) -> bool:
+        del address
+        return False
+
+    machine = Machine(answers=nobody, probe=nobody, listens=nobody)
     return Agent(StandInProcesses(), starter, timeouts=timeouts, machine=machine)
 
 

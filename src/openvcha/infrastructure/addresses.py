@@ -129,6 +129,11 @@ def in_use(address: str, field: str, user: str | None = None) -> LocalizableMess
     return _message("taken", field, address, user)
 
 
+def absent(address: str, field: str, host: str) -> LocalizableMessage:
+    """Return the finding for an address that the host of the node does not have."""
+    return _message("absent", field, address, host)
+
+
 def to_ip_info(address: Address) -> IpInfo:
     """Convert an address to the form that the API reports."""
     if address.family == IpFamily.IPV4:

@@ -174,11 +174,24 @@ class Infrastructure(Protocol):
         ...
 
     async def address_in_use(
-        self, address: str, network: str | None = None, ignoring: Iterable[str] = ()
+        self,
+        address: str,
+        network: str | None = None,
+        ignoring: Iterable[str] = (),
+        *,
+        standing: bool = False,
     ) -> bool:
         """Return whether another VM (not in `ignoring`) or any host uses the address.
 
-        ``network`` is the identifier of the network to search; None: any.
+        ``network`` is the identifier of the network to search; None: any. With ``standing``, the
+        node's machine may have the address already: only a node that listens there uses it.
+        """
+        ...
+
+    async def lacks_address(self, host: str, address: str) -> bool:
+        """Return whether a node on the host could not have the address.
+
+        So it is where nodes use the addresses of their hosts, and nobody has given it to this one.
         """
         ...
 

@@ -86,14 +86,24 @@ class UnmanagedMachines:
         return True
 
     async def address_in_use(
-        self, address: str, network: str | None = None, ignoring: Iterable[str] = ()
+        self,
+        address: str,
+        network: str | None = None,
+        ignoring: Iterable[str] = (),
+        *,
+        standing: bool = False,
     ) -> bool:
         """Return whether a node already responds at the address.
 
         That a machine has it is no conflict: the one that is to join has it already.
         """
-        del network, ignoring
+        del network, ignoring, standing
         return any(await asyncio.gather(*(self._accepts(address, port) for port in self._ports)))
+
+    async def lacks_address(self, host: str, address: str) -> bool:
+        """Return False: no node is created on a host."""
+        del host, address
+        return False
 
     def unsupported_family(self, family: IpFamily) -> LocalizableMessage | None:
         """Return None: the machines have addresses of any family."""

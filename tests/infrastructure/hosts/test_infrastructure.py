@@ -1,5 +1,6 @@
 """Hosts as an infrastructure: the inventory in the store, agents that may be out of reach."""
 
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from tests.support.two_hosts import TwoHosts, request_on
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import HostConnectionState
 from openvcha.infrastructure import changes
+from openvcha.infrastructure.hosts.agent import listens, responds
 from openvcha.infrastructure.hosts.infrastructure import HostsInfrastructure
 from openvcha.infrastructure.interface import Power
 from openvcha.store import keys
@@ -158,6 +160,27 @@ async def test_an_address_is_searched_where_its_network_is(two: TwoHosts) -> Non
     with pytest.raises(ApiError) as refused:
         await means.address_in_use("127.0.0.1")
     assert refusal(refused) is ErrorType.RESOURCE_INACCESSIBLE
+
+
+async def test_a_node_needs_an_address_of_its_host(two: TwoHosts) -> None:
+    """Whether a host has it, only that host knows."""
+    host, _ = two.hosts
+    assert await two.infrastructure.lacks_address(host.id, "192.0.2.9")
+    assert not await two.infrastructure.lacks_address(host.id, "127.0.0.1")
+    assert not await two.infrastructure.lacks_address("host-99", "192.0.2.9")
+    two.away.add(host.id)
+    with pytest.raises(ApiError) as refused:
+        await two.infrastructure.lacks_address(host.id, "127.0.0.1")
+    assert refusal(refused) is ErrorType.RESOURCE_INACCESSIBLE
+
+
+def test_an_address_that_a_host_has_is_not_yet_used() -> None:
+    """Its kernel refuses connections; only a program that listens uses it."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+        assert listens("127.0.0.1", [port])
+    assert not listens("127.0.0.1", [port])
+    assert responds("127.0.0.1", [port])
 
 
 @pytest.mark.parametrize("answer", [b"", b"not JSON", b'{"result": 7}', b'{"result": []}'])

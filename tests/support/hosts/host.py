@@ -40,13 +40,14 @@ class Host:
     """A host that is plugged into the switch by two cables, `mgmt` and `ha`.
 
     ``directory`` has its files: `etc` and `srv` are its own /etc and /srv, `console` what its SSH
-    server says. Else it shares the machine's disk, and its clock.
+    server says. A ``prepared`` one has openvcha. Else it shares the machine's disk, and its clock.
     """
 
     number: int
     prefix: str
     directory: Path
     subnets: tuple[plan.Subnets, ...]
+    prepared: bool = False
     _power: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -88,7 +89,8 @@ class Host:
         libraries.mkdir()
         for each in Path("/usr/local/lib").iterdir():
             (libraries / each.name).symlink_to(f"/run/lib/{each.name}")
-        (libraries / Path(HOME).name).symlink_to(sys.prefix)
+        if self.prepared:
+            (libraries / Path(HOME).name).symlink_to(sys.prefix)
 
     def add_account(self, name: str) -> None:
         """Add an account to the host that logs in with the client's key."""

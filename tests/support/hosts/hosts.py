@@ -51,9 +51,16 @@ def why_impossible() -> str | None:
 
 @contextmanager
 def hosts_on(
-    directory: Path, count: int, subnets: tuple[plan.Subnets, ...] = (plan.IPV4,)
+    directory: Path,
+    count: int,
+    subnets: tuple[plan.Subnets, ...] = (plan.IPV4,),
+    *,
+    prepared: bool = False,
 ) -> Iterator[Hosts]:
-    """Yield hosts that are on; afterwards nothing of them is left but files in the directory."""
+    """Yield hosts that are on; afterwards nothing of them is left but files in the directory.
+
+    ``prepared`` ones have openvcha, as after `vcha host prepare`.
+    """
     namespaces.remove_leftovers()
     prefix = namespaces.new_prefix()
     client_key = directory / "id"
@@ -61,7 +68,7 @@ def hosts_on(
         prefix,
         client_key,
         tuple(
-            Host(number, prefix, directory / f"h{number}", subnets)
+            Host(number, prefix, directory / f"h{number}", subnets, prepared)
             for number in range(1, count + 1)
         ),
     )

@@ -39,7 +39,7 @@ class VmWorld(Protocol):
     ``HOST is away``: a host does not respond. ``replies are lost``: what was asked for is done, but
     the caller gets an error. ``creations are slow``: they need several looks. ``creations stop``:
     they stay half made until they are begun again. ``infrastructure busy``, ``cannot delete``,
-    ``directory refused``: calls fail.
+    ``directory refused``: calls fail. ``hosts lack addresses``: nodes could not have theirs.
     """
 
     root: Path
@@ -286,11 +286,21 @@ class SimulatedInfrastructure:
         return True
 
     async def address_in_use(
-        self, address: str, network: str | None = None, ignoring: Iterable[str] = ()
+        self,
+        address: str,
+        network: str | None = None,
+        ignoring: Iterable[str] = (),
+        *,
+        standing: bool = False,
     ) -> bool:
         """Return whether another VM has the address."""
-        del network
+        del network, standing
         return self.world.state.inventory.vm_by_address(address, ignoring) is not None
+
+    async def lacks_address(self, host: str, address: str) -> bool:
+        """Return whether a test has taken the addresses from all hosts."""
+        del host, address
+        return "hosts lack addresses" in self.world.faults
 
     def unsupported_family(self, family: IpFamily) -> LocalizableMessage | None:
         """Return None: the simulation supports every address family."""

@@ -69,6 +69,10 @@ PLACEMENT = {
     "address.outside": "%s: %s is not in the network's subnet %s; choose an address in it.",
     "address.duplicate": "%s: %s is already the address of %s; choose another.",
     "address.taken": "%s: %s is assigned to the virtual machine %s; choose another.",
+    "address.absent": (
+        "%s: %s is on no interface of the host %s; choose an address that the host has, or add it"
+        " to an interface first."
+    ),
     "address.answering": "%s: %s is already in use; choose another.",
 }
 

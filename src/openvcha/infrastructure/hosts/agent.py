@@ -6,6 +6,7 @@ It keeps no state. Each order looks at what there is, and may be repeated.
 import asyncio
 import errno
 import hashlib
+import ipaddress
 import shutil
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -73,17 +74,42 @@ class NoUnits:
 
 def responds(address: str, ports: Sequence[int] = NODE_PORTS) -> bool:
     """Return whether anything at an address answers, if only to refuse a connection."""
-    return any(_answers(address, port) for port in ports)
+    return any(_connected(address, port) in (0, errno.ECONNREFUSED) for port in ports)
 
 
-def _answers(address: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
+def listens(address: str, ports: Sequence[int] = NODE_PORTS) -> bool:
+    """Return whether a program at an address accepts a connection."""
+    return any(_connected(address, port) == 0 for port in ports)
+
+
+def has_address(address: str) -> bool:
+    """Return whether an interface of this machine has an address.
+
+    A socket could be bound to others too (`ip_nonlocal_bind`). Nothing is sent.
+    """
+    if ipaddress.ip_address(address).is_loopback:
+        return True
+    with socket.socket(_family(address), socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((address, NODE_PORTS[0]))
+        except OSError:  # no route
+            return False
+        # Only to itself does the kernel send from the address that it sends to.
+        return ipaddress.ip_address(probe.getsockname()[0]) == ipaddress.ip_address(address)
+
+
+def _connected(address: str, port: int) -> int | None:
+    """Return the error number of a connection attempt; None if it could not be made."""
+    with socket.socket(_family(address), socket.SOCK_STREAM) as probe:
         probe.settimeout(PROBE_SECONDS)
         try:
-            return probe.connect_ex((address, port)) in (0, errno.ECONNREFUSED)
+            return probe.connect_ex((address, port))
         except OSError:
-            return False
+            return None
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 @dataclass(frozen=True)
@@ -92,6 +118,8 @@ class Machine:
 
     answers: Callable[[str], bool] = address_answers
     probe: Callable[[str], bool] = responds
+    listens: Callable[[str], bool] = listens
+    has: Callable[[str], bool] = has_address
     disk_usage: Callable[[Path], Any] = shutil.disk_usage
 
 
@@ -132,7 +160,9 @@ class Agent:
             case orders.Observe():
                 return await self._observe(order.places)
             case orders.ProbeAddress():
-                return await asyncio.to_thread(self._in_use, order.address)
+                return await asyncio.to_thread(self._in_use, order)
+            case orders.HasAddress():
+                return await asyncio.to_thread(self._machine.has, order.address)
             case orders.MeasureSpace():
                 return await asyncio.to_thread(self._space, order.directories)
             case orders.ReadFile():
@@ -184,8 +214,9 @@ class Agent:
             for place, runs in zip(places, on, strict=True)
         ]
 
-    def _in_use(self, address: str) -> bool:
-        return self._machine.answers(address) or self._machine.probe(address)
+    def _in_use(self, order: orders.ProbeAddress) -> bool:
+        beside = self._machine.listens if order.standing else self._machine.probe
+        return self._machine.answers(order.address) or beside(order.address)
 
     def _space(self, directories: tuple[str, ...]) -> dict[str, Space]:
         found: dict[str, Space] = {}

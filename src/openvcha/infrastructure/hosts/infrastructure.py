@@ -180,7 +180,12 @@ class HostsInfrastructure:
         return True
 
     async def address_in_use(
-        self, address: str, network: str | None = None, ignoring: Iterable[str] = ()
+        self,
+        address: str,
+        network: str | None = None,
+        ignoring: Iterable[str] = (),
+        *,
+        standing: bool = False,
     ) -> bool:
         """Return whether another VM has the address, or a host of the network meets anyone at it.
 
@@ -193,7 +198,7 @@ class HostsInfrastructure:
         if inventory.vm_by_address(address) is not None:
             return False  # what responds there is to be ignored
         hosts = [host for host in inventory.hosts if network is None or network in host.networks]
-        order = orders.ProbeAddress(address=address)
+        order = orders.ProbeAddress(address=address, standing=standing)
         found = await asyncio.gather(
             *(self._ordered(host, order, POWER_SECONDS, bool) for host in hosts),
             return_exceptions=True,
@@ -203,6 +208,20 @@ class HostsInfrastructure:
             reasons = "; ".join(str(each) for each in found)
             fail(ErrorType.RESOURCE_INACCESSIBLE, unreachable(hosts[0].name, reasons))
         return any(answers)
+
+    async def lacks_address(self, host: str, address: str) -> bool:
+        """Return whether no interface of the host has the address.
+
+        Raises ApiError RESOURCE_INACCESSIBLE if the host cannot be reached.
+        """
+        found = (await self._record.load()).inventory.host(host)
+        if found is None:
+            return False
+        order = orders.HasAddress(address=address)
+        try:
+            return not await self._ordered(found, order, POWER_SECONDS, bool)
+        except HostUnreachable as error:
+            fail(ErrorType.RESOURCE_INACCESSIBLE, unreachable(found.name, str(error)))
 
     def unsupported_family(self, family: IpFamily) -> LocalizableMessage | None:
         """Return None: nodes use both families."""

@@ -72,7 +72,17 @@ class Delete(msgspec.Struct, frozen=True, kw_only=True, tag="delete"):
 
 
 class ProbeAddress(msgspec.Struct, frozen=True, kw_only=True, tag="probe"):
-    """Tell whether anything uses an address, here or beside the host."""
+    """Tell whether anything uses an address, here or beside the host.
+
+    With ``standing``, only what listens there uses it, not a machine that has it.
+    """
+
+    address: str
+    standing: bool = False
+
+
+class HasAddress(msgspec.Struct, frozen=True, kw_only=True, tag="has_address"):
+    """Tell whether an interface of the host has an address."""
 
     address: str
 
@@ -92,6 +102,7 @@ Order = (
     | PowerOff
     | Delete
     | ProbeAddress
+    | HasAddress
     | MeasureSpace
 )
 

@@ -238,10 +238,15 @@ class LocalInfrastructure:
         await asyncio.to_thread(self._file.change, changes.remove_vm(vm.id))
 
     async def address_in_use(
-        self, address: str, network: str | None = None, ignoring: Iterable[str] = ()
+        self,
+        address: str,
+        network: str | None = None,
+        ignoring: Iterable[str] = (),
+        *,
+        standing: bool = False,
     ) -> bool:
         """Return whether another VM has the address, or anything responds at it."""
-        del network
+        del network, standing
         skipped = frozenset(ignoring)
         inventory = await self._stored()
         if inventory.vm_by_address(address, skipped) is not None:
@@ -251,6 +256,11 @@ class LocalInfrastructure:
             # The VM itself responds at the address, and is to be ignored.
             return False
         return await asyncio.to_thread(self._machine.answers, address)
+
+    async def lacks_address(self, host: str, address: str) -> bool:
+        """Return False: this machine has all loopback addresses."""
+        del host, address
+        return False
 
     def unsupported_family(self, family: IpFamily) -> LocalizableMessage | None:
         """Return the refusal of IPv6; None for IPv4."""

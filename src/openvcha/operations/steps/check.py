@@ -14,6 +14,7 @@ from openvcha.cluster.config import NodeConfig, NodeKind, address_text
 from openvcha.cluster.observing.observation import Observation
 from openvcha.infrastructure.addresses import (
     Address,
+    absent,
     check_ha_address,
     check_in_subnet,
     in_use,
@@ -89,7 +90,7 @@ async def check_addresses(
 ) -> tuple[LocalizableMessage, ...]:
     """Return the findings for the addresses of a manually created node."""
     inventory = await services.infrastructure.inventory()
-    return tuple(await _Addresses(services, seen, inventory, wish).examine())
+    return tuple(await _Addresses(services, seen, inventory, wish).examine(None))
 
 
 async def check(services: Services, seen: Observation, wish: NodeRequest) -> CheckResult:
@@ -107,7 +108,8 @@ async def check(services: Services, seen: Observation, wish: NodeRequest) -> Che
     defaults = _defaults(inventory, seen, wish)
     found = resolve(wish.placement, inventory, defaults, need, f"{wish.path}placement")
     addresses = _Addresses(services, seen, inventory, wish)
-    errors = [*found.errors, *await addresses.examine(), *settings.errors]
+    host = found.placement.host if found.placement else None
+    errors = [*found.errors, *await addresses.examine(host), *settings.errors]
     warnings = (*found.warnings, *settings.warnings)
     if errors or found.placement is None:
         return CheckResult(None, tuple(errors), warnings, settings.silence)
@@ -157,11 +159,11 @@ class _Addresses:
         is_data = wish.kind is NodeKind.DATA
         self.failover_ip = (wish.failover_ip or config.management) if is_data else None
 
-    async def examine(self) -> list[LocalizableMessage]:
-        """Return all findings for both addresses."""
-        return [*await self._ha(), *await self._failover()]
+    async def examine(self, host: str | None) -> list[LocalizableMessage]:
+        """Return all findings for both addresses; ``host`` is to have the node, if known."""
+        return [*await self._ha(host), *await self._failover()]
 
-    async def _ha(self) -> list[LocalizableMessage]:
+    async def _ha(self, host: str | None) -> list[LocalizableMessage]:
         path = f"{self._wish.path}ha_ip"
         address, findings = parse_address(self.ha_ip, path)
         if address is None:
@@ -180,7 +182,13 @@ class _Addresses:
             ha_subnet=network.subnet if network else None,
             others=self._others(),
         )
-        return found or await self._used(address, path, network)
+        if not found and host and await self._lacking(host, address):
+            known = self._inventory.host(host)
+            return [absent(address.address, path, known.name if known else host)]
+        return found or await self._used(address, path, network, standing=True)
+
+    async def _lacking(self, host: str, address: Address) -> bool:
+        return await self._services.infrastructure.lacks_address(host, address.address)
 
     async def _failover(self) -> list[LocalizableMessage]:
         if self._wish.failover_ip is None or self._wish.kind is not NodeKind.DATA:
@@ -210,12 +218,14 @@ class _Addresses:
         return {**known, **self._wish.taken}
 
     async def _used(
-        self, address: Address, path: str, network: Network | None
+        self, address: Address, path: str, network: Network | None, *, standing: bool = False
     ) -> list[LocalizableMessage]:
         infrastructure = self._services.infrastructure
         ignoring: Iterable[str] = [self._wish.replaces.vm] if self._wish.replaces else []
         where = network.id if network else None
-        if not await infrastructure.address_in_use(address.address, where, ignoring):
+        if not await infrastructure.address_in_use(
+            address.address, where, ignoring, standing=standing
+        ):
             return []
         owner = self._inventory.vm_by_address(address.address, ignoring)
         return [in_use(address.address, path, owner.name if owner else None)]
