@@ -18,7 +18,7 @@ from tests.support.waiting import until_async
 from openvcha.api_server.auth.names_and_roles import UserRole
 from openvcha.api_server.auth.sessions import Sessions
 from openvcha.api_server.auth.users import User, Users
-from openvcha.node.background.store_space import keep_space
+from openvcha.node.background.space_keeper import keep_space
 from openvcha.node.etcd.member import etcd_argv
 from openvcha.node.identity import StoreLimits
 from openvcha.node.layout import Layout

@@ -12,7 +12,7 @@ from openvcha.node.background.orphans import end_orphans
 from openvcha.node.background.rejoin import rejoin
 from openvcha.node.background.required_votes import keep_required_votes
 from openvcha.node.background.rotation_runner import run_rotations
-from openvcha.node.background.store_space import keep_space
+from openvcha.node.background.space_keeper import keep_space
 from openvcha.node.etcd.member import client_url
 from openvcha.node.process.backoff import Backoff
 from openvcha.node.process.supervised_loop import run_forever

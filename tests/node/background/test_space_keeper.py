@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.support.simulated.roomy import StoreWithMembers, simulated
 
-from openvcha.node.background.store_space import (
+from openvcha.node.background.space_keeper import (
     FUTILE_SECONDS,
     POLL_SECONDS,
     TURN_SECONDS,
