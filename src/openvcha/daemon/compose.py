@@ -20,7 +20,6 @@ from openvcha.infrastructure.interface import Infrastructure
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.endpoints import register
 from openvcha.node.etcd.member import known_endpoints
-from openvcha.node.etcd.sealed_store import sealed_store
 from openvcha.node.identity import Identity, load_identity, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.patroni.config import REST_USER
@@ -29,6 +28,7 @@ from openvcha.node.postgres.superuser import Superuser
 from openvcha.node.process.supervised_loop import BackgroundFailures, Work, run_forever
 from openvcha.node.security.rotation_files import OwnCredentials
 from openvcha.node.security.tls import NodeTls
+from openvcha.node.store_access import sealed_store
 from openvcha.operations.context import Services
 from openvcha.operations.steps.node_vms import surely_off
 from openvcha.store.errors import StoreError

@@ -40,7 +40,6 @@ from openvcha.cluster.store_accounts import witness_permissions
 from openvcha.node.engines import Postgres
 from openvcha.node.etcd.account import NodeAccount, new_account, new_data_account
 from openvcha.node.etcd.member import client_url, etcd_argv, known_endpoints
-from openvcha.node.etcd.sealed_store import sealed_store
 from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import MajorityView, configured_nodes, keep, save_kept
@@ -49,6 +48,7 @@ from openvcha.node.recovery.survey import survey
 from openvcha.node.security.certificates import Authorities, api_certificate, new_authority
 from openvcha.node.security.issuing import node_files
 from openvcha.node.security.tls import NodeTls
+from openvcha.node.store_access import sealed_store
 from openvcha.store import keys
 from openvcha.store.errors import StoreError, StoreUnavailable
 from openvcha.store.etcd.client import Etcd

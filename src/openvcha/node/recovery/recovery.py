@@ -15,7 +15,6 @@ import msgspec
 from openvcha.api.prepared import prepare
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.member import client_url, is_healthy, peer_url
-from openvcha.node.etcd.sealed_store import sealed_store
 from openvcha.node.identity import Identity, save_identity
 from openvcha.node.layout import Layout
 from openvcha.node.local_records.cluster import forget_others
@@ -37,6 +36,7 @@ from openvcha.node.recovery.request import (
 from openvcha.node.recovery.standalone_rules import is_separated, standalone_refusal
 from openvcha.node.recovery.survey import survey
 from openvcha.node.security.tls import NodeTls
+from openvcha.node.store_access import sealed_store
 from openvcha.store.errors import StoreError, StoreUnavailable
 from openvcha.store.etcd.client import Etcd
 from openvcha.store.interface import StoreWithAccounts

@@ -16,7 +16,6 @@ from openvcha.node.background.rejoin import base_backup_or_restore
 from openvcha.node.engines import Engines, find_engines
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.member import known_endpoints, wait_until_admitted
-from openvcha.node.etcd.sealed_store import cluster_store
 from openvcha.node.identity import Secrets, absolute, load_identity, load_secrets
 from openvcha.node.layout import Layout
 from openvcha.node.patroni.config import write_patroni_config
@@ -40,6 +39,7 @@ from openvcha.node.recovery.request import load_request, set_unreadable_aside, w
 from openvcha.node.security.rotation import put_in_place_at_start
 from openvcha.node.security.tls import NodeTls
 from openvcha.node.service_manager.notify import ServiceManager
+from openvcha.node.store_access import cluster_store
 from openvcha.node.supervisor.plan import PartPlan, all_parts, reaper_part
 from openvcha.store.base_backup_reports import BaseBackupReport
 from openvcha.store.etcd.client import Etcd
