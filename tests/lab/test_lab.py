@@ -189,6 +189,7 @@ def test_any_server_can_be_called(labs: Labs, tmp_path: Path) -> None:
     assert good in labs.run(*mode, "--thumbprint", wrong, code=1)
 
 
+@pytest.mark.soak
 def test_dead_nodes_are_told_and_started_again(labs: Labs) -> None:
     """DEGRADED with the reason and what to do, then HEALTHY by the next up.
 

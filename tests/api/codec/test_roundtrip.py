@@ -193,17 +193,11 @@ def over_the_wire(value: Any) -> Any:
 
 @settings(max_examples=200, deadline=None)
 @given(EVERYTHING)
-def test_rest(value: Structure) -> None:
-    """In REST's encoding, and no unset field is on the wire."""
+def test_every_structure(value: Structure) -> None:
+    """In both encodings; in REST's no unset field is on the wire."""
     encoded = over_the_wire(encode_rest(type(value), value))
     assert None not in leaves(encoded)
     assert decode_rest(type(value), encoded) == value
-
-
-@settings(max_examples=200, deadline=None)
-@given(EVERYTHING)
-def test_vapi(value: Structure) -> None:
-    """In vAPI's encoding."""
     assert decode_vapi(type(value), over_the_wire(encode_vapi(type(value), value))) == value
 
 
