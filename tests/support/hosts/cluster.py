@@ -1,0 +1,233 @@
+"""A cluster over hosts, as an administrator makes it: by `vcha init`, and the other hosts added."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import requests
+from com.vmware.vcenter.vcha.cluster_client import Passive
+from com.vmware.vcenter.vcha_client import Cluster, IpSpec, Ipv4Spec, Ipv6Spec, PlacementSpec
+from tests.support.hosts import plan
+from tests.support.hosts.host import Host
+from tests.support.hosts.hosts import Hosts, hosts_on
+from tests.support.lab.writer import Writer
+from tests.support.waiting import until
+from vmware.vapi.vsphere.client import create_vsphere_client
+
+from openvcha.api.secret import Secret
+from openvcha.client import trust
+from openvcha.client.rest_client import ApiClient
+from openvcha.infrastructure.hosts.checks import HOME
+
+VCHA = f"{HOME}/bin/vcha"
+NODE = "/srv/node"
+NODES = "/srv/nodes"
+"""The datastore of each added host."""
+ADMINISTRATOR = "administrator@vsphere.local"
+APPLICATION = "app"
+PUBLIC_NUMBER = 100
+SURE_SECONDS = 120.0
+TASK_SECONDS = 420.0
+ENDED = ("SUCCEEDED", "FAILED")
+
+
+@dataclass
+class HostsCluster:
+    """Hosts, the first of which runs a node that `vcha init` has made; the others have none yet.
+
+    ``client`` is the official SDK. Whoever uses it is in the hosts' management network.
+    """
+
+    hosts: Hosts
+    subnets: plan.Subnets
+    api: str
+    authority: Path
+    passwords: dict[str, str] = field(repr=False)
+    client: Any = field(repr=False)
+
+    @property
+    def public(self) -> str:
+        """Return the public address."""
+        return str(self.subnets.management[PUBLIC_NUMBER])
+
+    def placement(self, number: int, name: str) -> PlacementSpec:
+        """Return the placement of a node on a host."""
+        (host,) = [one.host for one in self.client.vcenter.Host.list() if one.name == f"h{number}"]
+        return PlacementSpec(name=name, folder="group-v3", host=host)
+
+    def ha_ip(self, number: int) -> IpSpec:
+        """Return the HA address of a host's node: the host's own."""
+        address, prefix = self.hosts[number].ha, self.subnets.ha.prefixlen
+        if self.subnets.ha.version == 4:
+            return IpSpec(ip_family="IPV4", ipv4=Ipv4Spec(address=address, prefix=prefix))
+        return IpSpec(ip_family="IPV6", ipv6=Ipv6Spec(address=address, prefix=prefix))
+
+    def deploy(self, passive: int, witness: int) -> None:
+        """Deploy the passive and the witness to two hosts, each by its number."""
+        spec = Cluster.DeploySpec(
+            deployment="AUTO",
+            active=Cluster.ActiveSpec(ha_ip=self.ha_ip(1)),
+            passive=Cluster.PassiveSpec(
+                ha_ip=self.ha_ip(passive), placement=self.placement(passive, "passive")
+            ),
+            witness=Cluster.WitnessSpec(
+                ha_ip=self.ha_ip(witness), placement=self.placement(witness, "witness")
+            ),
+        )
+        self.succeeded(self.client.vcenter.vcha.Cluster.deploy_task(spec))
+
+    def redeploy_passive(self, number: int, name: str) -> str:
+        """Redeploy the passive to a host; return the task's last message."""
+        spec = Passive.RedeploySpec(
+            placement=self.placement(number, name), ha_ip=self.ha_ip(number)
+        )
+        return self.succeeded(self.client.vcenter.vcha.cluster.Passive.redeploy_task(spec))
+
+    def failover(self, *, planned: bool = True) -> None:
+        """Fail over, and wait for the end of the task."""
+        self.succeeded(self.client.vcenter.vcha.Cluster.failover_task(planned=planned))
+
+    def undeploy(self) -> None:
+        """Undeploy the cluster, and delete its nodes."""
+        spec = Cluster.UndeploySpec(force_delete=True)
+        self.succeeded(self.client.vcenter.vcha.Cluster.undeploy_task(spec))
+
+    def succeeded(self, task: Any) -> str:
+        """Wait for a task, which must succeed; return its last message.
+
+        The API may be away for a moment: the active moves, or a cable is cut.
+        """
+
+        def ended() -> Any:
+            info = task.get_info()
+            return info if info.status in ENDED else None
+
+        info = until(ended, TASK_SECONDS, absent=(requests.RequestException,))
+        assert info.status == "SUCCEEDED", info
+        return str(info.progress.message.default_message)
+
+    def cluster(self) -> Any:
+        """Return the cluster's info; None while the API is away."""
+        try:
+            return self.client.vcenter.vcha.Cluster.get(partial=True)
+        except requests.RequestException:
+            return None
+
+    def warnings(self) -> list[str]:
+        """Return the texts of the health warnings; one more while the API is away."""
+        found = self.cluster()
+        if found is None:
+            return ["the API does not respond"]
+        return [
+            each.error.default_message
+            for each in (*(found.health_warnings or ()), *(found.health_exception or ()))
+        ]
+
+    def until_state(self, state: str) -> None:
+        """Wait for a state of health; HEALTHY means without warnings."""
+
+        def reached() -> bool:
+            found = self.cluster()
+            return bool(found and found.health_state == state) and (
+                state != "HEALTHY" or not self.warnings()
+            )
+
+        until(reached, SURE_SECONDS, pause=0.5, seen=self.warnings)
+
+    def name_of(self, role: str) -> str:
+        """Return the name of the node in a role."""
+        whole = self.client.vcenter.vcha.Cluster.get()
+        nodes = [whole.node1, whole.node2, whole.witness]
+        (found,) = [one for one in nodes if one and one.runtime and one.runtime.role == role]
+        return cast("str", found.runtime.placement.vm_name)
+
+    def writer(self) -> Writer:
+        """Return a writer through the public address, not yet begun."""
+        return Writer(self.public, self.passwords[APPLICATION], self.authority)
+
+
+@contextmanager
+def cluster_over_hosts(
+    directory: Path, count: int, subnets: plan.Subnets = plan.IPV4, *settings: str
+) -> Iterator[HostsCluster]:
+    """Yield a cluster of one node whose inventory has the hosts from the second on.
+
+    This thread is in the hosts' management network meanwhile.
+    """
+    with hosts_on(directory, count, (subnets,), prepared=True) as hosts, hosts.entered():
+        made = _first_node(hosts[1], subnets, settings)
+        passwords = json.loads(hosts[1].run("cat", made["passwords_file"]))
+        authority = directory / "authority.crt"
+        authority.write_text(hosts[1].run("cat", made["authority"]))
+        start(hosts[1], NODE)
+        with requests.Session() as session:
+            session.verify = str(authority)
+            session.trust_env = False
+            client = until(
+                lambda: create_vsphere_client(
+                    made["api"].removeprefix("https://"),
+                    username=ADMINISTRATOR,
+                    password=passwords[ADMINISTRATOR],
+                    session=session,
+                ),
+                SURE_SECONDS,
+                pause=0.2,
+                absent=(Exception,),  # the SDK has one type for each way not to serve yet
+            )
+            cluster = HostsCluster(hosts, subnets, made["api"], authority, passwords, client)
+            _add_hosts(cluster)
+            yield cluster
+
+
+def start(host: Host, directory: str) -> None:
+    """Start a node on its host, as a service manager would."""
+    host.run("sh", "-c", f"{VCHA} node run {directory} > {directory}.console 2>&1 &")
+
+
+def _first_node(host: Host, subnets: plan.Subnets, settings: tuple[str, ...]) -> dict[str, Any]:
+    chosen = {
+        "node.directory": NODE,
+        "node.infrastructure": "hosts",
+        "network.ha_address": host.ha,
+        "network.public_address": subnets.management[PUBLIC_NUMBER],
+        "network.public_prefix": subnets.management.prefixlen,
+        # Debian 12 has no other.
+        "etcd.accept_old": "yes",
+    }
+    given = [f"--set={key}={value}" for key, value in chosen.items()]
+    host.run("touch", "/srv/openvcha.toml")
+    words = (VCHA, "init", "--json", "--config=/srv/openvcha.toml", *given, *settings)
+    made: dict[str, Any] = json.loads(host.run(*words))
+    return made
+
+
+def _add_hosts(cluster: HostsCluster) -> None:
+    """Let the first node in at all hosts, and add all but its own to the inventory."""
+    key = cluster.hosts[1].run(VCHA, "hosts", "key", NODE)
+    for host in cluster.hosts.hosts[1:]:
+        host.run("mkdir", NODES)
+        with (host.directory / "authorized_keys").open("a") as keys:
+            keys.write(key)
+        body = {
+            "name": f"h{host.number}",
+            "address": host.management,
+            "user": "root",
+            "host_key": host.host_key,
+            "datastores": [NODES],
+            "networks": [
+                {"interface": "mgmt", "subnet": str(cluster.subnets.management)},
+                {"interface": "ha", "subnet": str(cluster.subnets.ha)},
+            ],
+        }
+        asyncio.run(_call(cluster, "/openvcha/hosts", body))
+
+
+async def _call(cluster: HostsCluster, path: str, body: dict[str, Any]) -> Any:
+    trusted = trust.tls_by_authority(cluster.authority)
+    password = Secret(cluster.passwords[ADMINISTRATOR])
+    async with ApiClient(cluster.api, trusted) as api, api.session(ADMINISTRATOR, password):
+        return await api.call("POST", path, body)
