@@ -10,6 +10,8 @@ from typing import Final
 ELLIPSIS: Final = "…"
 MAX_SHOWN: Final = 1000
 """Characters of one argument of a message, as shown to a caller."""
+MAX_NAME: Final = 64
+"""Characters of a name from elsewhere, as shown among other words."""
 
 # Printable for Python, but invisible: joiners, fillers, variation selectors.
 _INVISIBLE = (
@@ -29,6 +31,11 @@ def printable(text: str) -> str:
 def printable_json(text: str) -> str:
     r"""Replace invisible characters in a JSON text by ``\u001b`` and the like; keep line ends."""
     return _SUSPECT.sub(lambda found: _shown(found[0], _json_escape), text)
+
+
+def shown_name(name: object) -> str:
+    """Return at most MAX_NAME characters of a name from elsewhere, invisible ones as ``?``."""
+    return "".join(letter if is_visible(letter) else "?" for letter in str(name)[:MAX_NAME])
 
 
 def is_visible(letter: str) -> bool:

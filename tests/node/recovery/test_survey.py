@@ -14,7 +14,7 @@ from tests.support.simulated.kept_cluster import IDENTITY, kept
 from openvcha.node.local_records.cluster import save_kept
 from openvcha.node.recovery import survey as asking
 from openvcha.node.recovery.standalone_rules import standalone_refusal
-from openvcha.node.recovery.survey import PUBLIC, Place, Survey, places, sanitize, survey
+from openvcha.node.recovery.survey import PUBLIC, Place, Survey, places, survey
 from openvcha.node.security.tls import NodeTls
 from openvcha.store.etcd.member_pages import HEALTH
 
@@ -81,11 +81,6 @@ def test_all_that_were_ever_known_are_places() -> None:
         Place("127.1.1.5", "w"),
         Place("fd00::9", "later"),
     }
-
-
-def test_what_others_wrote_is_printable() -> None:
-    """It is printed on a terminal."""
-    assert sanitize("a\x1b[2J" + "x" * 99) == "a?[2J" + "x" * 59
 
 
 async def test_nobody_there_is_silence(town: Town) -> None:

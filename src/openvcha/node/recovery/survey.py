@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from urllib.parse import urlsplit
 
+from openvcha.api.foreign_text import shown_name
 from openvcha.node.etcd.account import NodeAccount
 from openvcha.node.etcd.member import known_endpoints
 from openvcha.node.identity import Identity
@@ -27,7 +28,6 @@ from openvcha.store.http.client import TlsSource
 
 PROBE_SECONDS = 2.0
 ASK_SECONDS = 5.0
-PLAIN_LENGTH = 64
 MAX_MEMBERS = 64
 """The maximum number of members taken from a reply: each of their addresses is queried."""
 PUBLIC = "the holder of the public address"
@@ -98,7 +98,7 @@ def places(
     for member in kept.members if kept else ():
         found[member.ha_address] = member.name or member.member or found.get(member.ha_address, "")
     return tuple(
-        Place(address, sanitize(name or address))
+        Place(address, shown_name(name or address))
         for address, name in found.items()
         if address and address != identity.ha_address
     )
@@ -146,12 +146,7 @@ def describe_patroni(found: ProbeReply) -> tuple[str, ...]:
     fields = bounded_json.json_object(found.body)
     if fields is None:
         return ("Patroni",)
-    return (f"Patroni: {sanitize(fields.get('role'))}, {sanitize(fields.get('state'))}",)
-
-
-def sanitize(text: object) -> str:
-    """Return foreign text for display in a terminal: short and printable."""
-    return "".join(one if one.isprintable() else "?" for one in str(text)[:PLAIN_LENGTH])
+    return (f"Patroni: {shown_name(fields.get('role'))}, {shown_name(fields.get('state'))}",)
 
 
 def _without_answer(part: str, *knocks: ProbeReply) -> tuple[str, ...]:
@@ -174,7 +169,7 @@ def listed(found: ProbeReply) -> Listed | None:
     members = read_members(found.body)
     if members is None:
         return None
-    pairs = ((url, sanitize(one.name)) for one in members for url in one.peer_urls or ())
+    pairs = ((url, shown_name(one.name)) for one in members for url in one.peer_urls or ())
     return dict(islice(pairs, MAX_MEMBERS))
 
 

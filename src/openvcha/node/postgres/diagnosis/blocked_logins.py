@@ -9,7 +9,8 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
-SHOWN_CHARACTERS = 64
+from openvcha.api.foreign_text import shown_name
+
 HOLDER = """
     select session.pid, session.application_name,
            coalesce(session.xact_start, session.query_start)
@@ -32,13 +33,9 @@ async def find_login_blocker(session: AsyncConnection[Any]) -> str | None:
     if row is None:
         return None
     pid, application, since = row
-    return f"process {pid} (application {_short(application)}, since {_began(since)})"
+    shown = shown_name(application or "?")
+    return f"process {pid} (application {shown}, since {_began(since)})"
 
 
 def _began(since: datetime | None) -> str:
     return f"{since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if since else "?"
-
-
-def _short(text: str | None) -> str:
-    kept = (text or "?")[:SHOWN_CHARACTERS]
-    return "".join(character if character.isprintable() else "?" for character in kept)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-SHOWN_CHARACTERS = 64
+from openvcha.api.foreign_text import shown_name
 
 REPLAYED = """
     select coalesce(pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0'), 0)::bigint,
@@ -81,9 +81,4 @@ class Replay:
 def holder(row: Sequence[Any]) -> Holder:
     """Return the session in a row of HOLDERS."""
     pid, user, application, since = row
-    return Holder(int(pid), _short(user), _short(application), since)
-
-
-def _short(text: str | None) -> str:
-    kept = (text or "?")[:SHOWN_CHARACTERS]
-    return "".join(character if character.isprintable() else "?" for character in kept)
+    return Holder(int(pid), shown_name(user or "?"), shown_name(application or "?"), since)
