@@ -25,7 +25,7 @@ from openvcha.infrastructure.boot import BOOT_FILE
 from openvcha.infrastructure.hosts import orders
 from openvcha.infrastructure.hosts.orders import MARK, Order, Place, Space, VmState
 from openvcha.infrastructure.interface import Power
-from openvcha.infrastructure.local.files import make_directory, path_below
+from openvcha.infrastructure.local.files import path_below, write_files
 from openvcha.infrastructure.local.power import PowerSwitch, PowerTimeouts
 from openvcha.infrastructure.local.processes import (
     NODE_PORTS,
@@ -186,7 +186,7 @@ class Agent:
                 if await self._power.is_on(directory):
                     said = message("infrastructure.vm.on", place.name)
                     fail(ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, said)
-                await asyncio.to_thread(_write, directory, order.files)
+                await asyncio.to_thread(write_files, directory, order.files)
             case orders.PowerOn():
                 _require_ours(place)
                 await self._power.switch_on(directory, place.name)
@@ -297,13 +297,6 @@ def _entries(directory: Path) -> set[str]:
 
 def _refuse(directory: Path) -> NoReturn:
     fail(ErrorType.ALREADY_EXISTS, message("infrastructure.vm.directory", directory))
-
-
-def _write(directory: Path, files: dict[str, bytes]) -> None:
-    # All paths are checked before the first file is written.
-    for path, content in [(path_below(directory, name), files[name]) for name in files]:
-        make_directory(path.parent)
-        write_durably(path, content)
 
 
 def _read(order: orders.ReadFile) -> bytes:

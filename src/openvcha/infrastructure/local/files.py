@@ -1,10 +1,12 @@
 """The files of a VM: their permitted paths, and the end of a log."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from openvcha.api.errors import ErrorType, fail
 from openvcha.api.messages import message
+from openvcha.system.files.durable import write_durably
 
 
 def make_directory(path: Path) -> None:
@@ -24,6 +26,16 @@ def path_below(directory: Path, relative: str) -> Path:
     if not plain or "\0" in relative or not path.resolve().is_relative_to(directory.resolve()):
         fail(ErrorType.INVALID_ARGUMENT, message("infrastructure.file.path", relative))
     return path
+
+
+def write_files(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Write files below a directory durably: all, or none if one of their paths is not permitted.
+
+    Raises ApiError INVALID_ARGUMENT for such a path.
+    """
+    for path, content in [(path_below(directory, name), files[name]) for name in files]:
+        make_directory(path.parent)
+        write_durably(path, content)
 
 
 def tail(path: Path, start: int, limit: int = 2000) -> str:

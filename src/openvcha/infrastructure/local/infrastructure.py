@@ -29,14 +29,13 @@ from openvcha.infrastructure.interface import (
 )
 from openvcha.infrastructure.inventory import Inventory, Vm
 from openvcha.infrastructure.local import paths
-from openvcha.infrastructure.local.files import make_directory, path_below
+from openvcha.infrastructure.local.files import make_directory, path_below, write_files
 from openvcha.infrastructure.local.power import PowerSwitch, PowerTimeouts
 from openvcha.infrastructure.local.processes import ProcessTable, Starter, address_answers
 from openvcha.infrastructure.local.setup import Names, first_state
 from openvcha.infrastructure.local.space import DiskUsage, with_space
 from openvcha.infrastructure.local.state import LockTimeout, StateFile, exclusive
 from openvcha.infrastructure.state import State
-from openvcha.system.files.durable import write_durably
 from openvcha.system.files.rmtree_errors import FULL_PATH_ERRORS
 
 
@@ -184,7 +183,7 @@ class LocalInfrastructure:
                 fail(
                     ErrorType.NOT_ALLOWED_IN_CURRENT_STATE, message("infrastructure.vm.on", vm.name)
                 )
-            await asyncio.to_thread(_write_files, directory, dict(files))
+            await asyncio.to_thread(write_files, directory, dict(files))
 
     async def read_file(self, vm_id: str, path: str) -> bytes:
         """Return a file of the VM's directory."""
@@ -341,13 +340,6 @@ def _creation(vm: Vm) -> Creation:
 
 def _switched(vm: Vm, on: bool) -> Vm:
     return replace(vm, power_state=VmPowerState.POWERED_ON if on else VmPowerState.POWERED_OFF)
-
-
-def _write_files(directory: Path, files: Mapping[str, bytes]) -> None:
-    # All paths are checked before the first file is written.
-    for path, content in [(path_below(directory, name), files[name]) for name in files]:
-        make_directory(path.parent)
-        write_durably(path, content)
 
 
 def _withdraw(directory: Path, doomed: Path) -> None:
