@@ -12,7 +12,11 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import HostConnectionState
 from openvcha.infrastructure import changes
 from openvcha.infrastructure.hosts.agent import listens, responds
-from openvcha.infrastructure.hosts.infrastructure import HostsInfrastructure
+from openvcha.infrastructure.hosts.infrastructure import (
+    AGAIN_SECONDS,
+    SPACE_SECONDS,
+    HostsInfrastructure,
+)
 from openvcha.infrastructure.interface import Power
 from openvcha.store import keys
 
@@ -147,6 +151,26 @@ async def test_the_inventory_shows_who_responds_and_how_old_it_is(two: TwoHosts)
     later = await means.inventory()
     assert later.age == 0
     assert {host.connection_state for host in later.hosts} == {HostConnectionState.CONNECTED}
+
+
+async def test_a_host_that_is_late_once_is_not_lost(two: TwoHosts) -> None:
+    """It is busy: it is asked again soon. Twice in a row is a verdict."""
+    seconds = [1000.0]
+    means = HostsInfrastructure(two.record, two.ask, clock=lambda: seconds[0])
+
+    async def state() -> HostConnectionState | None:
+        (_, host) = (await means.inventory()).hosts
+        return host.connection_state
+
+    assert await state() is HostConnectionState.CONNECTED
+    two.away.add("host-13")
+    seconds[0] += SPACE_SECONDS
+    assert await state() is HostConnectionState.CONNECTED
+    seconds[0] += AGAIN_SECONDS
+    assert await state() is HostConnectionState.NOT_RESPONDING
+    two.away.clear()
+    seconds[0] += SPACE_SECONDS
+    assert await state() is HostConnectionState.CONNECTED
 
 
 async def test_an_address_is_searched_where_its_network_is(two: TwoHosts) -> None:

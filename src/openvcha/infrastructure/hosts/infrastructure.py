@@ -8,7 +8,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -46,11 +46,39 @@ POWER_SECONDS = 180.0
 DELETE_SECONDS = 600.0
 SPACE_SECONDS = 15.0
 """How old a measurement of a host may be."""
+LOST = 2
+"""How many answers of a host must fail to come, in a row, until it is lost."""
+AGAIN_SECONDS = 1.0
+"""After how long a host is asked again that has failed to answer for the first time."""
 
 ResultT = TypeVar("ResultT")
 
 Ask = Callable[[Host, Order, float], Awaitable[bytes]]
 """Has a host's agent carry out an order within seconds. Raises HostUnreachable."""
+
+
+class _Measurement(NamedTuple):
+    """The last measurement of a host.
+
+    ``silent`` counts how often in a row it has not answered since; a busy host may be late once.
+    """
+
+    at: float
+    spaces: dict[str, Space]
+    silent: int
+
+    @property
+    def valid(self) -> float:
+        """Return for how many seconds it counts."""
+        return AGAIN_SECONDS if self.silent == 1 else SPACE_SECONDS
+
+    @property
+    def responds(self) -> bool:
+        """Return whether the host counts as one that responds."""
+        return self.silent < LOST
+
+
+_NEVER = _Measurement(float("-inf"), {}, LOST - 1)
 
 
 class HostsInfrastructure:
@@ -68,7 +96,7 @@ class HostsInfrastructure:
         self._ask = ask
         self._new_uuid = new_uuid
         self._clock = clock
-        self._measured: dict[str, tuple[float, bool, dict[str, Space]]] = {}
+        self._measured: dict[str, _Measurement] = {}
 
     async def inventory(self, *, power: bool = False) -> Inventory:
         """Return the inventory, with space that was measured at most 15 s ago."""
@@ -265,24 +293,25 @@ class HostsInfrastructure:
     async def _measure(self, inventory: Inventory, host: Host) -> None:
         """Measure a host's space, unless that was done lately."""
         now = self._clock()
-        at, _, spaces = self._measured.get(host.id, (float("-inf"), False, {}))
-        if now - at < SPACE_SECONDS:
+        last = self._measured.get(host.id, _NEVER)
+        if now - last.at < last.valid:
             return
         paths = tuple(one.path for one in inventory.datastores if one.id in host.datastores)
         order = orders.MeasureSpace(directories=paths)
         try:
             spaces = await self._ordered(host, order, STATE_SECONDS, dict[str, Space])
         except HostUnreachable:
-            self._measured[host.id] = now, False, spaces
+            silent = min(last.silent + 1, LOST)
+            self._measured[host.id] = _Measurement(now, last.spaces, silent)
         else:
-            self._measured[host.id] = now, True, spaces
+            self._measured[host.id] = _Measurement(now, spaces, 0)
 
     def _with_space(self, inventory: Inventory) -> Inventory:
         """Return the inventory with what was measured last, and which hosts responded."""
         measured = {host.id: self._measured[host.id] for host in inventory.hosts}
-        oldest = min((at for at, _, _ in measured.values()), default=self._clock())
+        oldest = min((one.at for one in measured.values()), default=self._clock())
         spaces = {
-            datastore: measured[host.id][2]
+            datastore: measured[host.id].spaces
             for host in inventory.hosts
             for datastore in host.datastores
         }
@@ -298,7 +327,7 @@ class HostsInfrastructure:
             age=max(0.0, self._clock() - oldest),
             datastores=tuple(datastores),
             hosts=tuple(
-                host if measured[host.id][1] else replace(host, connection_state=silent)
+                host if measured[host.id].responds else replace(host, connection_state=silent)
                 for host in inventory.hosts
             ),
         )
