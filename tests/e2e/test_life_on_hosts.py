@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
+from tests.support.hosts import plan
 from tests.support.hosts.cluster import NODES, HostsCluster, cluster_over_hosts, start
 from tests.support.waiting import until
 
@@ -88,3 +89,22 @@ def test_a_cable_that_is_cut_and_healed(three: HostsCluster) -> None:
         three.hosts[2].heal("mgmt")
         three.until_state("HEALTHY")
         assert writer.missing() == set()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    "families", [(plan.IPV6,), (plan.IPV4, plan.IPV6)], ids=["IPv6 only", "both, by SSH over IPv4"]
+)
+def test_a_cluster_of_ipv6(
+    tmp_path_factory: pytest.TempPathFactory, families: tuple[plan.Subnets, ...]
+) -> None:
+    """Deployed and repaired: all addresses of its nodes, and the public one, are of IPv6."""
+    with cluster_over_hosts(tmp_path_factory.mktemp("ipv6"), 4, families) as cluster:
+        cluster.deploy(passive=2, witness=3)
+        cluster.until_state("HEALTHY")
+        with cluster.writer() as writer:
+            cluster.hosts[2].power_off()
+            cluster.until_state("DEGRADED")
+            cluster.redeploy_passive(4, "spare")
+            assert cluster.name_of("PASSIVE") == "spare"
+            assert writer.missing() == set()

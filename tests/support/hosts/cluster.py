@@ -61,7 +61,7 @@ class HostsCluster:
 
     def ha_ip(self, number: int) -> IpSpec:
         """Return the HA address of a host's node: the host's own."""
-        address, prefix = self.hosts[number].ha, self.subnets.ha.prefixlen
+        address, prefix = plan.bare(self.subnets.ha, number), self.subnets.ha.prefixlen
         if self.subnets.ha.version == 4:
             return IpSpec(ip_family="IPV4", ipv4=Ipv4Spec(address=address, prefix=prefix))
         return IpSpec(ip_family="IPV6", ipv6=Ipv6Spec(address=address, prefix=prefix))
@@ -152,14 +152,17 @@ class HostsCluster:
 
 @contextmanager
 def cluster_over_hosts(
-    directory: Path, count: int, subnets: plan.Subnets = plan.IPV4, *settings: str
+    directory: Path, count: int, families: tuple[plan.Subnets, ...] = (plan.IPV4,)
 ) -> Iterator[HostsCluster]:
     """Yield a cluster of one node whose inventory has the hosts from the second on.
 
+    The hosts have addresses of all families: they are reached by the first, the cluster uses the
+    last.
     This thread is in the hosts' management network meanwhile.
     """
-    with hosts_on(directory, count, (subnets,), prepared=True) as hosts, hosts.entered():
-        made = _first_node(hosts[1], subnets, settings)
+    subnets = families[-1]
+    with hosts_on(directory, count, families, prepared=True) as hosts, hosts.entered():
+        made = _first_node(hosts[1], subnets)
         passwords = json.loads(hosts[1].run("cat", made["passwords_file"]))
         authority = directory / "authority.crt"
         authority.write_text(hosts[1].run("cat", made["authority"]))
@@ -188,11 +191,11 @@ def start(host: Host, directory: str) -> None:
     host.run("sh", "-c", f"{VCHA} node run {directory} > {directory}.console 2>&1 &")
 
 
-def _first_node(host: Host, subnets: plan.Subnets, settings: tuple[str, ...]) -> dict[str, Any]:
+def _first_node(host: Host, subnets: plan.Subnets) -> dict[str, Any]:
     chosen = {
         "node.directory": NODE,
         "node.infrastructure": "hosts",
-        "network.ha_address": host.ha,
+        "network.ha_address": plan.bare(subnets.ha, host.number),
         "network.public_address": subnets.management[PUBLIC_NUMBER],
         "network.public_prefix": subnets.management.prefixlen,
         # Debian 12 has no other.
@@ -200,7 +203,7 @@ def _first_node(host: Host, subnets: plan.Subnets, settings: tuple[str, ...]) ->
     }
     given = [f"--set={key}={value}" for key, value in chosen.items()]
     host.run("touch", "/srv/openvcha.toml")
-    words = (VCHA, "init", "--json", "--config=/srv/openvcha.toml", *given, *settings)
+    words = (VCHA, "init", "--json", "--config=/srv/openvcha.toml", *given)
     made: dict[str, Any] = json.loads(host.run(*words))
     return made
 

@@ -31,6 +31,11 @@ IPV6 = Subnets(ipaddress.ip_network("2001:db8:0:1::/64"), ipaddress.ip_network("
 """Of RFC 3849: for documentation."""
 
 
+def bare(network: Network, host: int) -> str:
+    """Return the address of a host (from 1) in a network, without a prefix."""
+    return str(network[FIRST_HOST - 1 + host])
+
+
 def at(network: Network, number: int) -> str:
     """Return an address of a network with its prefix length."""
     return f"{network[number]}/{network.prefixlen}"
