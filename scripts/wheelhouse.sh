@@ -5,7 +5,7 @@ run_wheelhouse() {
   local target=${1:-wheelhouse}
   cd "$here"
   if [ -e "$target" ] && [ ! -e "$target/requirements.txt" ]; then
-    die "$target exists and is no wheelhouse"
+    die "$target exists and is not a wheelhouse"
   fi
   ensure runtime
   work=$(mktemp -d)

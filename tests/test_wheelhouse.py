@@ -43,7 +43,7 @@ def test_a_folder_of_somebody_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("kept")
     done = run(ROOT / "dev", "wheelhouse", tmp_path)
     assert done.returncode == 1
-    assert "is no wheelhouse" in done.stderr
+    assert "is not a wheelhouse" in done.stderr
     assert (tmp_path / "mine").read_text() == "kept"
 
 

@@ -26,14 +26,14 @@ async def trusted_host(address: HostAddress, accept: str | None, known: Path) ->
         return SshHost(address, (offered,))
     if not sys.stdin.isatty():
         raise CommandError(
-            f"{address} is not known yet, and offers the host key {shown}: compare that with"
-            f" `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` there, then add"
+            f"{address} is not known yet, and offers the host key {shown}: compare it with what"
+            f" `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` prints there, then add"
             f" --accept-key {shown}"
         )
     say(f"{address} is not known yet. It offers the host key {shown}")
-    say("On the host, `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` shows the right one.")
+    say("On the host, `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` prints the real one.")
     if not confirm("Are they the same?"):
-        raise CommandError("the host key is not accepted")
+        raise CommandError("the host key was not accepted")
     remember(known, address, offered)
     return SshHost(address, (offered,))
 

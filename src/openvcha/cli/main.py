@@ -48,21 +48,21 @@ COMMANDS = {
     ),
     "init": LazyCommand(
         "openvcha.cli.node.init:init",
-        "Make the first node of a cluster on this machine; `vcha node run` then runs it.",
+        "Create the first node of a cluster on this machine; `vcha node run` then runs it.",
     ),
     "config": LazyCommand(
-        "openvcha.cli.node.config:app", "The settings with which `vcha init` makes a node."
+        "openvcha.cli.node.config:app", "The settings with which `vcha init` creates a node."
     ),
     "doctor": LazyCommand(
         "openvcha.cli.node.commands:doctor",
         "Check what this machine has and what it lacks; exit code 1 when something is missing.",
     ),
-    "host": LazyCommand("openvcha.cli.commands.host:app", "A machine that is to run nodes."),
+    "host": LazyCommand("openvcha.cli.commands.host:app", "Prepare a machine to run nodes."),
     "hosts": LazyCommand(
         "openvcha.cli.commands.hosts:app",
         "The Linux machines on which the cluster can create nodes.",
     ),
-    "systemd": LazyCommand("openvcha.cli.commands.systemd:app", "Nodes as units of systemd."),
+    "systemd": LazyCommand("openvcha.cli.commands.systemd:app", "Run nodes as systemd units."),
     "node": LazyCommand("openvcha.cli.node.commands:app", "One node of the cluster."),
 }
 

@@ -66,7 +66,7 @@ def test_without_install_it_only_says_what_to_type(simulated: SimulatedHost) -> 
     code, out, _ = run()
     assert code == 1
     assert "MISSING  postgresql  no PostgreSQL 14 or newer" in out
-    assert "Type on this machine, as root:\n  mkdir -p" in out
+    assert "Run on this machine, as root:\n  mkdir -p" in out
     assert "vcha host prepare --install --wheelhouse" in out
     assert len(simulated.ran) == 1
 
@@ -109,10 +109,14 @@ def test_an_installation_stops_at_the_first_failure(simulated: SimulatedHost, wh
     ("said", "arguments", "told"),
     [
         (BARE.replace("uid\t0", "uid\t1000"), ["--install"], "only root can install"),
-        (BARE.replace("debian 13", "fedora 43"), ["--install"], "Debian only, not fedora 43"),
-        (BARE, ["--install"], "give --wheelhouse"),
+        (
+            BARE.replace("debian 13", "fedora 43"),
+            ["--install"],
+            "Debian and Ubuntu, not fedora",
+        ),
+        (BARE, ["--install"], "use --wheelhouse"),
         (BARE.replace("end", ""), [], "the look at the host failed"),
-        (BARE, ["a b"], "is no host"),
+        (BARE, ["a b"], "is not valid"),
     ],
 )
 def test_what_cannot_be_done_is_told_before_anything_is(
@@ -132,7 +136,7 @@ def test_a_folder_that_is_no_wheelhouse_is_not_copied(
     """Nothing else is done on the host either."""
     code, _, err = run("--install", "--wheelhouse", str(tmp_path))
     assert code == 1
-    assert "is no wheelhouse" in err
+    assert "is not a wheelhouse" in err
     assert len(simulated.ran) == 1
 
 
@@ -153,5 +157,5 @@ def test_a_host_that_has_everything_is_ready(simulated: SimulatedHost, wheels: P
     )
     code, out, err = run("--install", "--wheelhouse", str(wheels))
     assert (code, err) == (0, ""), out
-    assert "Type on" not in out
+    assert "as root:" not in out
     assert len(simulated.ran) == 1

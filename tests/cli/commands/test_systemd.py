@@ -64,4 +64,4 @@ def test_only_root_installs_into_the_system(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(unit_files, "install", _refuse)
     code, out, err = run("--program", "/usr/bin/vcha")
     assert (code, out) == (1, "")
-    assert "type it with sudo" in err
+    assert "run this with sudo" in err

@@ -72,7 +72,7 @@ def test_it_makes_the_node_and_says_what_comes_next(steps: Steps, tmp_path: Path
     """Where the passwords are, how to run it and how to ask it."""
     code, out, err = vcha(tmp_path, *ADDRESSES)
     assert (code, err) == (0, "")
-    for word in ("OK ", "p.json", f"vcha node run {tmp_path}/node", "admin: stays", "--ca "):
+    for word in ("OK ", "p.json", f"vcha node run {tmp_path}/node", "admin: unchanged", "--ca "):
         assert word in out
     (made,) = steps.made
     assert made["generated"]
@@ -197,7 +197,7 @@ def test_another_account_needs_root(monkeypatch: pytest.MonkeyPatch) -> None:
     """And root needs an account that exists and can run the program."""
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     assert init_steps.account_for(defaults()) == Account(12345, "12345")
-    with pytest.raises(Exception, match="run it as root"):
+    with pytest.raises(Exception, match="run this as root"):
         init_steps.account_for(defaults() | {"node.user": "postgres"})
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     with pytest.raises(Exception, match="there is no account 'nobody-at-all'"):

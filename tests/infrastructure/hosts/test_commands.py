@@ -62,6 +62,6 @@ def test_root_is_asked_for_without_a_password() -> None:
 
 def test_a_failure_has_words_even_if_the_command_had_none() -> None:
     """They are on one line, and few."""
-    assert last_words(Outcome(3, "", "")) == "exit code 3, without a word"
+    assert last_words(Outcome(3, "", "")) == "exit code 3, no output"
     assert last_words(Outcome(1, "out", "a\n b")) == "a b"
     assert len(last_words(Outcome(1, "x" * 9999, ""))) == 500

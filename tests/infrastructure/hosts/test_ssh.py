@@ -72,7 +72,7 @@ async def test_a_command_that_a_signal_ends_has_failed(hosts: Hosts, ssh: Ssh) -
 async def test_another_host_key_is_refused(hosts: Hosts, ssh: Ssh) -> None:
     """Whatever answers there gets neither a command nor our login."""
     before = logins(hosts[1])
-    with pytest.raises(HostKeyChanged, match="not the host key that we know"):
+    with pytest.raises(HostKeyChanged, match="a different host key than the known one"):
         await ssh.run(target(hosts[1], key=hosts[2].host_key), "touch /srv/reached")
     assert logins(hosts[1]) == before
     assert not (hosts[1].directory / "srv/reached").exists()
@@ -82,7 +82,7 @@ async def test_a_host_that_does_not_let_us_in_says_so(
     hosts: Hosts, ssh: Ssh, tmp_path: Path
 ) -> None:
     """By its account or by our key; a key of ours that is missing is our own fault."""
-    with pytest.raises(AccessDenied, match="does not let us in"):
+    with pytest.raises(AccessDenied, match="refuses the login"):
         await ssh.run(target(hosts[1], user="nobody-here"), "true")
     make_key(tmp_path / "other", "other")
     async with Ssh(Login((tmp_path / "other",)), QUICK) as stranger:
@@ -183,7 +183,7 @@ async def test_an_end_that_nobody_has_told_is_unknown(monkeypatch: pytest.Monkey
     Process.stdout.feed_eof()
     connection: Any = Connection()
     monkeypatch.setattr(ssh_module, "_feed", _nothing)
-    with pytest.raises(HostUnreachable, match="before the command's end was known"):
+    with pytest.raises(HostUnreachable, match="before the command's result was known"):
         await Ssh(Login(), QUICK)._carry_out(connection, "true", b"")
 
 

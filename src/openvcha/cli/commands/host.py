@@ -21,34 +21,38 @@ from openvcha.infrastructure.hosts.commands import HostUnreachable, Runner
 from openvcha.infrastructure.hosts.local_runner import run_here
 from openvcha.infrastructure.hosts.survey import Survey, look
 
-app = typer.Typer(help="A machine that is to run nodes.", epilog=EPILOG, no_args_is_help=True)
+app = typer.Typer(help="Prepare a machine to run nodes.", epilog=EPILOG, no_args_is_help=True)
 
 Where = Annotated[
     str | None, typer.Argument(metavar="[HOST]", help="[USER@]HOST[:PORT]; default: this machine.")
 ]
 Key = Annotated[
     Path | None,
-    typer.Option(help="The private key to log in with; default: as `ssh` does.", dir_okay=False),
+    typer.Option(
+        help="The private key to log in with; default: those that `ssh` uses.", dir_okay=False
+    ),
 ]
 AcceptKey = Annotated[
-    str | None, typer.Option(help="The fingerprint (SHA256:…) of the host's key.")
+    str | None, typer.Option(help="Accept only the host key with this fingerprint (SHA256:…).")
 ]
 KnownHosts = Annotated[
-    Path | None, typer.Option(help="Hosts that are known; default: ~/.ssh/known_hosts.")
+    Path | None, typer.Option(help="The file of known hosts; default: ~/.ssh/known_hosts.")
 ]
-Sudo = Annotated[bool, typer.Option("--sudo", help="Run commands there by `sudo -n`.")]
-Datastore = Annotated[str, typer.Option(help="The directory that is to hold the nodes.")]
+Sudo = Annotated[bool, typer.Option("--sudo", help="Run the commands there with `sudo -n`.")]
+Datastore = Annotated[str, typer.Option(help="The directory in which nodes will be created.")]
 OldEtcd = Annotated[
     bool,
     typer.Option(
         "--accept-old-etcd",
-        help="Accept an etcd before 3.5.3, as the cluster does by etcd.accept_old.",
+        help="Accept an etcd older than 3.5.3; the cluster must too (etcd.accept_old).",
     ),
 ]
 Install = Annotated[bool, typer.Option("--install", help="Install what is missing (Debian).")]
 Wheelhouse = Annotated[
     Path | None,
-    typer.Option(help="openvcha as `./dev wheelhouse` packs it, for --install.", file_okay=False),
+    typer.Option(
+        help="The directory that `./dev wheelhouse` made, for --install.", file_okay=False
+    ),
 ]
 
 
@@ -82,9 +86,9 @@ def prepare(
     wheelhouse: Wheelhouse = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check whether a machine is ready to run nodes, and say what to type if it is not.
+    """Check whether a machine is ready to run nodes, and show the commands that make it so.
 
-    Without --install nothing on it is changed. Exit code 1 when something is missing.
+    Nothing is changed without --install. The exit code is 1 if something is missing.
     """
     known = known_hosts or Path.home() / ".ssh" / "known_hosts"
     way = Way(host, key, accept_key, known, sudo)
@@ -124,9 +128,13 @@ def _require_installable(survey: Survey, wheelhouse: Path | None) -> None:
     if survey.uid != 0:
         raise CommandError("only root can install there: log in as root, or use --sudo")
     if not survey.system.startswith(("debian", "ubuntu")):
-        raise CommandError(f"--install knows Debian only, not {survey.system or 'this system'}")
+        raise CommandError(
+            f"--install supports only Debian and Ubuntu, not {survey.system or 'this system'}"
+        )
     if not survey.openvcha and wheelhouse is None:
-        raise CommandError("openvcha is missing there: give --wheelhouse (`./dev wheelhouse`)")
+        raise CommandError(
+            "openvcha is missing there: use --wheelhouse (`./dev wheelhouse` makes one)"
+        )
 
 
 @asynccontextmanager
@@ -154,11 +162,11 @@ def _show(findings: list[Finding], host: str | None, *, installed: bool) -> None
     typed = checks.commands(findings)
     if typed:
         say()
-        say(f"Type on {host or 'this machine'}, as root:")
+        say(f"Run on {host or 'this machine'}, as root:")
         for command in typed:
             say(f"  {command}")
         if not installed:
             words = f"host prepare {host} --install" if host else "host prepare --install"
-            say(f"Or let that be done: {program()} {words} --wheelhouse wheelhouse")
+            say(f"Or have it done: {program()} {words} --wheelhouse wheelhouse")
     if any(finding.verdict is Verdict.MISSING and not finding.commands for finding in findings):
-        say("What has no command above is yours to decide.")
+        say("Whatever has no command above needs your decision.")

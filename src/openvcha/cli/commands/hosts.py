@@ -27,24 +27,28 @@ PATH = "/openvcha/hosts"
 DEFAULT_USER = "openvcha"
 
 HostName = Annotated[str, typer.Argument(help="The host's name or identifier (vcha hosts list).")]
-Where = Annotated[str, typer.Argument(help="[USER@]ADDRESS[:PORT], as the data nodes reach it.")]
+Where = Annotated[str, typer.Argument(help="[USER@]ADDRESS[:PORT], where the data nodes reach it.")]
 Datastores = Annotated[
-    list[str], typer.Option("--datastore", help="A directory there that is to hold nodes.")
+    list[str], typer.Option("--datastore", help="A directory of the host for nodes; repeatable.")
 ]
 Networks = Annotated[
     list[str],
-    typer.Option("--network", metavar="INTERFACE=SUBNET", help="Such as eth1=192.0.2.0/24."),
+    typer.Option(
+        "--network", metavar="INTERFACE=SUBNET", help="For example eth1=192.0.2.0/24; repeatable."
+    ),
 ]
-AcceptKey = Annotated[str | None, typer.Option(help="The fingerprint (SHA256:…) of its key.")]
+AcceptKey = Annotated[
+    str | None, typer.Option(help="Accept only the host key with this fingerprint (SHA256:…).")
+]
 KnownHosts = Annotated[
-    Path | None, typer.Option(help="Hosts that are known; default: ~/.ssh/known_hosts.")
+    Path | None, typer.Option(help="The file of known hosts; default: ~/.ssh/known_hosts.")
 ]
 
 
 @app.command("list", epilog=EPILOG)
 @with_target
 def list_(*, as_json: AsJson = False, target: Target) -> None:
-    """List the hosts: how they are reached, what they have."""
+    """List the hosts, with their addresses, datastores and networks."""
 
     async def work() -> list[dict[str, Any]]:
         async with target.api() as api:
@@ -56,7 +60,7 @@ def list_(*, as_json: AsJson = False, target: Target) -> None:
         say_json(found)
         return
     if not found:
-        say("there is no host", err=True)
+        say("there are no hosts", err=True)
     for host in found:
         state = "in maintenance" if host["maintenance"] else host["connection_state"]
         address = HostAddress(host["user"], host["address"], host["port"])
@@ -64,7 +68,7 @@ def list_(*, as_json: AsJson = False, target: Target) -> None:
         for one in host["datastores"]:
             say(f"  {one['datastore']}  {one['path']}")
         for one in host["networks"]:
-            say(f"  {one['network']}  {one['subnet']} by {one['interface']}")
+            say(f"  {one['network']}  {one['subnet']} on {one['interface']}")
 
 
 @app.command(epilog=EPILOG)
@@ -80,7 +84,7 @@ def add(
     as_json: AsJson = False,
     target: Target,
 ) -> None:
-    """Add a host; its key is shown and asked for, unless it is known or --accept-key names it."""
+    """Add a host; you confirm its key, unless it is known or --accept-key names it."""
     address = _parsed(where)
     pairs = [_pair(each) for each in network]
 
@@ -112,16 +116,16 @@ def set_(
     host: HostName,
     *,
     where: Annotated[
-        str | None, typer.Option(help="[USER@]ADDRESS[:PORT]; its key is asked for again.")
+        str | None, typer.Option(help="[USER@]ADDRESS[:PORT]; you confirm its key again.")
     ] = None,
     maintenance: Annotated[
-        bool | None, typer.Option(help="Whether new nodes avoid the host.")
+        bool | None, typer.Option(help="Whether to create no new nodes on the host.")
     ] = None,
     accept_key: AcceptKey = None,
     known_hosts: KnownHosts = None,
     target: Target,
 ) -> None:
-    """Change how a host is reached, or its maintenance."""
+    """Change a host's address, or put it into or out of maintenance."""
     if where is None and maintenance is None:
         raise CommandError("nothing to change: give --where or --maintenance")
     address = _parsed(where) if where is not None else None
@@ -145,7 +149,7 @@ def set_(
 @app.command(epilog=EPILOG)
 @with_target
 def remove(host: HostName, *, target: Target) -> None:
-    """Remove a host that has no node."""
+    """Remove a host; refused while a node is on it."""
 
     async def work() -> None:
         async with target.api() as api:
@@ -162,9 +166,9 @@ def key(
         Path, typer.Argument(help="The directory of a data node.", exists=True, file_okay=False)
     ],
 ) -> None:
-    """Print the SSH key of a data node (its public part); make the key if there is none.
+    """Print a data node's public SSH key; create the key pair if there is none.
 
-    Each host needs the keys of both data nodes, in /etc/openvcha/authorized_keys.
+    Each host needs the keys of both data nodes in /etc/openvcha/authorized_keys.
     """
     root = node_directory(directory)
     # asyncssh is large, and only some commands need it.
@@ -173,7 +177,7 @@ def key(
     try:
         identity = load_identity(root)
         if not identity.holds_data:
-            raise CommandError("a witness reaches no host")
+            raise CommandError("a witness has no SSH key: it does not manage hosts")
         say(public_key(Layout(root).ssh_key))
     except (OSError, ValueError) as error:
         raise CommandError(f"{root} has no usable key: {error}") from error

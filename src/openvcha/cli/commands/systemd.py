@@ -15,18 +15,19 @@ from openvcha.cli.output.plain import say, say_json
 from openvcha.client.errors import CommandError
 from openvcha.node.service_manager import unit_files
 
-app = typer.Typer(help="Nodes as units of systemd.", epilog=EPILOG, no_args_is_help=True)
+app = typer.Typer(help="Run nodes as systemd units.", epilog=EPILOG, no_args_is_help=True)
 
 Root = Annotated[
-    Path, typer.Option(help="The root of the system that gets the files.", file_okay=False)
+    Path,
+    typer.Option(help="The root directory of the system that gets the files.", file_okay=False),
 ]
 Program = Annotated[
-    Path | None, typer.Option(help="The vcha that the units run; default: this one.")
+    Path | None, typer.Option(help="The vcha program that the units run; default: this one.")
 ]
 Ssh = Annotated[
     bool,
     typer.Option(
-        "--ssh", help="Also let the data nodes start and stop nodes here by SSH (sudo, sshd)."
+        "--ssh", help="Also let data nodes manage nodes here by SSH (configures sudo and sshd)."
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
@@ -58,7 +59,7 @@ def install(
     here = root.resolve() == Path("/")
     after = unit_files.commands_after(ssh=ssh, systemd_runs=unit_files.RUNS.is_dir())
     if not dry_run and here and os.geteuid() != 0:
-        raise CommandError("only root may install files into the system: type it with sudo")
+        raise CommandError("only root can install system files: run this with sudo")
     done = [_install(root, file, dry_run=dry_run, quiet=as_json) for file in files]
     for command in after if here else ():
         _carry_out(command, dry_run=dry_run, quiet=as_json)
@@ -87,7 +88,7 @@ def _carry_out(command: tuple[str, ...], *, dry_run: bool, quiet: bool) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise CommandError(f"{shlex.join(command)} cannot be run: {error}") from error
+        raise CommandError(f"{shlex.join(command)} could not be run: {error}") from error
     if done.returncode != 0:
         words = " ".join((done.stderr or done.stdout).split())[-500:]
         raise CommandError(f"{shlex.join(command)} failed: {words}")

@@ -15,7 +15,7 @@ from openvcha.node.settings.reading import DEFAULT_FILE, Reading, Unreadable, re
 from openvcha.node.settings.table import SETTINGS
 
 app = typer.Typer(
-    help="The settings with which `vcha init` makes a node.", epilog=EPILOG, no_args_is_help=True
+    help="The settings with which `vcha init` creates a node.", epilog=EPILOG, no_args_is_help=True
 )
 
 Config = Annotated[
@@ -26,7 +26,7 @@ Config = Annotated[
 
 @app.command(epilog=EPILOG)
 def check(config: Config = None) -> None:
-    """Check the file: unknown keys, wrong types and values, contradictions; report all at once."""
+    """Check the file, and report all unknown keys, wrong values and contradictions at once."""
     path = config or DEFAULT_FILE
     found = read(path, given=True)
     refuse(found)
@@ -35,7 +35,7 @@ def check(config: Config = None) -> None:
 
 @app.command(epilog=EPILOG)
 def show(config: Config = None, as_json: AsJson = False) -> None:
-    """Show the value of each setting, and whether the file sets it."""
+    """Show each setting's value, and whether the file sets it."""
     found = read(config or DEFAULT_FILE, given=config is not None)
     if as_json:
         shown = {
@@ -58,7 +58,7 @@ def show(config: Config = None, as_json: AsJson = False) -> None:
 
 @app.command(epilog=EPILOG)
 def default() -> None:
-    """Print a file with all settings, each explained with its unit, default and bounds."""
+    """Print a settings file with every setting explained: its unit, default and limits."""
     for line in commented_file().splitlines():
         say(line)
 

@@ -27,38 +27,41 @@ PASSWORD_BYTES = 15
 
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", help="SECTION.NAME=VALUE: any setting; may be repeated."),
+    typer.Option("--set", help="Any setting, as SECTION.NAME=VALUE; repeatable."),
 ]
 Directory = Annotated[str | None, typer.Option(help="node.directory: the new node's directory.")]
 User = Annotated[str | None, typer.Option(help="node.user: the account that the node runs as.")]
 HaAddress = Annotated[
-    str | None, typer.Option(help="network.ha_address: the node's own, for the other nodes.")
+    str | None,
+    typer.Option(help="network.ha_address: the node's own address, for the other nodes."),
 ]
 PublicAddress = Annotated[
-    str | None, typer.Option(help="network.public_address: that of the service, for clients.")
+    str | None, typer.Option(help="network.public_address: where clients reach the active node.")
 ]
 Adopt = Annotated[
     str | None,
-    typer.Option(help="postgresql.adopt: an existing data directory, whose server is stopped."),
+    typer.Option(help="postgresql.adopt: an existing data directory; its server must be stopped."),
 ]
-Copy = Annotated[bool, typer.Option("--copy", help="postgresql.adopt_by=copy: leave the original.")]
+Copy = Annotated[
+    bool, typer.Option("--copy", help="postgresql.adopt_by=copy: copy it, and keep the original.")
+]
 SettingsFile = Annotated[
     str | None,
-    typer.Option(help="postgresql.settings_file: the adopted data's postgresql.conf elsewhere."),
+    typer.Option(help="postgresql.settings_file: where the postgresql.conf of the data is."),
 ]
 Administrator = Annotated[str, typer.Option(help="The first user of the API.")]
 PasswordFile = Annotated[
     Path | None,
     typer.Option(
         allow_dash=True,
-        help="A file with that user's password, or - for standard input; default: a prompt on a"
-        " terminal, else a generated password.",
+        help="A file with that user's password, or - for standard input. Default: a prompt at a"
+        " terminal, otherwise a generated password.",
     ),
 ]
 Loopback = Annotated[
     bool, typer.Option("--loopback", help="Accept loopback addresses, for a trial.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and change nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, but change nothing.")]
 
 
 def init(
@@ -78,10 +81,10 @@ def init(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make the first node of a cluster on this machine; `vcha node run` then runs it.
+    """Create the first node of a cluster on this machine; `vcha node run` then runs it.
 
-    It checks everything first, and changes nothing if it refuses. After a crash, the same command
-    continues. On a terminal it asks for what is missing.
+    All checks come first; if one refuses, nothing is changed. After a crash, repeat the command to
+    continue. At a terminal, it asks for missing settings.
     """
     given = {
         "node.directory": directory,
@@ -146,7 +149,7 @@ def _report(findings: Sequence[Finding], *, dry_run: bool, as_json: bool) -> Non
     if refused:
         say("vcha: nothing was changed", err=True)
     elif dry_run:
-        say("nothing was changed; without --dry-run, the node would be made")
+        say("nothing was changed; without --dry-run, the node would be created")
 
 
 def _show(findings: Sequence[Finding]) -> None:
@@ -169,11 +172,11 @@ def _tell(values: Values, made: "Result", *, as_json: bool) -> None:
         say_json({"made": True, "refused": False, **made.shown()}, indent=2)
         return
     where = shlex.quote(str(made.directory))
-    say(f"{values['node.name']} is made in {made.directory}")
+    say(f"{values['node.name']} was created in {made.directory}")
     if made.passwords_file:
         say(f"passwords  {made.passwords_file} (delete it once you have stored them)")
     for name in made.superusers:
-        say(f"superuser  {name}: stays as it was")
+        say(f"superuser  {name}: unchanged")
     say(f"run it     {_run_command(made)}")
     say(f"then       {program()} node status {where}")
     user = shlex.quote(made.administrator)

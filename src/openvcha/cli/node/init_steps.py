@@ -116,7 +116,7 @@ def account_for(values: Values) -> Account:
     if os.geteuid() != 0:
         own = _name_of(os.geteuid())
         if wanted not in {"", own}:
-            raise CommandError(f"node.user is {wanted}, but this is {own}: run it as root")
+            raise CommandError(f"node.user is {wanted}, but you are {own}: run this as root")
         return Account(os.geteuid(), own)
     if wanted:
         return _named(wanted)
@@ -221,11 +221,13 @@ def _named(name: str) -> Account:
     try:
         found = pwd.getpwnam(name)
     except KeyError:
-        raise CommandError(f"there is no account {name!r}: add it, or choose node.user") from None
+        raise CommandError(
+            f"there is no account {name!r}: add it, or set node.user to another"
+        ) from None
     if found.pw_uid == 0 or not account_works(name):
         raise CommandError(
             f"the account {name} cannot run {sys.executable}: install openvcha where everyone can"
-            " read it, or choose another node.user"
+            " read it, or set node.user to another"
         )
     return Account(found.pw_uid, name)
 

@@ -41,11 +41,11 @@ def parse_address(text: str, default_user: str) -> HostAddress:
         if "@" in text and not user:
             raise _unusable(text, "the user before @ is missing")
         if found["six"] is not None and not _is_ipv6(host):
-            raise _unusable(text, "only an IPv6 address is in brackets")
+            raise _unusable(text, "brackets are only for IPv6 addresses")
     if not _USER.fullmatch(user or default_user):
-        raise _unusable(text, "its user is no account's name")
+        raise _unusable(text, "the user is not a valid account name")
     if not (_is_ipv6(host) or _NAME.fullmatch(host)):
-        raise _unusable(text, "it has neither a host's name nor an IP address")
+        raise _unusable(text, "the host is neither a name nor an IP address")
     number = int(port) if port else SSH_PORT
     if not 0 < number < 1 << 16:
         raise _unusable(text, "a port is from 1 to 65535")
@@ -60,4 +60,6 @@ def _is_ipv6(text: str) -> bool:
 
 
 def _unusable(text: str, reason: str) -> UnusableAddress:
-    return UnusableAddress(f"{text[:MAX_SHOWN]!r} is no host ({reason}): write [USER@]HOST[:PORT]")
+    return UnusableAddress(
+        f"{text[:MAX_SHOWN]!r} is not valid ({reason}): write [USER@]HOST[:PORT]"
+    )

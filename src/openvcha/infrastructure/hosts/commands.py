@@ -67,4 +67,4 @@ def script(text: str, *arguments: str, root: bool = False) -> str:
 def last_words(outcome: Outcome, most: int = 500) -> str:
     """Return the end of what a failed command said, on one line."""
     said: Sequence[str] = (outcome.errors or outcome.output).split()
-    return " ".join(said)[-most:] or f"exit code {outcome.code}, without a word"
+    return " ".join(said)[-most:] or f"exit code {outcome.code}, no output"

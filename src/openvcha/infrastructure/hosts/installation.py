@@ -36,7 +36,7 @@ def pack(directory: Path) -> bytes:
     requirements = directory / REQUIREMENTS
     if not files or not requirements.is_file():
         raise InstallationFailed(
-            f"{directory} is no wheelhouse: `./dev wheelhouse {directory}` makes one"
+            f"{directory} is not a wheelhouse: `./dev wheelhouse {directory}` makes one"
         )
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:

@@ -137,7 +137,7 @@ class Ssh:
                 **self._login.options(),
             )
         except (asyncssh.KeyImportError, FileNotFoundError) as error:
-            raise UnusableKey(f"no login at {host.address}: {error}") from error
+            raise UnusableKey(f"cannot log in to {host.address}: {error}") from error
 
     async def _carry_out(
         self, connection: asyncssh.SSHClientConnection, command: str, stdin: bytes
@@ -151,7 +151,7 @@ class Ssh:
         finally:
             process.close()
         if process.returncode is None:
-            raise HostUnreachable("the connection was cut before the command's end was known")
+            raise HostUnreachable("the connection was lost before the command's result was known")
         return Outcome(process.returncode, output, errors)
 
     async def _read(self, stream: "asyncssh.SSHReader[bytes]") -> str:
@@ -163,7 +163,7 @@ class Ssh:
             left -= len(chunk)
             if left < 0:
                 limit = self._limits.output_bytes
-                raise HostUnreachable(f"a command said more than {limit} bytes")
+                raise HostUnreachable(f"a command printed more than {limit} bytes")
         return b"".join(parts).decode(errors="replace")
 
 
@@ -203,7 +203,7 @@ def known_keys(file: Path, address: HostAddress) -> tuple[str, ...]:
     except FileNotFoundError:
         return ()
     except ValueError as error:
-        raise UnusableKey(f"{file} is no file of known hosts: {error}") from error
+        raise UnusableKey(f"{file} is not a file of known hosts: {error}") from error
     keys: Sequence[asyncssh.SSHKey] = found[0]
     return tuple(map(_text, keys))
 
@@ -216,9 +216,11 @@ def _unreachable(address: HostAddress, error: Exception) -> HostUnreachable:
     said = str(error) or type(error).__name__
     match error:
         case asyncssh.HostKeyNotVerifiable():
-            return HostKeyChanged(f"{address} has not the host key that we know: {said}")
+            return HostKeyChanged(
+                f"{address} presents a different host key than the known one: {said}"
+            )
         case asyncssh.PermissionDenied():
-            return AccessDenied(f"{address} does not let us in: {said}")
+            return AccessDenied(f"{address} refuses the login: {said}")
         case OSError() if error.strerror:
             return HostUnreachable(f"{address} cannot be reached: {error.strerror}")
     return HostUnreachable(f"{address} cannot be reached: {said}")

@@ -65,8 +65,8 @@ def installed_files(program: Path, *, ssh: bool) -> Iterator[InstalledFile]:
     """
     if not PLAIN_PATH.fullmatch(str(program)):
         raise UnusablePath(
-            f"{str(program)!r} is not an absolute path of letters, digits and ./+@_-: give"
-            " another one with --program"
+            f"{str(program)!r} must be an absolute path of letters, digits and ./+@_-: choose"
+            " another with --program"
         )
     values = {"@VCHA@": str(program), "@SYSTEMCTL@": SYSTEMCTL}
     for name, path in {**NODES, **(SSH if ssh else {})}.items():
