@@ -14,14 +14,13 @@ from typing import Literal
 import msgspec
 
 from openvcha.api.prepared import prepare
+from openvcha.store.etcd_releases import why_unfit
 
 MIN_POSTGRES = 14
 DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 OTHER_POSTGRES = (Path("/usr/local/pgsql/bin"), Path("/usr/pgsql/bin"))
 BASE_BACKUP = "pg_basebackup"
 ENGINES_VARIABLE = "OPENVCHA_ENGINES"
-LEAKS_BEFORE = (3, 5, 0)
-LOSES_BEFORE = (3, 5, 3)
 
 Source = Literal["system", "embedded"]
 
@@ -51,14 +50,7 @@ class EtcdProgram:
     @property
     def lab_only(self) -> str:
         """Return why this version is for labs only; empty if it is not."""
-        if self.version < LEAKS_BEFORE:
-            return (
-                "before 3.5, the write-ahead log of every member, even of the witness, holds the"
-                " passwords of the store's accounts in clear text"
-            )
-        if self.version < LOSES_BEFORE:
-            return "3.5.0 to 3.5.2 can become inconsistent after a crash"
-        return ""
+        return why_unfit(self.version)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -159,6 +159,19 @@ def address(text: str) -> Callable[[ObservationBuilder], None]:
     return change
 
 
+def real(version: str, ha_address: str = "192.0.2.13") -> Callable[[ObservationBuilder], None]:
+    """Put the witness at an address of a real network, with an etcd of this version."""
+
+    def change(world: ObservationBuilder) -> None:
+        for node in world.seen.nodes:
+            told(node.config.member, versions={"etcd": version})(world)
+        witness = world.seen.node("w-3")
+        assert witness is not None
+        world.node("w-3", config=msgspec.structs.replace(witness.config, ha_ip=ip(ha_address)))
+
+    return change
+
+
 SOON, LATER = NOW + timedelta(days=29), NOW + timedelta(days=31)
 
 THREATS: list[tuple[str, Callable[[ObservationBuilder], None], str | None, tuple[str, ...]]] = [
@@ -184,6 +197,11 @@ THREATS: list[tuple[str, Callable[[ObservationBuilder], None], str | None, tuple
         "failover.address",
         ("vcha-2", "127.83.1.99", "127.83.1.10"),
     ),
+    ("an etcd that leaks", real("3.4.23"), "etcd.old", ("vcha-3", "3.4.23")),
+    ("an etcd that loses", real("3.5.2"), "etcd.old", ("vcha-3", "3.5.2")),
+    ("a good etcd", real("3.5.3"), None, ()),
+    ("an old etcd in a lab", real("3.4.23", "127.83.2.13"), None, ()),
+    ("an etcd of no version", real("3.4\x1b[2J.1"), None, ()),
     ("the same address", address("127.83.1.10"), None, ()),
     (
         "refused",

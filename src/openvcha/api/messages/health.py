@@ -78,6 +78,10 @@ HEALTH = {
     ),
     "versions.differ": "The nodes run different versions of %s: %s.",
     "versions.differ.recommendation": "Install the same version of %s on all nodes.",
+    "etcd.old": "%s runs etcd %s at an address that other machines can reach: %s.",
+    "etcd.old.recommendation": (
+        "Install etcd 3.5.3 or newer on the host of %s, and restart the node."
+    ),
     "failover.address": "After a failover to %s, clients must connect to %s instead of %s.",
     "failover.address.recommendation": (
         "Prepare clients and DNS for the change, or redeploy %s without a failover_ip of its own."

@@ -1,6 +1,8 @@
 """Warnings: conditions that are not faults yet but will become faults. Pure functions."""
 
+import ipaddress
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -11,6 +13,7 @@ from openvcha.cluster.findings.finding import Finding, finding
 from openvcha.cluster.modes import SETTINGS
 from openvcha.cluster.observing.observation import NodeObservation, Observation
 from openvcha.store import keys
+from openvcha.store.etcd_releases import why_unfit
 from openvcha.store.node_facts import PostgresFacts, RefusalCause
 from openvcha.store.space import WARN_PERCENT
 
@@ -25,6 +28,7 @@ CLOCK_SECONDS = 2.0
 """etcd warns from one second on; a report may take most of a second on a busy machine."""
 MAX_SHOWN_ITEMS, MAX_SHOWN_CHARACTERS = 10, 200
 """An attacker may forge a lot: only this much of it is shown."""
+ETCD_VERSION = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}", re.ASCII)
 LAG_BYTES = 64 << 20
 """Four segments of the log: a passive that keeps up is never that far behind."""
 AUTO_FILE = "postgresql.auto.conf"
@@ -76,6 +80,7 @@ def find_warnings(seen: Observation) -> Iterator[Finding]:
         yield from _disk(node)
         yield from _certificates(seen, node)
         yield from _clock(node)
+        yield from _old_etcd(node)
         if node.report.silent and node.etcd_answers:
             yield finding("node.silent", node.config.name)
 
@@ -254,3 +259,14 @@ def _clock(node: NodeObservation) -> Iterator[Finding]:
     off = node.report.clock_offset
     if off is not None and abs(off) > CLOCK_SECONDS:
         yield finding("clock.skew", node.config.name, f"{off:+.1f}")
+
+
+def _old_etcd(node: NodeObservation) -> Iterator[Finding]:
+    """Warn about an etcd that is for labs only, on a node that is in none."""
+    facts, address = node.report.facts, ipaddress.ip_address(node.config.ha_address)
+    version = facts.versions.get("etcd", "") if facts else ""
+    # The store may hold any text: only numbers are compared and shown.
+    if address.is_loopback or not ETCD_VERSION.fullmatch(version):
+        return
+    if why := why_unfit(tuple(map(int, version.split(".")))):
+        yield finding("etcd.old", node.config.name, version, why)
