@@ -66,6 +66,8 @@ def test_a_host_is_lost_and_its_node_replaced_on_a_spare(four: HostsCluster) -> 
         until(lambda: "passive" not in directories(four, 2), OWED_SECONDS, pause=0.5)
         until(lambda: no_node_processes(four, 2), OWED_SECONDS)
         four.until_state("HEALTHY")
+        assert four.deciding() == ({"vcha-1", "spare", "witness"}, {"spare"})
+        assert not four.holds(2)
         assert writer.missing() == set()
 
 
@@ -108,3 +110,19 @@ def test_a_cluster_of_ipv6(
             cluster.redeploy_passive(4, "spare")
             assert cluster.name_of("PASSIVE") == "spare"
             assert writer.missing() == set()
+
+
+@pytest.mark.soak
+def test_a_planned_failover_moves_the_public_address(three: HostsCluster) -> None:
+    """To the host of the deployed passive, and no acknowledged row is lost."""
+    three.deploy(passive=2, witness=3)
+    three.let_in(2, f"{NODES}/passive")
+    three.until_state("HEALTHY")
+    assert (three.holds(1), three.holds(2)) == (True, False)
+    with three.writer() as writer:
+        three.failover()
+        assert three.holds(2)
+        until(lambda: not three.holds(1), OWED_SECONDS)
+        three.until_state("HEALTHY")
+        assert three.name_of("ACTIVE") == "passive"
+        assert writer.missing() == set()

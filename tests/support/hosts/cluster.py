@@ -2,16 +2,17 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import requests
 from com.vmware.vcenter.vcha.cluster_client import Passive
 from com.vmware.vcenter.vcha_client import Cluster, IpSpec, Ipv4Spec, Ipv6Spec, PlacementSpec
-from tests.support.hosts import plan
+from tests.support.hosts import namespaces, plan
 from tests.support.hosts.host import Host
 from tests.support.hosts.hosts import Hosts, hosts_on
 from tests.support.lab.writer import Writer
@@ -20,7 +21,10 @@ from vmware.vapi.vsphere.client import create_vsphere_client
 
 from openvcha.api.secret import Secret
 from openvcha.client import trust
+from openvcha.client.errors import RequestRefused, ServerUnreachable
 from openvcha.client.rest_client import ApiClient
+from openvcha.cluster.patroni_client import sync_state
+from openvcha.daemon.compose import open_services
 from openvcha.infrastructure.hosts.checks import HOME
 
 VCHA = f"{HOME}/bin/vcha"
@@ -29,11 +33,13 @@ NODES = "/srv/nodes"
 """The datastore of each added host."""
 ADMINISTRATOR = "administrator@vsphere.local"
 APPLICATION = "app"
+ADDRESSES = "/etc/openvcha/address"
 PUBLIC_NUMBER = 100
 SURE_SECONDS = 120.0
 TASK_SECONDS = 420.0
 ACCEPTED = ".etcd.old"
 """A warning that every node has where etcd is Debian 12's."""
+LATE = "placement.host.disconnected"
 ENDED = ("SUCCEEDED", "FAILED")
 
 
@@ -80,14 +86,21 @@ class HostsCluster:
                 ha_ip=self.ha_ip(witness), placement=self.placement(witness, "witness")
             ),
         )
-        self.succeeded(self.client.vcenter.vcha.Cluster.deploy_task(spec))
+        self.accepted(partial(self.client.vcenter.vcha.Cluster.deploy_task, spec))
+
+    def let_in(self, number: int, directory: str) -> None:
+        """Let a data node, which is on this host, log in on all hosts, as their root would."""
+        key = self.hosts[number].run(VCHA, "hosts", "key", directory)
+        for host in self.hosts.hosts:
+            with (host.directory / "authorized_keys").open("a") as keys:
+                keys.write(key)
 
     def redeploy_passive(self, number: int, name: str) -> str:
         """Redeploy the passive to a host; return the task's last message."""
         spec = Passive.RedeploySpec(
             placement=self.placement(number, name), ha_ip=self.ha_ip(number)
         )
-        return self.succeeded(self.client.vcenter.vcha.cluster.Passive.redeploy_task(spec))
+        return self.accepted(partial(self.client.vcenter.vcha.cluster.Passive.redeploy_task, spec))
 
     def failover(self, *, planned: bool = True) -> None:
         """Fail over, and wait for the end of the task."""
@@ -98,8 +111,24 @@ class HostsCluster:
         spec = Cluster.UndeploySpec(force_delete=True)
         self.succeeded(self.client.vcenter.vcha.Cluster.undeploy_task(spec))
 
+    def accepted(self, begin: Callable[[], Any]) -> str:
+        """Begin a task, which must succeed; return its last message.
+
+        A host that does not answer within 3 s is refused: on a busy machine, it is asked again.
+        """
+
+        def done() -> Any:
+            info = self.ended(begin())
+            return info if LATE not in str(info) else None
+
+        return _message(until(done, TASK_SECONDS))
+
     def succeeded(self, task: Any) -> str:
-        """Wait for a task, which must succeed; return its last message.
+        """Wait for a task, which must succeed; return its last message."""
+        return _message(self.ended(task))
+
+    def ended(self, task: Any) -> Any:
+        """Wait for the end of a task, and return it.
 
         The API may be away for a moment: the active moves, or a cable is cut.
         """
@@ -108,9 +137,7 @@ class HostsCluster:
             info = task.get_info()
             return info if info.status in ENDED else None
 
-        info = until(ended, TASK_SECONDS, absent=(requests.RequestException,))
-        assert info.status == "SUCCEEDED", info
-        return str(info.progress.message.default_message)
+        return until(ended, TASK_SECONDS, absent=(requests.RequestException,))
 
     def cluster(self) -> Any:
         """Return the cluster's info; None while the API is away."""
@@ -148,6 +175,24 @@ class HostsCluster:
         (found,) = [one for one in nodes if one and one.runtime and one.runtime.role == role]
         return cast("str", found.runtime.placement.vm_name)
 
+    def holds(self, number: int) -> bool:
+        """Return whether a host has the public address."""
+        return f" {self.public}/" in self.hosts[number].run("ip", "-brief", "address")
+
+    def deciding(self) -> tuple[set[str], set[str]]:
+        """Return the names of etcd's members, and of those in ``/sync``, asked from host 1."""
+
+        async def ask() -> tuple[list[str], list[str]]:
+            async with open_services(self.hosts[1].directory / NODE.lstrip("/")) as services:
+                members = [member.name for member in await services.store.members()]
+                return members, sorted((await sync_state(services.store)).standbys)
+
+        with namespaces.entered(self.hosts[1].name):
+            found = asyncio.run(ask())
+        # A member's name ends with a number that nobody chooses.
+        members, in_sync = ({name.rpartition("-")[0] for name in each} for each in found)
+        return members, in_sync
+
     def writer(self) -> Writer:
         """Return a writer through the public address, not yet begun."""
         return Writer(self.public, self.passwords[APPLICATION], self.authority)
@@ -173,20 +218,30 @@ def cluster_over_hosts(
         with requests.Session() as session:
             session.verify = str(authority)
             session.trust_env = False
-            client = until(
-                lambda: create_vsphere_client(
-                    made["api"].removeprefix("https://"),
-                    username=ADMINISTRATOR,
-                    password=passwords[ADMINISTRATOR],
-                    session=session,
-                ),
+            password = Secret(passwords[ADMINISTRATOR])
+            # By our own client: the end of an SDK's client that cannot log in overflows the stack.
+            until(
+                lambda: asyncio.run(_hosts(made["api"], authority, password)) == [],
                 SURE_SECONDS,
                 pause=0.2,
-                absent=(Exception,),  # the SDK has one type for each way not to serve yet
+                absent=(ServerUnreachable, RequestRefused),
+            )
+            client = create_vsphere_client(
+                made["api"].removeprefix("https://"),
+                username=ADMINISTRATOR,
+                password=password.reveal(),
+                session=session,
             )
             cluster = HostsCluster(hosts, subnets, made["api"], authority, passwords, client)
+            for host in hosts.hosts[1:]:
+                _permit_address(hosts[1], host)
             _add_hosts(cluster)
             yield cluster
+
+
+def _message(info: Any) -> str:
+    assert info.status == "SUCCEEDED", info
+    return str(info.progress.message.default_message)
 
 
 def start(host: Host, directory: str) -> None:
@@ -211,13 +266,22 @@ def _first_node(host: Host, subnets: plan.Subnets) -> dict[str, Any]:
     return made
 
 
+def _permit_address(first: Host, host: Host) -> None:
+    """Start the helper of the public address on a host, as its root would without systemd."""
+    config = json.loads(first.run("cat", f"{ADDRESSES}/node.json"))
+    # Whichever node leads there.
+    del config["node"]
+    file = f"{ADDRESSES}/{config['address']}.json"
+    host.run("mkdir", "-p", ADDRESSES)
+    host.run("sh", "-c", f"umask 022; cat > {file}", stdin=json.dumps(config))
+    host.run("sh", "-c", f"{VCHA} node address {file} > /srv/address.console 2>&1 &")
+
+
 def _add_hosts(cluster: HostsCluster) -> None:
-    """Let the first node in at all hosts, and add all but its own to the inventory."""
-    key = cluster.hosts[1].run(VCHA, "hosts", "key", NODE)
+    """Let the first node in at all other hosts, and add them to the inventory."""
+    cluster.let_in(1, NODE)
     for host in cluster.hosts.hosts[1:]:
         host.run("mkdir", NODES)
-        with (host.directory / "authorized_keys").open("a") as keys:
-            keys.write(key)
         body = {
             "name": f"h{host.number}",
             "address": host.management,
@@ -229,11 +293,12 @@ def _add_hosts(cluster: HostsCluster) -> None:
                 {"interface": "ha", "subnet": str(cluster.subnets.ha)},
             ],
         }
-        asyncio.run(_call(cluster, "/openvcha/hosts", body))
+        password = Secret(cluster.passwords[ADMINISTRATOR])
+        asyncio.run(_hosts(cluster.api, cluster.authority, password, body))
 
 
-async def _call(cluster: HostsCluster, path: str, body: dict[str, Any]) -> Any:
-    trusted = trust.tls_by_authority(cluster.authority)
-    password = Secret(cluster.passwords[ADMINISTRATOR])
-    async with ApiClient(cluster.api, trusted) as api, api.session(ADMINISTRATOR, password):
-        return await api.call("POST", path, body)
+async def _hosts(server: str, authority: Path, password: Secret, body: Any = None) -> Any:
+    """List the inventory's hosts, or add one. Raises ServerUnreachable, RequestRefused."""
+    trusted = trust.tls_by_authority(authority)
+    async with ApiClient(server, trusted) as api, api.session(ADMINISTRATOR, password):
+        return await api.call("GET" if body is None else "POST", "/openvcha/hosts", body)
