@@ -15,6 +15,7 @@ from tests.support.runs import ended, written
 from typer.testing import CliRunner
 
 from openvcha.cli.main import app
+from openvcha.infrastructure.interface import Infrastructure
 
 ROOT = Path(__file__).parent.parent
 LOCKS = sorted((ROOT / "locks").glob("*.txt"))
@@ -199,6 +200,15 @@ def test_the_pages_name_only_sources_and_tests_that_exist() -> None:
                 missing.append((page.name, file, test))
     assert met > 20
     assert missing == []
+
+
+def test_the_page_on_infrastructures_explains_each_call() -> None:
+    """Whoever writes another one finds the whole protocol there."""
+    calls = {name for name in vars(Infrastructure) if not name.startswith("_")}
+    assert "begin" in calls
+    page = (ROOT / "docs" / "infrastructures.md").read_text()
+    rows = "\n".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))
+    assert set(re.findall(r"`(\w+)`", rows)) == calls
 
 
 def test_links_between_documents_lead_somewhere() -> None:
