@@ -2,13 +2,15 @@
 
 import errno
 import os
+from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 from tests.support.simulated.clock import SIMULATED
 from tests.support.simulated.crash_point import SWEPT, CrashPoint
 from tests.support.simulated.deploy import begin, spec
 from tests.support.simulated.observations import ip
-from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, ClusterScenario
+from tests.support.simulated.scenes import CALLER, NEW, NEW_WITNESS, ClusterScenario, placement
 
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import (
@@ -17,11 +19,13 @@ from openvcha.api.structures import (
     NetworkType,
     TaskStatus,
 )
+from openvcha.cluster.owed_deletions import OwedDeletion, owe
 from openvcha.operations.deploy import deploy
 from openvcha.store import keys
 
 pytestmark = SIMULATED
 
+SINCE = datetime(2026, 11, 28, tzinfo=UTC)
 PREFIX = "com.vmware.vcenter.vcha."
 
 
@@ -152,6 +156,23 @@ async def test_what_cannot_be_taken_back_makes_the_cluster_invalid(scene: Cluste
     await scene.deploy(spec())
     assert "placement.name.taken" in await findings(scene)
     assert (await scene.world.config()).state is ConfigState.INVALID
+
+
+async def test_no_node_gets_the_name_of_one_that_is_in_no_inventory(scene: ClusterScenario) -> None:
+    """Not that of a node made by hand, nor that of one that is still to be deleted."""
+    await scene.single()
+    inventory = scene.world.state.inventory
+    unlisted = replace(inventory, vms=())
+    scene.world.state = replace(scene.world.state, inventory=unlisted)
+    debt = OwedDeletion(
+        vm="vm-9", name=NEW.upper(), member="m", data=True, since=SINCE, reason="host away"
+    )
+    assert await owe(scene.world.store, debt, [])
+    wanted = spec()
+    witness = replace(wanted.witness, placement=placement("VCHA-1"))
+    await scene.deploy(replace(wanted, witness=witness))
+    found = await findings(scene)
+    assert found.count("placement.name.taken") == 2
 
 
 @pytest.mark.parametrize("step", ["check", "clone.witness"])

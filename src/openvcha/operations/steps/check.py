@@ -1,6 +1,7 @@
 """The check of a new node: the same for `check`, `redeploy` and `deploy`."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -12,6 +13,7 @@ from openvcha.api.messages import message
 from openvcha.api.structures import IpSpec, LocalizableMessage, PlacementSpec
 from openvcha.cluster.config import NodeConfig, NodeKind, address_text
 from openvcha.cluster.observing.observation import Observation
+from openvcha.cluster.owed_deletions import read_owed
 from openvcha.infrastructure.addresses import (
     Address,
     absent,
@@ -30,6 +32,7 @@ from openvcha.infrastructure.placement import (
 from openvcha.operations.context import Services
 from openvcha.operations.steps.check_settings import check_settings
 from openvcha.operations.steps.new_node import NewNode, member_name
+from openvcha.store.errors import RecordUnreadable
 from openvcha.tasks.steps import TemporaryFailure
 
 WITNESS_BYTES = 64 * 1024 * 1024
@@ -109,7 +112,8 @@ async def check(services: Services, seen: Observation, wish: NodeRequest) -> Che
     found = resolve(wish.placement, inventory, defaults, need, f"{wish.path}placement")
     addresses = _Addresses(services, seen, inventory, wish)
     host = found.placement.host if found.placement else None
-    errors = [*found.errors, *await addresses.examine(host), *settings.errors]
+    names = await _taken_names(services, seen, inventory, wish)
+    errors = [*names, *found.errors, *await addresses.examine(host), *settings.errors]
     warnings = (*found.warnings, *settings.warnings)
     if errors or found.placement is None:
         return CheckResult(None, tuple(errors), warnings, settings.silence)
@@ -122,6 +126,21 @@ async def check(services: Services, seen: Observation, wish: NodeRequest) -> Che
         failover_ip=addresses.failover_ip,
     )
     return CheckResult(node, (), warnings)
+
+
+async def _taken_names(
+    services: Services, seen: Observation, inventory: Inventory, wish: NodeRequest
+) -> list[LocalizableMessage]:
+    """Return a finding for a name of a node that is in no inventory (made by hand, or owed)."""
+    name = wish.placement.name if wish.placement else ""
+    if inventory.vm_by_name(name) is not None:
+        return []  # the placement has this finding
+    owners = {node.name.casefold(): node.member for node in seen.config.nodes}
+    with contextlib.suppress(RecordUnreadable):
+        owners |= {owed.name.casefold(): owed.vm for owed in await read_owed(services.store)}
+    owner = owners.get(name.casefold())
+    said = message("placement.name.taken", f"{wish.path}placement.name", name, owner)
+    return [said] if owner else []
 
 
 async def _need(services: Services, kind: NodeKind) -> int:
