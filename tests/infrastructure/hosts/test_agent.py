@@ -14,7 +14,7 @@ from tests.support.two_hosts import QUICK, stand_in_agent
 from openvcha.api.errors import ApiError, ErrorType
 from openvcha.infrastructure.hosts import orders
 from openvcha.infrastructure.hosts.agent import HALF, NODE_FILE, Agent, responds
-from openvcha.infrastructure.hosts.orders import MARK, Order, Place, VmState
+from openvcha.infrastructure.hosts.orders import DATASTORE_MARK, MARK, Order, Place, VmState
 from openvcha.infrastructure.interface import Power
 
 
@@ -24,7 +24,8 @@ def agent() -> Agent:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+async def place(agent: Agent, tmp_path: Path) -> Place:
+    await ask(agent, orders.UseDatastore(directory=str(tmp_path), first=True))
     return Place(directory=str(tmp_path / "vm"), token="token", name="vm")
 
 
@@ -56,7 +57,7 @@ async def test_a_vm_is_made_started_stopped_and_deleted(agent: Agent, place: Pla
     for _ in range(2):
         await ask(agent, orders.Delete(place=place))
         assert await state(agent, place) == VmState(power=Power.GONE)
-    assert list(directory.parent.iterdir()) == []
+    assert entries(directory.parent) == {DATASTORE_MARK}
 
 
 async def test_a_node_gets_no_second_token(agent: Agent, place: Place) -> None:
@@ -74,6 +75,10 @@ async def test_half_a_creation_is_not_complete(agent: Agent, place: Place) -> No
     await ask(agent, orders.Make(place=place, boot=b"{}"))
     (Path(place.directory) / "boot.json").unlink()
     assert await state(agent, place) == VmState(power=Power.OFF)
+
+
+def entries(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
 
 
 def mode(path: Path) -> int:
@@ -166,7 +171,7 @@ async def test_an_interrupted_deletion_is_finished(
         with pytest.raises(ApiError):
             await ask(agent, orders.Delete(place=place))
     await ask(agent, orders.Delete(place=place))
-    assert list(Path(place.directory).parent.iterdir()) == []
+    assert entries(Path(place.directory).parent) == {DATASTORE_MARK}
 
 
 def crashed_before_the_mark(directory: Path) -> None:
@@ -183,7 +188,7 @@ async def test_a_crash_before_the_mark_blocks_no_name(agent: Agent, place: Place
     await ask(agent, orders.Make(place=place))
     assert (await state(agent, place)).power is Power.OFF
     await ask(agent, orders.Delete(place=place))
-    assert list(directory.parent.iterdir()) == []
+    assert entries(directory.parent) == {DATASTORE_MARK}
 
 
 async def test_programs_that_outlive_their_directory_are_no_vm_that_is_gone(
@@ -223,6 +228,28 @@ async def test_a_datastore_that_is_not_there_is_not_made(agent: Agent, tmp_path:
         await ask(agent, orders.Make(place=place))
     assert refused.value.error_type is ErrorType.NOT_FOUND
     assert not (tmp_path / "missing").exists()
+
+
+async def test_a_disk_that_is_not_mounted_settles_no_deletion(agent: Agent, place: Place) -> None:
+    """Its mount point is an empty directory: the node and its secrets are on the disk."""
+    await ask(agent, orders.Make(place=place))
+    datastore = Path(place.directory).parent
+    disk = datastore.rename(datastore.with_name("disk"))
+    datastore.mkdir()
+    for order in (
+        orders.Delete(place=place),
+        orders.UseDatastore(directory=str(datastore), first=False),
+    ):
+        with pytest.raises(ApiError) as refused:
+            await ask(agent, order)
+        assert refused.value.error_type is ErrorType.RESOURCE_INACCESSIBLE
+        assert DATASTORE_MARK in refused.value.messages[0].default_message
+    datastore.rmdir()
+    disk.rename(datastore)
+    await ask(agent, orders.UseDatastore(directory=str(datastore), first=False))
+    for _ in range(2):
+        await ask(agent, orders.Delete(place=place))
+    assert entries(datastore) == {DATASTORE_MARK}
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b'{"type":"format-disk"}', b"\xff", b"[]"])

@@ -17,6 +17,7 @@ from openvcha.infrastructure.hosts.infrastructure import (
     SPACE_SECONDS,
     HostsInfrastructure,
 )
+from openvcha.infrastructure.hosts.orders import DATASTORE_MARK
 from openvcha.infrastructure.interface import Power
 from openvcha.store import keys
 
@@ -48,7 +49,7 @@ async def test_a_vm_lives_on_its_host(two: TwoHosts) -> None:
     assert await means.delete(made.vm)
     assert (await means.node(made.vm)).power is Power.GONE
     assert await means.find(made.token) is None
-    assert list(two.paths[0].iterdir()) == []
+    assert [path.name for path in two.paths[0].iterdir()] == [DATASTORE_MARK]
 
 
 async def test_a_host_that_is_away_is_unknown_not_off(two: TwoHosts) -> None:
@@ -81,7 +82,7 @@ async def test_a_host_that_is_away_is_unknown_not_off(two: TwoHosts) -> None:
     two.away.clear()
     assert await means.delete(made.vm)
     assert (await means.node(made.vm)).power is Power.GONE
-    assert list(two.paths[0].iterdir()) == []
+    assert [path.name for path in two.paths[0].iterdir()] == [DATASTORE_MARK]
 
 
 async def test_an_answer_that_is_lost_costs_nothing(two: TwoHosts) -> None:
@@ -122,6 +123,7 @@ async def test_a_vm_that_the_inventory_never_had_is_not_gone(two: TwoHosts) -> N
 async def test_half_a_creation_is_found(two: TwoHosts) -> None:
     """A crash after the entry: it is continued, or deleted."""
     host, _ = two.hosts
+    (two.paths[0] / DATASTORE_MARK).write_bytes(b"")
     request = request_on(host)
     vm = await two.record.change(lambda state: changes.add_vm(state, request, "uuid"))
     found = await two.infrastructure.find(request.token)
@@ -231,3 +233,22 @@ async def test_a_node_that_an_administrator_made_is_never_taken_for_off(
     with pytest.raises(ApiError) as refused:
         await two.infrastructure.power_on(vm)
     assert refusal(refused) is ErrorType.NOT_FOUND
+
+
+async def test_a_lost_disk_keeps_its_debt_and_gets_no_node(two: TwoHosts) -> None:
+    """The host answers before its disk is mounted: the VM stays in the inventory."""
+    means = two.infrastructure
+    made = await means.begin(request_on(two.hosts[0]))
+    assert made.vm
+    disk = two.paths[0].rename(two.paths[0].with_name("disk"))
+    two.paths[0].mkdir()
+    for call in (means.delete(made.vm), means.begin(request_on(two.hosts[0], "vcha-9"))):
+        with pytest.raises(ApiError) as refused:
+            await call
+        assert refusal(refused) is ErrorType.RESOURCE_INACCESSIBLE
+    inventory = (await two.record.load()).inventory
+    assert [vm.id for vm in inventory.vms] == [made.vm]
+    two.paths[0].rmdir()
+    disk.rename(two.paths[0])
+    assert await means.delete(made.vm)
+    assert [path.name for path in two.paths[0].iterdir()] == [DATASTORE_MARK]

@@ -15,6 +15,7 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import HostConnectionState
 from openvcha.infrastructure import changes
 from openvcha.infrastructure.hosts.infrastructure import HostsInfrastructure
+from openvcha.infrastructure.hosts.orders import DATASTORE_MARK
 from openvcha.infrastructure.hosts.ssh import Login, Ssh, SshLimits
 from openvcha.infrastructure.hosts.ssh_agents import SshAgents
 from openvcha.infrastructure.interface import Power
@@ -49,7 +50,8 @@ async def site(hosts: Hosts) -> AsyncIterator[Site]:
 
 
 def vm_directories(machine: Machine) -> list[str]:
-    return sorted(path.name for path in (machine.directory / "srv").iterdir())
+    names = {path.name for path in (machine.directory / "srv").iterdir()}
+    return sorted(names - {DATASTORE_MARK})
 
 
 async def power(site: Site, vm: str) -> Power:

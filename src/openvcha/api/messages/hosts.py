@@ -11,6 +11,14 @@ HOSTS = {
     "hosts.subnet": "%s is not a subnet in CIDR form.",
     "hosts.interface": "%s cannot be the name of a network interface.",
     "hosts.datastore": "The directory %s does not exist on the host; create it first.",
+    "hosts.datastore.unmarked": (
+        "The datastore %s of the host lacks the file %s: its disk may not be mounted. If it is,"
+        " make that file."
+    ),
+    "hosts.owed": (
+        "Host %s may still have these virtual machines, which are to be deleted there: %s. Let the"
+        " host respond, or abandon them: whatever is left of them then stays."
+    ),
     "hosts.inventory": "The inventory of hosts cannot be read now: %s.",
     "hosts.order": "The host cannot carry out this order: %s.",
 }

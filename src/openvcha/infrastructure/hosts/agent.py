@@ -23,7 +23,7 @@ from openvcha.api.messages import message
 from openvcha.api.prepared import prepare
 from openvcha.infrastructure.boot import BOOT_FILE
 from openvcha.infrastructure.hosts import orders
-from openvcha.infrastructure.hosts.orders import MARK, Order, Place, Space, VmState
+from openvcha.infrastructure.hosts.orders import DATASTORE_MARK, MARK, Order, Place, Space, VmState
 from openvcha.infrastructure.interface import Power
 from openvcha.infrastructure.local.files import path_below, write_files
 from openvcha.infrastructure.local.power import PowerSwitch, PowerTimeouts
@@ -123,6 +123,15 @@ class Machine:
     disk_usage: Callable[[Path], Any] = shutil.disk_usage
 
 
+_AtOnce = (
+    orders.ProbeAddress
+    | orders.HasAddress
+    | orders.MeasureSpace
+    | orders.ReadFile
+    | orders.UseDatastore
+)
+
+
 class Agent:
     """The host's side of the infrastructure."""
 
@@ -159,16 +168,30 @@ class Agent:
         match order:
             case orders.Observe():
                 return await self._observe(order.places)
+            case (
+                orders.Make()
+                | orders.WriteFiles()
+                | orders.PowerOn()
+                | orders.PowerOff()
+                | orders.Delete()
+            ):
+                async with self._alone(order.place):
+                    return await self._change(order)
+        return await asyncio.to_thread(self._at_once, order)
+
+    def _at_once(self, order: _AtOnce) -> Any:
+        """Carry out an order that no other one can disturb."""
+        match order:
             case orders.ProbeAddress():
-                return await asyncio.to_thread(self._in_use, order)
+                return self._in_use(order)
             case orders.HasAddress():
-                return await asyncio.to_thread(self._machine.has, order.address)
+                return self._machine.has(order.address)
             case orders.MeasureSpace():
-                return await asyncio.to_thread(self._space, order.directories)
+                return self._space(order.directories)
             case orders.ReadFile():
-                return await asyncio.to_thread(_read, order)
-        async with self._alone(order.place):
-            return await self._change(order)
+                return _read(order)
+            case orders.UseDatastore():
+                return _use_datastore(order)
 
     async def _change(
         self,
@@ -271,6 +294,23 @@ def _require_ours(place: Place) -> Mark:
     return found
 
 
+def _use_datastore(order: orders.UseDatastore) -> None:
+    directory = Path(order.directory)
+    if not directory.is_dir():
+        fail(ErrorType.NOT_FOUND, message("hosts.datastore", order.directory))
+    if not order.first:
+        _require_mounted(directory)
+    elif not (directory / DATASTORE_MARK).exists():
+        write_durably(directory / DATASTORE_MARK, b"")
+
+
+def _require_mounted(datastore: Path) -> None:
+    """Refuse a datastore without its mark: the directory may be there, and its disk not yet."""
+    if not (datastore / DATASTORE_MARK).is_file():
+        said = message("hosts.datastore.unmarked", datastore, DATASTORE_MARK)
+        fail(ErrorType.RESOURCE_INACCESSIBLE, said)
+
+
 def _make(order: orders.Make, runs: bool) -> None:
     place, directory = order.place, Path(order.place.directory)
     found = None if directory.is_symlink() else _mark(directory, place)
@@ -326,7 +366,8 @@ def _delete(place: Place) -> None:
     # The name carries the token: a deletion that was interrupted may have removed the mark.
     whose = hashlib.sha256(place.token.encode()).hexdigest()[:16]
     doomed = directory.with_name(f".{directory.name}.{whose}.deleted")
-    if doomed.exists():
+    resumed = doomed.exists()
+    if resumed:
         shutil.rmtree(doomed, **FULL_PATH_ERRORS)
     if _mark(directory, place) is not None:
         directory.rename(doomed)
@@ -334,6 +375,9 @@ def _delete(place: Place) -> None:
     elif not directory.is_symlink() and directory.is_dir() and _entries(directory) == {HALF}:
         (directory / HALF).unlink()
         directory.rmdir()
+    elif not resumed:
+        # Nothing of it is here: that is only true if its disk is.
+        _require_mounted(directory.parent)
 
 
 prepare(__name__)

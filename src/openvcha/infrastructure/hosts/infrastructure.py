@@ -138,9 +138,9 @@ class HostsInfrastructure:
     async def begin(self, request: NodeRequest) -> Creation:
         """Create the VM's entry, then its directory and boot file on the host."""
         inventory = (await self._record.load()).inventory
-        # Before the entry: a host that is away gets none.
+        # Before the entry: a host that is away gets none, nor does one whose disk is.
         host = _host(inventory, request.placement.host)
-        await self._sent(host, orders.MeasureSpace(directories=()), ANSWER_SECONDS, object)
+        await self._sent(host, _use(inventory, request), ANSWER_SECONDS, None)
         bios_uuid = str(self._new_uuid())
         vm = await self._record.change(
             lambda state: changes.add_vm(state, request, bios_uuid), idempotent=True
@@ -359,6 +359,16 @@ def _is_unheard_of(state: State, vm_id: str) -> bool:
     """Return whether the inventory has not given this number to a VM yet."""
     number = vm_id.removeprefix(VM_PREFIX)
     return number != vm_id and not (number.isdecimal() and int(number) < state.next_number)
+
+
+def _use(inventory: Inventory, request: NodeRequest) -> Order:
+    """Return the order for the datastore of a new VM, which may be its first. Raises ApiError."""
+    datastore = inventory.datastore(request.placement.datastore)
+    if datastore is None:
+        fail(ErrorType.NOT_FOUND, message("infrastructure.unknown", request.placement.datastore))
+    others = [vm for vm in inventory.vms if vm.token != request.token]
+    used = any(vm.datastore == datastore.id for vm in others)
+    return orders.UseDatastore(directory=datastore.path, first=not used)
 
 
 def _usable(state: State, vm_id: str) -> tuple[Host, Vm]:

@@ -15,6 +15,8 @@ from openvcha.infrastructure.interface import Power
 
 MARK = ".openvcha-vm"
 """The file in a VM's directory that has its token."""
+DATASTORE_MARK = ".openvcha-datastore"
+"""The file in a datastore that says that its disk is mounted."""
 MAX_ORDER_BYTES = 8 << 20
 
 
@@ -31,6 +33,13 @@ class Make(msgspec.Struct, frozen=True, kw_only=True, tag="make"):
 
     place: Place
     boot: bytes | None = None
+
+
+class UseDatastore(msgspec.Struct, frozen=True, kw_only=True, tag="use-datastore"):
+    """Mark a datastore for its first VM; for a later one, fail unless it has the mark."""
+
+    directory: str
+    first: bool
 
 
 class WriteFiles(msgspec.Struct, frozen=True, kw_only=True, tag="write"):
@@ -94,7 +103,8 @@ class MeasureSpace(msgspec.Struct, frozen=True, kw_only=True, tag="space"):
 
 
 Order = (
-    Make
+    UseDatastore
+    | Make
     | WriteFiles
     | ReadFile
     | Observe
