@@ -182,11 +182,13 @@ async def test_what_is_in_use_stays(record: InventoryRecord) -> None:
 
 
 async def test_a_host_that_is_lost_for_good_takes_its_debts_along(record: InventoryRecord) -> None:
-    """A VM that is being deleted does not hold its host, and is gone with it."""
+    """Only when told to: a VM that is to be deleted may still have its keys and data there."""
     host, other = await site(record), await site(record, "h2")
     vm = await added(record, host)
     await record.change(changes.mark_deleting(vm.id))
-    assert await record.change(changes.remove_host(host.id)) == host
+    assert await refused(record, changes.remove_host(host.id)) is ErrorType.RESOURCE_IN_USE
+    assert (await record.load()).inventory.vm(vm.id)
+    assert await record.change(changes.remove_host(host.id, abandon=True)) == host
     inventory = (await record.load()).inventory
     assert [one.id for one in inventory.hosts] == [other.id]
     assert inventory.vms == ()

@@ -248,16 +248,20 @@ def set_access(host_id: str, access: HostAccess) -> Step[Host]:
     return lambda state: _with_host(state, host_id, lambda host: replace(host, access=access))
 
 
-def remove_host(host_id: str) -> Step[Host]:
-    """Remove a host, its own datastores and the VMs on it that are being deleted.
+def remove_host(host_id: str, *, abandon: bool = False) -> Step[Host]:
+    """Remove a host and its own datastores; with ``abandon``, also the VMs to be deleted there.
 
-    The step raises ApiError: NOT_FOUND, RESOURCE_IN_USE (another VM is on it).
+    The step raises ApiError: NOT_FOUND, RESOURCE_IN_USE (a VM is on it, or is to be deleted there).
     """
 
     def step(state: State) -> tuple[State, Host]:
         inventory = state.inventory
         host = _known(inventory.host(host_id), host_id)
-        _require_unused(host, [vm for vm in inventory.vms if vm.host == host_id])
+        on_it = [vm for vm in inventory.vms if vm.host == host_id]
+        _require_unused(host, on_it)
+        if on_it and not abandon:
+            said = message("hosts.owed", host.name, ", ".join(vm.name for vm in on_it))
+            fail(ErrorType.RESOURCE_IN_USE, said)
         hosts = tuple(other for other in inventory.hosts if other.id != host_id)
         shared = frozenset().union(*(other.datastores for other in hosts))
         after = replace(

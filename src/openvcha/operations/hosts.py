@@ -93,13 +93,15 @@ async def set_host(services: Services, caller: Caller, spec: HostSetSpec) -> Hos
 
 
 async def remove_host(services: Services, caller: Caller, spec: HostRemoveSpec) -> None:
-    """Remove a host that has no VM.
+    """Remove a host that has no VM; with ``abandon``, also one that owes deletions.
 
     Raises ApiError: NOT_FOUND, RESOURCE_IN_USE, NOT_ALLOWED_IN_CURRENT_STATE.
     """
     del caller
     _require_hosts(services)
-    await InventoryRecord(services.store).change(changes.remove_host(spec.host))
+    await InventoryRecord(services.store).change(
+        changes.remove_host(spec.host, abandon=bool(spec.abandon))
+    )
 
 
 def _connected(seen: Inventory, host: Host) -> Host:

@@ -48,11 +48,12 @@ class HostSetSpec(Structure):
 
 
 class HostRemoveSpec(Structure):
-    """The host to remove."""
+    """The host to remove. `abandon`: also if virtual machines are still to be deleted there."""
 
     vapi: ClassVar[str] = "org.openvcha.hosts.remove_spec"
 
     host: HostId
+    abandon: bool | None = None
 
 
 class HostNetworkInfo(Structure):

@@ -148,12 +148,22 @@ def set_(
 
 @app.command(epilog=EPILOG)
 @with_target
-def remove(host: HostName, *, target: Target) -> None:
-    """Remove a host; refused while a node is on it."""
+def remove(
+    host: HostName,
+    *,
+    abandon: Annotated[
+        bool,
+        typer.Option("--abandon", help="Also if nodes are still to be deleted there: it is lost."),
+    ] = False,
+    target: Target,
+) -> None:
+    """Remove a host; refused while a node is on it, or is to be deleted there."""
 
     async def work() -> None:
         async with target.api() as api:
-            body = {"host": await _identifier(api, host)}
+            body: dict[str, Any] = {"host": await _identifier(api, host)}
+            if abandon:
+                body["abandon"] = True
             await api.call("POST", f"{PATH}?action=remove", body)
 
     asyncio.run(work())
