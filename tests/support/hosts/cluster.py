@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,11 +13,13 @@ from typing import Any, cast
 import requests
 from com.vmware.vcenter.vcha.cluster_client import Passive
 from com.vmware.vcenter.vcha_client import Cluster, IpSpec, Ipv4Spec, Ipv6Spec, PlacementSpec
+from requests.adapters import HTTPAdapter
 from tests.support.hosts import namespaces, plan
 from tests.support.hosts.host import Host
 from tests.support.hosts.hosts import Hosts, hosts_on
 from tests.support.lab.writer import Writer
 from tests.support.waiting import until
+from urllib3.connection import HTTPConnection
 from vmware.vapi.vsphere.client import create_vsphere_client
 
 from openvcha.api.secret import Secret
@@ -41,6 +44,23 @@ ACCEPTED = ".etcd.old"
 """A warning that every node has where etcd is Debian 12's."""
 LATE = "placement.host.disconnected"
 ENDED = ("SUCCEEDED", "FAILED")
+
+
+class _Alive(HTTPAdapter):
+    """Notices within seconds that the address has moved, also while it waits for a response.
+
+    The former active can send none: it lost the address, and the SDK has no timeout.
+    """
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        """Have the kernel probe each connection: the new holder refuses one it does not know."""
+        probes = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 12))
+        options["socket_options"] = [
+            *HTTPConnection.default_socket_options,
+            (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+            *((socket.IPPROTO_TCP, name, value) for name, value in probes),
+        ]
+        super().init_poolmanager(*arguments, **options)
 
 
 @dataclass
@@ -218,6 +238,7 @@ def cluster_over_hosts(
         with requests.Session() as session:
             session.verify = str(authority)
             session.trust_env = False
+            session.mount("https://", _Alive())
             password = Secret(passwords[ADMINISTRATOR])
             # By our own client: the end of an SDK's client that cannot log in overflows the stack.
             until(
