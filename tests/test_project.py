@@ -208,7 +208,7 @@ def test_the_page_on_infrastructures_explains_each_call() -> None:
     assert "begin" in calls
     page = (ROOT / "docs" / "infrastructures.md").read_text()
     rows = "\n".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))
-    assert set(re.findall(r"`(\w+)`", rows)) == calls
+    assert calls - set(re.findall(r"`(\w+)`", rows)) == set()
 
 
 def test_links_between_documents_lead_somewhere() -> None:
