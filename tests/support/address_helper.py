@@ -43,6 +43,11 @@ class SimulatedHolder:
         self.asked.append(("refresh", until))
         return Answer(state="held" if self.holds else "nobody", holds=self.holds)
 
+    async def check(self) -> Answer:
+        """Tell what prevents it; change nothing."""
+        self.asked.append(("check", 0.0))
+        return self.refuses or Answer(state="nobody")
+
     async def release(self) -> Answer:
         """Release it."""
         self.asked.append(("release", 0.0))

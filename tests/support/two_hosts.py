@@ -1,7 +1,7 @@
 """Two hosts with real agents on this machine; the way to them is SIMULATED."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,15 +32,23 @@ QUICK = PowerTimeouts(poll=0.01, power_on=60, power_off=60, busy=5)
 SUBNETS = ("198.18.1.0/24", "127.83.2.0/24")
 
 
-def stand_in_agent(timeouts: PowerTimeouts = QUICK) -> Agent:
-    """Return an agent whose VMs run a stand-in, and that sees no address in use."""
-    starter = DetachedStarter((sys.executable, "-c", STAND_IN))
+def stand_in_agent(
+    timeouts: PowerTimeouts = QUICK, obstacle: Callable[[], str] = lambda: ""
+) -> Agent:
+    """Return an agent whose VMs run a stand-in, and that sees no address in use.
+
+    ``obstacle`` returns what its helper of a public address says, which is SIMULATED.
+    """
+
+    async def ask_helper(_: orders.AskHelper) -> str:
+        return obstacle()
 
     def nobody(address: str) -> bool:
         del address
         return False
 
-    machine = Machine(answers=nobody, probe=nobody, listens=nobody)
+    starter = DetachedStarter((sys.executable, "-c", STAND_IN))
+    machine = Machine(answers=nobody, probe=nobody, listens=nobody, ask_helper=ask_helper)
     return Agent(StandInProcesses(), starter, timeouts=timeouts, machine=machine)
 
 
@@ -84,7 +92,7 @@ class TwoHosts:
     """Two hosts below a directory. Those whose ids are in ``away`` do not respond.
 
     ``lost``: an order is carried out, but its answer does not come back. ``broken``: no order is
-    carried out that makes a directory.
+    carried out that makes a directory. ``obstacle``: what their helpers say.
     """
 
     def __init__(self, root: Path) -> None:
@@ -97,7 +105,8 @@ class TwoHosts:
         self.infrastructure: Infrastructure = HostsInfrastructure(self.record, self.ask)
         self.other: Infrastructure = HostsInfrastructure(self.record, self.ask)
         self.hosts: tuple[Host, ...] = ()
-        self._agent = stand_in_agent()
+        self.obstacle = ""
+        self._agent = stand_in_agent(obstacle=lambda: self.obstacle)
 
     async def plugged(self) -> "TwoHosts":
         """Add both hosts to the inventory, once."""

@@ -6,18 +6,24 @@
 import asyncio
 import sys
 
-from openvcha.infrastructure.hosts.agent import Agent
-from openvcha.infrastructure.hosts.orders import MAX_ORDER_BYTES
+from openvcha.infrastructure.hosts.agent import Agent, Machine
+from openvcha.infrastructure.hosts.orders import MAX_ORDER_BYTES, AskHelper
 from openvcha.infrastructure.hosts.units import node_units
 from openvcha.infrastructure.local.processes import DetachedStarter
+from openvcha.node.address.interface.client import HelperLink, obstacle
 from openvcha.node.process.process_tree import NodeProcesses
 
 
 def main() -> None:
     """Read an order, carry it out and write the answer."""
     units = node_units(DetachedStarter())
-    agent = Agent(NodeProcesses(), units, units=units)
-    serve(agent)
+    machine = Machine(ask_helper=ask_helper)
+    serve(Agent(NodeProcesses(), units, units=units, machine=machine))
+
+
+async def ask_helper(order: AskHelper) -> str:
+    """Return why the helper of this machine could not hold an address; empty if it could."""
+    return await obstacle(HelperLink(order.socket), order.interface, order.address)
 
 
 def serve(agent: Agent) -> None:

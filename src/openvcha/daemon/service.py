@@ -54,7 +54,10 @@ async def serve(directory: Path, api_workers: int = 1) -> None:
     ):
         api = _api(services, api_workers, term)
         reporter = AddressReporter(
-            services.store, services.identity.member, lambda: public.address.state
+            services.store,
+            services.identity.member,
+            lambda: public.address.state,
+            obstacle=public.obstacle,
         )
         active = _active_services(services, public.address, api, reporter)
         superuser = open_superuser(services.identity, directory)

@@ -199,6 +199,15 @@ class Infrastructure(Protocol):
         """Return why nodes cannot use this address family; None when they can."""
         ...
 
+    async def address_obstacle(
+        self, host_id: str, interface: str, address: str, helper: str
+    ) -> str:
+        """Return why no node on a host could hold the public address; empty if one could.
+
+        ``helper`` is the socket of the program that would hold it, on an interface of the host.
+        """
+        ...
+
     async def free_bytes(self, datastore: str) -> int:
         """Return the bytes of a datastore that are free for VMs. Raises ApiError: NOT_FOUND."""
         ...

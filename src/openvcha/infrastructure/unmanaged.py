@@ -110,6 +110,13 @@ class UnmanagedMachines:
         del family
         return None
 
+    async def address_obstacle(
+        self, host_id: str, interface: str, address: str, helper: str
+    ) -> str:
+        """Return nothing: nobody can look."""
+        del host_id, interface, address, helper
+        return ""
+
     async def free_bytes(self, datastore: str) -> int:
         """Raise ApiError NOT_FOUND."""
         _unknown(datastore)

@@ -1,6 +1,7 @@
 """The interface of this machine that has the public address while its node leads."""
 
 import ipaddress
+from pathlib import PurePosixPath
 from typing import Annotated, Final
 
 import msgspec
@@ -12,6 +13,7 @@ MAX_ADDRESS_LIFETIME: Final = 10
 ADDRESS_LIFETIME: Final = 6
 MAX_CLIENT_NETWORKS: Final = 64
 HELPER_SOCKET: Final = "/run/openvcha-address/node.sock"
+"""The socket of a node whose ``node.json`` names none; new nodes have one for their address."""
 
 InterfaceName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:@-]{1,15}$")]
 
@@ -38,6 +40,14 @@ class PublicInterface(msgspec.Struct, frozen=True, kw_only=True):
             if "%" in network:
                 raise ValueError(f"{network}: a network has no zone")
             ipaddress.ip_network(network)
+
+
+def helper_socket(address: str) -> str:
+    """Return the socket of the helper of an address, which serves whichever node leads there.
+
+    Raises ValueError if the address is none.
+    """
+    return str(PurePosixPath(HELPER_SOCKET).with_name(f"{ipaddress.ip_address(address)}.sock"))
 
 
 prepare(__name__)

@@ -1,4 +1,4 @@
-"""What the active reports of the public address.
+"""What data nodes report of the public address; the passive only what would keep it away.
 
 Its service writes the report as JSON, with a lease, under `keys.address_report(member)`; the
 cluster reads it.

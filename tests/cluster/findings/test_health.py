@@ -204,6 +204,12 @@ THREATS: list[tuple[str, Callable[[ObservationBuilder], None], str | None, tuple
     ("an etcd of no version", real("3.4\x1b[2J.1"), None, ()),
     ("the same address", address("127.83.1.10"), None, ()),
     (
+        "no helper",
+        lambda world: world.hear("b-2", address=cannot("its helper is silent")),
+        "address.passive",
+        ("vcha-2", "127.83.1.10", "its helper is silent"),
+    ),
+    (
         "refused",
         lambda world: world.refuse("postgresql.callbacks", "\x1b[2J"),
         "patroni.setting.refused",

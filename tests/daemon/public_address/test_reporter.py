@@ -45,9 +45,16 @@ class Reporting:
 
     store: CountingStore = field(default_factory=CountingStore)
     state: AddressState = NOBODY
+    obstacle: AddressState | None = None
 
     def __post_init__(self) -> None:
-        self.reporter = AddressReporter(self.store, MEMBER, lambda: self.state, monotonic=seconds)
+        self.reporter = AddressReporter(
+            self.store,
+            MEMBER,
+            lambda: self.state,
+            obstacle=lambda: self.obstacle,
+            monotonic=seconds,
+        )
 
     async def set(self, state: AddressState, *, leads: bool = True) -> None:
         """Change the state, and let the reporter act."""
@@ -164,4 +171,32 @@ async def test_without_a_store_it_is_reported_later(reporting: Reporting) -> Non
     await reporting.set(HELD, leads=False)
     reporting.store.unavailable = False
     await asyncio.sleep(2)
+    assert await reporting.told() is None
+
+
+async def test_a_node_that_does_not_lead_reports_what_would_keep_the_address_away(
+    reporting: Reporting,
+) -> None:
+    """Once that has lasted, and until it is over; as the leader it reports the address itself."""
+    reporting.obstacle = cannot("its helper is silent")
+    await reporting.set(NOBODY, leads=False)
+    assert await reporting.told() is None
+    await asyncio.sleep(VERDICT_SECONDS + 3)
+    assert await reporting.told() == reporting.obstacle
+    await asyncio.sleep(10 * LEASE_SECONDS)
+    assert await reporting.told() == reporting.obstacle
+    await reporting.set(HELD)
+    assert await reporting.told() == HELD
+    reporting.obstacle = None
+    await reporting.set(HELD, leads=False)
+    await asyncio.sleep(VERDICT_SECONDS + 3)
+    assert await reporting.told() is None
+
+
+async def test_a_new_leader_has_time_to_take_the_address(reporting: Reporting) -> None:
+    """What kept it away before is no verdict on what it does now."""
+    reporting.obstacle = cannot("its helper is silent")
+    await reporting.set(NOBODY, leads=False)
+    await asyncio.sleep(VERDICT_SECONDS + 3)
+    await reporting.set(NOBODY)
     assert await reporting.told() is None

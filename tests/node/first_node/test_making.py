@@ -149,7 +149,9 @@ def test_a_new_database_needs_no_adoption(order: Order) -> None:
     assert list(identity.etcd_initial_cluster) == [identity.member]
     assert identity.vm == ""
     networks = ("192.0.2.0/24", "2001:db8::/64")
-    assert identity.public == PublicInterface(interface="eth0", prefix=24, clients=networks)
+    helper = "/run/openvcha-address/198.51.100.10.sock"
+    expected = PublicInterface(interface="eth0", prefix=24, clients=networks, helper=helper)
+    assert identity.public == expected
     assert identity.infrastructure == {"kind": "hosts", "ha_prefix": 28, "public_prefix": 24}
     assert load_secrets(order.directory).application == Secret("of-the-application")
     shown = json.loads((order.directory / PASSWORDS).read_text())

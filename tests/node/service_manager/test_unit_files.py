@@ -45,6 +45,7 @@ def test_no_placeholder_is_left() -> None:
 def test_the_nodes_account_and_directories_are_made_without_access_by_ssh() -> None:
     """Access by SSH is only added when it is asked for."""
     assert sorted(texts(ssh=False)) == [
+        "etc/systemd/system/openvcha-address.target",
         "etc/systemd/system/openvcha-address@.service",
         "etc/systemd/system/openvcha-node@.service",
         "etc/sysusers.d/openvcha.conf",
@@ -66,8 +67,15 @@ def test_only_the_helper_has_privileges() -> None:
         *("CAP_CHOWN", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID")
     }
     assert helper["NoNewPrivileges"] == "yes"
-    assert section("Unit", ADDRESS)["Before"] == "openvcha-node@%i.service"
-    assert "openvcha-address@%i.service" in section("Unit")["After"].split()
+
+
+def test_a_node_starts_after_the_helpers_of_its_machine() -> None:
+    """That of its own name, and each that root has enabled for an address: any node uses those."""
+    target, own = "openvcha-address.target", "openvcha-address@%i.service"
+    assert section("Unit", ADDRESS)["Before"].split() == [target, "openvcha-node@%i.service"]
+    assert target in section("Install", ADDRESS)["WantedBy"].split()
+    for name in ("After", "Wants"):
+        assert {own, target} <= set(section("Unit")[name].split())
 
 
 def test_systemd_leaves_a_node_the_time_to_stop() -> None:

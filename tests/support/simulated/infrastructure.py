@@ -307,6 +307,13 @@ class SimulatedInfrastructure:
         del family
         return None
 
+    async def address_obstacle(
+        self, host_id: str, interface: str, address: str, helper: str
+    ) -> str:
+        """Return nothing: each host has a helper for each address."""
+        del host_id, interface, address, helper
+        return ""
+
     async def free_bytes(self, datastore: str) -> int:
         """Return half of the capacity. Raises ApiError NOT_FOUND."""
         found = (await self.inventory()).datastore(datastore)

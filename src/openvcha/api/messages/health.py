@@ -42,6 +42,12 @@ HEALTH = {
     "address.conflict.recommendation": (
         "Find the machine with the MAC address %s, and remove the address %s from it."
     ),
+    "address.passive": (
+        "%s could not hold the public address %s as the active: no client would reach it (%s)."
+    ),
+    "address.passive.recommendation": (
+        "Start the helper of %s on the machine of %s; it also needs that interface to be up."
+    ),
     "node.lost": ("The %s node %s does not vote: its etcd member does not respond or was removed."),
     "node.missing": "The cluster has no %s node.",
     "node.redeploy.recommendation": "Start the %s node again, or redeploy it.",

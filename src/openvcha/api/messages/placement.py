@@ -74,6 +74,13 @@ PLACEMENT = {
         " to an interface first."
     ),
     "address.answering": "%s: %s is already in use; choose another.",
+    "address.host.network": (
+        "%s: no network of host %s contains the public address %s; choose a host that has one."
+    ),
+    "address.host.helper": (
+        "%s: a node on host %s could not hold the public address %s (%s). Run there as root:"
+        " vcha systemd address %s %s"
+    ),
 }
 
 INFRASTRUCTURE = {

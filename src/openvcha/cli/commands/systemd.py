@@ -1,5 +1,6 @@
 """`vcha systemd`: nodes as units of systemd."""
 
+import ipaddress
 import os
 import shlex
 import subprocess
@@ -7,13 +8,19 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from openvcha.cli.exit_codes import EPILOG
 from openvcha.cli.options import AsJson
 from openvcha.cli.output.plain import say, say_json
 from openvcha.client.errors import CommandError
+from openvcha.node.address.interface import installed
+from openvcha.node.address.interface.helper_config import HelperConfig, encode_config
+from openvcha.node.public_interface import ADDRESS_LIFETIME, helper_socket
 from openvcha.node.service_manager import unit_files
+
+ACCOUNT = "openvcha"
 
 app = typer.Typer(help="Run nodes as systemd units.", epilog=EPILOG, no_args_is_help=True)
 
@@ -31,11 +38,6 @@ Ssh = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
-
-
-@app.callback()
-def systemd() -> None:
-    """Do nothing: otherwise typer would leave out the name of the only command."""
 
 
 @app.command(epilog=EPILOG)
@@ -65,6 +67,60 @@ def install(
         _carry_out(command, dry_run=dry_run, quiet=as_json)
     if as_json:
         say_json({"files": done, "commands": [shlex.join(each) for each in after if here]})
+
+
+@app.command(epilog=EPILOG)
+def address(
+    address: Annotated[str, typer.Argument(help="The public address of the cluster.")],
+    interface: Annotated[str, typer.Argument(help="The interface that may have it.")],
+    *,
+    prefix: Annotated[int | None, typer.Option(help="The length of its prefix.")] = None,
+    lifetime: Annotated[int, typer.Option(help="Seconds that it lasts.")] = ADDRESS_LIFETIME,
+    root: Root = Path("/"),
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let nodes of the account openvcha hold a public address on an interface of this machine.
+
+    Its helper serves whichever node leads here, and starts with the machine.
+    """
+    here = root.resolve() == Path("/")
+    if not dry_run and here and os.geteuid() != 0:
+        raise CommandError("only root may permit an address: run this with sudo")
+    config = _helper_config(address, interface, prefix, lifetime)
+    try:
+        file = installed.address_file(root, config)
+    except installed.AnotherHelper as error:
+        raise CommandError(str(error)) from error
+    done = _install(root, file, dry_run=dry_run, quiet=as_json)
+    runs = here and unit_files.RUNS.is_dir()
+    outcome = unit_files.Outcome.WRITTEN if dry_run else unit_files.Outcome(done["outcome"])
+    after = installed.address_commands(config.address, outcome) if runs else ()
+    for command in after:
+        _carry_out(command, dry_run=dry_run, quiet=as_json)
+    if as_json:
+        say_json({"files": [done], "commands": [shlex.join(each) for each in after]})
+    elif not runs:
+        say(f"its helper, without systemd: vcha node address {root / file.path}")
+
+
+def _helper_config(address: str, interface: str, prefix: int | None, lifetime: int) -> HelperConfig:
+    """Return the configuration of an address. Raises CommandError for an unusable one."""
+    try:
+        plain = str(ipaddress.ip_address(address))
+        socket = helper_socket(plain)
+        config = HelperConfig(
+            interface=interface,
+            address=plain,
+            prefix=prefix,
+            lifetime=lifetime,
+            user=ACCOUNT,
+            socket=socket,
+        )
+        config.held_address()
+        return msgspec.json.decode(encode_config(config), type=HelperConfig)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
 
 
 def _install(

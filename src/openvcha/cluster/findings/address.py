@@ -1,4 +1,7 @@
-"""A public address that nobody holds, or for which another machine answers, is a fault. Pure."""
+"""A public address that nobody holds, or for which another machine answers, is a fault. Pure.
+
+That a node could not hold it after a failover is a warning.
+"""
 
 from collections.abc import Iterator
 
@@ -30,6 +33,16 @@ def address_fault(config: ClusterConfig, active: NodeConfig, state: AddressState
         advice = ("address.cannot.recommendation", name)
         return finding("address.cannot", address, name, state.detail, advice=advice)
     return finding("address.nobody", address, name, advice=("address.nobody.recommendation", name))
+
+
+def address_obstacles(seen: Observation) -> Iterator[Finding]:
+    """Return a warning for each node that would not be reached if it became the active one."""
+    for node in seen.nodes:
+        state = node.report.address
+        if node is not seen.active and state and state.holding is Holding.CANNOT:
+            name, address = node.config.name, public_address(seen.config, node.config)
+            advice = ("address.passive.recommendation", address, name)
+            yield finding("address.passive", name, address, state.detail, advice=advice)
 
 
 def public_address(config: ClusterConfig, active: NodeConfig) -> str:

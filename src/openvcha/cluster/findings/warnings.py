@@ -9,6 +9,7 @@ from datetime import timedelta
 from types import MappingProxyType
 
 from openvcha.cluster.config import address_text
+from openvcha.cluster.findings.address import address_obstacles
 from openvcha.cluster.findings.finding import Finding, finding
 from openvcha.cluster.modes import SETTINGS
 from openvcha.cluster.observing.observation import NodeObservation, Observation
@@ -56,6 +57,7 @@ def find_warnings(seen: Observation) -> Iterator[Finding]:
     yield from _differing_settings(seen)
     yield from _missing_slots(seen)
     yield from _moving_address(seen)
+    yield from address_obstacles(seen)
     if seen.refused:
         names = ", ".join(ascii(name)[1:-1] for name in seen.refused)
         yield finding("patroni.setting.refused", names, about=())

@@ -20,7 +20,7 @@ class NodeReport:
 
     ``clock_offset``: seconds by which its clock is ahead of the observer's; None: unknown.
     ``silent``: no report has arrived for longer than a node takes to start. ``address``: whether it
-    holds the public address, which only a node that leads reports.
+    holds the public address as the node that leads, or why it could not hold it.
     """
 
     facts: NodeFacts | None = None

@@ -1,6 +1,6 @@
 """The public address of a data node: on an interface, or where a forwarder listens."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -18,15 +18,20 @@ from openvcha.node.identity import Identity
 from openvcha.node.layout import Layout
 from openvcha.node.process.supervised_loop import Work
 from openvcha.operations.context import Services
+from openvcha.store.address_reports import AddressState
 
 
 @dataclass(frozen=True)
 class OwnAddress:
-    """The public address, the proof of leadership that it needs, and its background work."""
+    """The public address, the proof of leadership that it needs, and its background work.
+
+    ``obstacle`` returns why a node that does not lead could not hold it, where that is known.
+    """
 
     address: PublicAddress
     proof: LeaderProof | None = None
     works: Mapping[str, Work] = field(default_factory=dict)
+    obstacle: Callable[[], AddressState | None] | None = None
 
 
 @asynccontextmanager
@@ -46,7 +51,8 @@ async def own_address(services: Services, term: LeaderTerm) -> AsyncIterator[Own
         identity.public_address,
         lambda: proof.until,
     )
-    yield OwnAddress(address, proof, {"address of the interface": address.keep})
+    works = {"address of the interface": address.keep, "helper of the address": address.watch}
+    yield OwnAddress(address, proof, works, lambda: address.obstacle)
 
 
 def _forwarder(identity: Identity, layout: Layout, term: LeaderTerm) -> Forwarder:

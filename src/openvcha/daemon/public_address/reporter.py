@@ -1,8 +1,9 @@
-"""The report of the node that leads on whether it holds the public address.
+"""The report of a data node on the public address: whether it holds it, or could not hold it.
 
 An address that is held is reported at once. That it is not held is reported once it has lasted;
 until then nothing is known: one bad observation is no verdict. The report has a lease, so that of a
-service that has ended or is frozen expires.
+service that has ended or is frozen expires. A node that does not lead reports only why it could not
+hold the address.
 """
 
 import asyncio
@@ -30,7 +31,10 @@ _log = structlog.get_logger(__name__)
 
 
 class AddressReporter:
-    """The publisher of ``state``, which returns the state of the address as this node knows it."""
+    """The publisher of ``state``, which returns the state of the address as this node knows it.
+
+    ``obstacle`` returns why the node could not hold it while it does not lead.
+    """
 
     def __init__(
         self,
@@ -38,11 +42,13 @@ class AddressReporter:
         member: str,
         state: Callable[[], AddressState],
         *,
+        obstacle: Callable[[], AddressState | None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._key = keys.address_report(member)
         self._state = state
+        self._obstacle = obstacle
         self._monotonic = monotonic
         self._lease = RenewedLease(store, LEASE_SECONDS)
         self._leads = False
@@ -56,6 +62,8 @@ class AddressReporter:
 
     def note(self, *, leads: bool) -> None:
         """Report at once what has changed, as the node that leads or does not."""
+        if leads != self._leads:
+            self._missing_since = None
         self._leads = leads
         self._changed.set()
 
@@ -94,19 +102,23 @@ class AddressReporter:
         return told is not None and self._monotonic() >= self._renew_at
 
     def _verdict(self) -> AddressState | None:
-        """Return what to report; None while nothing is certain, or another node leads."""
-        if not self._leads:
-            self._missing_since = None
-            return None
-        state, now = self._state(), self._monotonic()
-        if state.holding is Holding.HELD:
+        """Return what to report; None while nothing is certain, or nothing is wrong elsewhere."""
+        state, now = self._seen(), self._monotonic()
+        if state is None or state.holding is Holding.HELD:
             self._missing_since = None
             return state
         if self._missing_since is None:
             self._missing_since = now
         return state if now - self._missing_since >= VERDICT_SECONDS else None
 
+    def _seen(self) -> AddressState | None:
+        """Return the state of the address; while another node leads, what would keep it away."""
+        if self._leads:
+            return self._state()
+        return self._obstacle() if self._obstacle else None
+
     async def _pause(self, seconds: float) -> None:
+        looks = self._leads or not self._certain or self._obstacle is not None
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds if self._leads or not self._certain else None):
+            async with asyncio.timeout(seconds if looks else None):
                 await self._changed.wait()

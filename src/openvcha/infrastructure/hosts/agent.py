@@ -9,7 +9,7 @@ import hashlib
 import ipaddress
 import shutil
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +112,11 @@ def _family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
+async def no_helper(order: orders.AskHelper) -> str:
+    """Return that there is no helper."""
+    return f"nobody asks the helper at {order.socket}"
+
+
 @dataclass(frozen=True)
 class Machine:
     """The queries of the agent to its own machine."""
@@ -121,6 +126,7 @@ class Machine:
     listens: Callable[[str], bool] = listens
     has: Callable[[str], bool] = has_address
     disk_usage: Callable[[Path], Any] = shutil.disk_usage
+    ask_helper: Callable[[orders.AskHelper], Awaitable[str]] = no_helper
 
 
 _AtOnce = (
@@ -168,6 +174,8 @@ class Agent:
         match order:
             case orders.Observe():
                 return await self._observe(order.places)
+            case orders.AskHelper():
+                return await self._machine.ask_helper(order)
             case (
                 orders.Make()
                 | orders.WriteFiles()

@@ -254,6 +254,18 @@ class HostsInfrastructure:
     def unsupported_family(self, family: IpFamily) -> LocalizableMessage | None:
         """Return None: nodes use both families."""
 
+    async def address_obstacle(
+        self, host_id: str, interface: str, address: str, helper: str
+    ) -> str:
+        """Return what the helper on the host says, or why it cannot be asked."""
+        host = _host((await self._record.load()).inventory, host_id)
+        order = orders.AskHelper(socket=helper, interface=interface, address=address)
+        try:
+            reason: str = await self._ordered(host, order, ANSWER_SECONDS, str)
+        except HostUnreachable as error:
+            return str(error)
+        return reason
+
     async def free_bytes(self, datastore: str) -> int:
         """Return the free bytes of a datastore, less its reserve; measured now."""
         inventory = (await self._record.load()).inventory

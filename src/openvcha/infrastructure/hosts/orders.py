@@ -102,6 +102,14 @@ class MeasureSpace(msgspec.Struct, frozen=True, kw_only=True, tag="space"):
     directories: tuple[str, ...]
 
 
+class AskHelper(msgspec.Struct, frozen=True, kw_only=True, tag="ask-helper"):
+    """Tell why a helper (``socket``) could not hold an address; empty if it could."""
+
+    socket: str
+    interface: str
+    address: str
+
+
 Order = (
     UseDatastore
     | Make
@@ -114,6 +122,7 @@ Order = (
     | ProbeAddress
     | HasAddress
     | MeasureSpace
+    | AskHelper
 )
 
 

@@ -265,6 +265,13 @@ class LocalInfrastructure:
         """Return the refusal of IPv6; None for IPv4."""
         return message("infrastructure.ipv6") if family == IpFamily.IPV6 else None
 
+    async def address_obstacle(
+        self, host_id: str, interface: str, address: str, helper: str
+    ) -> str:
+        """Return nothing: this machine has all addresses."""
+        del host_id, interface, address, helper
+        return ""
+
     async def free_bytes(self, datastore: str) -> int:
         """Return the free bytes of the datastore's file system, less its reserve."""
         measured = await asyncio.to_thread(

@@ -15,7 +15,7 @@ from openvcha.node.identity import (
     StoreLimits,
     Timers,
 )
-from openvcha.node.public_interface import PublicInterface
+from openvcha.node.public_interface import PublicInterface, helper_socket
 from openvcha.node.settings.table import SETTINGS, YES, Value, Values
 
 
@@ -67,6 +67,7 @@ def public_interface(values: Values) -> PublicInterface | None:
         prefix=None if prefix == address.max_prefixlen else prefix,
         lifetime=int(values["network.public_lifetime"]),
         clients=tuple(clients.split(", ")) if clients else (),
+        helper=helper_socket(str(address)),
     )
 
 

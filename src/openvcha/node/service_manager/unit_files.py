@@ -20,6 +20,7 @@ PLAIN_PATH = re.compile(r"/[\w./+@-]+", re.ASCII)
 NODES = {
     "openvcha-node@.service": "etc/systemd/system/openvcha-node@.service",
     "openvcha-address@.service": "etc/systemd/system/openvcha-address@.service",
+    "openvcha-address.target": "etc/systemd/system/openvcha-address.target",
     "sysusers.conf": "etc/sysusers.d/openvcha.conf",
     "tmpfiles.conf": "etc/tmpfiles.d/openvcha.conf",
 }

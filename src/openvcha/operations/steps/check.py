@@ -32,6 +32,7 @@ from openvcha.infrastructure.placement import (
 from openvcha.operations.context import Services
 from openvcha.operations.steps.check_settings import check_settings
 from openvcha.operations.steps.new_node import NewNode, member_name
+from openvcha.operations.steps.public_place import public_place
 from openvcha.store.errors import RecordUnreadable
 from openvcha.tasks.steps import TemporaryFailure
 
@@ -115,6 +116,12 @@ async def check(services: Services, seen: Observation, wish: NodeRequest) -> Che
     names = await _taken_names(services, seen, inventory, wish)
     errors = [*names, *found.errors, *await addresses.examine(host), *settings.errors]
     warnings = (*found.warnings, *settings.warnings)
+    interface = ""
+    if found.placement is not None and addresses.failover_ip is not None and not errors:
+        interface, unreached = await public_place(
+            services, inventory, found.placement, addresses.failover_ip, f"{wish.path}placement"
+        )
+        errors += unreached
     if errors or found.placement is None:
         return CheckResult(None, tuple(errors), warnings, settings.silence)
     node = NewNode(
@@ -124,6 +131,7 @@ async def check(services: Services, seen: Observation, wish: NodeRequest) -> Che
         placement=found.placement,
         ha_ip=addresses.ha_ip,
         failover_ip=addresses.failover_ip,
+        public_interface=interface,
     )
     return CheckResult(node, (), warnings)
 

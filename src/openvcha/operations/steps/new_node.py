@@ -27,6 +27,7 @@ class NewNode(msgspec.Struct, frozen=True, kw_only=True):
     """A new node. ``token`` makes its creation idempotent; ``vm`` is set once the VM exists.
 
     The VM of a node that an administrator creates is unknown here: ``vm`` is empty.
+    ``public_interface`` is where it holds the public address; empty stands for the active's.
     """
 
     kind: NodeKind
@@ -37,6 +38,7 @@ class NewNode(msgspec.Struct, frozen=True, kw_only=True):
     failover_ip: IpSpec | None = None
     vm: str | None = None
     bios_uuid: str = ""
+    public_interface: str = ""
 
     @property
     def ha_address(self) -> str:

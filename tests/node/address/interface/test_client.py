@@ -18,6 +18,7 @@ from openvcha.node.address.interface.client import (
     HelperLink,
     HelperUnreachableError,
     InterfaceAddress,
+    obstacle,
 )
 from openvcha.node.address.interface.lifetime import UNPROVEN
 from openvcha.node.address.interface.protocol import Answer, Request
@@ -199,3 +200,54 @@ async def test_a_wrong_answer_is_none(place: Path, said: bytes) -> None:
             await link.ask(REQUEST)
         assert link._streams is None
         await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("interface", "address", "why"),
+    [
+        ("eth0", "192.0.2.10", ""),
+        ("eth1", "192.0.2.10", "configured for the interface eth0 only"),
+        ("eth0", "192.0.2.11", "configured for the address 192.0.2.10 only"),
+    ],
+)
+async def test_a_helper_tells_what_it_could_hold(
+    place: Path, interface: str, address: str, why: str
+) -> None:
+    """Only what it is configured for."""
+    async with helping(place):
+        said = await obstacle(HelperLink(str(place)), interface, address)
+    assert why in said
+    assert bool(said) is bool(why)
+
+
+async def test_a_look_at_the_helper_disturbs_no_holder(place: Path, service: Service) -> None:
+    """Neither a look by the holder itself nor one by another program of the account."""
+    async with helping(place) as holder:
+        await service.address.acquire()
+        assert await obstacle(HelperLink(str(place)), "eth0", "192.0.2.10") == ""
+        await service.address.look()
+        await asked(holder, "refresh")
+        assert holder.holds
+        assert service.address.held
+
+
+async def test_a_node_that_does_not_lead_knows_that_its_helper_is_gone(
+    place: Path, service: Service
+) -> None:
+    """Before the failover that would need it; it is not reported of one that leads."""
+    watching = asyncio.create_task(service.address.watch())
+    try:
+        await until_async(lambda: service.address.obstacle is not None, LATEST)
+        assert service.address.obstacle
+        assert str(place) in service.address.obstacle.detail
+        async with helping(place) as holder:
+            await until_async(lambda: service.address.obstacle is None, LATEST)
+            holder.refuses = Answer(state="cannot", reason="eth0 is down")
+            await until_async(lambda: service.address.obstacle is not None, LATEST)
+            assert service.address.obstacle == state.cannot("eth0 is down")
+            holder.refuses = None
+            await service.address.acquire()
+            assert service.address.obstacle is None
+    finally:
+        watching.cancel()
+        await asyncio.wait([watching])

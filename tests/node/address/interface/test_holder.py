@@ -301,3 +301,13 @@ async def test_it_is_acquired_once(machine: Machine) -> None:
     await machine.holder.acquire(FAR)
     assert (await machine.holder.acquire(FAR)).state == "held"
     assert machine.network.opened == 1
+
+
+async def test_a_check_adds_nothing_and_asks_nobody(machine: Machine) -> None:
+    """It only tells whether the interface could have the address."""
+    assert (await machine.holder.check()).state == "nobody"
+    machine.kernel.interfaces["eth0"] = Interface(2, MAC, up=False)
+    assert "down" in (await machine.holder.check()).reason
+    del machine.kernel.interfaces["eth0"]
+    assert "No such device" in (await machine.holder.check()).reason
+    assert (machine.network.probes, machine.kernel.puts) == ([], [])

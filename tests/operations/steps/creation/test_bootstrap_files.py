@@ -43,6 +43,7 @@ from openvcha.node.local_records.required_votes import (
     is_fresh,
     is_list,
 )
+from openvcha.node.public_interface import PublicInterface
 from openvcha.node.security.certificates import (
     api_certificate,
     certified_key,
@@ -59,6 +60,7 @@ from openvcha.store import keys
 
 PASSWORD = Secret("never on a witness")
 API = ApiSettings(workers=3)
+PUBLIC = PublicInterface(interface="eth0", lifetime=4, helper="/run/one.sock")
 TIMERS = Timers(leader_ttl=30, stuck_standby=45, stopped_store=7, replication_lag=3)
 
 
@@ -66,7 +68,8 @@ async def active(directory: Path) -> tuple[SimulatedCluster, Services]:
     world = SimulatedCluster()
     node = await world.found("vcha-1", 1)
     await world.configure(ConfigState.NOTCONFIGURED, node)
-    identity = msgspec.structs.replace(world.machine(node.member).identity, timers=TIMERS, api=API)
+    own = world.machine(node.member).identity
+    identity = msgspec.structs.replace(own, timers=TIMERS, api=API, public=PUBLIC)
     authorities = new_authorities()
     secrets = equal_secrets(PASSWORD.reveal())
     api = api_certificate(authorities.service, identity.public_address, "localhost")
@@ -197,3 +200,23 @@ async def test_it_knows_the_required_votes_before_it_reaches_the_store(tmp_path:
     assert is_list(found, wanted)
     assert is_fresh(found, datetime.now(UTC))
     await world.end()
+
+
+@pytest.mark.parametrize(
+    ("interface", "expected"),
+    [
+        ("", PUBLIC),
+        (
+            "mgmt",
+            replace(PUBLIC, interface="mgmt", helper="/run/openvcha-address/127.83.1.10.sock"),
+        ),
+    ],
+)
+async def test_a_data_node_has_the_public_address_on_its_own_interface(
+    tmp_path: Path, interface: str, expected: PublicInterface
+) -> None:
+    """As its check has found it; one that an administrator makes has what the active has."""
+    node = replace(new(NodeKind.DATA, "127.83.1.10"), public_interface=interface)
+    found = await made(tmp_path, node)
+    (tmp_path / IDENTITY).write_bytes(found[IDENTITY])
+    assert load_identity(tmp_path).public == expected

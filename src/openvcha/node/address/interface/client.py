@@ -22,6 +22,8 @@ from openvcha.system.structlog_light import structlog
 ANSWER_SECONDS: Final = 2.0
 """How long the helper may take; it asks the network for 0.12 s."""
 RETRY_SECONDS: Final = 0.2
+WATCH_SECONDS: Final = 5.0
+"""How often a node that does not need its helper asks whether it answers."""
 
 Sleep = Callable[[float], Awaitable[object]]
 
@@ -86,6 +88,17 @@ class HelperLink:
         return msgspec.json.decode(line, type=Answer)
 
 
+async def obstacle(helper: Helper, interface: str, address: str) -> str:
+    """Return why a helper could not hold an address on an interface; empty if it could."""
+    try:
+        answer = await helper.ask(Request(do="check", interface=interface, address=address))
+    except HelperUnreachableError as error:
+        return str(error)[:MAX_TEXT_LENGTH]
+    finally:
+        helper.close()
+    return answer.reason if answer.state == "cannot" else ""
+
+
 class InterfaceAddress:
     """The public address, which the kernel keeps only while this node is proven to lead.
 
@@ -111,6 +124,7 @@ class InterfaceAddress:
         self._turn = asyncio.Lock()
         self._answer = Answer(state="nobody")
         self._changed = asyncio.Event()
+        self._obstacle = ""
 
     @property
     def held(self) -> bool:
@@ -129,6 +143,11 @@ class InterfaceAddress:
                 return state.conflict(self._answer.mac)
             case "cannot":
                 return state.cannot(self._answer.reason)
+
+    @property
+    def obstacle(self) -> AddressState | None:
+        """Return why this node, which does not lead, could not hold the address; None if it can."""
+        return state.cannot(self._obstacle) if self._obstacle and not self._wanted else None
 
     async def acquire(self) -> None:
         """Acquire the address. Raises OSError, after a pause, while that is not possible: retry."""
@@ -164,6 +183,18 @@ class InterfaceAddress:
                     await self._take()
         finally:
             self._helper.close()
+
+    async def watch(self) -> None:
+        """Look after the helper while this node does not lead, until canceled."""
+        while True:
+            await self.look()
+            await self._sleep(WATCH_SECONDS)
+
+    async def look(self) -> None:
+        """Ask once whether the helper could hold the address, unless it is to hold it now."""
+        async with self._turn:
+            if not self._wanted:
+                self._obstacle = await obstacle(self._helper, self._interface, self._address)
 
     async def refresh(self) -> None:
         """Refresh the address once; take it again if it is lost meanwhile."""

@@ -99,6 +99,16 @@ class Holder:
             return cannot(f"{self._spec.interface}: {error.strerror or error}")
         return Answer(state="nobody")
 
+    async def check(self) -> Answer:
+        """Return whether the interface could have the address; change nothing."""
+        try:
+            interface = await self._kernel.interface(self._spec.interface)
+        except OSError as error:
+            return cannot(f"{self._spec.interface}: {error.strerror or error}")
+        if not interface.up:
+            return cannot(f"{self._spec.interface} is down or has no carrier")
+        return Answer(state="nobody")
+
     async def _acquire(self, until: float) -> Answer:
         if self._lifetime(until) is None:
             return cannot("it is not proven for long enough that this node leads")

@@ -13,14 +13,15 @@ MAX_LINE_BYTES: Final = 1024
 MAX_TEXT_LENGTH: Final = 300
 MAX_SECONDS: Final = 1e12
 
-Command = Literal["acquire", "refresh", "release"]
+Command = Literal["acquire", "refresh", "release", "check"]
 Name = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_LENGTH)]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A request. ``until``: until when no other node can lead (`lifetime.boot_time`).
 
-    ``interface`` and ``address`` must be those that the helper is configured for.
+    ``interface`` and ``address`` must be those that the helper is configured for. ``check`` changes
+    nothing: whether the address could be acquired here.
     """
 
     do: Command

@@ -120,6 +120,8 @@ class HelperServer:
         async with self._turn:
             if self._ends:
                 return cannot("the helper is being stopped")
+            if request.do == "check":
+                return await self._holder.check()
             if self._owner not in {None, writer}:
                 return cannot("another program of this node holds the address")
             match request.do:

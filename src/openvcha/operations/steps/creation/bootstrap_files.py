@@ -15,6 +15,7 @@ from openvcha.node.etcd.account import load_account, new_account
 from openvcha.node.identity import Identity, load_secrets
 from openvcha.node.layout import API_CERTIFICATE, API_KEY, Layout
 from openvcha.node.local_records.sealed_records import roll_file
+from openvcha.node.public_interface import PublicInterface, helper_socket
 from openvcha.node.security.certificates import api_certificate
 from openvcha.node.security.issuing import joining_files, load_authorities, load_pair
 from openvcha.operations.context import Services
@@ -60,7 +61,7 @@ async def _identity(services: Services, node: NewNode) -> Identity:
         name=node.placement.name,
         ha_address=node.ha_address,
         public_address=address_text(failover_ip) if failover_ip else "",
-        public=own.public if data else None,
+        public=_public(own, node) if data else None,
         ports=own.ports,
         etcd_initial_cluster=await membership.initial_cluster(
             services.store, node.member, services.peer_url(node.ha_address)
@@ -74,6 +75,17 @@ async def _identity(services: Services, node: NewNode) -> Identity:
         timers=own.timers,
         accepts_old_etcd=own.accepts_old_etcd,
         api=own.api,
+    )
+
+
+def _public(own: Identity, node: NewNode) -> PublicInterface | None:
+    """Return where a data node holds its public address: on its own host's interface, if known."""
+    if own.public is None or node.failover_ip is None or not node.public_interface:
+        return own.public
+    return msgspec.structs.replace(
+        own.public,
+        interface=node.public_interface,
+        helper=helper_socket(address_text(node.failover_ip)),
     )
 
 
