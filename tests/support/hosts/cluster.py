@@ -296,6 +296,9 @@ def _permit_address(first: Host, host: Host) -> None:
     host.run("mkdir", "-p", ADDRESSES)
     host.run("sh", "-c", f"umask 022; cat > {file}", stdin=json.dumps(config))
     host.run("sh", "-c", f"{VCHA} node address {file} > /srv/address.console 2>&1 &")
+    # A host whose helper does not answer gets no data node.
+    begun = partial(host.run, "sh", "-c", f"test ! -S {config['socket']} || echo begun")
+    until(begun, SURE_SECONDS, seen=partial(host.run, "cat", "/srv/address.console"))
 
 
 def _add_hosts(cluster: HostsCluster) -> None:
