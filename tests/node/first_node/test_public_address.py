@@ -4,10 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from openvcha.node.address.interface.helper_config import find_config, read_config
+from openvcha.node.address.interface.helper_config import encode_config, find_config, read_config
 from openvcha.node.first_node.findings import Verdict
-from openvcha.node.first_node.public_address import check, file_for, write
+from openvcha.node.first_node.public_address import check, file_for, helper_config, write
 from openvcha.node.settings.table import Value, defaults
 
 GOOD: dict[str, Value] = {
@@ -77,6 +78,30 @@ def test_others_than_root_are_told_what_root_must_write(
     assert [each.verdict for each in check(wanted, 5432, configs)] == [Verdict.OK]
     (found,) = check(wanted | {"network.public_lifetime": 6}, 5432, configs)
     assert found.verdict is Verdict.REFUSED
+
+
+def test_the_helper_of_the_machine_serves_its_first_node_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`vcha systemd address` has written a file for any node of the account, without a prefix."""
+    configs, wanted = tmp_path / "address", values(tmp_path)
+    configs.mkdir()
+    config = helper_config(wanted, 5432)
+    assert config is not None
+    permitted = replace(config, node="", prefix=None)
+    path = configs / "198.51.100.10.json"
+    monkeypatch.setattr(os, "geteuid", lambda: 5432)
+    for unfit in (
+        replace(permitted, interface="eth1"),
+        replace(permitted, user=5433),
+        replace(permitted, socket="/run/openvcha-address/other.sock"),
+        replace(permitted, node=str(tmp_path / "other")),
+    ):
+        path.write_bytes(encode_config(unfit))
+        assert [each.verdict for each in check(wanted, 5432, configs)] == [Verdict.REFUSED], unfit
+    path.write_bytes(encode_config(permitted))
+    (found,) = check(wanted, 5432, configs)
+    assert (found.verdict, found.text) == (Verdict.OK, f"{path} exists")
 
 
 @pytest.mark.parametrize(

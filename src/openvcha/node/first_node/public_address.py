@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import msgspec
+
 from openvcha.node.address.interface.helper_config import (
     DIRECTORY,
     HelperConfig,
@@ -46,14 +48,26 @@ def check(values: Values, uid: int, configs: Path = DIRECTORY) -> list[Finding]:
 
 
 def _written_by_root(path: Path, wanted: HelperConfig) -> Finding:
-    """Return a refusal unless root has written the file: no clients would reach the node."""
-    try:
-        if read_config(path) == wanted:
-            return Finding.ok(SUBJECT, f"{path} exists")
-    except (OSError, UnusableConfigError, CannotDropRoot):
-        pass
+    """Return a refusal unless root has written the file: no clients would reach the node.
+
+    The one that `vcha systemd address` writes serves any node of the account.
+    """
+    for each in (path, path.with_name(f"{wanted.address}.json")):
+        if _serves(each, wanted):
+            return Finding.ok(SUBJECT, f"{each} exists")
     text = " ".join(encode_config(wanted).decode().split())
     return Finding.refused(SUBJECT, f"root must write {path} first: {text}")
+
+
+def _serves(path: Path, wanted: HelperConfig) -> bool:
+    """Return whether the helper of a file is the one that the node will ask."""
+    try:
+        there = read_config(path)
+        same = msgspec.structs.replace(there, user=there.uid(), node=there.node or wanted.node)
+    except (OSError, UnusableConfigError, CannotDropRoot):
+        return False
+    # The node does not depend on the prefix: it is that of the helper's address.
+    return same == msgspec.structs.replace(wanted, prefix=there.prefix)
 
 
 def write(values: Values, uid: int, configs: Path = DIRECTORY) -> None:
