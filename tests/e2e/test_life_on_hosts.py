@@ -8,6 +8,8 @@ from tests.support.hosts import plan
 from tests.support.hosts.cluster import NODES, HostsCluster, cluster_over_hosts, start
 from tests.support.waiting import until
 
+from openvcha.infrastructure.hosts.orders import DATASTORE_MARK
+
 pytestmark = pytest.mark.engines
 OWED_SECONDS = 120.0
 
@@ -32,8 +34,9 @@ def no_node_processes(cluster: HostsCluster, number: int) -> bool:
 
 
 def directories(cluster: HostsCluster, number: int) -> list[str]:
-    """Return the names in a host's datastore."""
-    return cluster.hosts[number].run("ls", "-A", NODES).split()
+    """Return the names in a host's datastore, without the mark that it is one."""
+    found = cluster.hosts[number].run("ls", "-A", NODES).split()
+    return [name for name in found if name != DATASTORE_MARK]
 
 
 def test_a_cluster_is_deployed_and_undeployed(three: HostsCluster) -> None:
