@@ -8,7 +8,6 @@ import asyncio
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote
 
@@ -39,12 +38,6 @@ MAX_DRAIN_BYTES_PER_SECOND: Final = 8 << 20
 MAX_STRANGER_REQUESTS_PER_SECOND: Final = 100
 """Of one source, on connections without a session; each takes half a millisecond of the loop."""
 STRANGER_REQUEST_BURST: Final = 400
-MAX_ERRORS_PER_SECOND: Final = 20
-"""Of one source, with or without a session: further ones come late, or they are asked for again at
-once. Each takes a millisecond of the loop."""
-ERROR_BURST: Final = 200
-MAX_HOLD_SECONDS: Final = 1.0
-"""So late at most; meanwhile the connection counts as idle, and may be evicted."""
 MAX_SOURCES: Final = 1024
 RETRY_SECONDS: Final = 1
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
@@ -57,21 +50,17 @@ class EdgeMiddleware:
         self._app = app
         self._internal = internal
         self._drains = TokenBucket(MAX_DRAIN_BYTES_PER_SECOND, MAX_DRAIN_BYTES_PER_SECOND)
-        self._requests = SourceBudgets(MAX_STRANGER_REQUESTS_PER_SECOND, STRANGER_REQUEST_BURST)
-        self._errors = SourceBudgets(MAX_ERRORS_PER_SECOND, ERROR_BURST)
+        self._budgets: OrderedDict[str, TokenBucket] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         scope = in_origin_form(scope)
-        exchange = _Exchange(scope, receive, send, self._drains, self._errors)
+        exchange = _Exchange(scope, receive, send, self._drains)
         if scope["path"] == "*":
             await _everything(scope)(scope, exchange.receive, exchange.send)
             return
-        if not self._admits(exchange.client):
-            # Closing would cost a handshake; but what is unread could not be followed by more.
-            await exchange.hold(MAX_HOLD_SECONDS)
-            headers = CLOSE_CONNECTION if exchange.has_body else None
-            await self._refuse(_over_budget(), exchange, headers)
+        if not self._admits(scope.get("state", {}).get(CLIENT)):
+            await self._refuse(_over_budget(), exchange, CLOSE_CONNECTION)
             return
         try:
             await self._app(scope, exchange.receive, exchange.send)
@@ -89,7 +78,14 @@ class EdgeMiddleware:
         """Count a request of a connection without a session; return whether it is within budget."""
         if client is None or client.known:
             return True
-        budget = self._requests.of(client.source)
+        budget = self._budgets.get(client.source)
+        if budget is None:
+            budget = self._budgets[client.source] = TokenBucket(
+                MAX_STRANGER_REQUESTS_PER_SECOND, STRANGER_REQUEST_BURST
+            )
+            if len(self._budgets) > MAX_SOURCES:
+                self._budgets.popitem(last=False)
+        self._budgets.move_to_end(client.source)
         if budget.delay() > 0:
             return False
         budget.take(1)
@@ -101,28 +97,6 @@ class EdgeMiddleware:
         response = error_response(encode_error_rest(error), STATUS[error.error_type], error)
         response.headers.update(headers or {})
         await response(exchange.scope, exchange.receive, exchange.send)
-
-
-class SourceBudgets:
-    """A budget for each source; the longest unused one is forgotten."""
-
-    def __init__(self, rate: float, burst: float) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._buckets)
-
-    def of(self, source: str) -> TokenBucket:
-        """Return the budget of a source."""
-        found = self._buckets.get(source)
-        if found is None:
-            found = self._buckets[source] = TokenBucket(self._rate, self._burst)
-            if len(self._buckets) > MAX_SOURCES:
-                self._buckets.popitem(last=False)
-        self._buckets.move_to_end(source)
-        return found
 
 
 def _over_budget() -> ApiError:
@@ -160,25 +134,15 @@ def _everything(scope: Scope) -> Response:
 class _Exchange:
     """A request with its response."""
 
-    def __init__(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        drains: TokenBucket,
-        errors: SourceBudgets,
-    ) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, drains: TokenBucket) -> None:
         self.scope = scope
-        self.client: ClientConnection | None = scope.get("state", {}).get(CLIENT)
         self._drains = drains
-        self._errors = errors
-        self._held = False
         self.started = False
         self._receive = receive
         self._send = send
         self._asked = False
         self._closes = closes_connection(scope)
-        self.has_body = self._unread = _has_body(scope)
+        self._unread = _has_body(scope)
 
     async def receive(self) -> Message:
         self._asked = True
@@ -189,8 +153,6 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            if message["status"] >= HTTPStatus.BAD_REQUEST:
-                await self._pace()
             self.started = True
             headers = [*message.get("headers", ()), *SECURITY_HEADERS]
             self._closes |= (b"connection", b"close") in headers
@@ -200,24 +162,6 @@ class _Exchange:
             await self._drain()
             message = {"type": message["type"], "body": b""}
         await self._send(message)
-
-    async def hold(self, seconds: float) -> None:
-        """Let the client wait for its response, at most once; the connection counts as idle."""
-        if self.client is not None and not self._held:
-            self._held = True
-            self.client.set_busy(busy=False)
-            await asyncio.sleep(seconds)
-
-    async def _pace(self) -> None:
-        """Hold an error back if the source has had many lately."""
-        if self.client is None:
-            return
-        budget = self._errors.of(self.client.source)
-        delay = min(budget.delay(), MAX_HOLD_SECONDS)
-        if delay < MAX_HOLD_SECONDS:
-            budget.take(1)
-        if delay > 0:
-            await self.hold(delay)
 
     def _is_last(self, message: Message) -> bool:
         return message["type"] == "http.response.body" and not message.get("more_body", False)
@@ -229,8 +173,8 @@ class _Exchange:
 
     async def _drain(self) -> None:
         """Read the rest of the client's body, up to a limit, so that it reads the response."""
-        known = self.client is not None and self.client.known
-        left = DRAIN_BYTES if known else ANONYMOUS_DRAIN_BYTES
+        client = self.scope.get("state", {}).get(CLIENT)
+        left = DRAIN_BYTES if client is not None and client.known else ANONYMOUS_DRAIN_BYTES
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
                 while self._unread and left > 0:
