@@ -12,10 +12,13 @@ from openvcha.api.errors import ApiError, ErrorType
 from openvcha.api.structures import HostConnectionState
 from openvcha.infrastructure import changes
 from openvcha.infrastructure.hosts.agent import listens, responds
-from openvcha.infrastructure.hosts.infrastructure import (
+from openvcha.infrastructure.hosts.infrastructure import HostsInfrastructure
+from openvcha.infrastructure.hosts.measurement import (
     AGAIN_SECONDS,
+    BUSY_SECONDS,
+    NEVER,
+    QUICK_SECONDS,
     SPACE_SECONDS,
-    HostsInfrastructure,
 )
 from openvcha.infrastructure.hosts.orders import DATASTORE_MARK
 from openvcha.infrastructure.interface import Power
@@ -173,6 +176,13 @@ async def test_a_host_that_is_late_once_is_not_lost(two: TwoHosts) -> None:
     two.away.clear()
     seconds[0] += SPACE_SECONDS
     assert await state() is HostConnectionState.CONNECTED
+
+
+def test_a_host_in_doubt_gets_more_time() -> None:
+    """One that is new too: its agent has to start. A lost one holds nobody up."""
+    found = [NEVER._replace(silent=silent).patience for silent in range(3)]
+    assert found == [QUICK_SECONDS, BUSY_SECONDS, QUICK_SECONDS]
+    assert NEVER.patience == BUSY_SECONDS
 
 
 async def test_an_address_is_searched_where_its_network_is(two: TwoHosts) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -26,6 +26,7 @@ from openvcha.infrastructure.boot import encode_boot
 from openvcha.infrastructure.hosts import orders
 from openvcha.infrastructure.hosts.commands import HostUnreachable
 from openvcha.infrastructure.hosts.kept_inventory import InventoryStore
+from openvcha.infrastructure.hosts.measurement import LOST, NEVER, Measurement
 from openvcha.infrastructure.hosts.orders import Order, Place, Space, VmState
 from openvcha.infrastructure.interface import (
     Creation,
@@ -44,41 +45,11 @@ ANSWER_SECONDS = 15.0
 POWER_SECONDS = 180.0
 """A VM that is started may take that long until its supervisor runs."""
 DELETE_SECONDS = 600.0
-SPACE_SECONDS = 15.0
-"""How old a measurement of a host may be."""
-LOST = 2
-"""How many answers of a host must fail to come, in a row, until it is lost."""
-AGAIN_SECONDS = 1.0
-"""After how long a host is asked again that has failed to answer for the first time."""
 
 ResultT = TypeVar("ResultT")
 
 Ask = Callable[[Host, Order, float], Awaitable[bytes]]
 """Has a host's agent carry out an order within seconds. Raises HostUnreachable."""
-
-
-class _Measurement(NamedTuple):
-    """The last measurement of a host.
-
-    ``silent`` counts how often in a row it has not answered since; a busy host may be late once.
-    """
-
-    at: float
-    spaces: dict[str, Space]
-    silent: int
-
-    @property
-    def valid(self) -> float:
-        """Return for how many seconds it counts."""
-        return AGAIN_SECONDS if self.silent == 1 else SPACE_SECONDS
-
-    @property
-    def responds(self) -> bool:
-        """Return whether the host counts as one that responds."""
-        return self.silent < LOST
-
-
-_NEVER = _Measurement(float("-inf"), {}, LOST - 1)
 
 
 class HostsInfrastructure:
@@ -96,7 +67,7 @@ class HostsInfrastructure:
         self._ask = ask
         self._new_uuid = new_uuid
         self._clock = clock
-        self._measured: dict[str, _Measurement] = {}
+        self._measured: dict[str, Measurement] = {}
 
     async def inventory(self, *, power: bool = False) -> Inventory:
         """Return the inventory, with space that was measured at most 15 s ago."""
@@ -305,18 +276,18 @@ class HostsInfrastructure:
     async def _measure(self, inventory: Inventory, host: Host) -> None:
         """Measure a host's space, unless that was done lately."""
         now = self._clock()
-        last = self._measured.get(host.id, _NEVER)
+        last = self._measured.get(host.id, NEVER)
         if now - last.at < last.valid:
             return
         paths = tuple(one.path for one in inventory.datastores if one.id in host.datastores)
         order = orders.MeasureSpace(directories=paths)
         try:
-            spaces = await self._ordered(host, order, STATE_SECONDS, dict[str, Space])
+            spaces = await self._ordered(host, order, last.patience, dict[str, Space])
         except HostUnreachable:
             silent = min(last.silent + 1, LOST)
-            self._measured[host.id] = _Measurement(now, last.spaces, silent)
+            self._measured[host.id] = Measurement(now, last.spaces, silent)
         else:
-            self._measured[host.id] = _Measurement(now, spaces, 0)
+            self._measured[host.id] = Measurement(now, spaces, 0)
 
     def _with_space(self, inventory: Inventory) -> Inventory:
         """Return the inventory with what was measured last, and which hosts responded."""
