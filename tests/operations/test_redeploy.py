@@ -632,6 +632,18 @@ async def test_a_second_redeploy_meanwhile_is_told_of_the_first(scene: ClusterSc
     assert scene.task in str(caught.value)
 
 
+async def test_a_node_that_is_gone_leaves_its_name_to_its_successor(scene: ClusterScenario) -> None:
+    """Another node that stays in the cluster does not."""
+    await scene.cluster()
+    config = await scene.world.config()
+    (lost,) = [node for node in config.nodes if node.name == "vcha-2"]
+    await scene.world.delete_vm(lost.vm)
+    for name, ids in ((lost.name, []), ("vcha-1", [f"{PREFIX}placement.name.taken"])):
+        spec = PassiveCheckSpec(placement=placement(name))
+        found = await check_passive(scene.process().services, CALLER, spec)
+        assert [one.id for one in found.errors] == ids
+
+
 async def test_a_host_without_the_address_of_the_node_is_refused(scene: ClusterScenario) -> None:
     """Before anything is created there: nobody else gives the host that address."""
     await scene.cluster()

@@ -139,11 +139,15 @@ async def check(services: Services, seen: Observation, wish: NodeRequest) -> Che
 async def _taken_names(
     services: Services, seen: Observation, inventory: Inventory, wish: NodeRequest
 ) -> list[LocalizableMessage]:
-    """Return a finding for a name of a node that is in no inventory (made by hand, or owed)."""
+    """Return a finding for a name of a node that is in no inventory (made by hand, or owed).
+
+    A node that is replaced, and gone, leaves its name to its successor.
+    """
     name = wish.placement.name if wish.placement else ""
     if inventory.vm_by_name(name) is not None:
         return []  # the placement has this finding
-    owners = {node.name.casefold(): node.member for node in seen.config.nodes}
+    staying = [node for node in seen.config.nodes if node != wish.replaces]
+    owners = {node.name.casefold(): node.member for node in staying}
     with contextlib.suppress(RecordUnreadable):
         owners |= {owed.name.casefold(): owed.vm for owed in await read_owed(services.store)}
     owner = owners.get(name.casefold())
