@@ -20,8 +20,8 @@ COMMANDS = {
         "openvcha.cli.commands.failover:failover",
         "Fail over to the passive. Even with --forced, no acknowledged row is lost.",
     ),
-    "passive": LazyCommand("openvcha.cli.commands.replace:passive", "The passive node."),
-    "witness": LazyCommand("openvcha.cli.commands.replace:witness", "The witness node."),
+    "passive": LazyCommand("openvcha.cli.commands.redeploy:passive", "The passive node."),
+    "witness": LazyCommand("openvcha.cli.commands.redeploy:witness", "The witness node."),
     "mode": LazyCommand("openvcha.cli.commands.mode:app", "The cluster's mode."),
     "undeploy": LazyCommand(
         "openvcha.cli.commands.undeploy:undeploy",

@@ -1,1 +1,1 @@
-"""The programs of a data node: its service, which runs while the node is up, and its API."""
+"""A data node's two programs, the service and the API, and what runs before or without them."""

@@ -17,7 +17,7 @@ from openvcha.daemon.compose import (
 from openvcha.daemon.first_administrator import add_first_administrator
 from openvcha.daemon.initial_config import write_first_config
 from openvcha.daemon.keepers.deletions import DeletionKeeper
-from openvcha.daemon.keepers.event_watcher import Watcher, patrol_forever, sweep_forever
+from openvcha.daemon.keepers.event_watcher import EventWatcher, patrol_forever, sweep_forever
 from openvcha.daemon.keepers.inventory import InventoryKeeper
 from openvcha.daemon.keepers.postgres import PostgresKeeper
 from openvcha.daemon.leading.active_services import ActiveServices, PublicAddress
@@ -137,7 +137,7 @@ def _work(services: Services, public: PublicAddress) -> Callable[[], Awaitable[N
     member = services.identity.member
     events, audit = EventLog(services.store), AuditLog(services.store)
     runner = Runner(services.store, services.journal, plans(services), name=member)
-    watcher = Watcher(
+    watcher = EventWatcher(
         services.store,
         events,
         member,

@@ -1,4 +1,4 @@
-"""Failover on request: check, checkpoint, switch, settle.
+"""Failover on request: check, checkpoint, switch, address, settle.
 
 In a planned failover, the passive catches up first, and then Patroni switches over. A forced one
 transfers the leader key in one transaction: the passive has every acknowledged write, since

@@ -1,4 +1,4 @@
-"""Redeploy: check, fence, create, base backup, streaming, commit. A witness has no data.
+"""Redeploy: check, fence, create, base backup, streaming, commit, address. A witness has no data.
 
 Refusals that do not depend on the inventory precede the task's creation; the task's first step
 runs the same check as the check operation.

@@ -42,7 +42,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Handlers:
-    """The dispatcher of a serving node: it has a function for every operation of the table."""
+    """The dispatcher of a serving node: a function for every operation but those of sessions."""
 
     def __init__(self, services: Services) -> None:
         self._services = services

@@ -1,1 +1,1 @@
-"""The operating system: durable files, locks, processes, dropping root, terminals."""
+"""What all rooms need from the machine: files, accounts, the network, /proc, repeated work."""

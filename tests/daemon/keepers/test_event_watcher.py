@@ -19,7 +19,7 @@ from openvcha.cluster.preconditions import FAILOVER
 from openvcha.daemon.keepers.event_watcher import (
     PENDING_SECONDS,
     POLL_SECONDS,
-    Watcher,
+    EventWatcher,
     sweep_forever,
 )
 from openvcha.daemon.keepers.task_events import new_task_events
@@ -80,8 +80,8 @@ class WatchedCluster:
         await asyncio.sleep(0)
         return self.world.seen
 
-    def watcher(self, member: str, *, address: bool = True) -> Watcher:
-        return Watcher(self.store, self.events, member, self.observe, lambda: address)
+    def watcher(self, member: str, *, address: bool = True) -> EventWatcher:
+        return EventWatcher(self.store, self.events, member, self.observe, lambda: address)
 
     async def lead(self, member: str) -> None:
         """Make a node the active, and the other its passive in sync."""
@@ -104,7 +104,7 @@ def cluster() -> WatchedCluster:
     return WatchedCluster()
 
 
-async def reports(watcher: Watcher, times: int = 2) -> None:
+async def reports(watcher: EventWatcher, times: int = 2) -> None:
     for _ in range(times):
         await watcher.report_changes()
 

@@ -131,7 +131,7 @@ HEALTH = {
     ),
     "leader.ttl.differs.recommendation": (
         "Set timers.leader_ttl in node.json of each node to Patroni's ttl, and restart the nodes:"
-        " they wait by it before they power on an active that a running task needs."
+        " this is how long they wait before they power on an active that a running task needs."
     ),
     "patroni.setting.refused": (
         "Patroni's configuration in the store holds settings that the nodes refuse: %s."

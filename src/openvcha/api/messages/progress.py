@@ -31,7 +31,7 @@ PROGRESS = {
     "fence.silence": "Making sure that %s (%s) is off: it must not respond for %s seconds.",
     "fence.unreachable": "%s cannot be powered off, because its host does not respond. %s",
     "progress.check": "Checking.",
-    "progress.fence": "Making sure that %s is off and has no vote.",
+    "progress.fence": "Making sure that %s has no vote and is off.",
     "progress.clone": "Creating %s.",
     "progress.bootstrap": "Waiting for %s to join: %s.",
     "progress.promote": "Waiting for %s to vote.",
@@ -44,7 +44,7 @@ PROGRESS = {
     "commit.owed": (
         "VM %s (%s) of the replaced node is left on a host that does not respond; it is deleted as"
         " soon as the host responds again. Until then the credentials in it stay valid; an"
-        " undeploy ends them."
+        " undeploy revokes them."
     ),
     "clone.owed": (
         "VM %s (%s) is left on a host that does not respond; it is deleted as soon as the host"

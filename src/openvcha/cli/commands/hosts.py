@@ -119,7 +119,7 @@ def set_(
         str | None, typer.Option(help="[USER@]ADDRESS[:PORT]; you confirm its key again.")
     ] = None,
     maintenance: Annotated[
-        bool | None, typer.Option(help="Whether to create no new nodes on the host.")
+        bool | None, typer.Option(help="Create no new nodes on the host.")
     ] = None,
     accept_key: AcceptKey = None,
     known_hosts: KnownHosts = None,

@@ -72,10 +72,12 @@ def install(
 @app.command(epilog=EPILOG)
 def address(
     address: Annotated[str, typer.Argument(help="The public address of the cluster.")],
-    interface: Annotated[str, typer.Argument(help="The interface that may have it.")],
+    interface: Annotated[str, typer.Argument(help="The interface that gets the address.")],
     *,
-    prefix: Annotated[int | None, typer.Option(help="The length of its prefix.")] = None,
-    lifetime: Annotated[int, typer.Option(help="Seconds that it lasts.")] = ADDRESS_LIFETIME,
+    prefix: Annotated[int | None, typer.Option(help="The length of the address's prefix.")] = None,
+    lifetime: Annotated[
+        int, typer.Option(help="Seconds after which the kernel removes it unless it is refreshed.")
+    ] = ADDRESS_LIFETIME,
     root: Root = Path("/"),
     dry_run: DryRun = False,
     as_json: AsJson = False,

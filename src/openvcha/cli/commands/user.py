@@ -51,7 +51,7 @@ PasswordFile = Annotated[
 T = TypeVar("T")
 Change = tuple[str, dict[str, Any]]
 """An operation and its arguments, for the audit; never a password."""
-AsRole = Annotated[UserRole, typer.Option("--role", help="What the user may do.")]
+AsRole = Annotated[UserRole, typer.Option("--role", help="The user's role.")]
 
 
 @app.command(epilog=EPILOG)
@@ -120,7 +120,7 @@ def passwd(
 @app.command(epilog=EPILOG)
 def role(
     user: Who,
-    role: Annotated[UserRole, typer.Argument(help="What the user may do.")],
+    role: Annotated[UserRole, typer.Argument(help="The user's role.")],
     name: Name = DEFAULT_NAME,
     base: Base = None,
     node: Node = None,

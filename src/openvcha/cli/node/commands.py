@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from openvcha.cli.accounts import node_directory
+from openvcha.cli.exit_codes import EPILOG, Code
 from openvcha.cli.lazy_commands import LazyCommand, lazy_group
 from openvcha.cli.output.plain import say, say_json
 from openvcha.node.doctor import DoctorVerdict
@@ -60,6 +61,7 @@ app = typer.Typer(
     # The service is a large program, which the supervisor does not load.
     cls=lazy_group(COMMANDS),
     help="One node of the cluster.",
+    epilog=EPILOG,
     no_args_is_help=True,
 )
 
@@ -67,8 +69,6 @@ Directory = Annotated[
     Path, typer.Argument(help="The node's directory.", exists=True, file_okay=False)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-NOT_RUNNING = 3
 
 
 @app.command()
@@ -85,7 +85,7 @@ def run(
         run_node(directory, service=service)
     except NodeCannotRun as error:
         say(f"vcha: {error}", err=True)
-        raise typer.Exit(1) from error
+        raise typer.Exit(Code.FAILED) from error
 
 
 @app.command()
@@ -100,7 +100,7 @@ def bootstrap(directory: Directory) -> None:
         bootstrap_node(directory)
     except NodeCannotRun as error:
         say(f"vcha: {error}", err=True)
-        raise typer.Exit(1) from error
+        raise typer.Exit(Code.FAILED) from error
 
 
 @app.command()
@@ -110,7 +110,7 @@ def status(directory: Directory, as_json: AsJson = False) -> None:
     found = load_status(directory)
     if found is None and not os.path.lexists(directory / IDENTITY):
         say(f"vcha: {directory} is not a node's directory: it has no {IDENTITY}", err=True)
-        raise typer.Exit(NOT_RUNNING)
+        raise typer.Exit(Code.DOWN)
     pids = NodeProcesses().find(directory)
     runs = found is not None and found.pid in pids
     if as_json:
@@ -118,7 +118,7 @@ def status(directory: Directory, as_json: AsJson = False) -> None:
     else:
         _show(found, runs, pids)
     if not runs:
-        raise typer.Exit(NOT_RUNNING)
+        raise typer.Exit(Code.DOWN)
 
 
 def doctor(as_json: AsJson = False) -> None:
@@ -130,7 +130,7 @@ def doctor(as_json: AsJson = False) -> None:
         for finding in findings:
             say(f"{finding.verdict:<8} {finding.subject:<11} {finding.text}")
     if any(finding.verdict is DoctorVerdict.MISSING for finding in findings):
-        raise typer.Exit(1)
+        raise typer.Exit(Code.FAILED)
 
 
 def _show(found: NodeStatus | None, runs: bool, pids: list[int]) -> None:

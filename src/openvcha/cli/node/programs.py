@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from openvcha.cli.exit_codes import Code
 from openvcha.cli.output.logs import print_python_errors
 from openvcha.cli.output.plain import say
 from openvcha.node.identity import MAX_API_WORKERS, absolute
@@ -32,7 +33,9 @@ API_NICENESS = 2
 """The API yields to the database, the store and the service, however much work it gets."""
 
 
-Workers = Annotated[int, typer.Option(min=1, max=MAX_API_WORKERS, help="How many API workers.")]
+Workers = Annotated[
+    int, typer.Option(min=1, max=MAX_API_WORKERS, help="The number of API workers.")
+]
 Worker = Annotated[
     int, typer.Option(min=0, max=MAX_API_WORKERS, help="The number of this worker, from 1.")
 ]
@@ -68,7 +71,7 @@ def address(
         helper.run(config)
     except helper.ERRORS as error:
         say(f"vcha: cannot hold the public address: {error}", err=True)
-        raise typer.Exit(1) from error
+        raise typer.Exit(Code.FAILED) from error
 
 
 def _api(directory: Path, worker: int, workers: int) -> Coroutine[None, None, None]:

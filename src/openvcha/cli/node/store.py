@@ -9,6 +9,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from openvcha.cli.accounts import node_directory
+from openvcha.cli.exit_codes import EPILOG
 from openvcha.cli.output.errors import fail, reporting_errors
 from openvcha.cli.output.plain import confirm, say
 from openvcha.daemon import store_maintenance as maintenance
@@ -23,7 +24,9 @@ from openvcha.store.sealing.cluster_store import SealedEtcd
 from openvcha.store.space import SpaceReport, percent
 from openvcha.system.accounts.local_user import local_user
 
-app = typer.Typer(help="The cluster's store, reached through a node.", no_args_is_help=True)
+app = typer.Typer(
+    help="The cluster's store, reached through a node.", epilog=EPILOG, no_args_is_help=True
+)
 
 Directory = Annotated[
     Path, typer.Argument(help="The directory of a data node.", exists=True, file_okay=False)

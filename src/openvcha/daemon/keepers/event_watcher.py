@@ -34,7 +34,7 @@ SWEEP_SECONDS = 3600.0
 _log = structlog.get_logger(__name__)
 
 
-class Watcher:
+class EventWatcher:
     """The writer of an event for every change, on the active node. ``member`` is this node.
 
     ``observe`` observes the cluster; ``holds_address`` returns whether this node has the public

@@ -31,7 +31,7 @@ async def check_peer(
     operations that declare it. The cluster's own authority is trusted for the cluster's own
     names only, those of the API's certificate.
 
-    Raises ApiError as ``peer_identity.verify_peer`` does.
+    Raises ApiError as ``identity.verify_peer`` does.
     """
     if vc_spec is None:
         return

@@ -1,4 +1,4 @@
-"""Fencing: the old node is powered off, has no vote, and cannot take over.
+"""Fencing: the old node cannot take over, has no vote, and is powered off.
 
 A node whose host cannot be reached cannot be powered off. Then the quorum fences it: without a vote
 it keeps no lease and acknowledges nothing, and the step waits until all of its services are silent.

@@ -97,7 +97,7 @@ def _places(data: Data) -> Iterator[str]:
     if "pg_wal" in data.links:
         yield (
             "pg_wal is a symbolic link, which a base backup does not follow: with the server"
-            " stopped, replace it by the directory itself"
+            " stopped, replace it with the directory itself"
         )
     others = sorted({*data.links} - {*tablespaces, "pg_wal"})
     if others:
