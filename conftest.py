@@ -11,6 +11,8 @@ import pytest
 from tests import soak, workers
 from xdist.remote import Producer
 
+from openvcha.system.structlog_light import structlog
+
 # The looptime plugin asks for the event loop around plain tests too. Without this, Python before
 # 3.14 makes one for it, which nobody closes: a warning at some later test, and so an error.
 asyncio.set_event_loop(None)
@@ -54,6 +56,12 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Log as by default: a command that an earlier test has run may have changed it."""
+    structlog.reset_defaults()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> workers.Scheduler:

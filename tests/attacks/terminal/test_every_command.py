@@ -124,6 +124,10 @@ DRIVEN: Mapping[str, tuple[str, ...]] = {
         "systemd install --root {empty} --program /usr/bin/vcha",
         f"systemd install --program /{WORD}",
     ),
+    "systemd address": (
+        "systemd address 192.0.2.10 eth0 --root {empty}",
+        f"systemd address {WORD} {WORD} --root {{empty}}",
+    ),
     "node run": ("node run {empty}",),
     "node bootstrap": ("node bootstrap {empty}",),
     "node status": ("node status {node}", "node status {node} --json", "node status {empty}"),
