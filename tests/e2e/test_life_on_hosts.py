@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 from tests.support.hosts import plan
-from tests.support.hosts.cluster import NODES, HostsCluster, cluster_over_hosts, start
+from tests.support.hosts.cluster import AWAY, NODES, HostsCluster, cluster_over_hosts, start
 from tests.support.waiting import until
 
 from openvcha.infrastructure.hosts.orders import DATASTORE_MARK
@@ -90,6 +90,7 @@ def test_a_cable_that_is_cut_and_healed(three: HostsCluster) -> None:
             lambda: "NOT_RESPONDING" in str(three.client.vcenter.Host.list()),
             OWED_SECONDS,
             pause=0.5,
+            absent=AWAY,
         )
         three.hosts[2].heal("mgmt")
         three.until_state("HEALTHY")

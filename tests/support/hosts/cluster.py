@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import requests
+from com.vmware.vapi.std.errors_client import ServiceUnavailable
 from com.vmware.vcenter.vcha.cluster_client import Passive
 from com.vmware.vcenter.vcha_client import Cluster, IpSpec, Ipv4Spec, Ipv6Spec, PlacementSpec
 from requests.adapters import HTTPAdapter
@@ -44,6 +45,8 @@ ACCEPTED = ".etcd.old"
 """A warning that every node has where etcd is Debian 12's."""
 LATE = "placement.host.disconnected"
 ENDED = ("SUCCEEDED", "FAILED")
+AWAY = (requests.RequestException, ServiceUnavailable)
+"""The API cannot be reached, or its store cannot: while votes change, and at an election."""
 
 
 class _Alive(HTTPAdapter):
@@ -84,7 +87,8 @@ class HostsCluster:
 
     def placement(self, number: int, name: str) -> PlacementSpec:
         """Return the placement of a node on a host."""
-        (host,) = [one.host for one in self.client.vcenter.Host.list() if one.name == f"h{number}"]
+        hosts = until(self.client.vcenter.Host.list, SURE_SECONDS, absent=AWAY)
+        (host,) = [one.host for one in hosts if one.name == f"h{number}"]
         return PlacementSpec(name=name, folder="group-v3", host=host)
 
     def ha_ip(self, number: int) -> IpSpec:
@@ -157,13 +161,13 @@ class HostsCluster:
             info = task.get_info()
             return info if info.status in ENDED else None
 
-        return until(ended, TASK_SECONDS, absent=(requests.RequestException,))
+        return until(ended, TASK_SECONDS, absent=AWAY)
 
     def cluster(self) -> Any:
         """Return the cluster's info; None while the API is away."""
         try:
             return self.client.vcenter.vcha.Cluster.get(partial=True)
-        except requests.RequestException:
+        except AWAY:
             return None
 
     def warnings(self) -> list[str]:
@@ -190,7 +194,7 @@ class HostsCluster:
 
     def name_of(self, role: str) -> str:
         """Return the name of the node in a role."""
-        whole = self.client.vcenter.vcha.Cluster.get()
+        whole = until(self.client.vcenter.vcha.Cluster.get, SURE_SECONDS, absent=AWAY)
         nodes = [whole.node1, whole.node2, whole.witness]
         (found,) = [one for one in nodes if one and one.runtime and one.runtime.role == role]
         return cast("str", found.runtime.placement.vm_name)
