@@ -11,7 +11,6 @@ from tests.support.kernel import accepted
 from tests.support.serving import serving
 
 from openvcha.node.address import forwarder as address
-from openvcha.node.address import login_budget
 from openvcha.node.address.client_limit import CANCEL, SSL_REQUEST
 from openvcha.node.address.forwarder import MAX_SILENT_CLIENTS, Forwarder
 
@@ -144,65 +143,6 @@ async def test_195_stuck_log_ins_keep_nobody_out(
         for reader, writer in served:
             writer.write(b"query")
             assert await reader.read(1) == b"!"
-
-
-async def test_a_source_that_never_logs_in_begins_few_connections(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each costs the database a process; beyond the budget they wait, and are refused late."""
-    monkeypatch.setattr(login_budget, "BURST", 5)
-    monkeypatch.setattr(login_budget, "PER_SECOND", 0.001)
-    monkeypatch.setattr(address, "MAX_WAIT_SECONDS", 0.2)
-    forwarder = Forwarder((HOST, 0), (HOST, database.port), lambda: PLACES, lambda: ())
-    await forwarder.acquire()
-    async with clients(forwarder, 5, START):
-        begun = asyncio.get_running_loop().time()
-        assert (await answer(forwarder, START))[:1] == b"E"
-        assert asyncio.get_running_loop().time() - begun >= 0.2
-        assert database.most == 5
-        async with clients(forwarder, 1, PASSWORD, source=ELSEWHERE):
-            assert database.most == 6
-    await forwarder.release()
-
-
-@pytest.mark.parametrize("how", ["plainly", "hidden by TLS"])
-async def test_a_source_that_has_logged_in_connects_as_often_as_it_likes(
-    database: Database, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
-    """Applications without a pool connect for each request; those that waited go on at once."""
-    monkeypatch.setattr(login_budget, "BURST", 1)
-    monkeypatch.setattr(login_budget, "PER_SECOND", 0.001)
-    sent, ports = ((PASSWORD,), ()) if how == "plainly" else (FLIGHTS, range(1 << 16))
-    forwarder = Forwarder((HOST, 0), (HOST, database.port), lambda: PLACES, lambda: ports)
-    await forwarder.acquire()
-    async with clients(forwarder, 1, *sent), clients(forwarder, 10, START):
-        assert database.most == 11
-    await forwarder.release()
-
-
-async def test_who_waits_continues_when_another_of_the_source_logs_in(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else an application's connections would wait although its first one has succeeded."""
-    monkeypatch.setattr(login_budget, "BURST", 1)
-    monkeypatch.setattr(login_budget, "PER_SECOND", 0.001)
-    monkeypatch.setattr(address, "MAX_WAIT_SECONDS", 2 * LATEST)
-    monkeypatch.setattr(address, "SESSIONS_SECONDS", 0.0)
-    begun, ports = asyncio.Event(), set[int]()
-
-    def logged_in() -> set[int]:
-        begun.set()
-        return ports
-
-    forwarder = Forwarder((HOST, 0), (HOST, database.port), lambda: PLACES, logged_in)
-    await forwarder.acquire()
-    async with clients(forwarder, 1, *FLIGHTS), asyncio.timeout(LATEST):
-        waiting = asyncio.create_task(answer(forwarder, START))
-        await begun.wait()
-        ports |= set(range(1 << 16))
-        assert await answer(forwarder, START) == b"!"
-        assert await waiting == b"!"
-    await forwarder.release()
 
 
 async def test_a_session_that_tls_hides_is_no_unfinished_login(

@@ -6,7 +6,6 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from weakref import WeakValueDictionary
 
 from openvcha.node.address.client_limit import (
     DEFAULT_MAX_CONNECTIONS,
@@ -17,7 +16,6 @@ from openvcha.node.address.client_limit import (
     too_many_clients_error,
 )
 from openvcha.node.address.listening import Listen, Listener, listen
-from openvcha.node.address.login_budget import MAX_WAIT_SECONDS, LoginBudget
 from openvcha.node.address.sessions import logged_in_ports
 from openvcha.node.address.state import HELD, NOBODY, cannot
 from openvcha.store.address_reports import AddressState
@@ -80,9 +78,6 @@ class Forwarder:
     the limit, the longest login of the source with the most logins is disconnected; without one,
     the new client is refused as PostgreSQL would: so superusers and replication can always connect.
     ``logged_in`` returns from which ports sessions have logged in, where TLS hides it.
-
-    Of a source that has not logged in, connections beyond a budget wait, as silent clients do, and
-    are refused if that takes too long.
     """
 
     def __init__(
@@ -100,8 +95,6 @@ class Forwarder:
         self._logged_in = logged_in
         self._confirmed = float("-inf")
         self._counted = (float("-inf"), 0)
-        self._budget = LoginBudget(_now)
-        self._waiting: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
         self._listener: Listener | None = None
         self._state = NOBODY
         self._lost = asyncio.Event()
@@ -200,8 +193,7 @@ class Forwarder:
             async with asyncio.timeout(START_SECONDS):
                 head = await reader.readexactly(HEAD_BYTES)
             login = Login(head)
-            in_time = await self._await_turn(client.source)
-            if not in_time or not self._may_continue(login, client.source):
+            if not self._may_continue(login, client.source):
                 await _refuse(reader, writer)
                 return
             client.login, client.since = login, _now()
@@ -209,39 +201,11 @@ class Forwarder:
                 back = await asyncio.open_connection(*self._target)
             client.port = back[1].get_extra_info("sockname")[1]
             back[1].write(head)
-            await _exchange((reader, writer), back, lambda data: self._server_sent(client, data))
+            await _exchange((reader, writer), back, login)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             return
         finally:
             writer.transport.abort()
-
-    async def _await_turn(self, source: str) -> bool:
-        """Wait until a source may begin another connection; return False if that takes too long.
-
-        If the source logs in meanwhile, all that wait continue.
-        """
-        wait = self._budget.take(source)
-        if wait == 0.0:
-            return True
-        known = self._waiting.setdefault(source, asyncio.Event())
-        self._confirm([each for each in self._clients if each.login])
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(MAX_WAIT_SECONDS if wait is None else wait):
-                await known.wait()
-        return wait is not None or known.is_set()
-
-    def _server_sent(self, client: _Client, data: bytes) -> None:
-        """Follow a login in what the server sends."""
-        if client.login and not client.login.is_confirmed:
-            client.login.server_sent(data)
-            if client.login.is_confirmed:
-                self._note_login(client.source)
-
-    def _note_login(self, source: str) -> None:
-        self._budget.remember(source)
-        known = self._waiting.get(source)
-        if known is not None:
-            known.set()
 
     def _may_continue(self, login: Login, source: str) -> bool:
         """Return whether a client may connect, after ending another's login if necessary."""
@@ -262,7 +226,6 @@ class Forwarder:
         for client in clients:
             if client.login and client.port in ports:
                 client.login.is_confirmed = True
-                self._note_login(client.source)
 
     def _end(self, client: _Client | None) -> bool:
         """Disconnect a client, if there is one to disconnect; return whether there was."""
@@ -325,11 +288,11 @@ async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
             pass
 
 
-async def _exchange(client: Streams, server: Streams, server_sent: Callable[[bytes], None]) -> None:
+async def _exchange(client: Streams, server: Streams, login: Login) -> None:
     """Forward data in both directions until both sides have ended."""
     both = (
         _pipe(client[0], server[1], lambda _: None),
-        _pipe(server[0], client[1], server_sent),
+        _pipe(server[0], client[1], login.server_sent),
     )
     pipes = [asyncio.create_task(pipe) for pipe in both]
     try:
