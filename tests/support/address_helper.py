@@ -44,7 +44,7 @@ class SimulatedHolder:
         return Answer(state="held" if self.holds else "nobody", holds=self.holds)
 
     async def check(self) -> Answer:
-        """Tell what prevents it; change nothing."""
+        """Return what prevents it; change nothing."""
         self.asked.append(("check", 0.0))
         return self.refuses or Answer(state="nobody")
 

@@ -44,6 +44,7 @@ def reveal(value: object) -> str:
     """Encode a secret in plain text (msgspec's hook), for files that only their owner can read."""
     if isinstance(value, Secret):
         return value.reveal()
+    # By this error a hook says that it does not know a type.
     raise NotImplementedError(f"cannot write {type(value).__name__}")
 
 

@@ -81,7 +81,7 @@ class Delete(msgspec.Struct, frozen=True, kw_only=True, tag="delete"):
 
 
 class ProbeAddress(msgspec.Struct, frozen=True, kw_only=True, tag="probe"):
-    """Tell whether anything uses an address, here or beside the host.
+    """Return whether anything uses an address, here or beside the host.
 
     With ``standing``, only what listens there uses it, not a machine that has it.
     """
@@ -91,19 +91,19 @@ class ProbeAddress(msgspec.Struct, frozen=True, kw_only=True, tag="probe"):
 
 
 class HasAddress(msgspec.Struct, frozen=True, kw_only=True, tag="has_address"):
-    """Tell whether an interface of the host has an address."""
+    """Return whether an interface of the host has an address."""
 
     address: str
 
 
 class MeasureSpace(msgspec.Struct, frozen=True, kw_only=True, tag="space"):
-    """Tell the space of directories."""
+    """Return the space of directories."""
 
     directories: tuple[str, ...]
 
 
 class AskHelper(msgspec.Struct, frozen=True, kw_only=True, tag="ask-helper"):
-    """Tell why a helper (``socket``) could not hold an address; empty if it could."""
+    """Return why a helper (``socket``) could not hold an address; empty if it could."""
 
     socket: str
     interface: str
